@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/buf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+
+#define BUF_FIRST 256u
+
+void buf_init(struct buf *b, size_t max)
+{
+    *b = (struct buf){.max = max};
+}
+
+void buf_fini(struct buf *b)
+{
+    free(b->ptr);
+    *b = (struct buf){.max = b->max};
+}
+
+void buf_clear(struct buf *b)
+{
+    b->len = 0;
+    b->failed = false;
+}
+
+char *buf_reserve(struct buf *b, size_t n)
+{
+    if (b->failed || n > b->max - b->len) {
+        b->failed = true;
+        return NULL;
+    }
+    if (n > b->cap - b->len) {
+        size_t cap = b->cap ? b->cap : BUF_FIRST;
+        while (cap < b->len + n)
+            cap *= 2;
+        if (cap > b->max)
+            cap = b->max;
+        char *ptr = realloc(b->ptr, cap);
+        if (!ptr) {
+            b->failed = true;
+            return NULL;
+        }
+        b->ptr = ptr;
+        b->cap = cap;
+    }
+    return b->ptr + b->len;
+}
+
+void buf_put(struct buf *b, const void *ptr, size_t n)
+{
+    if (n == 0)
+        return;
+    char *to = buf_reserve(b, n);
+    if (!to)
+        return;
+    memcpy(to, ptr, n);
+    b->len += n;
+}
+
+void buf_put_slice(struct buf *b, struct slice s)
+{
+    buf_put(b, s.ptr, s.len);
+}
+
+void buf_put_str(struct buf *b, const char *text)
+{
+    buf_put(b, text, strlen(text));
+}
+
+void buf_put_u8(struct buf *b, uint8_t v)
+{
+    buf_put(b, &v, 1);
+}
+
+void buf_put_u32(struct buf *b, uint32_t v)
+{
+    uint8_t raw[4];
+    for (unsigned i = 0; i < sizeof raw; i++)
+        raw[i] = (uint8_t)(v >> (8 * i));
+    buf_put(b, raw, sizeof raw);
+}
+
+void buf_put_u64(struct buf *b, uint64_t v)
+{
+    uint8_t raw[8];
+    for (unsigned i = 0; i < sizeof raw; i++)
+        raw[i] = (uint8_t)(v >> (8 * i));
+    buf_put(b, raw, sizeof raw);
+}
+
+void buf_put_dec(struct buf *b, uint64_t v)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    buf_put(b, digits + at, sizeof digits - at);
+}
+
+void buf_printf(struct buf *b, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int need = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    CHECK(need >= 0);
+    char *to = buf_reserve(b, (size_t)need + 1);
+    if (to) {
+        vsnprintf(to, (size_t)need + 1, format, again);
+        b->len += (size_t)need;
+    }
+    va_end(again);
+}
+
+void buf_put_json(struct buf *b, struct slice s)
+{
+    buf_put_u8(b, '"');
+    size_t plain = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        buf_put(b, s.ptr + plain, i - plain);
+        plain = i + 1;
+        if (c == '"' || c == '\\') {
+            char two[2] = {'\\', (char)c};
+            buf_put(b, two, 2);
+        } else if (c == '\n') {
+            buf_put(b, "\\n", 2);
+        } else {
+            buf_printf(b, "\\u%04x", c);
+        }
+    }
+    buf_put(b, s.ptr + plain, s.len - plain);
+    buf_put_u8(b, '"');
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+    CHECK(n <= b->len);
+    if (n && n < b->len)
+        memmove(b->ptr, b->ptr + n, b->len - n);
+    b->len -= n;
+}

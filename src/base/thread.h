@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/thread.h - named threads and the one kind of short lock that hot paths use. Any thread.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+/* Starts a thread with all signals blocked, named `name` (at most 15 bytes are shown). Aborts when
+ * the system has no more threads: it only happens at start-up. */
+pthread_t thread_start(const char *name, void (*run)(void *arg), void *arg);
+/* Gives the calling thread only the CPU time that nobody else wants: SCHED_IDLE, else nice 19. */
+void thread_be_idle(void);
+
+/* A spinlock for a few dozen instructions. It yields after some turns, so a preempted holder cannot
+ * burn a core; a thread that called thread_be_idle never takes one that others take. */
+struct spin {
+    atomic_flag held;
+};
+
+static inline void spin_lock(struct spin *s)
+{
+    unsigned turns = 0;
+    while (atomic_flag_test_and_set_explicit(&s->held, memory_order_acquire)) {
+        if (++turns % 64 == 0)
+            sched_yield();
+        else
+            __asm__ volatile("" ::: "memory");
+    }
+}
+
+static inline void spin_unlock(struct spin *s)
+{
+    atomic_flag_clear_explicit(&s->held, memory_order_release);
+}

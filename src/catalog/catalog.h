@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog/catalog.h - accounts, keys, devices, roles, plans, feeds and groups. SQLite keeps them
+ * (rollback journal, synchronous=FULL); one thread writes, batching what queued meanwhile into one
+ * transaction. All records are resident in memory, so a look-up never asks the database and a
+ * stranger's unknown ids cost it nothing (docs/decisions/0002-resident-catalog.md).
+ *
+ * A change and its outbox row are one transaction. The outbox becomes journal records (dictionary,
+ * audit): `emit` is called for them in order and must not return before they are durable; after a
+ * crash the rest is emitted again, with the same change id. Only then is the change published to
+ * the look-ups and is the asker answered: a feed's dictionary record precedes its first datum.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/principal.h"
+#include "flow/reason.h"
+#include "flow/record.h"
+
+struct catalog;
+
+struct catalog_opts {
+    const char *path;  /* the database file; made if missing */
+    unsigned queue_max; /* asks waiting; beyond it catalog_submit says busy */
+    /* Makes records durable in the journal. NULL (command line, no server): rows stay in the outbox
+     * until a server runs. 0 or negative errno: tried again later, the change stays unpublished. */
+    int (*emit)(void *arg, const struct record *records, unsigned count);
+    void *emit_arg;
+    /* Told of every credential that gets loaded or changed (the shield wants its hash's cost).
+     * Called on the catalog's thread, and in catalog_open. May be NULL. */
+    void (*loaded)(void *arg, const struct credential *c);
+    void *loaded_arg;
+};
+
+/* Opens or makes the database (refuses a newer format), loads it, starts the thread. A new one gets
+ * the roles and plans of catalog/seed.h. 0 or negative errno. */
+int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct error *err);
+/* Answers what is queued with REASON_stopping, ends the thread, closes. Accepts NULL. */
+void catalog_close(struct catalog *c);
+
+/* Grows with every published change of an account or credential. One atomic load. */
+uint64_t catalog_generation(struct catalog *c);
+
+/* ---- look-ups: any thread, never block; each returns a new reference, or NULL -------------- */
+struct account *catalog_account(struct catalog *c, struct slice name);
+struct account *catalog_account_by_number(struct catalog *c, uint64_t number);
+struct credential *catalog_device(struct catalog *c, struct slice device_id);
+/* An account key, by shield_fast_digest of what was presented. */
+struct credential *catalog_key(struct catalog *c, const uint8_t digest[32]);
+struct credential *catalog_credential(struct catalog *c, uint64_t number);
+struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key);
+struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number);
+
+/* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns how
+ * many; the caller unrefs each. */
+unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret);
+/* The same for `struct account *` of all, and `struct credential *` of one account. */
+unsigned catalog_accounts(struct catalog *c, struct buf *ret);
+unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credential_kind kind,
+                             struct buf *ret);
+
+/* ---- changes ------------------------------------------------------------------------------ */
+enum catalog_op {
+    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits] */
+    CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
+    CATALOG_KEY_ADD,        /* account, name, digest, [role] */
+    CATALOG_KEY_REMOVE,     /* account, name */
+    CATALOG_DEVICE_ADD,     /* account, name, verifier or digest, [role, patterns] */
+    CATALOG_DEVICE_SECRET,  /* name, verifier or digest: replaces the secret */
+    CATALOG_DEVICE_DISABLE, /* name, disabled */
+    CATALOG_DEVICE_REMOVE,  /* name */
+    CATALOG_FEED_ADD,       /* account_number, key ("feed" or "group.feed"; the group is made when
+                               missing), feed_name and the texts. must_create: conflict if it is
+                               there; else the existing one is the answer */
+    CATALOG_FEED_REMOVE,    /* feed_number: emits RECORD_DELETED for the whole feed */
+};
+
+/*
+ * One change. The asker owns the struct and every byte it points to until `done`, which is called
+ * once, on the catalog's thread, and must only pass it on.
+ */
+struct catalog_ask {
+    enum catalog_op op;
+    struct slice actor; /* who asks, for the audit record: "cli", "key:name", "device:id" */
+    uint64_t actor_credential;
+    struct slice account; /* name */
+    uint64_t account_number;
+    struct slice name;  /* key's label, device id */
+    struct slice plan, role;
+    struct slice patterns;               /* comma-separated feed keys */
+    struct slice limits, device_limits;  /* "60/60s, 10/1s"; empty = the plan's */
+    bool has_digest;
+    uint8_t digest[32];
+    struct slice verifier;
+    bool disabled;
+    bool must_create;
+    struct slice key, feed_name, description, license, unit_type, unit_symbol;
+    uint32_t feed_flags;
+    uint64_t feed_number;
+
+    void (*done)(struct catalog_ask *ask);
+    void *owner;
+    /* The answer: */
+    enum reason reason; /* ok, conflict, not_found, feed_limit, bad_request, busy, stopping, ... */
+    char text[160];     /* a sentence when refused: what and where */
+    struct account *ret_account; /* references, the asker's; those that the op concerns */
+    struct credential *ret_credential;
+    struct feed *ret_feed;
+
+    struct catalog_ask *next; /* the catalog's */
+};
+
+/* Queues the change. REASON_ok, or busy/stopping: then `done` is not called. */
+enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask);
+/* The same, waiting for the answer, which is returned. Not for workers. */
+enum reason catalog_call(struct catalog *c, struct catalog_ask *ask);
+
+struct catalog_stats {
+    uint64_t accounts, credentials, feeds, queue_length, transactions, outbox;
+};
+struct catalog_stats catalog_stats(struct catalog *c);

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec/address.h - network addresses as text and in headers: CIDR lists, the PROXY protocol,
+ * Forwarded and X-Forwarded-For. Pure functions; any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+
+/* An IP address; IPv4 is kept as its IPv4-mapped IPv6 form. All zero = none (a Unix socket). */
+struct address {
+    uint8_t bytes[16];
+    uint16_t port;
+};
+
+/* "192.0.2.1", "2001:db8::1", "[2001:db8::1]:80", "192.0.2.1:80". False: no address. */
+bool address_parse(struct slice text, struct address *ret);
+void address_format(struct buf *out, const struct address *a); /* without port */
+bool address_is_v4(const struct address *a);
+bool address_is_loopback(const struct address *a);
+/* What limits count: a number for the IPv4 /32 or the IPv6 /64. */
+uint64_t address_source(const struct address *a);
+
+struct cidr {
+    struct address net;
+    uint8_t bits; /* of 128 */
+};
+bool cidr_parse(struct slice text, struct cidr *ret);
+bool cidr_covers(const struct cidr *list, unsigned count, const struct address *a);
+
+enum proxy_outcome { PROXY_MORE, PROXY_DONE, PROXY_BAD };
+/* PROXY protocol version 1 or 2 at the start of a connection (haproxy proxy-protocol.txt). DONE:
+ * *ret_used bytes belong to it; *ret_has is false for LOCAL and UNKNOWN. MORE is never said for over
+ * 536 bytes. */
+enum proxy_outcome proxy_header_parse(struct slice in, size_t *ret_used, bool *ret_has,
+                                      struct address *ret);
+
+/* The client's address: walks Forwarded (RFC 7239) or else X-Forwarded-For from the right past the
+ * trusted proxies; `peer` when there is neither, or what stands there is no address. */
+struct address forwarded_client(struct slice forwarded, struct slice x_forwarded_for,
+                                const struct address *peer, const struct cidr *trusted,
+                                unsigned trusted_count);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec/text.h - the small texts of URLs and headers: percent coding, queries, times, base64,
+ * gzip. Pure functions; any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+
+/* Appends `in` with %XX decoded ('+' becomes a blank when `plus`). False: a bad escape, or NUL. */
+bool percent_decode(struct slice in, bool plus, struct buf *out);
+void percent_encode(struct slice in, struct buf *out);
+/* Walks a query or urlencoded form; name and value are still encoded. False at the end. */
+bool query_next(struct slice *rest, struct slice *name, struct slice *value);
+
+/* RFC 3339, with any offset, fraction up to ns (cut to us); also with a blank for 'T' and without
+ * an offset (= UTC), as Adafruit's clients send. False: no such time. */
+bool time_parse(struct slice text, int64_t *ret_us);
+/* "2020-05-12T20:52:50Z". */
+void time_format_s(struct buf *out, int64_t us);
+/* "2019-05-03T17:35:13.637+0000", as Adafruit's X-Pagination-End. */
+void time_format_ms(struct buf *out, int64_t us);
+
+/* Basic credentials of an Authorization value (RFC 7617): user up to the first colon. Decoded into
+ * `out`. False: not Basic, or bad base64. */
+bool basic_decode(struct slice authorization, struct buf *out, struct slice *ret_user,
+                  struct slice *ret_password);
+
+enum gunzip_outcome { GUNZIP_OK, GUNZIP_BAD, GUNZIP_TOO_LARGE };
+/* Inflates a whole gzip body into `out`, whose maximum bounds it. Trailing bytes are refused. */
+enum gunzip_outcome gunzip(struct slice in, struct buf *out);
+
+/* The shortest decimal text that reads back as the same double ("0.1", "-12", "1e+22"). */
+void double_format(struct buf *out, double v);

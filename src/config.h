@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.h - the settings, from one YAML file (libcyaml) with defaults from options.def. Read once
+ * at start; constant afterwards. Only src/*.c and cli/ see it: a module gets its own small struct.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/principal.h"
+
+struct config {
+#define SECTION(section, text) struct {
+#define END(section) } section;
+#define STRING(section, name, fallback, text) const char *name;
+#define NUMBER(section, name, fallback, min, max, text) uint64_t name;
+#define SIZE(section, name, fallback, min, max, text) uint64_t name;
+#define DURATION(section, name, fallback, min, max, text) uint64_t name; /* milliseconds */
+#define FLAG(section, name, fallback, text) bool name;
+#define CHOICE(section, name, fallback, choices, text) const char *name;
+#define LIMITS(section, name, fallback, text) struct limit_set name;
+#include "options.def"
+#undef SECTION
+#undef END
+#undef STRING
+#undef NUMBER
+#undef SIZE
+#undef DURATION
+#undef FLAG
+#undef CHOICE
+#undef LIMITS
+    void *owned; /* what strings point into; config_free's */
+};
+
+/*
+ * Reads and checks `path`; NULL: all defaults. An unknown key, a wrong type or a bad value gives a
+ * sentence "file:line: section.name: what is wrong" and -EINVAL; an unreadable file its errno.
+ */
+int config_load(const char *path, struct config **ret, struct error *err);
+/* The same from text (`name` stands for the file in messages). */
+int config_parse(const char *name, struct slice yaml, struct config **ret, struct error *err);
+void config_free(struct config *c);
+/* The effective settings as YAML that config_parse reads back to the same. */
+void config_format(const struct config *c, struct buf *out);
+/* docs/options.md. */
+void config_format_docs(struct buf *out);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/principal.h - accounts, credentials and feeds as the hot path sees them: immutable records
+ * in memory. The catalog makes them and replaces them whole; holders keep a reference while they
+ * look at one. Any thread; only what is marked "live" ever changes after publication.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/thread.h"
+#include "flow/limits.h"
+
+enum {
+#define PERMISSION(name, bit, text) PERM_##name = 1 << (bit),
+#include "flow/permissions.def"
+#undef PERMISSION
+};
+
+/* One rolling window: at most `count` in any `window_ms`. */
+struct window {
+    uint32_t count;
+    uint32_t window_ms;
+};
+
+/* The limits of one subject; all windows must allow. */
+struct limit_set {
+    struct window windows[WINDOWS_MAX];
+    uint8_t windows_count;
+    bool count_accepted;      /* false: refused attempts fill the window too (Adafruit's way) */
+    uint32_t min_distance_ms; /* between two attempts; 0 = none */
+};
+
+enum ack_level { ACK_RECEIVED, ACK_DURABLE, ACK_APPLIED };
+
+/* What an account shares across all versions of its record. */
+struct account_live {
+    /* One past the highest offset this account was told is accepted: reads wait for it. */
+    _Atomic uint64_t told;
+};
+
+struct account {
+    _Atomic uint32_t refs;
+    uint64_t number; /* never reused; 0 is nobody */
+    struct slice name;
+    struct limit_set limits;        /* the account's pool */
+    struct limit_set device_limits; /* each credential's own */
+    uint32_t feeds_max;
+    enum ack_level ack; /* when a request does not say */
+    bool disabled;
+    int64_t created_us;
+    struct account_live *live; /* freed never: numbers are few and not reused */
+};
+
+enum verifier_kind { VERIFIER_FAST, VERIFIER_CRYPT };
+
+/* The shield's one slot of a credential (gate/shield.h owns the meaning). Starts all zero. */
+struct credential_live {
+    struct spin lock;
+    uint8_t set;
+    uint8_t tag[16];      /* HMAC of (credential, stored hash, secret) that was verified */
+    uint64_t version;     /* the credential's version when it was verified or re-checked */
+    uint64_t check_at_ns; /* monotonic: when the version must be looked at again */
+};
+
+enum credential_kind { CREDENTIAL_KEY, CREDENTIAL_DEVICE };
+
+struct credential {
+    _Atomic uint32_t refs;
+    uint64_t number;  /* never reused */
+    uint64_t version; /* grows with each change of the credential or its account */
+    struct account *account; /* a reference */
+    enum credential_kind kind;
+    struct slice name; /* device id, or the key's label */
+    uint64_t permissions;
+    bool disabled;
+    enum verifier_kind verifier_kind;
+    uint8_t fast[32];      /* VERIFIER_FAST: domain-separated SHA-256 of the secret */
+    struct slice verifier; /* VERIFIER_CRYPT: as crypt(3) wrote it, NUL behind it */
+    uint16_t patterns_count;
+    struct slice *patterns; /* feed keys the device is bound to, '*' at the end matches; none = all */
+    struct credential_live *live; /* shared by all versions of the record */
+};
+
+enum { FEED_NO_HISTORY = 1, FEED_PUBLIC = 2, FEED_DISABLED = 4 };
+
+struct feed {
+    _Atomic uint32_t refs;
+    uint64_t number;  /* never reused */
+    uint64_t account; /* its owner's number */
+    struct slice key; /* "feed", or "group.feed" */
+    struct slice name;
+    struct slice description; /* empty = null */
+    struct slice license, unit_type, unit_symbol;
+    uint32_t flags;
+    uint32_t status_timeout; /* minutes */
+    bool status_notify;
+    int64_t created_us, updated_us;
+    uint64_t group; /* number of the group it is in */
+    struct slice group_key, group_name;
+};
+
+/* Takes one more reference and returns the same record. */
+struct account *account_ref(struct account *a);
+struct credential *credential_ref(struct credential *c);
+struct feed *feed_ref(struct feed *f);
+/* Gives one back; the last one frees. NULL is accepted; all return NULL. */
+struct account *account_unref(struct account *a);
+struct credential *credential_unref(struct credential *c);
+struct feed *feed_unref(struct feed *f);
+
+/* Records are one allocation: the struct, then its texts. These make one with zeroed fields, one
+ * reference and `text_bytes` of room behind it (taken with record_text). NULL: no memory. */
+struct account *account_new(size_t text_bytes);
+struct credential *credential_new(size_t text_bytes);
+struct feed *feed_new(size_t text_bytes);
+/* Copies `s` and a NUL to `*at`, moves `*at` behind it and returns the copy. */
+struct slice record_text(char **at, struct slice s);
+
+/* Whether the credential's patterns cover the feed key (all, when it has none). */
+bool credential_covers(const struct credential *c, struct slice feed_key);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/record.h - a message as it enters the journal, and a datum, its commonest payload. Plain
+ * values that borrow their bytes. Any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/slice.h"
+
+/* Numbers are part of the journal's format: never change or reuse one. */
+enum record_kind {
+    RECORD_DATUM = 1,     /* payload: datum */
+    RECORD_PUBLISH = 2,   /* topic and MQTT 5 properties, for topics that are no feeds */
+    RECORD_CHANGED = 3,   /* payload: datum_target, then the new datum */
+    RECORD_DELETED = 4,   /* payload: datum_target; with no target: the whole feed */
+    RECORD_DICTIONARY = 5, /* what a number means: feed, account (JSON) */
+    RECORD_SESSION = 6,   /* MQTT session state */
+    RECORD_AUDIT = 7,     /* who changed what (JSON) */
+    RECORD_GAP = 8,       /* offsets that are gone: payload u64 first, u64 next, JSON why */
+};
+
+enum {
+    RECORD_F_NO_HISTORY = 1, /* only the latest value is kept */
+};
+
+/* Who made the message, for idempotency and for sessions. All zero = absent. */
+struct producer {
+    uint64_t session;  /* device or session number */
+    uint64_t sequence; /* its sequence or packet id */
+    struct slice key;  /* an idempotency key */
+};
+
+struct record {
+    enum record_kind kind;
+    uint32_t flags;
+    uint64_t account;
+    uint64_t feed;       /* 0: none */
+    uint64_t credential; /* 0: the system */
+    int64_t event_us;    /* when it happened, by the sender, else = receive_us */
+    int64_t receive_us;  /* when it was read from the wire */
+    uint32_t key_id;     /* key the payload is sealed with; 0 = plain */
+    struct producer producer;
+    struct slice topic; /* RECORD_PUBLISH */
+    struct slice payload;
+};
+
+/* A datum: one value with a place. Its time is the record's event_us. */
+struct datum {
+    struct slice value; /* byte for byte what was sent */
+    bool has_place;
+    bool has_ele;
+    double lat, lon, ele;
+};
+
+/* Appends the datum as a record's payload: u8 flags, [f64 lat, f64 lon, [f64 ele]], value. */
+void datum_encode(struct buf *out, const struct datum *d);
+/* Reads one back; `value` borrows from `payload`. False: not a datum. */
+bool datum_decode(struct slice payload, struct datum *ret);
+
+/* What a change or a deletion is about: the datum's identity (its id without the node). */
+struct datum_target {
+    int64_t event_ms; /* event time of the datum, in ms, as in its id */
+    uint64_t offset;
+};
+
+#define DATUM_TARGET_BYTES 16
+void datum_target_encode(struct buf *out, struct datum_target t);
+bool datum_target_decode(struct slice payload, struct datum_target *ret);
+
+/* Datum id: 26 characters of Crockford base32 over {48-bit event time in ms, 16-bit node, 64-bit
+ * offset at the accepting node}. Sorts by time. */
+#define DATUM_ID_LEN 26
+void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node, uint64_t offset);
+/* False: not an id. Lower case and Crockford's look-alikes (I, L, O) are accepted. */
+bool datum_id_parse(struct slice text, int64_t *ret_event_ms, uint16_t *ret_node,
+                    uint64_t *ret_offset);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gate/throttle.h - exact rolling windows: the k-th attempt is refused iff the (k-N)-th was less
+ * than W ago. One table for every subject (accounts, credentials, addresses, failures), shared by
+ * all protocols and all workers. Any thread. After a restart windows begin empty.
+ *
+ * N <= 128: a lazily grown ring of the last N stamps, exact. Larger N: a histogram of 64 buckets
+ * per window that counts the partial oldest bucket, so it never admits more than N in W.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow/principal.h"
+
+struct throttle;
+
+enum throttle_kind {
+    THROTTLE_ACCOUNT = 1,
+    THROTTLE_CREDENTIAL,
+    THROTTLE_ADDRESS,
+    THROTTLE_FAILURE_CREDENTIAL,
+    THROTTLE_FAILURE_ADDRESS,
+};
+
+/* Who is counted: a kind and a number (or a hash of an address) that is unique within it. */
+struct throttle_subject {
+    enum throttle_kind kind;
+    uint64_t id;
+};
+
+struct throttle_opts {
+    uint64_t subjects_max; /* beyond it new subjects are refused tracking: see throttle_decide */
+    uint64_t memory_max;   /* bytes of rings and histograms */
+};
+
+struct throttle *throttle_new(const struct throttle_opts *opts);
+void throttle_free(struct throttle *t);
+
+/* One subject of a decision. `limits` is borrowed for the call. */
+struct throttle_ask {
+    struct throttle_subject subject;
+    const struct limit_set *limits;
+};
+
+/* The window that refused, or the tightest one when allowed: what headers and notices tell. */
+struct throttle_verdict {
+    bool allow;
+    bool never;         /* the cost is larger than a window: waiting does not help */
+    uint8_t ask;        /* index of the ask that decided */
+    uint8_t window;     /* index of its window (0 when min_distance decided) */
+    uint32_t limit;     /* that window's count */
+    uint32_t window_ms; /* that window's length */
+    uint32_t remaining; /* how many more it would take now */
+    uint64_t retry_ns;  /* refused: when one more of this cost is allowed, if nothing else is sent
+                           until then. Allowed: when the next slot of the window frees */
+};
+
+/*
+ * Decides one request of weight `cost` against all `asks` together: all are looked at first, then
+ * counted (a refused one is counted only where the limits count attempts). `now_ns` is monotonic;
+ * the table uses the later of it and its own last stamp. When the table is full of subjects whose
+ * windows are not empty, a new subject is allowed and counted in throttle_table_full.
+ */
+void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned count,
+                     uint32_t cost, uint64_t now_ns, struct throttle_verdict *ret);
+
+/* The same for `n` independent requests at once: the table's cache misses overlap. */
+struct throttle_job {
+    const struct throttle_ask *asks;
+    unsigned count;
+    uint32_t cost;
+    struct throttle_verdict verdict;
+};
+void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsigned n,
+                           uint64_t now_ns);
+
+/* Looks without counting (GET throttle, failure windows before a hash). */
+void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
+                   uint64_t now_ns, struct throttle_verdict *ret);
+/* How much of window `window` is used now. */
+uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
+                       uint64_t now_ns);
+/* Counts without deciding (a failed login). */
+void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
+                     uint64_t now_ns);
+/* Forgets the subject (a success restores an address). */
+void throttle_clear(struct throttle *t, struct throttle_subject s);
+
+struct throttle_stats {
+    uint64_t subjects, bytes;
+};
+struct throttle_stats throttle_stats(struct throttle *t);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal/disk.h - the only way to files: one small table of operations, so that tests can put a
+ * faulty, seeded disk under the same code. Any thread; a handle has one user at a time for writes.
+ *
+ * Implementations: disk_posix.c (the machine), disk_lossy.c (the machine, but what was not synced
+ * is lost with the process, like a power cut), disk_sim.c (in memory, seeded faults; tests only).
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct disk_file;
+
+struct disk {
+    /* All return 0 or a byte count, or a negative errno. Paths are complete paths. */
+    int (*open)(struct disk *d, const char *path, int flags, struct disk_file **ret);
+    int (*close)(struct disk *d, struct disk_file *f);
+    /* May write or read less than asked for. */
+    ssize_t (*pread)(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);
+    ssize_t (*pwritev)(struct disk *d, struct disk_file *f, const struct iovec *v, int n,
+                       uint64_t at);
+    int (*fdatasync)(struct disk *d, struct disk_file *f);
+    int (*truncate)(struct disk *d, struct disk_file *f, uint64_t size);
+    int (*size)(struct disk *d, struct disk_file *f, uint64_t *ret);
+    int (*lock)(struct disk *d, struct disk_file *f); /* exclusive, not waiting: -EWOULDBLOCK */
+    int (*rename)(struct disk *d, const char *from, const char *to);
+    int (*unlink)(struct disk *d, const char *path);
+    int (*mkdir)(struct disk *d, const char *path); /* 0 also when it is there */
+    int (*sync_dir)(struct disk *d, const char *path);
+    /* Calls `each` with every entry's name, in no order; stops when it returns non-zero. */
+    int (*list)(struct disk *d, const char *path, int (*each)(void *arg, const char *name),
+                void *arg);
+    /* Bytes of the file system in all, and free to us. */
+    int (*space)(struct disk *d, const char *path, uint64_t *ret_total, uint64_t *ret_free);
+};
+
+/* The machine's own files. Constant. */
+struct disk *disk_posix(void);
+/* The machine's files, but every byte not yet synced is kept in this process's memory only (or, by
+ * the seed, sometimes written early): a kill -9 is then a power cut. For tests of the binary. */
+struct disk *disk_lossy(uint64_t seed);
+
+/* Whole-length helpers over any disk; 0 or negative errno (-EIO for an unexpected end). */
+int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);
+int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, int n, uint64_t at);
+/* Writes `path` as one: temporary file, fdatasync, rename, sync_dir. Old or new, never neither. */
+int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len);

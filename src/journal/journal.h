@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * journal/journal.h - the durable, ordered, append-only log. What is in it below `durable` survives
+ * kill -9 and power loss; everything else in Sluice is derived from it.
+ *
+ * One writer thread assigns offsets: it takes all appends that queued while the previous fdatasync
+ * ran, writes them as one batch (= CRC unit = fdatasync unit), and tells each append the offset of
+ * its first record. An offset is the number of a record. Readers see a batch only once it is
+ * durable.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/reason.h"
+#include "flow/record.h"
+#include "journal/disk.h"
+
+struct journal;
+
+enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
+
+struct journal_opts {
+    struct disk *disk;
+    const char *dir;          /* made if missing */
+    uint64_t segment_bytes;   /* size of a pre-zeroed segment file */
+    uint64_t retain_bytes;    /* keep at most this much, 0 = no bound */
+    uint64_t retain_ms;       /* keep at most this old, 0 = no bound */
+    uint64_t cap_bytes;       /* hard cap, even if a required reader lags; 0 = none */
+    enum journal_when_full when_full;
+    unsigned refuse_percent;  /* of the file system in use: appends are refused (95) */
+    uint64_t ring_bytes;      /* recent batches kept in memory for readers */
+    uint64_t pending_bytes;   /* un-durable bytes that may queue; above it submit refuses */
+    bool skip_corrupt;        /* go on behind corruption, with a gap record */
+};
+
+/* Where the log stands. `log_id` names this log; offsets of another log mean nothing here. */
+struct journal_position {
+    uint8_t log_id[16];
+    uint64_t appended; /* next offset to be assigned */
+    uint64_t durable;  /* everything below is durable */
+    uint64_t oldest;   /* first offset still held */
+};
+
+/*
+ * Opens and recovers the log in `dir`, starts the writer thread. A torn tail is cut; corruption
+ * below what was durable, a newer format or a lock held by another process is refused with a
+ * sentence that names file and place. 0 or negative errno.
+ */
+int journal_open(const struct journal_opts *opts, struct journal **ret, struct error *err);
+/* Commits what was submitted, writes the clean checkpoint, stops the thread. Accepts NULL. */
+void journal_close(struct journal *j);
+
+struct journal_position journal_position(struct journal *j);
+/* The durable watermark alone; one atomic load. */
+uint64_t journal_durable(struct journal *j);
+
+/* What a reader of status sees; one snapshot. */
+struct journal_stats {
+    uint64_t segments, disk_bytes, pending_bytes, commits, records, sync_failures;
+    uint64_t recovered_records, recovery_ns, torn_bytes;
+    bool blocked; /* appends are refused now */
+};
+struct journal_stats journal_stats(struct journal *j);
+
+/*
+ * Records that travel together: one append is never split over two batches. The submitter fills
+ * `body` by journal_put and hands the whole struct over; it has it back when `done` is called, on
+ * the writer's thread, in the order of submission. `done` must only pass the append on.
+ */
+struct journal_append {
+    struct journal_append *next; /* the journal's */
+    struct buf body;             /* encoded records */
+    uint32_t count;
+    void (*done)(struct journal_append *a);
+    void *owner;
+    /* Set before `done`: */
+    enum reason reason;    /* REASON_ok: durable. disk_full, journal_failed, stopping: not stored */
+    uint64_t first_offset; /* of record 0; record i has first_offset + i, but for the exceptions */
+    uint32_t exceptions_count;
+    struct journal_exception *exceptions; /* sorted by index; the journal's until `done` returns */
+};
+
+/* Record `index` of the append was not stored again: it is a duplicate of `offset`. */
+struct journal_exception {
+    uint32_t index;
+    uint64_t offset;
+};
+
+/* Encodes one record at the end of the append. False: the append is full (BATCH_BYTES_MAX or
+ * BATCH_RECORDS_MAX) and unchanged. */
+bool journal_put(struct journal_append *a, const struct record *r);
+/* Takes the append. Any thread; never blocks on the disk. REASON_ok, or why it was not taken
+ * (disk_full, journal_failed, stopping, busy): then `done` is not called. */
+enum reason journal_submit(struct journal *j, struct journal_append *a);
+/* Whether an append would be taken now; one atomic load. REASON_ok, or why not. */
+enum reason journal_accepts(struct journal *j);
+
+/* ---- reading ---------------------------------------------------------------------------------
+ * A reader pulls durable batches in order, from memory if they are recent, else from the files.
+ * A named reader is required: retention waits for the cursor it commits. One thread per reader.
+ */
+struct journal_reader;
+
+struct journal_reader_opts {
+    const char *name; /* NULL: nameless, holds nothing back */
+    bool has_start;
+    uint64_t start; /* where to begin, if has_start; else the named cursor, else the oldest */
+};
+
+struct journal_batch {
+    uint64_t first_offset;
+    uint32_t count;
+    struct slice body;
+};
+
+enum journal_next {
+    JOURNAL_BATCH = 1, /* *ret is valid until the next call on this reader */
+    JOURNAL_WAIT,      /* nothing durable beyond the cursor now */
+    JOURNAL_GAP,       /* records were removed by retention or are corrupt: *ret says the range that
+                          is missing (no body); the next call goes on behind it */
+};
+
+int journal_reader_open(struct journal *j, const struct journal_reader_opts *opts,
+                        struct journal_reader **ret, struct error *err);
+void journal_reader_close(struct journal_reader *r);
+/* One of enum journal_next, or a negative errno (nothing was read; the call may be repeated). */
+int journal_reader_next(struct journal_reader *r, struct journal_batch *ret);
+/* Sleeps until something may be readable, `journal_reader_wake` is called, or `ns` passed. */
+void journal_reader_wait(struct journal_reader *r, uint64_t ns);
+/* Ends a wait early. Any thread. */
+void journal_reader_wake(struct journal_reader *r);
+/* Everything below `offset` is safe in the reader's own durable storage. 0 or negative errno. */
+int journal_reader_commit(struct journal_reader *r, uint64_t offset);
+/* Next offset this reader will return. */
+uint64_t journal_reader_offset(struct journal_reader *r);
+
+/* Walks a batch's records: *at begins at 0. 1 and *ret filled (its slices borrow from the batch),
+ * 0 at the end, -EBADMSG when the bytes are no records. */
+int journal_batch_record(const struct journal_batch *b, size_t *at, struct record *ret);
+
+/* ---- tools (command line; the log may belong to a running server for verify and tail) --------- */
+/* One line per segment: file, offsets, bytes, times, state. 0 or negative errno. */
+int journal_inspect(struct disk *disk, const char *dir, struct buf *out, struct error *err);
+/* Reads every batch and checks every CRC and the chain; lines for what is wrong. 0 when all is
+ * well, -EBADMSG when not. */
+int journal_verify(struct disk *disk, const char *dir, struct buf *out, struct error *err);
+/* Calls `each` for every record from `from` on, up to the end of what is durable, without taking
+ * the lock. 0 or negative errno. */
+int journal_scan(struct disk *disk, const char *dir, uint64_t from,
+                 int (*each)(void *arg, uint64_t offset, const struct record *r), void *arg,
+                 struct error *err);

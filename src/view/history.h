@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view/history.h - every datum of every feed with history, in RocksDB (design section 8). Open
+ * chunks collect points in memory; a flush writes them as rows together with the journal cursor,
+ * atomically; a background pass merges neighbouring rows to 256 points and more. The journal is the
+ * write-ahead log: what was not flushed is replayed from the durable cursor.
+ *
+ * history_apply, history_tick: the history thread only. Reads: any thread; with HISTORY_NO_IO they
+ * never wait for a disk.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/record.h"
+
+struct history;
+
+struct history_opts {
+    const char *path;          /* the database's directory */
+    uint64_t log_id[2];        /* the journal it follows: another log's database is refused */
+    uint64_t open_bytes_max;   /* points in memory; the coldest are written first (256 MiB) */
+    uint64_t flush_bytes;      /* journal bytes applied between flushes (64 MiB): bounds replay */
+    uint64_t flush_ns;         /* and at most this long */
+    uint64_t cache_bytes;      /* block cache */
+    uint32_t merge_points;     /* rows are merged up to this many points (256) */
+};
+
+/* Opens the database. *ret_cursor: the durable cursor, where the journal must be replayed from. */
+int history_open(const struct history_opts *opts, struct history **ret, uint64_t *ret_cursor,
+                 struct error *err);
+/* Flushes and closes. Accepts NULL. */
+void history_close(struct history *h);
+
+/* Applies one record; a no-op for records it has already applied. Never fails: what cannot be
+ * written now (disk full) is kept and tried again. */
+void history_apply(struct history *h, const struct record *r, uint64_t offset);
+/* Ends a journal batch: everything below `next_offset` was applied, `bytes` long. May flush or do a
+ * bounded piece of merging. Returns the durable cursor. */
+uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
+/* Flushes everything now. 0 or negative errno. */
+int history_flush(struct history *h);
+
+/* One point as readers see it; `value` borrows from the query's storage. */
+struct history_point {
+    struct datum datum;
+    int64_t event_us;
+    uint64_t offset; /* of the datum as first stored: with event_us it makes the id */
+};
+
+enum { HISTORY_NO_IO = 1 }; /* answer HISTORY_INCOMPLETE rather than touch the disk */
+
+enum history_found { HISTORY_DONE, HISTORY_INCOMPLETE };
+
+/* Newest first: points of `feed` with from_us <= event time <= to_us, that come after
+ * (before_us, before_offset) in that order when `has_before`; at most `limit`. */
+struct history_query {
+    uint64_t feed;
+    int64_t from_us, to_us;
+    bool has_before;
+    int64_t before_us;
+    uint64_t before_offset;
+    uint32_t limit;
+    unsigned flags;
+    /* Results: */
+    struct buf *storage; /* the caller's: values and the array live here until it is cleared */
+    struct history_point *points;
+    uint32_t count;
+    bool more; /* there are older ones in the range */
+};
+/* enum history_found, or a negative errno (-EBADMSG: damaged; -ENOMEM: storage too small). */
+int history_range(struct history *h, struct history_query *q);
+/* The datum of that identity (event_ms, offset): q->count is 0 or 1. Uses feed, flags, storage. */
+int history_get(struct history *h, struct history_query *q, struct datum_target id);
+/* How many points the feed holds; may be approximate while merging. Uses feed and flags. */
+int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *ret);
+
+struct history_stats {
+    uint64_t durable_cursor, open_bytes, open_feeds, rows_written, points_written, merges,
+        disk_bytes;
+};
+struct history_stats history_stats(struct history *h);

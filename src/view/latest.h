@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view/latest.h - the newest datum of every feed, in memory, with a snapshot on disk. The greatest
+ * (event time, offset) wins. latest_apply belongs to the projector thread; the rest is for any
+ * thread and never blocks on a disk.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "flow/record.h"
+#include "journal/disk.h"
+
+struct latest;
+
+struct latest_opts {
+    struct disk *disk;
+    const char *path; /* of the snapshot file */
+    uint64_t log_id[2]; /* the journal this view belongs to: another log's snapshot is refused */
+};
+
+/* Loads the snapshot if there is one. *ret_cursor: everything below it is in. A damaged snapshot is
+ * an error (-EBADMSG) that names the file, never silently ignored. */
+int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *ret_cursor,
+                struct error *err);
+void latest_close(struct latest *l);
+
+/* Applies one record. */
+void latest_apply(struct latest *l, const struct record *r, uint64_t offset);
+/* Writes the snapshot: everything below `cursor`. Projector thread. 0 or negative errno. */
+int latest_snapshot(struct latest *l, uint64_t cursor);
+
+enum latest_found {
+    LATEST_NONE,  /* the feed never had data, or its data were deleted */
+    LATEST_VALUE,
+    LATEST_ASK_HISTORY, /* the newest was deleted: history knows what is newest now */
+};
+
+/* A copy; `value` is kept in `storage` (cleared first). */
+struct latest_value {
+    struct datum datum;
+    int64_t event_us;
+    uint64_t offset; /* of the datum as first stored: with event_us it makes the id */
+    int64_t changed_us; /* receive time of the record that made or changed it */
+};
+enum latest_found latest_get(struct latest *l, uint64_t feed, struct buf *storage,
+                             struct latest_value *ret);
+
+struct latest_stats {
+    uint64_t feeds, bytes;
+};
+struct latest_stats latest_stats(struct latest *l);
