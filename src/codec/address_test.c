@@ -1,0 +1,10 @@
+#include "codec/text.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+int main(void)
+{
+    return 0;
+}
