@@ -34,6 +34,8 @@ struct api {
 };
 
 /* ---- points.c: bodies to points ---- */
+/* Whether the first byte that is no white space opens an object or an array. */
+bool api_looks_like_json(struct slice body);
 /* Parses the request's body as its operation wants it. REASON_ok, or the reason with a sentence. */
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err);

@@ -146,7 +146,8 @@ enum reason api_feed_create(const struct request *q, struct catalog_ask *ask, st
     buf_clear(storage);
     if (!buf_reserve(storage, q->body.len + q->query.len + FEED_KEY_MAX + 16))
         return REASON_too_large;
-    enum reason reason = form == BODY_URLENCODED ? read_form(q->body, ask, storage, err)
+    enum reason reason = form == BODY_URLENCODED && !api_looks_like_json(q->body)
+                             ? read_form(q->body, ask, storage, err)
                                                  : read_json(q->body, ask, storage, err);
     if (reason != REASON_ok)
         return reason;

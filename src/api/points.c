@@ -16,6 +16,16 @@ static enum reason reason_of(int rc)
     }
 }
 
+/* curl -d says "urlencoded" of whatever it is given: JSON is taken for JSON all the same. */
+bool api_looks_like_json(struct slice body)
+{
+    size_t i = 0;
+    while (i < body.len && (body.ptr[i] == ' ' || body.ptr[i] == '\t' || body.ptr[i] == '\r' ||
+                            body.ptr[i] == '\n'))
+        i++;
+    return i < body.len && (body.ptr[i] == '{' || body.ptr[i] == '[');
+}
+
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err)
 {
@@ -37,7 +47,8 @@ enum reason api_points(const struct route_match *m, const struct request *q, str
     case OP_DATA_BATCH:
         return reason_of(points_batch(q->body, &limits, out, err));
     default:
-        if (form == BODY_UNKNOWN || form == BODY_NDJSON)
+        if (form == BODY_UNKNOWN || form == BODY_NDJSON ||
+            (form == BODY_URLENCODED && api_looks_like_json(q->body)))
             form = BODY_JSON;
         return reason_of(points_datum(q->body, form, boundary, &limits, out, err));
     }

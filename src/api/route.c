@@ -102,6 +102,7 @@ enum route_found route_find(const struct request *q, struct route_match *ret, st
         if (!surface_matches(r, q->surface) || !path_matches(r->path, path, &m))
             continue;
         if (r->method == method) {
+            buf_clear(ret_methods);
             *ret = m;
             return ROUTE_FOUND;
         }

@@ -22,6 +22,8 @@ static void finds_what_is_served(void **state)
     buf_init(&allow, 1000);
     assert_int_equal(find(METHOD_POST, SURFACE_PUBLIC, "/v1/telemetry", &m, &allow), ROUTE_FOUND);
     assert_int_equal(m.route->op, OP_TELEMETRY_POST);
+    assert_int_equal(find(METHOD_GET, SURFACE_PUBLIC, "/v1/telemetry", &m, &allow), ROUTE_FOUND);
+    assert_int_equal(allow.len, 0);
     assert_int_equal(find(METHOD_HEAD, SURFACE_PUBLIC, "/api/v2/u/feeds/g.k/data/last", &m, &allow),
                      ROUTE_FOUND);
     assert_int_equal(m.route->op, OP_DATA_LAST);

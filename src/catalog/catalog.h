@@ -119,10 +119,6 @@ enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask);
 /* The same, waiting for the answer, which is returned. Not for workers. */
 enum reason catalog_call(struct catalog *c, struct catalog_ask *ask);
 
-/* The key a name gives: lower case, blanks and _ become -, a dot becomes -dot-. False: other
- * characters, or too long. */
-bool catalog_key_from_name(struct slice name, struct buf *out);
-
 struct catalog_stats {
     uint64_t accounts, credentials, feeds, queue_length, transactions, outbox;
 };
