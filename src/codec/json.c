@@ -5,11 +5,12 @@
  *  1. depth: JSON_DEPTH_MAX here, 2048 there;
  *  2. integers: jansson refuses those beyond 64 bits; here a number is text, so any integer that is
  *     finite as a double passes. 1e999 is refused by both.
+ *  3. a NUL byte right after a number or literal: jansson 2.14 drops it, RFC 8259 does not know it, refused here.
  * The walkers (json_next_*) run on checked text only; they are bounded by its end all the same.
  */
 #include "codec/json.h"
 
-#include "codec/json_number.h"
+#include "codec/number.h"
 #include "codec/utf8.h"
 
 struct scan {
@@ -167,7 +168,7 @@ static bool scan_number(struct scan *s, struct json *ret)
     }
     *ret = (struct json){.type = JSON_NUMBER, .raw = slice_of(from, (size_t)(s->p - from))};
     /* Without an exponent it takes 309 digits to leave the range of a double. */
-    if ((exponent || ret->raw.len > 308) && !json_number_finite(ret->raw)) {
+    if ((exponent || ret->raw.len > 308) && !number_finite(ret->raw)) {
         s->p = from;
         return fail(s, "a number out of range");
     }
@@ -483,5 +484,5 @@ void json_compact(struct json v, struct buf *out)
 
 double json_double(struct json number)
 {
-    return json_number_value(number.raw);
+    return number_value(number.raw);
 }

@@ -83,11 +83,7 @@ static void agrees_on_the_tables(void **state)
 
 static void documented_exceptions(void **state)
 {
-    char text[256] = "";
-    for (int i = 0; i < 33; i++)
-        text[i] = '[', text[65 - i] = ']';
-    assert_true(parses(slice_of(text + 1, 32 + 0 + 32 - 32) ) == false);
-    char nested[80];
+    char text[256], nested[80];
     for (int depth = 31; depth <= 33; depth++) {
         memset(nested, '[', (size_t)depth);
         memset(nested + depth, ']', (size_t)depth);
@@ -275,7 +271,7 @@ static void agrees_on_random_damage(void **state)
             len = mutate(&rand, text, len);
         const char *why = json_differential(slice_of(text, len));
         if (why)
-            fail_msg("round %d: %s: %.*s", round, why, (int)len, text);
+            fail_msg("round %d: %s: %.*s (%zu bytes)", round, why, (int)len, text, len);
         accepted += parses(slice_of(text, len));
     }
     /* Both verdicts must have been tried in earnest. */

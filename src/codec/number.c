@@ -5,7 +5,7 @@
  * them if any other was not zero. Doubles and the points half-way between them have at most 768
  * significant digits, so this rounds like the whole text.
  */
-#include "codec/json_number.h"
+#include "codec/number.h"
 
 #include <locale.h>
 #include <math.h>
@@ -84,7 +84,7 @@ static double value_of(const struct reduced *r)
     return r->negative ? -v : v;
 }
 
-bool json_number_form(struct slice t)
+bool number_form(struct slice t)
 {
     const char *p = t.ptr, *end = p + t.len;
     p += p < end && *p == '-';
@@ -109,7 +109,7 @@ bool json_number_form(struct slice t)
     return p == end;
 }
 
-bool json_number_finite(struct slice text)
+bool number_finite(struct slice text)
 {
     struct reduced r;
     reduce(text, &r);
@@ -149,7 +149,7 @@ static bool value_simple(struct slice t, double *ret)
     return true;
 }
 
-double json_number_value(struct slice text)
+double number_value(struct slice text)
 {
     double v;
     if (value_simple(text, &v))
