@@ -159,7 +159,10 @@ static void proxy_version_1(void **state)
         {"PROXY UNKNOWN\r\n", NULL},
         {"PROXY UNKNOWN any thing here\r\n", NULL},
     };
-    static const char *const bad[] = {
+    char long_line[120] = "PROXY UNKNOWN ";
+    memset(long_line + 14, 'x', 92);
+    strcpy(long_line + 106, "\r\n"); /* 108 bytes, one more than there may be */
+    const char *const bad[] = {
         "GET / HTTP/1.1\r\n", "PROXy TCP4", "PROXY\r\n", "PROXY \r\n", "PROXY TCP4\r\n",
         "PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY UNKNOWN\n", "PROXY UNKNOWN\r\r\n",
         "PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n",
@@ -170,8 +173,7 @@ static void proxy_version_1(void **state)
         "PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
         "PROXY TCP6 [::1] [::1] 1 2\r\n", "PROXY TCP4 192.0.2.999 192.0.2.2 1 2\r\n",
         "PROXY TCP4 192.0.2.1 x 1 2\r\n", "PROXY tcp4 192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY UNKNOWN 34567890123456789012345678901234567890123456789012345678901234567890123456789"
-        "012345678901234567890123456789\r\n",
+        long_line,
     };
     size_t used;
     bool has;
