@@ -125,7 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct verdict whole, part;
     struct slice in = slice_of(data, size);
-    size_t scanned = 0, cuts[] = {XXH3_64bits(data, size) % (size + 1), size / 2, size ? size - 1 : 0};
+    size_t scanned = 0,
+           cuts[] = {XXH3_64bits(data, size) % (size + 1), size / 2, size ? size - 1 : 0};
     parse(in, &scanned, &whole);
     for (unsigned i = 0; i < 3; i++) {
         char *prefix = malloc(cuts[i] + 1); /* a block of its own: reads beyond the cut are seen */

@@ -49,8 +49,8 @@ static void addresses(struct slice in)
     if (cidr_parse(in, &c))
         CHECK(c.bits <= 128 && cidr_covers(&c, 1, &peer) == (cidr_covers(&c, 1, &peer)));
     CHECK(cidr_parse(SLICE("10.0.0.0/8"), &c));
-    forwarded_client(slice_of(in.ptr, n), half ? slice_from(in, n + 1) : (struct slice){0}, &peer, &c,
-                     1);
+    forwarded_client(slice_of(in.ptr, n), half ? slice_from(in, n + 1) : (struct slice){0}, &peer,
+                     &c, 1);
 }
 
 /* A prefix of what is done or "more" is never bad; done needs all of it. */

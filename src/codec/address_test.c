@@ -41,10 +41,34 @@ static void parses_and_formats(void **state)
         {"::", ":::0"},
     };
     static const char *const bad[] = {
-        "", "x", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1.2.3.4:",
-        "1.2.3.4:65536", "1.2.3.4:x", "1.2.3.4:123456", "1.2.3.4:-1", "[1.2.3.4]", "[1.2.3.4]:80",
-        "[::1", "::1]", "[::1]80", "[::1]:", "[]", "[]:80", ":80", "fe80::1%eth0", "2001:db8::1::2",
-        "1.2.3.4/8", "unknown", "_hidden", "2001:0db8:0000:0000:0000:0000:0000:0001:0002",
+        "",
+        "x",
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "01.2.3.4",
+        "1.2.3.4 ",
+        " 1.2.3.4",
+        "1.2.3.4:",
+        "1.2.3.4:65536",
+        "1.2.3.4:x",
+        "1.2.3.4:123456",
+        "1.2.3.4:-1",
+        "[1.2.3.4]",
+        "[1.2.3.4]:80",
+        "[::1",
+        "::1]",
+        "[::1]80",
+        "[::1]:",
+        "[]",
+        "[]:80",
+        ":80",
+        "fe80::1%eth0",
+        "2001:db8::1::2",
+        "1.2.3.4/8",
+        "unknown",
+        "_hidden",
+        "2001:0db8:0000:0000:0000:0000:0000:0001:0002",
         "1111111111111111111111111111111111111111111111111111111111111111111111111111111",
     };
     for (unsigned i = 0; i < sizeof good / sizeof *good; i++) {
@@ -63,8 +87,7 @@ static void parses_and_formats(void **state)
 
 static void kinds_and_sources(void **state)
 {
-    struct address v4 = addr("127.1.2.3"), v6 = addr("::1"), other = addr("128.0.0.1"),
-                   none = {0};
+    struct address v4 = addr("127.1.2.3"), v6 = addr("::1"), other = addr("128.0.0.1"), none = {0};
     assert_true(address_is_loopback(&v4) && address_is_loopback(&v6));
     assert_false(address_is_loopback(&other) || address_is_loopback(&none));
     assert_true(address_is_v4(&v4));
@@ -98,9 +121,22 @@ static void cidrs(void **state)
         {"::1/128", "::1", "127.0.0.1"},
     };
     static const char *const bad[] = {
-        "", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/x", "10.0.0.0/-1", "10.0.0.0/008",
-        "10.0.0.0/8/8", "10.0.0.0:80/8", "2001:db8::/129", "[2001:db8::]/32", "10.0.0.0 /8",
-        "10.0.0.0/ 8", "10.0.0/8", "any",
+        "",
+        "/",
+        "/8",
+        "10.0.0.0/",
+        "10.0.0.0/33",
+        "10.0.0.0/x",
+        "10.0.0.0/-1",
+        "10.0.0.0/008",
+        "10.0.0.0/8/8",
+        "10.0.0.0:80/8",
+        "2001:db8::/129",
+        "[2001:db8::]/32",
+        "10.0.0.0 /8",
+        "10.0.0.0/ 8",
+        "10.0.0/8",
+        "any",
     };
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         struct cidr c;
@@ -129,7 +165,8 @@ static enum proxy_outcome proxy(struct slice in, size_t *used, bool *has, struct
     return proxy_header_parse(in, used, has, a);
 }
 
-/* Every prefix of what is done must be "more"; what is bad may be so at any place, then stays so. */
+/* Every prefix of what is done must be "more"; what is bad may be so at any place, then stays so.
+ */
 static void check_prefixes(struct slice in, enum proxy_outcome whole)
 {
     bool was_bad = false;
@@ -153,7 +190,8 @@ static void proxy_version_1(void **state)
         {"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n", "192.0.2.1:56324"},
         {"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255:65535"},
         {"PROXY TCP6 2001:db8::1 ::1 0 1\r\n", "2001:db8::1:0"},
-        {"PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+        {"PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+         "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
          "65535 65535\r\n",
          "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff:65535"},
         {"PROXY UNKNOWN\r\n", NULL},
@@ -163,16 +201,30 @@ static void proxy_version_1(void **state)
     memset(long_line + 14, 'x', 92);
     strcpy(long_line + 106, "\r\n"); /* 108 bytes, one more than there may be */
     const char *const bad[] = {
-        "GET / HTTP/1.1\r\n", "PROXy TCP4", "PROXY\r\n", "PROXY \r\n", "PROXY TCP4\r\n",
-        "PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY UNKNOWN\n", "PROXY UNKNOWN\r\r\n",
-        "PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 \r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 \r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
-        "PROXY TCP4 192.0.2.1 192.0.2.2 -1 2\r\n", "PROXY TCP4 192.0.2.1:5 192.0.2.2 1 2\r\n",
-        "PROXY TCP4 ::1 ::1 1 2\r\n", "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
-        "PROXY TCP6 [::1] [::1] 1 2\r\n", "PROXY TCP4 192.0.2.999 192.0.2.2 1 2\r\n",
-        "PROXY TCP4 192.0.2.1 x 1 2\r\n", "PROXY tcp4 192.0.2.1 192.0.2.2 1 2\r\n",
+        "GET / HTTP/1.1\r\n",
+        "PROXy TCP4",
+        "PROXY\r\n",
+        "PROXY \r\n",
+        "PROXY TCP4\r\n",
+        "PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n",
+        "PROXY UNKNOWN\n",
+        "PROXY UNKNOWN\r\r\n",
+        "PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+        "PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 \r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1 \r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n",
+        "PROXY TCP4 192.0.2.1 192.0.2.2 -1 2\r\n",
+        "PROXY TCP4 192.0.2.1:5 192.0.2.2 1 2\r\n",
+        "PROXY TCP4 ::1 ::1 1 2\r\n",
+        "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
+        "PROXY TCP6 [::1] [::1] 1 2\r\n",
+        "PROXY TCP4 192.0.2.999 192.0.2.2 1 2\r\n",
+        "PROXY TCP4 192.0.2.1 x 1 2\r\n",
+        "PROXY tcp4 192.0.2.1 192.0.2.2 1 2\r\n",
         long_line,
     };
     size_t used;
@@ -195,9 +247,12 @@ static void proxy_version_1(void **state)
     }
 }
 
-#define SIG   "\r\n\r\n\0\r\nQUIT\n"
-#define V4    "\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x01\xbb"
-#define CASE(outcome, has, text) {outcome, has, SLICE(text)}
+#define SIG "\r\n\r\n\0\r\nQUIT\n"
+#define V4  "\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x01\xbb"
+#define CASE(outcome, has, text)                                                                   \
+    {                                                                                              \
+        outcome, has, SLICE(text)                                                                  \
+    }
 
 static void proxy_version_2(void **state)
 {
@@ -214,8 +269,12 @@ static void proxy_version_2(void **state)
         CASE(PROXY_BAD, true, SIG "\x21\x11\x00\x13" V4 "\x03\x00\x04\x20\xec\x95\x48"),
         CASE(PROXY_DONE, false, SIG "\x20\x00\x00\x00"),
         CASE(PROXY_DONE, false, SIG "\x20\x11\x00\x0c" V4),
-        CASE(PROXY_DONE, false, SIG "\x20\xff\x00\x03" "abc"),
-        CASE(PROXY_DONE, false, SIG "\x21\x00\x00\x03" "abc"),
+        CASE(PROXY_DONE, false,
+             SIG "\x20\xff\x00\x03"
+                 "abc"),
+        CASE(PROXY_DONE, false,
+             SIG "\x21\x00\x00\x03"
+                 "abc"),
         CASE(PROXY_BAD, false, SIG "\x21\x11\x00\x0b" V4),
         CASE(PROXY_BAD, false, SIG "\x21\x11\x00\x00"),
         CASE(PROXY_BAD, false, SIG "\x21\x10\x00\x0c" V4),
@@ -230,8 +289,12 @@ static void proxy_version_2(void **state)
         CASE(PROXY_BAD, false, SIG "\x21\x11\xff\xff" V4),
         CASE(PROXY_BAD, false, SIG "\x21\x11\x00\x0d" V4 "\x01"),
         CASE(PROXY_BAD, false, SIG "\x21\x11\x00\x0f" V4 "\x01\x00\x01"),
-        CASE(PROXY_BAD, false, SIG "\x21\x11\x00\x12" V4 "\x03\x00\x03" "abc"),
-        CASE(PROXY_BAD, false, "\r\n\r\n\0\r\nQUIT\r" "\x21\x11\x00\x0c" V4),
+        CASE(PROXY_BAD, false,
+             SIG "\x21\x11\x00\x12" V4 "\x03\x00\x03"
+                 "abc"),
+        CASE(PROXY_BAD, false,
+             "\r\n\r\n\0\r\nQUIT\r"
+             "\x21\x11\x00\x0c" V4),
         CASE(PROXY_BAD, false, "\r\nGET / HTTP/1.1\r\n"),
     };
     size_t used;
@@ -321,9 +384,12 @@ static void forwarded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_and_formats), cmocka_unit_test(kinds_and_sources),
-        cmocka_unit_test(cidrs),              cmocka_unit_test(proxy_version_1),
-        cmocka_unit_test(proxy_version_2),    cmocka_unit_test(forwarded),
+        cmocka_unit_test(parses_and_formats),
+        cmocka_unit_test(kinds_and_sources),
+        cmocka_unit_test(cidrs),
+        cmocka_unit_test(proxy_version_1),
+        cmocka_unit_test(proxy_version_2),
+        cmocka_unit_test(forwarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

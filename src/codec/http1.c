@@ -5,9 +5,10 @@
  *     first verdict is the same however the input was cut, and an incomplete head can only be
  *     "more" or what the whole would get too.
  *  2. Bytes beyond limits->head_bytes are never looked at: running out of bytes there is a refusal.
- *  3. Nothing is kept between calls but *scanned. Growing input is parsed again from its start, except
- *     (beyond REPARSE_FREE bytes) while it only lengthens a field value: there no verdict can fall.
- *     What is looked at again byte by byte is so bounded by the target, one name and one pass per line.
+ *  3. Nothing is kept between calls but *scanned. Growing input is parsed again from its start,
+ * except (beyond REPARSE_FREE bytes) while it only lengthens a field value: there no verdict can
+ * fall. What is looked at again byte by byte is so bounded by the target, one name and one pass per
+ * line.
  *
  * Deliberately not accepted though the RFC lets a server: bare LF as line end, obs-fold, lists of
  * equal Content-Lengths, leading zeros in Content-Length (octal to somebody), an empty Host, a Host
@@ -17,8 +18,8 @@
 
 #include "codec/http1_chars.h"
 
-#define METHOD_MAX   64u
-#define NAME_MAX     256u
+#define METHOD_MAX 64u
+#define NAME_MAX   256u
 #define REPARSE_FREE                                                                               \
     1024u /* below this a whole pass costs less than the system call that read it */
 
@@ -428,8 +429,8 @@ static enum http1_outcome parse_head(struct head *h)
     return o;
 }
 
-/* Whether the bytes that came since the last look only lengthen a field value; see 3 above. The last
- * look said "more", so what stands before the colon of the line is a name. */
+/* Whether the bytes that came since the last look only lengthen a field value; see 3 above. The
+ * last look said "more", so what stands before the colon of the line is a name. */
 static bool still_more(struct slice in, const struct http1_limits *limits, size_t scanned)
 {
     if (scanned < REPARSE_FREE || in.len < scanned || in.len >= limits->head_bytes ||

@@ -5,8 +5,9 @@
  *  1. depth: JSON_DEPTH_MAX here, 2048 there;
  *  2. integers: jansson refuses those beyond 64 bits; here a number is text, so any integer that is
  *     finite as a double passes. 1e999 is refused by both.
- *  3. a NUL byte right after a number or literal: jansson 2.14 drops it, RFC 8259 does not know it, refused here.
- * The walkers (json_next_*) run on checked text only; they are bounded by its end all the same.
+ *  3. a NUL byte right after a number or literal: jansson 2.14 drops it, RFC 8259 does not know it,
+ * refused here. The walkers (json_next_*) run on checked text only; they are bounded by its end all
+ * the same.
  */
 #include "codec/json.h"
 
@@ -40,11 +41,18 @@ static inline void skip_blanks(struct scan *s)
         s->p++;
 }
 
-/* Bytes that a string may hold as they are: neither control, '"', '\' nor the start of a longer
- * UTF-8 sequence. */
+/* Bytes that a string may hold as they are: neither control, '"', '\\' nor the start of a longer
+ * UTF-8 sequence. A table, as this is asked for nearly every byte of a body. */
+static const bool plain[256] = {
+    [' '] = true,
+    ['!'] = true,
+    ['#' ... '['] = true,
+    [']' ... 0x7f] = true,
+};
+
 static inline bool is_plain(char c)
 {
-    return (uint8_t)c >= 0x20 && (uint8_t)c < 0x80 && c != '"' && c != '\\';
+    return plain[(uint8_t)c];
 }
 
 static int hex_value(char c)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec/json_differential.h - the scanner held against jansson, for the unit test and the fuzz target.
- * Test code only; any thread.
+ * codec/json_differential.h - the scanner held against jansson, for the unit test and the fuzz
+ * target. Test code only; any thread.
  */
 #pragma once
 
@@ -92,8 +92,9 @@ static inline const char *json_compare_members(struct json v, const json_t *j)
 static inline const char *json_compare(struct json v, const json_t *j)
 {
     static const int types[] = {
-        [JSON_NULL] = JANSSON_NULL,     [JSON_TRUE] = JANSSON_TRUE,   [JSON_FALSE] = JANSSON_FALSE,
-        [JSON_STRING] = JANSSON_STRING, [JSON_ARRAY] = JANSSON_ARRAY, [JSON_OBJECT] = JANSSON_OBJECT,
+        [JSON_NULL] = JANSSON_NULL,   [JSON_TRUE] = JANSSON_TRUE,
+        [JSON_FALSE] = JANSSON_FALSE, [JSON_STRING] = JANSSON_STRING,
+        [JSON_ARRAY] = JANSSON_ARRAY, [JSON_OBJECT] = JANSSON_OBJECT,
         [JSON_NUMBER] = JSON_REAL,
     };
     bool integer = json_typeof(j) == JSON_INTEGER;
@@ -108,7 +109,8 @@ static inline const char *json_compare(struct json v, const json_t *j)
         return slice_eq(v.raw, SLICE("false")) ? NULL : "false differs";
     case JSON_NUMBER: {
         double a = json_double(v), b = json_number_value(j);
-        bool sign = integer && a == 0 ? true : signbit(a) == signbit(b); /* -0 is an integer there */
+        bool sign =
+            integer && a == 0 ? true : signbit(a) == signbit(b); /* -0 is an integer there */
         return a == b && sign ? NULL : "a number differs";
     }
     case JSON_STRING:

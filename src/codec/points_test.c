@@ -97,7 +97,10 @@ static void telemetry_good(void **state)
         {"{\"a\":{\"value\":1,\"epoch\":5}}", "a=1"},
         {"[{\"a\":1},{\"a\":2,\"b\":3}]", "a=1 a=2 b=3"},
         {"[{},{\"a\":1}]", "a=1"},
-        {"{\"group.feed\":1,\"" "12345678901234567890" "\":2}", "group.feed=1 12345678901234567890=2"},
+        {"{\"group.feed\":1,\""
+         "12345678901234567890"
+         "\":2}",
+         "group.feed=1 12345678901234567890=2"},
         {"{\"a\":\"12345678901234567890123456789012\"}", "a=12345678901234567890123456789012"},
         {"{\"a\":18446744073709551616}", "a=18446744073709551616"},
     };
@@ -162,8 +165,10 @@ static void telemetry_bad(void **state)
          "feed \"a\", member \"created_at\": is out of range"},
         {"{\"a\":{\"value\":1,\"created_at\":true}}", -EINVAL,
          "feed \"a\", member \"created_at\": must be an RFC 3339 time"},
-        {"{\"123456789012345678901\":1}", -E2BIG, "feed \"123456789012345678901\": the feed key is"},
-        {"{\"a\":\"123456789012345678901234567890123\"}", -E2BIG, "feed \"a\": the value is longer"},
+        {"{\"123456789012345678901\":1}", -E2BIG,
+         "feed \"123456789012345678901\": the feed key is"},
+        {"{\"a\":\"123456789012345678901234567890123\"}", -E2BIG,
+         "feed \"a\": the value is longer"},
         {"{\"a\":{\"value\":[1111111111,2222222222,3333333333]}}", -E2BIG,
          "feed \"a\", member \"value\": the value is longer"},
     };
@@ -244,7 +249,8 @@ static void adafruit_json(void **state)
         {"{\"value\":1,\"ele\":\"1e999\"}", -EINVAL, "member \"ele\": is out of range"},
         {"{\"value\":1,\"epoch\":-5}", -EINVAL, "member \"epoch\": is out of range"},
         {"{\"value\":1,\"created_at\":\"no\"}", -EINVAL, "member \"created_at\": is no RFC 3339"},
-        {"{\"value\":\"123456789012345678901234567890123\"}", -E2BIG, "member \"value\": the value"},
+        {"{\"value\":\"123456789012345678901234567890123\"}", -E2BIG,
+         "member \"value\": the value"},
     };
     check_good(good, COUNT(good), datum);
     check_bad(bad, COUNT(bad), datum);
@@ -262,7 +268,7 @@ static int multipart(struct slice body)
     return points_datum(body, BODY_MULTIPART, SLICE("xYz"), &limits, &points, &err);
 }
 
-#define PART(name, value) \
+#define PART(name, value)                                                                          \
     "--xYz\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n" value "\r\n"
 
 static void adafruit_forms(void **state)
@@ -293,11 +299,13 @@ static void adafruit_forms(void **state)
     };
     static const struct good parts[] = {
         {PART("value", "42") "--xYz--\r\n", "=42"},
-        {"preamble\r\n" PART("value", "a\r\nb--xYz") PART("lat", "1") PART("lon", "2")
-         "--xYz-- \r\nepilogue", "=a\r\nb--xYz(1,2)"},
+        {"preamble\r\n" PART("value", "a\r\nb--xYz") PART("lat", "1")
+             PART("lon", "2") "--xYz-- \r\nepilogue",
+         "=a\r\nb--xYz(1,2)"},
         {"--xYz \t\r\nX: y\r\ncontent-disposition:form-data;name=value\r\n\r\n\r\n--xYz--", "="},
         {"--xYz\r\nContent-Disposition: form-data; filename=\"f\"; NAME=\"datum[value]\"\r\n"
-         "Content-Type: text/plain\r\n\r\nx\r\n--xYz--", "=x"},
+         "Content-Type: text/plain\r\n\r\nx\r\n--xYz--",
+         "=x"},
     };
     static const struct bad parts_bad[] = {
         {"", -EINVAL, "not a multipart/form-data body"},
@@ -308,9 +316,12 @@ static void adafruit_forms(void **state)
         {PART("value", "42") "--xY--", -EINVAL, "not a multipart/form-data body"},
         {"--xYz\nContent-Disposition: form-data; name=\"value\"\n\n42\n--xYz--", -EINVAL, "not a"},
         {"--xYz\r\n\r\n42\r\n--xYz--", -EINVAL, "not a multipart/form-data body"},
-        {"--xYz\r\nContent-Disposition: form-data; name=\"value\r\n\r\n42\r\n--xYz--", -EINVAL, "not"},
-        {"--xYz\r\nContent-Disposition: form-data; name=\"value\"\r\n\r\n--xYz--", -EINVAL, "not a"},
-        {PART("value", "1") PART("value", "2") "--xYz--", -EINVAL, "a form field stands there twice"},
+        {"--xYz\r\nContent-Disposition: form-data; name=\"value\r\n\r\n42\r\n--xYz--", -EINVAL,
+         "not"},
+        {"--xYz\r\nContent-Disposition: form-data; name=\"value\"\r\n\r\n--xYz--", -EINVAL,
+         "not a"},
+        {PART("value", "1") PART("value", "2") "--xYz--", -EINVAL,
+         "a form field stands there twice"},
         {PART("value", "\xff") "--xYz--", -EINVAL, "a form field that is not UTF-8"},
         {PART("other", "2") "--xYz--", -EINVAL, "data missing required value"},
     };
@@ -322,8 +333,9 @@ static void adafruit_forms(void **state)
     for (int i = 0; i < 40; i++)
         strcat(many, PART("x", ""));
     assert_int_equal(multipart(slice_str(many)), -E2BIG);
-    assert_int_equal(multipart(slice_of("--xYz\r\nContent-Disposition: x; name=value\r\n\r\n\0\r\n--xYz--",
-                                        55)), -EINVAL);
+    assert_int_equal(
+        multipart(slice_of("--xYz\r\nContent-Disposition: x; name=value\r\n\r\n\0\r\n--xYz--", 55)),
+        -EINVAL);
 }
 
 static int batch(struct slice body)
@@ -404,9 +416,10 @@ static void storage_bounds(void **state)
         assert_int_equal(telemetry(SLICE("{\"a\":1,\"b\":\"\\n\"}")), 0);
     assert_true(storage.ptr == block && storage.cap == cap);
     assert_int_equal(points_telemetry(SLICE("x"), BODY_TEXT, &limits, &points, &err), -EINVAL);
-    assert_int_equal(
-        points_datum(SLICE("x"), BODY_TEXT, (struct slice){0}, &limits, &points, &err), -EINVAL);
-    assert_int_equal(points_telemetry((struct slice){0}, BODY_JSON, &limits, &points, NULL), -EINVAL);
+    assert_int_equal(points_datum(SLICE("x"), BODY_TEXT, (struct slice){0}, &limits, &points, &err),
+                     -EINVAL);
+    assert_int_equal(points_telemetry((struct slice){0}, BODY_JSON, &limits, &points, NULL),
+                     -EINVAL);
 }
 
 static void sentences_show_names_safely(void **state)
@@ -418,10 +431,10 @@ static void sentences_show_names_safely(void **state)
     char text[400], key[200] = "";
     for (int i = 0; i < 60; i++)
         strcat(key, "\xe2\x82\xac");
-    sprintf(text, "{\"x%s\":null}", key);
+    sprintf(text, "{\"xy%s\":null}", key);
     assert_int_equal(points_telemetry(slice_str(text), BODY_JSON, &wide, &points, &err), -EINVAL);
-    key[63] = 0; /* 64 bytes hold "x" and 21 whole characters */
-    sprintf(text, "feed \"x%s\": null is no value", key);
+    key[60] = 0; /* 64 bytes hold "xy" and 20 whole characters */
+    sprintf(text, "feed \"xy%s\": null is no value", key);
     assert_string_equal(err.text, text);
 }
 
@@ -470,11 +483,11 @@ static void content_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(telemetry_good),  cmocka_unit_test(telemetry_bad),
-        cmocka_unit_test(ndjson_lines),    cmocka_unit_test(adafruit_json),
-        cmocka_unit_test(adafruit_forms),  cmocka_unit_test(adafruit_batch),
-        cmocka_unit_test(many_points),     cmocka_unit_test(storage_bounds),
-        cmocka_unit_test(content_types),   cmocka_unit_test(sentences_show_names_safely),
+        cmocka_unit_test(telemetry_good), cmocka_unit_test(telemetry_bad),
+        cmocka_unit_test(ndjson_lines),   cmocka_unit_test(adafruit_json),
+        cmocka_unit_test(adafruit_forms), cmocka_unit_test(adafruit_batch),
+        cmocka_unit_test(many_points),    cmocka_unit_test(storage_bounds),
+        cmocka_unit_test(content_types),  cmocka_unit_test(sentences_show_names_safely),
     };
     buf_init(&storage, 1 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,11 +29,12 @@ static void percent(void **state)
         bool plus;
         const char *text;
     } good[] = {
-        {"", false, ""}, {"abc", false, "abc"}, {"a+b", false, "a+b"}, {"a+b", true, "a b"},
-        {"%41%4a%4A", false, "AJJ"}, {"%25%32%35", true, "%25"}, {"%2B+", true, "+ "},
-        {"%c3%A4x", false, "\xc3\xa4x"}, {"%7f%01", false, "\x7f\x01"},
+        {"", false, ""},      {"abc", false, "abc"},           {"a+b", false, "a+b"},
+        {"a+b", true, "a b"}, {"%41%4a%4A", false, "AJJ"},     {"%25%32%35", true, "%25"},
+        {"%2B+", true, "+ "}, {"%c3%A4x", false, "\xc3\xa4x"}, {"%7f%01", false, "\x7f\x01"},
     };
-    static const char *const bad[] = {"%", "%4", "a%4", "%4g", "%g4", "%%41", "%00", "x%0", "% 41", "%-1"};
+    static const char *const bad[] = {"%",    "%4",  "a%4", "%4g",  "%g4",
+                                      "%%41", "%00", "x%0", "% 41", "%-1"};
     for (unsigned i = 0; i < sizeof good / sizeof *good; i++) {
         clear();
         assert_true(percent_decode(slice_str(good[i].in), good[i].plus, &out));
@@ -65,7 +66,8 @@ static void percent(void **state)
 static void queries(void **state)
 {
     struct slice rest = SLICE("&a=1&&b&=c&d==e=&%61=+&"), name, value;
-    static const char *const all[][2] = {{"a", "1"}, {"b", ""}, {"", "c"}, {"d", "=e="}, {"%61", "+"}};
+    static const char *const all[][2] = {
+        {"a", "1"}, {"b", ""}, {"", "c"}, {"d", "=e="}, {"%61", "+"}};
     for (unsigned i = 0; i < 5; i++) {
         assert_true(query_next(&rest, &name, &value));
         assert_true(slice_eq(name, slice_str(all[i][0])) && slice_eq(value, slice_str(all[i][1])));
@@ -113,18 +115,47 @@ static void times_good(void **state)
 static void times_bad(void **state)
 {
     static const char *const bad[] = {
-        "", "2020", "2020-05-12", "2020-05-12T", "2020-05-12T20:52", "2020-05-12T20:52:5",
-        "2020-5-12T20:52:50Z", "20-05-12T20:52:50Z", "2020/05/12T20:52:50Z", "2020-05-12_20:52:50Z",
-        "2020-00-12T20:52:50Z", "2020-13-12T20:52:50Z", "2020-05-00T20:52:50Z",
-        "2020-05-32T20:52:50Z", "2021-02-29T00:00:00Z", "1900-02-29T00:00:00Z",
-        "2020-04-31T00:00:00Z", "2020-05-12T24:00:00Z", "2020-05-12T20:60:00Z",
-        "2020-05-12T20:52:61Z", "2020-05-12T20:52:60Z", "2020-05-12T20:52:50.Z",
-        "2020-05-12T20:52:50.1234567890Z", "2020-05-12T20:52:50,5Z", "2020-05-12T20:52:50ZZ",
-        "2020-05-12T20:52:50 Z", "2020-05-12T20:52:50+", "2020-05-12T20:52:50+2:00",
-        "2020-05-12T20:52:50+02", "2020-05-12T20:52:50+02:0", "2020-05-12T20:52:50+24:00",
-        "2020-05-12T20:52:50+00:60", "2020-05-12T20:52:50+02:00x", "2020-05-12T20:52:50CET",
-        " 2020-05-12T20:52:50Z", "2020-05-12T20:52:50Z ", "+020-05-12T20:52:50Z",
-        "-020-05-12T20:52:50Z", "2020-05-12T-1:52:50Z", "now", "1589316770",
+        "",
+        "2020",
+        "2020-05-12",
+        "2020-05-12T",
+        "2020-05-12T20:52",
+        "2020-05-12T20:52:5",
+        "2020-5-12T20:52:50Z",
+        "20-05-12T20:52:50Z",
+        "2020/05/12T20:52:50Z",
+        "2020-05-12_20:52:50Z",
+        "2020-00-12T20:52:50Z",
+        "2020-13-12T20:52:50Z",
+        "2020-05-00T20:52:50Z",
+        "2020-05-32T20:52:50Z",
+        "2021-02-29T00:00:00Z",
+        "1900-02-29T00:00:00Z",
+        "2020-04-31T00:00:00Z",
+        "2020-05-12T24:00:00Z",
+        "2020-05-12T20:60:00Z",
+        "2020-05-12T20:52:61Z",
+        "2020-05-12T20:52:60Z",
+        "2020-05-12T20:52:50.Z",
+        "2020-05-12T20:52:50.1234567890Z",
+        "2020-05-12T20:52:50,5Z",
+        "2020-05-12T20:52:50ZZ",
+        "2020-05-12T20:52:50 Z",
+        "2020-05-12T20:52:50+",
+        "2020-05-12T20:52:50+2:00",
+        "2020-05-12T20:52:50+02",
+        "2020-05-12T20:52:50+02:0",
+        "2020-05-12T20:52:50+24:00",
+        "2020-05-12T20:52:50+00:60",
+        "2020-05-12T20:52:50+02:00x",
+        "2020-05-12T20:52:50CET",
+        " 2020-05-12T20:52:50Z",
+        "2020-05-12T20:52:50Z ",
+        "+020-05-12T20:52:50Z",
+        "-020-05-12T20:52:50Z",
+        "2020-05-12T-1:52:50Z",
+        "now",
+        "1589316770",
     };
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         int64_t us;
@@ -179,10 +210,30 @@ static void basic(void **state)
         {"Basic w6Q6/z8+", "\xc3\xa4", "\xff?>"},
     };
     static const char *const bad[] = {
-        "", "Basic", "Basic ", "Bearer YTpi", "BasicYTpi", "Basic YWI=", "Basic YTpiOmM", "Basic YTo",
-        "Basic YT==YTpi", "Basic YTp=", "Basic YTpi=", "Basic YTpi====", "Basic ====", "Basic =TpI",
-        "Basic YTp i", "Basic YTp!", "Basic YTp_", "Basic YTp-", "Basic YToA", "Basic YTp/",
-        "Basic YTpiOmN=", "Basic YTq=", "Basic\tYTpi", "Basic YTpi,YTpi",
+        "",
+        "Basic",
+        "Basic ",
+        "Bearer YTpi",
+        "BasicYTpi",
+        "Basic YWI=",
+        "Basic YTpiOmM",
+        "Basic YTo",
+        "Basic YT==YTpi",
+        "Basic YTp=",
+        "Basic YTpi=",
+        "Basic YTpi====",
+        "Basic ====",
+        "Basic =TpI",
+        "Basic YTp i",
+        "Basic YTp!",
+        "Basic YTp_",
+        "Basic YTp-",
+        "Basic YToA",
+        "Basic YTp/",
+        "Basic YTpiOmN=",
+        "Basic YTq=",
+        "Basic\tYTpi",
+        "Basic YTpi,YTpi",
     };
     struct slice user, password;
     for (unsigned i = 0; i < sizeof good / sizeof *good; i++) {
@@ -206,7 +257,9 @@ static void basic(void **state)
 /* `in` compressed; level 0 to 9. */
 static struct slice compress_gzip(struct slice in, unsigned char *to, size_t room, int level)
 {
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)in.ptr, .avail_in = (uInt)in.len, .next_out = to,
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)in.ptr,
+                  .avail_in = (uInt)in.len,
+                  .next_out = to,
                   .avail_out = (uInt)room};
     assert_int_equal(deflateInit2(&z, level, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
@@ -278,10 +331,22 @@ static void doubles(void **state)
         double v;
         const char *text;
     } all[] = {
-        {0, "0"}, {-0.0, "-0"}, {1, "1"}, {-12, "-12"}, {0.1, "0.1"}, {0.1 + 0.2, "0.30000000000000004"},
-        {1e22, "1e+22"}, {1e15, "1e+15"}, {123456789012345, "123456789012345"}, {1e-7, "1e-07"},
-        {21.5, "21.5"}, {1.0 / 3, "0.3333333333333333"}, {2.0 / 3, "0.6666666666666666"},
-        {DBL_MAX, "1.7976931348623157e+308"}, {5e-324, "4.94065645841247e-324"}, {1e14 + 0.5, "100000000000000.5"},
+        {0, "0"},
+        {-0.0, "-0"},
+        {1, "1"},
+        {-12, "-12"},
+        {0.1, "0.1"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {1e22, "1e+22"},
+        {1e15, "1e+15"},
+        {123456789012345, "123456789012345"},
+        {1e-7, "1e-07"},
+        {21.5, "21.5"},
+        {1.0 / 3, "0.3333333333333333"},
+        {2.0 / 3, "0.6666666666666666"},
+        {DBL_MAX, "1.7976931348623157e+308"},
+        {5e-324, "4.94065645841247e-324"},
+        {1e14 + 0.5, "100000000000000.5"},
     };
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         clear();
@@ -308,10 +373,14 @@ static void doubles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percent),   cmocka_unit_test(queries),
-        cmocka_unit_test(times_good), cmocka_unit_test(times_bad),
-        cmocka_unit_test(times_format_and_return), cmocka_unit_test(basic),
-        cmocka_unit_test(gzip),      cmocka_unit_test(gzip_bomb),
+        cmocka_unit_test(percent),
+        cmocka_unit_test(queries),
+        cmocka_unit_test(times_good),
+        cmocka_unit_test(times_bad),
+        cmocka_unit_test(times_format_and_return),
+        cmocka_unit_test(basic),
+        cmocka_unit_test(gzip),
+        cmocka_unit_test(gzip_bomb),
         cmocka_unit_test(doubles),
     };
     buf_init(&out, 4096);
