@@ -31,8 +31,8 @@ static void parse_head(void)
     size_t scanned = 0;
     unsigned status;
     const char *why;
-    enum http1_outcome o = http1_parse(slice_of(telemetry_head, sizeof telemetry_head - 1),
-                                       &limits, &scanned, &r, &status, &why);
+    enum http1_outcome o = http1_parse(slice_of(telemetry_head, sizeof telemetry_head - 1), &limits,
+                                       &scanned, &r, &status, &why);
     CHECK(o == HTTP1_DONE && r.content_length == 20);
 }
 

@@ -25,7 +25,7 @@ static bool ip_parse(struct slice text, struct address *ret)
 static bool port_parse(struct slice text, uint16_t *ret)
 {
     unsigned v = 0;
-    if (text.len == 0 || text.len > 5)
+    if (text.len == 0 || text.len > 5 || (text.len > 1 && text.ptr[0] == '0'))
         return false;
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] < '0' || text.ptr[i] > '9')

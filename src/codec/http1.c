@@ -5,9 +5,10 @@
  *     first verdict is the same however the input was cut, and an incomplete head can only be
  *     "more" or what the whole would get too.
  *  2. Bytes beyond limits->head_bytes are never looked at: running out of bytes there is a refusal.
- *  3. Nothing is kept between calls but *scanned. Growing input is parsed again from its start only
- *     when a new byte ends a line or is no part of one, or a KiB was completed: a head fed byte by
- *     byte costs at most (lines + KiB) passes beyond REPARSE_FREE bytes, not one per byte.
+ *  3. Nothing is kept between calls but *scanned. Growing input is parsed again from its start,
+ * except (beyond REPARSE_FREE bytes) while it only lengthens a field value: there no verdict can
+ * fall. What is looked at again byte by byte is so bounded by the target, one name and one pass per
+ * line.
  *
  * Deliberately not accepted though the RFC lets a server: bare LF as line end, obs-fold, lists of
  * equal Content-Lengths, leading zeros in Content-Length (octal to somebody), an empty Host, a Host
@@ -17,6 +18,8 @@
 
 #include "codec/http1_chars.h"
 
+#define METHOD_MAX 64u
+#define NAME_MAX   256u
 #define REPARSE_FREE                                                                               \
     1024u /* below this a whole pass costs less than the system call that read it */
 
@@ -211,6 +214,8 @@ static enum http1_outcome request_line(struct head *h)
     const char *from = h->p;
     while (h->p < h->end && http1_is(*h->p, CHAR_TOKEN))
         h->p++;
+    if ((size_t)(h->p - from) > METHOD_MAX)
+        return bad(h, 400, "a method longer than any");
     if (h->p == h->end)
         return HTTP1_MORE;
     if (h->p == from || *h->p != ' ')
@@ -368,6 +373,8 @@ static enum http1_outcome field_line(struct head *h)
         return bad(h, 431, "more fields than the limit");
     while (h->p < h->end && http1_is(*h->p, CHAR_TOKEN))
         h->p++;
+    if ((size_t)(h->p - from) > NAME_MAX)
+        return bad(h, 431, "a field name longer than the limit");
     if (h->p == h->end)
         return HTTP1_MORE;
     if (h->p == from || *h->p != ':')
@@ -422,14 +429,18 @@ static enum http1_outcome parse_head(struct head *h)
     return o;
 }
 
-/* Whether the bytes that came since the last look cannot change the answer "more"; see 3 above. */
+/* Whether the bytes that came since the last look only lengthen a field value; see 3 above. The
+ * last look said "more", so what stands before the colon of the line is a name. */
 static bool still_more(struct slice in, const struct http1_limits *limits, size_t scanned)
 {
     if (scanned < REPARSE_FREE || in.len < scanned || in.len >= limits->head_bytes ||
-        in.len / 1024 != scanned / 1024)
+        in.ptr[scanned - 1] == '\r')
         return false;
-    const char *end = in.ptr + in.len;
-    return value_end(in.ptr + scanned, end) == end;
+    const char *from = memrchr(in.ptr, '\n', scanned);
+    if (!from || from < in.ptr + 2) /* the request line */
+        return false;
+    const char *at = in.ptr + scanned, *end = in.ptr + in.len;
+    return memchr(from, ':', (size_t)(at - from)) && value_end(at, end) == end;
 }
 
 enum http1_outcome http1_parse(struct slice in, const struct http1_limits *limits, size_t *scanned,

@@ -23,8 +23,7 @@ struct verdict {
 
 static struct verdict parse_with(struct slice in, const struct http1_limits *l, size_t *scanned)
 {
-    static struct verdict v;
-    v = (struct verdict){.status = 0};
+    struct verdict v = {.status = 0};
     v.outcome = http1_parse(in, l, scanned, &v.r, &v.status, &v.why);
     return v;
 }
@@ -94,28 +93,29 @@ static const struct good {
     {SLICE("HEAD /a?b HTTP/1.1\r\n" HOST "\r\n"), HTTP1_HEAD, "/a", "b", true, false, 0},
     {SLICE("PUT /a?b?c=/ HTTP/1.1\r\n" HOST "\r\n"), HTTP1_PUT, "/a", "b?c=/", true, false, 0},
     {SLICE("PATCH /%zz? HTTP/1.1\r\n" HOST "\r\n"), HTTP1_PATCH, "/%zz", "", true, false, 0},
-    {SLICE("DELETE //x/../y HTTP/1.1\r\n" HOST "\r\n"), HTTP1_DELETE, "//x/../y", "", true, false, 0},
+    {SLICE("DELETE //x/../y HTTP/1.1\r\n" HOST "\r\n"), HTTP1_DELETE, "//x/../y", "", true, false,
+     0},
     {SLICE("OPTIONS * HTTP/1.1\r\n" HOST "\r\n"), HTTP1_OPTIONS, "*", "", true, false, 0},
     {SLICE("OPTIONS /x HTTP/1.1\r\n" HOST "\r\n"), HTTP1_OPTIONS, "/x", "", true, false, 0},
     {SLICE("get / HTTP/1.1\r\n" HOST "\r\n"), HTTP1_OTHER, "/", "", true, false, 0},
-    {SLICE("M-SEARCH /?q=[a]|{b}^` HTTP/1.1\r\n" HOST "\r\n"), HTTP1_OTHER, "/", "q=[a]|{b}^`", true,
-     false, 0},
+    {SLICE("M-SEARCH /?q=[a]|{b}^` HTTP/1.1\r\n" HOST "\r\n"), HTTP1_OTHER, "/", "q=[a]|{b}^`",
+     true, false, 0},
     {SLICE("GET / HTTP/1.0\r\n\r\n"), HTTP1_GET, "/", "", false, false, 0},
-    {SLICE("GET / HTTP/1.0\r\nConnection: foo, Keep-Alive\r\n\r\n"), HTTP1_GET, "/", "", true, false,
-     0},
+    {SLICE("GET / HTTP/1.0\r\nConnection: foo, Keep-Alive\r\n\r\n"), HTTP1_GET, "/", "", true,
+     false, 0},
     {SLICE("GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n"), HTTP1_GET, "/",
      "", false, false, 0},
     {SLICE("GET / HTTP/1.1\r\n" HOST "Connection: ,Upgrade ,\tCLOSE\r\nUpgrade: h2c\r\n\r\n"),
      HTTP1_GET, "/", "", false, false, 0},
     {SLICE("GET / HTTP/1.9\r\n" HOST "\r\n"), HTTP1_GET, "/", "", true, false, 0},
-    {SLICE("POST / HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n"), HTTP1_POST, "/", "", true, false,
-     0},
+    {SLICE("POST / HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n"), HTTP1_POST, "/", "", true,
+     false, 0},
     {SLICE("POST / HTTP/1.1\r\n" HOST "cOnTeNt-LeNgTh:\t 1000000 \t\r\n\r\nbody"), HTTP1_POST, "/",
      "", true, false, 1000000},
     {SLICE("GET / HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\n12345"), HTTP1_GET, "/", "", true,
      false, 5},
-    {SLICE("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), HTTP1_POST, "/",
-     "", true, true, 0},
+    {SLICE("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), HTTP1_POST,
+     "/", "", true, true, 0},
     {SLICE("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding:Chunked\t \r\n\r\n"), HTTP1_POST, "/", "",
      true, true, 0},
     {SLICE("POST / HTTP/1.1\r\n" HOST "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -123,7 +123,8 @@ static const struct good {
      HTTP1_POST, "/", "", true, false, 3},
     {SLICE("GET http://a.example/x?y HTTP/1.1\r\n" HOST "\r\n"), HTTP1_GET, "/x", "y", true, false,
      0},
-    {SLICE("GET HTTPS://A.EXAMPLE?y HTTP/1.1\r\n" HOST "\r\n"), HTTP1_GET, "/", "y", true, false, 0},
+    {SLICE("GET HTTPS://A.EXAMPLE?y HTTP/1.1\r\n" HOST "\r\n"), HTTP1_GET, "/", "y", true, false,
+     0},
     {SLICE("GET http://a.example HTTP/1.0\r\n\r\n"), HTTP1_GET, "/", "", false, false, 0},
     {SLICE("GET / HTTP/1.1\r\nHost: [2001:db8::1]:65535\r\n\r\n"), HTTP1_GET, "/", "", true, false,
      0},
@@ -131,8 +132,8 @@ static const struct good {
      0},
     {SLICE("GET / HTTP/1.1\r\n" HOST "X-Empty:\r\nX-Blank:  \t \r\nX-Obs: \xff\x80 a\tb\r\n\r\n"),
      HTTP1_GET, "/", "", true, false, 0},
-    {SLICE("GET / HTTP/1.1\r\n" HOST "Expect: 100-Continue\r\n\r\n"), HTTP1_GET, "/", "", true, false,
-     0},
+    {SLICE("GET / HTTP/1.1\r\n" HOST "Expect: 100-Continue\r\n\r\n"), HTTP1_GET, "/", "", true,
+     false, 0},
 };
 
 static void accepts_the_good(void **state)
@@ -154,9 +155,12 @@ static void accepts_the_good(void **state)
     }
 }
 
-#define R     "POST / HTTP/1.1\r\n"
-#define RH    R HOST
-#define CASE(status, text) {status, SLICE(text)}
+#define R  "POST / HTTP/1.1\r\n"
+#define RH R HOST
+#define CASE(status, text)                                                                         \
+    {                                                                                              \
+        status, SLICE(text)                                                                        \
+    }
 
 static const struct refused {
     unsigned status;
@@ -277,10 +281,13 @@ static const struct refused {
     CASE(400, RH "Transfer-Encoding: \"chunked\"\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding:\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding: \xffhunked\r\n\r\n"),
-    CASE(400, RH "Transfer-Encoding: \x0b" "chunked\r\n\r\n"),
-    CASE(400, RH "Transfer-Encoding: \x0c" "chunked\r\n\r\n"),
+    CASE(400, RH "Transfer-Encoding: \x0b"
+                 "chunked\r\n\r\n"),
+    CASE(400, RH "Transfer-Encoding: \x0c"
+                 "chunked\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding: chunked\x00\r\n\r\n"),
-    CASE(400, RH "Transfer-Encoding: \x00" "chunked\r\n\r\n"),
+    CASE(400, RH "Transfer-Encoding: \x00"
+                 "chunked\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding : chunked\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding\t: chunked\r\n\r\n"),
     CASE(400, RH "Transfer-Encoding\x00: chunked\r\n\r\n"),
@@ -313,7 +320,8 @@ static const struct refused {
     CASE(400, RH "a: \x01\r\n\r\n"),
     CASE(400, RH "a: \x1f\r\n\r\n"),
     CASE(400, RH "a: \x7f\r\n\r\n"),
-    CASE(400, RH "a: 1234567\x7f" "1234567890\r\n\r\n"),
+    CASE(400, RH "a: 1234567\x7f"
+                 "1234567890\r\n\r\n"),
     CASE(400, RH "a\x80: b\r\n\r\n"),
     CASE(400, RH "a(b): c\r\n\r\n"),
     CASE(400, RH "\"a\": c\r\n\r\n"),
@@ -391,9 +399,28 @@ static void keeps_its_limits(void **state)
         size_t scanned = 0;
         struct verdict v = parse_with(slice_of(text, (size_t)n), &l, &scanned);
         assert_int_equal(n, 100 + extra);
+        scanned = 0; /* no room for a single byte more: said at once */
+        if (extra)
+            assert_int_equal(parse_with(slice_of(text, 100), &l, &scanned).status, 431);
         assert_int_equal(v.outcome, extra ? HTTP1_BAD : HTTP1_DONE);
         assert_int_equal(v.status, extra ? 431 : 0);
         check_splits(slice_of(text, (size_t)n), &l);
+    }
+    l.head_bytes = 2000;
+    for (int extra = 0; extra < 2; extra++) {
+        char name[600];
+        int n = snprintf(name, sizeof name, "GET / HTTP/1.1\r\nHost: a\r\n%0*d: x\r\n\r\n",
+                         256 + extra, 0);
+        size_t scanned = 0;
+        struct verdict v = parse_with(slice_of(name, (size_t)n), &l, &scanned);
+        assert_int_equal(v.outcome, extra ? HTTP1_BAD : HTTP1_DONE);
+        assert_int_equal(v.status, extra ? 431 : 0);
+        check_splits(slice_of(name, (size_t)n), &l);
+        n = snprintf(name, sizeof name, "%0*d / HTTP/1.1\r\nHost: a\r\n\r\n", 64 + extra, 0);
+        scanned = 0;
+        v = parse_with(slice_of(name, (size_t)n), &l, &scanned);
+        assert_int_equal(v.outcome, extra ? HTTP1_BAD : HTTP1_DONE);
+        check_splits(slice_of(name, (size_t)n), &l);
     }
     l.fields = 1000; /* the array's own bound holds */
     l.head_bytes = 100000;
@@ -410,24 +437,28 @@ static void keeps_its_limits(void **state)
 /* Heads beyond the size below which everything is looked at again. */
 static void large_heads_in_any_pieces(void **state)
 {
-    struct http1_limits l = {.head_bytes = 6000, .target_bytes = 2500, .fields = 50,
-                             .body_bytes = 100};
+    struct http1_limits l = {
+        .head_bytes = 6000, .target_bytes = 2500, .fields = 50, .body_bytes = 100};
     struct rand rand = {.state = 3};
     char *text = malloc(8000);
-    const char *ends[] = {"\r\n\r\n", "\n\r\n", "\x01\r\n\r\n", "\r\n b\r\n\r\n", "\r\nx"};
+    const char *ends[] = {"\r\n\r\n", "\n\r\n", "\x01\r\n\r\n", "\r\n b\r\n\r\n", "\rxyz"};
     for (int round = 0; round < 60; round++) {
         int at = sprintf(text, "GET /%0*d HTTP/1.1\r\nHost: a\r\n",
                          1 + (int)rand_below(&rand, round % 3 ? 200 : 2600), 0);
         while (at < 900 + round * 100)
             at += sprintf(text + at, "f%d: %0*d\r\n", at, 1 + (int)rand_below(&rand, 700), 0);
-        at += sprintf(text + at, "last: z%s", ends[round % 5]);
+        at += sprintf(text + at, round % 7 ? "last: z%s" : "la st: z%s", ends[round % 5]);
         struct slice in = slice_of(text, (size_t)at);
         size_t scanned = 0;
         struct verdict whole = parse_with(in, &l, &scanned), v = {.outcome = HTTP1_MORE};
         scanned = 0;
         for (size_t n = 0; n < in.len && v.outcome == HTTP1_MORE;) {
             n += 1 + rand_below(&rand, round % 2 ? 3 : 900);
-            v = parse_with(slice_of(text, n < in.len ? n : in.len), &l, &scanned);
+            n = n < in.len ? n : in.len;
+            v = parse_with(slice_of(text, n), &l, &scanned);
+            size_t fresh = 0;
+            struct verdict at_once = parse_with(slice_of(text, n), &l, &fresh);
+            assert_same(&v, &at_once);
         }
         assert_same(&v, &whole);
     }
@@ -463,8 +494,9 @@ static void any_damage_any_cut(void **state)
     static const char bytes[] = "\r\n\t :,;0\x00\x7f\xff/ahTc?#";
     char copy[512];
     for (int round = 0; round < 20000; round++) {
-        struct slice from = round & 1 ? good[rand_below(&rand, sizeof good / sizeof *good)].in
-                                      : refused[rand_below(&rand, sizeof refused / sizeof *refused)].in;
+        struct slice from = round & 1
+                                ? good[rand_below(&rand, sizeof good / sizeof *good)].in
+                                : refused[rand_below(&rand, sizeof refused / sizeof *refused)].in;
         memcpy(copy, from.ptr, from.len);
         for (uint64_t n = 1 + rand_below(&rand, 3); n; n--)
             copy[rand_below(&rand, from.len)] = bytes[rand_below(&rand, sizeof bytes - 1)];
@@ -481,12 +513,9 @@ static void any_damage_any_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_the_good),
-        cmocka_unit_test(refuses_the_bad),
-        cmocka_unit_test(refuses_every_control_byte),
-        cmocka_unit_test(keeps_its_limits),
-        cmocka_unit_test(large_heads_in_any_pieces),
-        cmocka_unit_test(finds_fields),
+        cmocka_unit_test(accepts_the_good),           cmocka_unit_test(refuses_the_bad),
+        cmocka_unit_test(refuses_every_control_byte), cmocka_unit_test(keeps_its_limits),
+        cmocka_unit_test(large_heads_in_any_pieces),  cmocka_unit_test(finds_fields),
         cmocka_unit_test(any_damage_any_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

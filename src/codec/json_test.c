@@ -23,48 +23,165 @@ static bool parses(struct slice text)
 }
 
 static const struct slice good[] = {
-    SLICE("null"), SLICE("true"), SLICE("false"), SLICE(" \t\r\n0\n"), SLICE("-0"), SLICE("10"),
-    SLICE("-0.0e-0"), SLICE("1E+5"), SLICE("1e5"), SLICE("0e0"), SLICE("0E99999999999999999999"),
-    SLICE("0.000000e99999"), SLICE("1e-99999999999999999999"), SLICE("123456789.123456789"),
-    SLICE("9223372036854775807"), SLICE("-9223372036854775808"), SLICE("1.7976931348623157e308"),
-    SLICE("179769313486231570000000e285"), SLICE("0.00017976931348623157e312"),
-    SLICE("1.7976931348623158079372e308"), SLICE("4.9e-324"), SLICE("1e-400"), SLICE("1e308"),
-    SLICE("\"\""), SLICE("\"a b\""), SLICE("\"\x7f\""), SLICE("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""),
-    SLICE("\"\\u0001\\uFFFF\\ufffe\\u00e4\""), SLICE("\"\\ud834\\udd1e\\uDBFF\\uDFFF\""),
-    SLICE("\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\""), SLICE("\"\xed\x9f\xbf\xee\x80\x80\""),
+    SLICE("null"),
+    SLICE("true"),
+    SLICE("false"),
+    SLICE(" \t\r\n0\n"),
+    SLICE("-0"),
+    SLICE("10"),
+    SLICE("-0.0e-0"),
+    SLICE("1E+5"),
+    SLICE("1e5"),
+    SLICE("0e0"),
+    SLICE("0E99999999999999999999"),
+    SLICE("0.000000e99999"),
+    SLICE("1e-99999999999999999999"),
+    SLICE("123456789.123456789"),
+    SLICE("9223372036854775807"),
+    SLICE("-9223372036854775808"),
+    SLICE("1.7976931348623157e308"),
+    SLICE("179769313486231570000000e285"),
+    SLICE("0.00017976931348623157e312"),
+    SLICE("1.7976931348623158079372e308"),
+    SLICE("4.9e-324"),
+    SLICE("1e-400"),
+    SLICE("1e308"),
+    SLICE("\"\""),
+    SLICE("\"a b\""),
+    SLICE("\"\x7f\""),
+    SLICE("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""),
+    SLICE("\"\\u0001\\uFFFF\\ufffe\\u00e4\""),
+    SLICE("\"\\ud834\\udd1e\\uDBFF\\uDFFF\""),
+    SLICE("\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80\""),
+    SLICE("\"\xed\x9f\xbf\xee\x80\x80\""),
     SLICE("\"\xf4\x8f\xbf\xbf\xef\xbf\xbf\xc2\x80\xe0\xa0\x80\xf0\x90\x80\x80\""),
-    SLICE("[]"), SLICE("[ ]"), SLICE("{}"), SLICE("{ }"), SLICE("[1]"), SLICE("[1,2 , 3]"),
-    SLICE("[[],{},[[]],\"\",null]"), SLICE("{\"a\":1}"), SLICE("{\"\":\"\"}"),
+    SLICE("[]"),
+    SLICE("[ ]"),
+    SLICE("{}"),
+    SLICE("{ }"),
+    SLICE("[1]"),
+    SLICE("[1,2 , 3]"),
+    SLICE("[[],{},[[]],\"\",null]"),
+    SLICE("{\"a\":1}"),
+    SLICE("{\"\":\"\"}"),
     SLICE(" { \"a\" : [ 1 , { \"b\" : null } ] , \"c\" : \"}]\\\"\" } "),
-    SLICE("{\"a\":1,\"a\":2,\"b\":3,\"\\u0061\":4}"), SLICE("[\"\\\\\",\"\\\\\\\"\"]"),
+    SLICE("{\"a\":1,\"a\":2,\"b\":3,\"\\u0061\":4}"),
+    SLICE("[\"\\\\\",\"\\\\\\\"\"]"),
     SLICE("{\"value\":21.50,\"lat\":-1.25e1,\"created_at\":\"2020-05-12T20:52:50Z\"}"),
 };
 
 static const struct slice bad[] = {
-    SLICE(""), SLICE(" "), SLICE("\xef\xbb\xbf" "1"), SLICE("nul"), SLICE("nulll"), SLICE("True"),
-    SLICE("NaN"), SLICE("Infinity"), SLICE("-Infinity"), SLICE("-"), SLICE("--1"), SLICE("+1"),
-    SLICE(".5"), SLICE("1."), SLICE("1.e1"), SLICE("01"), SLICE("-01"), SLICE("00"), SLICE("1e"),
-    SLICE("1e+"), SLICE("1e1.5"), SLICE("0x10"), SLICE("1_000"), SLICE("1,5"), SLICE("1 2"),
-    SLICE("1e309"), SLICE("-1e309"), SLICE("1e999"), SLICE("1e999999"), SLICE("[1e999999999999]"),
-    SLICE("1e99999999999999999999999999"), SLICE("1.7976931348623159e308"),
-    SLICE("0.00017976931348623159e312"), SLICE("\""), SLICE("\"\\\""), SLICE("\"\\"), SLICE("'a'"),
-    SLICE("\"\n\""), SLICE("\"\t\""), SLICE("\"\x00\""), SLICE("\"\x1f\""), SLICE("\"\\x41\""),
-    SLICE("\"\\a\""), SLICE("\"\\'\""), SLICE("\"\\\x00\""), SLICE("\"\\u\""), SLICE("\"\\u12\""),
-    SLICE("\"\\u123g\""), SLICE("\"\\U0041\""), SLICE("\"\\u0000\""), SLICE("\"\\ud834\""),
-    SLICE("\"\\ud834x\""), SLICE("\"\\ud834\\n\""), SLICE("\"\\ud834\\u0041\""),
-    SLICE("\"\\ud834\\ud834\""), SLICE("\"\\udd1e\""), SLICE("\"\\udd1e\\ud834\""),
-    SLICE("\"\\ud834\\udd1\""), SLICE("\"\x80\""), SLICE("\"\xbf\""), SLICE("\"\xc0\xaf\""),
-    SLICE("\"\xc1\xbf\""), SLICE("\"\xc3\""), SLICE("\"\xc3(\""), SLICE("\"\xe0\x80\xaf\""),
-    SLICE("\"\xe0\x9f\xbf\""), SLICE("\"\xe2\x82\""), SLICE("\"\xe2\x28\xa1\""),
-    SLICE("\"\xed\xa0\x80\""), SLICE("\"\xed\xbf\xbf\""), SLICE("\"\xf0\x80\x80\xaf\""),
-    SLICE("\"\xf0\x8f\xbf\xbf\""), SLICE("\"\xf0\x9f\x98\""), SLICE("\"\xf4\x90\x80\x80\""),
-    SLICE("\"\xf5\x80\x80\x80\""), SLICE("\"\xfe\""), SLICE("\"\xff\""), SLICE("["), SLICE("]"),
-    SLICE("[1"), SLICE("[1,"), SLICE("[1,]"), SLICE("[,1]"), SLICE("[1 2]"), SLICE("[1}"),
-    SLICE("[[]"), SLICE("[]]"), SLICE("{"), SLICE("}"), SLICE("{]"), SLICE("{\"a\"}"),
-    SLICE("{\"a\":}"), SLICE("{\"a\":1,}"), SLICE("{,}"), SLICE("{a:1}"), SLICE("{1:1}"),
-    SLICE("{null:1}"), SLICE("{\"a\" 1}"), SLICE("{\"a\":1 \"b\":2}"), SLICE("{\"a\":1]"),
-    SLICE("{\"a\"::1}"), SLICE("{\"a\":1}{"), SLICE("{\"a\":1} x"), SLICE("[1]\x00"),
-    SLICE("\x00"), SLICE("1\x0b"), SLICE("\xc2\xa0" "1"), SLICE("[1]//x"), SLICE("/**/1"),
+    SLICE(""),
+    SLICE(" "),
+    SLICE("\xef\xbb\xbf"
+          "1"),
+    SLICE("nul"),
+    SLICE("nulll"),
+    SLICE("True"),
+    SLICE("NaN"),
+    SLICE("Infinity"),
+    SLICE("-Infinity"),
+    SLICE("-"),
+    SLICE("--1"),
+    SLICE("+1"),
+    SLICE(".5"),
+    SLICE("1."),
+    SLICE("1.e1"),
+    SLICE("01"),
+    SLICE("-01"),
+    SLICE("00"),
+    SLICE("1e"),
+    SLICE("1e+"),
+    SLICE("1e1.5"),
+    SLICE("0x10"),
+    SLICE("1_000"),
+    SLICE("1,5"),
+    SLICE("1 2"),
+    SLICE("1e309"),
+    SLICE("-1e309"),
+    SLICE("1e999"),
+    SLICE("1e999999"),
+    SLICE("[1e999999999999]"),
+    SLICE("1e99999999999999999999999999"),
+    SLICE("1.7976931348623159e308"),
+    SLICE("0.00017976931348623159e312"),
+    SLICE("\""),
+    SLICE("\"\\\""),
+    SLICE("\"\\"),
+    SLICE("'a'"),
+    SLICE("\"\n\""),
+    SLICE("\"\t\""),
+    SLICE("\"\x00\""),
+    SLICE("\"\x1f\""),
+    SLICE("\"\\x41\""),
+    SLICE("\"\\a\""),
+    SLICE("\"\\'\""),
+    SLICE("\"\\\x00\""),
+    SLICE("\"\\u\""),
+    SLICE("\"\\u12\""),
+    SLICE("\"\\u123g\""),
+    SLICE("\"\\U0041\""),
+    SLICE("\"\\u0000\""),
+    SLICE("\"\\ud834\""),
+    SLICE("\"\\ud834x\""),
+    SLICE("\"\\ud834\\n\""),
+    SLICE("\"\\ud834\\u0041\""),
+    SLICE("\"\\ud834\\ud834\""),
+    SLICE("\"\\udd1e\""),
+    SLICE("\"\\udd1e\\ud834\""),
+    SLICE("\"\\ud834\\udd1\""),
+    SLICE("\"\x80\""),
+    SLICE("\"\xbf\""),
+    SLICE("\"\xc0\xaf\""),
+    SLICE("\"\xc1\xbf\""),
+    SLICE("\"\xc3\""),
+    SLICE("\"\xc3(\""),
+    SLICE("\"\xe0\x80\xaf\""),
+    SLICE("\"\xe0\x9f\xbf\""),
+    SLICE("\"\xe2\x82\""),
+    SLICE("\"\xe2\x28\xa1\""),
+    SLICE("\"\xed\xa0\x80\""),
+    SLICE("\"\xed\xbf\xbf\""),
+    SLICE("\"\xf0\x80\x80\xaf\""),
+    SLICE("\"\xf0\x8f\xbf\xbf\""),
+    SLICE("\"\xf0\x9f\x98\""),
+    SLICE("\"\xf4\x90\x80\x80\""),
+    SLICE("\"\xf5\x80\x80\x80\""),
+    SLICE("\"\xfe\""),
+    SLICE("\"\xff\""),
+    SLICE("["),
+    SLICE("]"),
+    SLICE("[1"),
+    SLICE("[1,"),
+    SLICE("[1,]"),
+    SLICE("[,1]"),
+    SLICE("[1 2]"),
+    SLICE("[1}"),
+    SLICE("[[]"),
+    SLICE("[]]"),
+    SLICE("{"),
+    SLICE("}"),
+    SLICE("{]"),
+    SLICE("{\"a\"}"),
+    SLICE("{\"a\":}"),
+    SLICE("{\"a\":1,}"),
+    SLICE("{,}"),
+    SLICE("{a:1}"),
+    SLICE("{1:1}"),
+    SLICE("{null:1}"),
+    SLICE("{\"a\" 1}"),
+    SLICE("{\"a\":1 \"b\":2}"),
+    SLICE("{\"a\":1]"),
+    SLICE("{\"a\"::1}"),
+    SLICE("{\"a\":1}{"),
+    SLICE("{\"a\":1} x"),
+    SLICE("[1]\x00"),
+    SLICE("\x00"),
+    SLICE("1\x0b"),
+    SLICE("\xc2\xa0"
+          "1"),
+    SLICE("[1]//x"),
+    SLICE("/**/1"),
 };
 
 static void agrees_on_the_tables(void **state)
@@ -83,11 +200,7 @@ static void agrees_on_the_tables(void **state)
 
 static void documented_exceptions(void **state)
 {
-    char text[256] = "";
-    for (int i = 0; i < 33; i++)
-        text[i] = '[', text[65 - i] = ']';
-    assert_true(parses(slice_of(text + 1, 32 + 0 + 32 - 32) ) == false);
-    char nested[80];
+    char text[256], nested[80];
     for (int depth = 31; depth <= 33; depth++) {
         memset(nested, '[', (size_t)depth);
         memset(nested + depth, ']', (size_t)depth);
@@ -163,14 +276,15 @@ static void unescapes_and_compacts(void **state)
     size_t at;
     const char *why;
     buf_init(&out, 4096);
-    assert_true(json_parse(SLICE("\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e4\\u20AC\\ud83d\\ude00z\""), &v,
-                           &at, &why));
+    assert_true(json_parse(SLICE("\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e4\\u20AC\\ud83d\\ude00z\""),
+                           &v, &at, &why));
     assert_true(v.escaped);
     json_unescape(v, &out);
-    assert_true(slice_eq(buf_slice(&out),
-                         SLICE("a\"\\/\b\f\n\r\t\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80z")));
+    assert_true(
+        slice_eq(buf_slice(&out), SLICE("a\"\\/\b\f\n\r\t\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80z")));
     buf_clear(&out);
-    assert_true(json_parse(SLICE(" { \"a b\" :\t[ 1.50 , \" \\\" x\" ,\r\n{ } ] } "), &v, &at, &why));
+    assert_true(
+        json_parse(SLICE(" { \"a b\" :\t[ 1.50 , \" \\\" x\" ,\r\n{ } ] } "), &v, &at, &why));
     json_compact(v, &out);
     assert_true(slice_eq(buf_slice(&out), SLICE("{\"a b\":[1.50,\" \\\" x\",{}]}")));
     buf_clear(&out);
@@ -186,18 +300,39 @@ static void reads_doubles(void **state)
         const char *text;
         double value;
     } all[] = {
-        {"0", 0}, {"-1.5", -1.5}, {"21.50", 21.5}, {"0.1", 0.1}, {"1e3", 1000}, {"1E-2", 0.01},
-        {"123456789012345", 123456789012345.0}, {"0.000000000000001", 1e-15},
-        {"9007199254740993", 9007199254740992.0}, {"9007199254740993.0000000000001", 9007199254740994.0},
-        {"1.7976931348623157e308", DBL_MAX}, {"2.2250738585072014e-308", DBL_MIN},
-        {"5e-324", 5e-324}, {"2e-324", 0}, {"1e-999999999", 0},
-        {"0.3", 0.3}, {"0.30000000000000004", 0.30000000000000004}, {"52.520008", 52.520008},
+        {"0", 0},
+        {"-1.5", -1.5},
+        {"21.50", 21.5},
+        {"0.1", 0.1},
+        {"1e3", 1000},
+        {"1E-2", 0.01},
+        {"123456789012345", 123456789012345.0},
+        {"0.000000000000001", 1e-15},
+        {"9007199254740993", 9007199254740992.0},
+        {"9007199254740993.0000000000001", 9007199254740994.0},
+        {"1.7976931348623157e308", DBL_MAX},
+        {"2.2250738585072014e-308", DBL_MIN},
+        {"5e-324", 5e-324},
+        {"2e-324", 0},
+        {"1e-999999999", 0},
+        {"0.3", 0.3},
+        {"0.30000000000000004", 0.30000000000000004},
+        {"52.520008", 52.520008},
     };
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         double d = json_double((struct json){.type = JSON_NUMBER, .raw = slice_str(all[i].text)});
         if (d != all[i].value)
             fail_msg("%s gives %.17g", all[i].text, d);
     }
+    /* Half-way between 1 and the next double, and the least bit more, a thousand digits on. */
+    char tie[1100] = "1.00000000000000011102230246251565404236316680908203125";
+    struct json v = {.type = JSON_NUMBER, .raw = slice_str(tie)};
+    assert_true(json_double(v) == 1.0);
+    memset(tie + v.raw.len, '0', 1000);
+    v.raw.len += 1000;
+    assert_true(json_double(v) == 1.0);
+    tie[v.raw.len - 1] = '1';
+    assert_true(json_double(v) == 1.0 + DBL_EPSILON);
     struct rand rand = {.state = 9};
     for (int i = 0; i < 200000; i++) { /* any double, and any short decimal, as strtod reads it */
         char text[64];
@@ -221,9 +356,13 @@ static void reads_doubles(void **state)
 static size_t mutate(struct rand *r, char *text, size_t len)
 {
     static const char *const pieces[] = {
-        "\"", "\\", "{", "}", "[", "]", ",", ":", " ", "\n", "0", "-", ".", "e", "E+", "1e30", "9",
-        "null", "true", "false", "\\u", "\\ud83d", "\\ude00", "\\u0000", "\\n", "\xc3\xa4", "\xe2",
-        "\xf0\x9f", "\x80", "\xed\xa0\x80", "\xff", "\t", "\x01", "\"a\":", "{\"\":", "1e308", "99999999999",
+        "\"",          "\\",       "{",    "}",        "[",       "]",
+        ",",           ":",        " ",    "\n",       "0",       "-",
+        ".",           "e",        "E+",   "1e30",     "9",       "null",
+        "true",        "false",    "\\u",  "\\ud83d",  "\\ude00", "\\u0000",
+        "\\n",         "\xc3\xa4", "\xe2", "\xf0\x9f", "\x80",    "\xed\xa0\x80",
+        "\xff",        "\t",       "\x01", "\"a\":",   "{\"\":",  "1e308",
+        "99999999999",
     };
     size_t at = rand_below(r, len + 1);
     switch (rand_below(r, 4)) {
@@ -275,7 +414,7 @@ static void agrees_on_random_damage(void **state)
             len = mutate(&rand, text, len);
         const char *why = json_differential(slice_of(text, len));
         if (why)
-            fail_msg("round %d: %s: %.*s", round, why, (int)len, text);
+            fail_msg("round %d: %s: %.*s (%zu bytes)", round, why, (int)len, text, len);
         accepted += parses(slice_of(text, len));
     }
     /* Both verdicts must have been tried in earnest. */

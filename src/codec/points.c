@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "codec/json_number.h"
+#include "codec/number.h"
 #include "codec/points_build.h"
 #include "codec/text.h"
 
@@ -252,9 +252,9 @@ static int number(struct build *b, struct json v, const char *member, unsigned f
     double d;
     if (v.type == JSON_STRING && (flags & BUILD_LENIENT)) {
         struct slice text = slice_trim(v.raw);
-        if (v.escaped || !json_number_form(text))
+        if (v.escaped || !number_form(text))
             return build_fail(b, member, -EINVAL, "must be a number");
-        d = json_number_value(text);
+        d = number_value(text);
     } else if (v.type == JSON_NUMBER) {
         d = json_double(v);
     } else {
@@ -278,7 +278,7 @@ static int epoch(struct build *b, struct json v, const char *member, unsigned fl
 static int created_at(struct build *b, struct json v, unsigned flags, int64_t *ret)
 {
     if (v.type == JSON_NUMBER ||
-        (v.type == JSON_STRING && (flags & BUILD_LENIENT) && json_number_form(slice_trim(v.raw))))
+        (v.type == JSON_STRING && (flags & BUILD_LENIENT) && number_form(slice_trim(v.raw))))
         return epoch(b, v, "created_at", flags, ret);
     if (v.type != JSON_STRING)
         return build_fail(b, "created_at", -EINVAL,

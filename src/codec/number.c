@@ -5,7 +5,7 @@
  * them if any other was not zero. Doubles and the points half-way between them have at most 768
  * significant digits, so this rounds like the whole text.
  */
-#include "codec/json_number.h"
+#include "codec/number.h"
 
 #include <locale.h>
 #include <math.h>
@@ -84,7 +84,7 @@ static double value_of(const struct reduced *r)
     return r->negative ? -v : v;
 }
 
-bool json_number_form(struct slice t)
+bool number_form(struct slice t)
 {
     const char *p = t.ptr, *end = p + t.len;
     p += p < end && *p == '-';
@@ -109,7 +109,7 @@ bool json_number_form(struct slice t)
     return p == end;
 }
 
-bool json_number_finite(struct slice text)
+bool number_finite(struct slice text)
 {
     struct reduced r;
     reduce(text, &r);
@@ -120,8 +120,8 @@ bool json_number_finite(struct slice text)
 }
 
 /* Up to 15 digits and a power of ten up to 10^22 are doubles exactly, so one rounding remains
- * (Clinger, How to read floating point numbers accurately, 1990). That is every reading of a
- * sensor. */
+ * (Clinger, How to read floating point numbers accurately, 1990). That is every reading of a sensor.
+ * 16 bytes hold at most 15 digits and a point, or 16 digits, which the conversion alone rounds. */
 static bool value_simple(struct slice t, double *ret)
 {
     static const double powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -142,14 +142,12 @@ static bool value_simple(struct slice t, double *ret)
         digits = digits * 10 + (uint64_t)(*p - '0');
         places += point;
     }
-    if (digits >= 1000000000000000ull || places > 15)
-        return false;
     double v = (double)digits / powers[places];
     *ret = negative ? -v : v;
     return true;
 }
 
-double json_number_value(struct slice text)
+double number_value(struct slice text)
 {
     double v;
     if (value_simple(text, &v))

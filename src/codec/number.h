@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec/json_number.h - the number a JSON number text stands for. Text must have the form of RFC
+ * codec/number.h - the number a JSON number text stands for. Text must have the form of RFC
  * 8259 section 6 already. Pure functions; any thread.
  */
 #pragma once
@@ -10,8 +10,8 @@
 #include "base/slice.h"
 
 /* The form of a JSON number, nothing around it. */
-bool json_number_form(struct slice text);
+bool number_form(struct slice text);
 /* Whether it rounds to a finite double. */
-bool json_number_finite(struct slice text);
+bool number_finite(struct slice text);
 /* The nearest double; infinite if it is not finite. */
-double json_number_value(struct slice text);
+double number_value(struct slice text);
