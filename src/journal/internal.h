@@ -82,7 +82,8 @@ struct tail {
 struct checkpoints {
     struct disk_file *file[2];
     uint64_t seq;
-    uint64_t segment_base[2]; /* what each one on disk refers to */
+    bool failed[2];           /* the file is not to be trusted, a new one takes its place */
+    uint64_t segment_base[2]; /* each one on disk refers to this segment or a later one */
     bool log_once;
 };
 

@@ -69,7 +69,6 @@ static struct journal *create(const struct journal_opts *opts, struct rand *seed
     j->disk = opts->disk;
     j->seeded = seeded;
     j->tail.gap_from = OFFSET_NONE;
-    j->checkpoints.segment_base[0] = j->checkpoints.segment_base[1] = OFFSET_NONE;
     ring_init(&j->ring, (size_t)opts->ring_bytes);
     pthread_mutex_init(&j->segments_lock, NULL);
     pthread_mutex_init(&j->retain_lock, NULL);

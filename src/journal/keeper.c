@@ -173,8 +173,7 @@ static bool removable(struct journal *j, const struct segment two[2], bool force
     uint64_t a = j->checkpoints.segment_base[0], b = j->checkpoints.segment_base[1];
     pthread_mutex_unlock(&j->segments_lock);
     uint64_t needed = a < b ? a : b;
-    return two[1].base <= needed && needed != OFFSET_NONE &&
-           (forced || cursors_min(&j->cursors) >= two[1].base);
+    return two[1].base <= needed && (forced || cursors_min(&j->cursors) >= two[1].base);
 }
 
 static bool unwanted(struct journal *j, const struct segment two[2], uint64_t more)

@@ -17,7 +17,7 @@
  * 4. The batches of the last commit are written again and everything behind P is zeroed, then the
  *    file is synced. Again, because after a failed fdatasync the page cache may show what the disk
  *    does not hold; zeroed, because a stale batch must not fit on behind a new one later.
- * 5. Both checkpoints, with the next boot epoch.
+ * 5. The directory is synced; then both checkpoints, with the next boot epoch.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -442,10 +442,16 @@ int journal_recover(struct journal *j, struct error *err)
     }
     if (!rc)
         rc = put_aside(&r);
+    /* A process that was killed may have left names that no power cut would have left: what the
+     * checkpoint is going to rely on must be durable itself. */
+    if (!rc)
+        rc = j->disk->sync_dir(j->disk, j->dir);
     if (!rc)
         rc = publish(&r);
     if (!rc) {
         rc = checkpoint_write(j, false);
+        if (rc == -ENOSPC || rc == -EDQUOT)
+            rc = 0; /* only the next recovery takes longer */
         if (rc)
             error_set(err, rc, "%s: no checkpoint could be written: %s", j->dir, strerror(-rc));
     }

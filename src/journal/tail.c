@@ -19,6 +19,21 @@
 
 static const char *const checkpoint_names[2] = {"ckpt.a", "ckpt.b"};
 
+/* The file of the run before: writing it in place needs no room on a full disk. */
+static bool checkpoint_reopen(struct journal *j, const char *path, struct disk_file **ret)
+{
+    uint64_t size;
+    if (j->disk->open(j->disk, path, O_RDWR, ret) != 0) {
+        *ret = NULL;
+        return false;
+    }
+    if (j->disk->size(j->disk, *ret, &size) == 0 && size == CHECKPOINT_BYTES)
+        return true;
+    j->disk->close(j->disk, *ret);
+    *ret = NULL;
+    return false;
+}
+
 static int checkpoint_put(struct journal *j, unsigned i, const char *raw)
 {
     struct checkpoints *c = &j->checkpoints;
@@ -33,13 +48,17 @@ static int checkpoint_put(struct journal *j, unsigned i, const char *raw)
         if (rc) { /* next time a new file takes its place */
             j->disk->close(j->disk, c->file[i]);
             c->file[i] = NULL;
+            c->failed[i] = true;
         }
         return rc;
     }
     char path[PATH_BYTES];
     rc = path_format(path, j, checkpoint_names[i]);
-    if (!rc)
-        rc = disk_replace(j->disk, path, raw, CHECKPOINT_BYTES);
+    if (rc)
+        return rc;
+    if (!c->failed[i] && checkpoint_reopen(j, path, &c->file[i]))
+        return checkpoint_put(j, i, raw);
+    rc = disk_replace(j->disk, path, raw, CHECKPOINT_BYTES);
     if (!rc && j->disk->open(j->disk, path, O_RDWR, &c->file[i]) != 0)
         c->file[i] = NULL; /* written; the next one replaces it again */
     return rc;
@@ -47,7 +66,7 @@ static int checkpoint_put(struct journal *j, unsigned i, const char *raw)
 
 int checkpoint_write(struct journal *j, bool clean)
 {
-    int result = -EIO;
+    int failures = 0, result = 0;
     if (!j->tail.file && atomic_load(&j->disk_bytes))
         return 0; /* between two segments: the checkpoint before still holds */
     for (unsigned i = 0; i < 2; i++) {
@@ -67,17 +86,20 @@ int checkpoint_write(struct journal *j, bool clean)
         int rc = checkpoint_put(j, i, raw);
         if (!rc) {
             pthread_mutex_lock(&j->segments_lock);
-            j->checkpoints.segment_base[i] = c.segment_base;
+            j->checkpoints.segment_base[i] = c.segment_base == OFFSET_NONE ? 0 : c.segment_base;
             pthread_mutex_unlock(&j->segments_lock);
-            result = 0;
-        } else if (!j->checkpoints.log_once) {
+            continue;
+        }
+        failures++;
+        result = rc;
+        if (!j->checkpoints.log_once) {
             j->checkpoints.log_once = true;
             log_line(LOG_WARN, "journal.checkpoint_failed", "file=%s error=%d",
                      checkpoint_names[i], -rc);
         }
     }
     j->tail.since_checkpoint = 0;
-    return result;
+    return failures == 2 ? result : 0;
 }
 
 void checkpoint_close(struct journal *j)
