@@ -43,6 +43,7 @@ struct recovery {
     uint32_t chain;
     bool chain_known;
     uint64_t unproven; /* position of the first batch of the last commit */
+    bool last_missing; /* the segment that the checkpoint names, and it was the last */
     uint64_t boot_epoch;
     uint64_t records;
     uint64_t must_reach; /* everything below was durable: checkpoint, or a batch that says so */
@@ -106,6 +107,7 @@ static int find_start(struct recovery *r)
         r->expected = c->durable;
         if (!r->j->opts.skip_corrupt)
             return corrupt(r, "the segment that the checkpoint names is missing");
+        r->last_missing = r->at == s->count;
         if (r->at == s->count && s->count)
             r->at = s->count - 1;
     }
@@ -126,11 +128,14 @@ static int find_start(struct recovery *r)
     }
     if (!found)
         return 0;
+    if (c->position > r->walk.size) {
+        if (!r->j->opts.skip_corrupt)
+            return corrupt(r, "the file is shorter than the checkpoint says");
+        return 0; /* whatever it still holds is found from its beginning */
+    }
     r->walk.position = c->position;
     r->expected = c->durable;
     r->chain = c->chain;
-    if (c->position > r->walk.size)
-        return corrupt(r, "the file is shorter than the checkpoint says");
     return 0;
 }
 
@@ -335,8 +340,8 @@ static int settle_end(struct recovery *r, uint64_t used)
 static bool lost_last(const struct recovery *r)
 {
     const struct survey *s = &r->survey;
-    return s->damaged_count &&
-           s->damaged[s->damaged_count - 1].head.base_offset >= r->expected;
+    return r->last_missing || (s->damaged_count &&
+                               s->damaged[s->damaged_count - 1].head.base_offset >= r->expected);
 }
 
 /* Nothing may be appended where something else was, and no offset used again: go on in a new segment,
@@ -345,7 +350,7 @@ static int leave_lost_end(struct recovery *r)
 {
     const struct survey *s = &r->survey;
     uint64_t next = r->must_reach > r->expected ? r->must_reach : r->expected;
-    uint64_t lost = r->walk.size;
+    uint64_t lost = r->walk.size + (r->last_missing ? r->j->opts.segment_bytes : 0);
     for (size_t i = 0; i < s->damaged_count; i++) {
         lost += s->damaged[i].size;
         if (s->damaged[i].head.base_offset > next)
