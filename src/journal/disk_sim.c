@@ -331,7 +331,8 @@ static int sim_fdatasync(struct disk *d, struct disk_file *f)
     pthread_mutex_lock(&s->lock);
     int rc = -EIO;
     if (alive(s, &partly)) {
-        bool fails = chance(s, s->faults.sync_fails);
+        bool fails = s->faults.syncs_failing || chance(s, s->faults.sync_fails);
+        s->faults.syncs_failing -= s->faults.syncs_failing != 0;
         if (s->faults.ignore_fdatasync && !partly) {
             rc = 0;
         } else if (partly || fails) {

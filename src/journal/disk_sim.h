@@ -24,6 +24,7 @@ struct disk_sim_faults {
     unsigned eintr;        /* ... or nothing */
     unsigned early;        /* a write sends some sectors to the platter at once */
     unsigned sync_fails;   /* fdatasync fails once, as described above */
+    unsigned syncs_failing; /* ... so many of the next, for certain */
     unsigned flip_read;    /* one bit of what a read returns is wrong */
     uint64_t capacity;     /* bytes of the file system; 0 = no bound */
     bool ignore_fdatasync; /* the lying disk: says yes, does nothing */
