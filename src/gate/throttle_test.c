@@ -81,26 +81,19 @@ static bool log_allows(const struct log *l, const struct limit_set *s, uint32_t 
     return true;
 }
 
-/* Steps that hit what matters: the same moment, exactly one window later, one microsecond beside. */
+/* Twice the rate that the first window admits, with steps that hit what matters: the same moment,
+ * exactly one window later, one microsecond beside, a pause that frees who counts attempts. */
 static uint64_t step(struct rand *r, const struct limit_set *s)
 {
     uint64_t w = s->windows[rand_below(r, s->windows_count)].window_ms * NS_PER_MS;
-    if (rand_below(r, s->windows[0].count * 2) == 0)
-        return 2 * w; /* a pause frees who counts attempts */
-    switch (rand_below(r, 12)) {
-    case 0:
-        return 0;
-    case 1:
-        return w;
-    case 2:
-        return w - NS_PER_US;
-    case 3:
-        return w / 2;
-    case 4:
-        return NS_PER_US;
-    default:
-        return rand_below(r, 2 * w / NS_PER_US / s->windows[0].count + 2) * NS_PER_US;
+    uint32_t count = s->windows[0].count;
+    if (rand_below(r, 2 * count) == 0) {
+        const uint64_t steps[] = {2 * w, w, w - NS_PER_US, w + NS_PER_US, w / 2};
+        return steps[rand_below(r, 5)];
     }
+    if (rand_below(r, 4) == 0)
+        return rand_below(r, 2) * NS_PER_US;
+    return rand_below(r, s->windows[0].window_ms * 1000 / count + 1) * NS_PER_US;
 }
 
 static void equals_brute_force_with(const struct limit_set *s, unsigned operations, uint64_t seed)
