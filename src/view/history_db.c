@@ -9,7 +9,9 @@
 enum {
     FORMAT = 1,
     META_BYTES = 20,
-    WRITE_BUFFER = 64 << 20,
+    /* After "no space" RocksDB goes on once WRITE_BUFFERS of them are free, looking every 5 s. */
+    WRITE_BUFFER = 32 << 20,
+    WRITE_BUFFERS = 2,
     FILE_BYTES = 64 << 20,
     LOG_WARN_LEVEL = 2, /* of RocksDB's own LOG file */
     TIER_BLOCK_CACHE = 1,
@@ -139,7 +141,7 @@ static rocksdb_options_t *make_options(const struct history_opts *opts, rocksdb_
     rocksdb_options_set_create_if_missing(o, 1);
     rocksdb_options_set_paranoid_checks(o, 1);
     rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER);
-    rocksdb_options_set_max_write_buffer_number(o, 3);
+    rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS);
     rocksdb_options_set_target_file_size_base(o, FILE_BYTES);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
     rocksdb_options_set_max_background_jobs(o, 2);

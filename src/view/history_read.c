@@ -297,7 +297,8 @@ static int answer(struct reading *r, struct history_query *q, size_t limit)
     if (q->more)
         f->count = limit;
     size_t pad = -q->storage->len & 7;
-    if (!buf_reserve(q->storage, pad + f->count * sizeof *f->at))
+    buf_reserve(q->storage, pad + f->count * sizeof *f->at);
+    if (q->storage->failed)
         return -ENOMEM;
     q->storage->len += pad;
     points_bind(f); /* the storage moves no more */

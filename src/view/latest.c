@@ -171,7 +171,7 @@ static void erase(struct latest *l, struct latest_shard *s, struct latest_entry 
         s->at[hole] = s->at[i];
         hole = i;
     }
-    s->at[hole].feed = 0;
+    s->at[hole] = (struct latest_entry){0};
     s->count--;
     count(&l->feeds, -1);
     spin_unlock(&s->lock);
