@@ -24,12 +24,16 @@
 struct catalog;
 
 struct catalog_opts {
-    const char *path;  /* the database file; made if missing */
+    const char *path;   /* the database file; made if missing */
     unsigned queue_max; /* asks waiting; beyond it catalog_submit says busy */
     /* Makes records durable in the journal. NULL (command line, no server): rows stay in the outbox
      * until a server runs. 0 or negative errno: tried again later, the change stays unpublished. */
     int (*emit)(void *arg, const struct record *records, unsigned count);
     void *emit_arg;
+    uint32_t emit_wait_ms; /* how long askers wait for a journal that fails; 0 = 5 s */
+    /* When the accounts' accepted is said, if a request does not say; without it ACK_DURABLE. */
+    bool has_ack;
+    enum ack_level ack;
     /* Told of every credential that gets loaded or changed (the shield wants its hash's cost).
      * Called on the catalog's thread, and in catalog_open. May be NULL. */
     void (*loaded)(void *arg, const struct credential *c);
@@ -55,8 +59,8 @@ struct credential *catalog_credential(struct catalog *c, uint64_t number);
 struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key);
 struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number);
 
-/* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns how
- * many; the caller unrefs each. */
+/* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns
+ * how many; the caller unrefs each. */
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret);
 /* The same for `struct account *` of all, and `struct credential *` of one account. */
 unsigned catalog_accounts(struct catalog *c, struct buf *ret);
@@ -64,19 +68,25 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
                              struct buf *ret);
 
 /* ---- changes ------------------------------------------------------------------------------ */
+/* Bytes of a feed's description, and of its license, unit type and unit symbol. */
+#define FEED_DESCRIPTION_MAX 1024
+#define FEED_TEXT_MAX        128
+
 enum catalog_op {
-    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits] */
-    CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
-    CATALOG_KEY_ADD,        /* account, name, digest, [role] */
-    CATALOG_KEY_REMOVE,     /* account, name */
-    CATALOG_DEVICE_ADD,     /* account, name, verifier or digest, [role, patterns] */
-    CATALOG_DEVICE_SECRET,  /* name, verifier or digest: replaces the secret */
-    CATALOG_DEVICE_DISABLE, /* name, disabled */
-    CATALOG_DEVICE_REMOVE,  /* name */
-    CATALOG_FEED_ADD,       /* account_number, key ("feed" or "group.feed"; the group is made when
-                               missing), feed_name and the texts. must_create: conflict if it is
-                               there; else the existing one is the answer */
-    CATALOG_FEED_REMOVE,    /* feed_number: emits RECORD_DELETED for the whole feed */
+    CATALOG_ACCOUNT_ADD,     /* account, plan ("" = "fleet"), [limits, device_limits] */
+    CATALOG_ACCOUNT_REMOVE,  /* account: with its keys, devices and feeds */
+    CATALOG_KEY_ADD,         /* account, name, digest, [role] */
+    CATALOG_KEY_REMOVE,      /* account, name */
+    CATALOG_DEVICE_ADD,      /* account, name, verifier or digest, [role, patterns] */
+    CATALOG_DEVICE_SECRET,   /* name, verifier or digest: replaces the secret */
+    CATALOG_DEVICE_DISABLE,  /* name, disabled */
+    CATALOG_DEVICE_REMOVE,   /* name */
+    CATALOG_FEED_ADD,        /* account_number, key ("feed" or "group.feed"; the group is made when
+                                missing), feed_name and the texts. must_create: conflict if it is
+                                there; else the existing one is the answer */
+    CATALOG_FEED_REMOVE,     /* feed_number: emits RECORD_DELETED for the whole feed */
+    CATALOG_ACCOUNT_LIMITS,  /* account, plan ("" = as it is), [limits, device_limits] */
+    CATALOG_ACCOUNT_DISABLE, /* account, disabled */
 };
 
 /*
@@ -89,10 +99,10 @@ struct catalog_ask {
     uint64_t actor_credential;
     struct slice account; /* name */
     uint64_t account_number;
-    struct slice name;  /* key's label, device id */
+    struct slice name; /* key's label, device id */
     struct slice plan, role;
-    struct slice patterns;               /* comma-separated feed keys */
-    struct slice limits, device_limits;  /* "60/60s, 10/1s"; empty = the plan's */
+    struct slice patterns;              /* comma-separated feed keys */
+    struct slice limits, device_limits; /* "60/60s, 10/1s"; empty = the plan's */
     bool has_digest;
     uint8_t digest[32];
     struct slice verifier;
@@ -107,7 +117,9 @@ struct catalog_ask {
     /* The answer: */
     enum reason reason; /* ok, conflict, not_found, feed_limit, bad_request, busy, stopping, ... */
     char text[160];     /* a sentence when refused: what and where */
-    struct account *ret_account; /* references, the asker's; those that the op concerns */
+    /* Of these the one that the op is about: a new reference, the asker's. What was removed is
+     * given as it last was. NULL when refused. */
+    struct account *ret_account;
     struct credential *ret_credential;
     struct feed *ret_feed;
 
@@ -118,6 +130,11 @@ struct catalog_ask {
 enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask);
 /* The same, waiting for the answer, which is returned. Not for workers. */
 enum reason catalog_call(struct catalog *c, struct catalog_ask *ask);
+
+/* The key Adafruit IO makes from a feed's name: lower case, blank and '_' become '-', '.' becomes
+ * "-dot-". Appends it. False: the name is none (letters, digits, blank, '-', '_', '.', at least one
+ * letter or digit, at most 128), or the key would be longer than 128. Pure. */
+bool catalog_key_from_name(struct slice name, struct buf *out);
 
 struct catalog_stats {
     uint64_t accounts, credentials, feeds, queue_length, transactions, outbox;
