@@ -41,7 +41,7 @@ static int on_emit(void *arg, const struct record *records, unsigned count)
 static void make(bool feeds)
 {
     struct catalog_ask *asks = calloc(IN_FLIGHT, sizeof *asks);
-    char (*names)[32] = calloc(IN_FLIGHT, sizeof *names);
+    char(*names)[32] = calloc(IN_FLIGHT, sizeof *names);
     CHECK(asks && names);
     uint64_t begin = clock_mono_ns(), transactions = catalog_stats(catalog).transactions;
     for (unsigned made = 0; made < devices; made += IN_FLIGHT) {
@@ -87,7 +87,7 @@ static void look(void *arg)
 {
     struct look *l = arg;
     struct rand r = {.state = l->seed};
-    char (*names)[20] = calloc(NAMES, sizeof *names);
+    char(*names)[20] = calloc(NAMES, sizeof *names);
     uint64_t numbers[64] = {0};
     CHECK(names);
     for (unsigned i = 0; i < NAMES; i++)

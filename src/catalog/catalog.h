@@ -25,9 +25,11 @@ struct catalog;
 
 struct catalog_opts {
     const char *path;   /* the database file; made if missing */
-    unsigned queue_max; /* asks waiting; beyond it catalog_submit says busy */
+    unsigned queue_max; /* asks waiting, at least 1; beyond it catalog_submit says busy */
     /* Makes records durable in the journal. NULL (command line, no server): rows stay in the outbox
-     * until a server runs. 0 or negative errno: tried again later, the change stays unpublished. */
+     * until a server runs. 0 or negative errno: tried again later, the change stays unpublished.
+     * Called on the catalog's thread with at most REQUEST_RECORDS_MAX records and about 1 MiB, also
+     * while catalog_open waits: it must not need the opening thread. */
     int (*emit)(void *arg, const struct record *records, unsigned count);
     void *emit_arg;
     uint32_t emit_wait_ms; /* how long askers wait for a journal that fails; 0 = 5 s */
@@ -40,10 +42,17 @@ struct catalog_opts {
     void *loaded_arg;
 };
 
-/* Opens or makes the database (refuses a newer format), loads it, starts the thread. A new one gets
- * the roles and plans of catalog/seed.h. 0 or negative errno. */
+/*
+ * Opens or makes the database (refuses a newer format, another program's or a damaged file), loads
+ * it, starts the thread. A new one gets the roles and plans of catalog/seed.h. What the outbox
+ * still owes the journal is emitted first; should that fail, the catalog is open all the same,
+ * without the feeds whose dictionary record is owed: they appear once the journal has it. 0 or
+ * negative errno.
+ */
 int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct error *err);
-/* Answers what is queued with REASON_stopping, ends the thread, closes. Accepts NULL. */
+/* Answers what is queued with REASON_stopping, ends the thread, closes. Nobody may look up or
+ * submit any more; records that are still held stay, but not what their `live` points to. Accepts
+ * NULL. */
 void catalog_close(struct catalog *c);
 
 /* Grows with every published change of an account or credential. One atomic load. */
@@ -82,9 +91,11 @@ enum catalog_op {
     CATALOG_DEVICE_DISABLE,  /* name, disabled */
     CATALOG_DEVICE_REMOVE,   /* name */
     CATALOG_FEED_ADD,        /* account_number, key ("feed" or "group.feed"; the group is made when
-                                missing), feed_name and the texts. must_create: conflict if it is
-                                there; else the existing one is the answer */
-    CATALOG_FEED_REMOVE,     /* feed_number: emits RECORD_DELETED for the whole feed */
+                                missing; "default.feed" is "feed"; empty: made from feed_name),
+                                feed_name (empty: the key's) and the texts. must_create: conflict if
+                                it is there; else the existing one is the answer */
+    CATALOG_FEED_REMOVE,     /* feed_number: emits RECORD_DELETED for the whole feed; a group other
+                                than "default" goes with its last feed */
     CATALOG_ACCOUNT_LIMITS,  /* account, plan ("" = as it is), [limits, device_limits] */
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
 };
@@ -97,7 +108,7 @@ struct catalog_ask {
     enum catalog_op op;
     struct slice actor; /* who asks, for the audit record: "cli", "key:name", "device:id" */
     uint64_t actor_credential;
-    struct slice account; /* name */
+    struct slice account; /* name; when it is empty, account_number says which */
     uint64_t account_number;
     struct slice name; /* key's label, device id */
     struct slice plan, role;
@@ -115,8 +126,11 @@ struct catalog_ask {
     void (*done)(struct catalog_ask *ask);
     void *owner;
     /* The answer: */
-    enum reason reason; /* ok, conflict, not_found, feed_limit, bad_request, busy, stopping, ... */
-    char text[160];     /* a sentence when refused: what and where */
+    /* ok, conflict, not_found, feed_limit, bad_request, stopping; internal, disk_full, busy: the
+     * database failed. journal_failed: the journal did not take the records in time; the text says
+     * whether the change is stored (it then takes effect by itself later) or was not begun. */
+    enum reason reason;
+    char text[160]; /* a sentence when refused: what and where */
     /* Of these the one that the op is about: a new reference, the asker's. What was removed is
      * given as it last was. NULL when refused. */
     struct account *ret_account;

@@ -38,7 +38,8 @@ static void accounts(void **state)
     assert_true(catalog_generation(f->catalog) > before);
 
     assert_int_equal(ASK(f, ACCOUNT_ADD, .account = SLICE("Demo"), .plan = SLICE("free"),
-                         .device_limits = SLICE("5/1s, accepted")), REASON_ok);
+                         .device_limits = SLICE("5/1s, accepted")),
+                     REASON_ok);
     assert_int_equal(last.ret_account->limits.windows[0].count, 30);
     assert_int_equal(last.ret_account->feeds_max, 10);
     assert_true(last.ret_account->device_limits.count_accepted);
@@ -46,6 +47,10 @@ static void accounts(void **state)
     refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("demo")), REASON_conflict, "\"demo\" exists");
     refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("a b")), REASON_bad_request, "a username has");
     refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("")), REASON_bad_request, "a username has");
+    refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("time")), REASON_bad_request, "is reserved");
+    struct stat file;
+    assert_int_equal(stat(f->path, &file), 0);
+    assert_int_equal(file.st_mode & 0777, 0600);
     refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("x"), .plan = SLICE("gold")),
             REASON_bad_request, "no plan \"gold\"");
     refused(f, ASK(f, ACCOUNT_ADD, .account = SLICE("x"), .limits = SLICE("60")),
@@ -73,7 +78,8 @@ static void account_changes_reach_its_credentials(void **state)
     assert_int_equal(add_key(f, "demo", "k", 1), REASON_ok);
     struct credential *key = credential_ref(last.ret_credential);
     assert_int_equal(ASK(f, DEVICE_ADD, .account = SLICE("demo"), .name = SLICE("dev"),
-                         .verifier = SLICE(HASH_1), .patterns = SLICE("a, b.*")), REASON_ok);
+                         .verifier = SLICE(HASH_1), .patterns = SLICE("a, b.*")),
+                     REASON_ok);
     struct credential *device = credential_ref(last.ret_credential);
     struct account *old = catalog_account(f->catalog, SLICE("demo"));
     atomic_store(&old->live->told, 42);
@@ -147,8 +153,8 @@ static void keys(void **state)
     refused(f, add_key(f, "nobody", "k", 4), REASON_not_found, "no account");
     refused(f, ASK(f, KEY_ADD, .account = SLICE("demo"), .name = SLICE("k")), REASON_bad_request,
             "digest");
-    a = (struct catalog_ask){.op = CATALOG_KEY_ADD, .account = SLICE("demo"), .name = SLICE("k"),
-                             .role = SLICE("king")};
+    a = (struct catalog_ask){
+        .op = CATALOG_KEY_ADD, .account = SLICE("demo"), .name = SLICE("k"), .role = SLICE("king")};
     set_digest(&a, 4);
     refused(f, ask(f, a), REASON_bad_request, "no role \"king\"");
     a.role = SLICE("reader");
@@ -181,7 +187,8 @@ static void devices(void **state)
     struct fixture *f = *state;
     add_account(f, "demo");
     assert_int_equal(ASK(f, DEVICE_ADD, .account = SLICE("demo"), .name = SLICE("car-1"),
-                         .verifier = SLICE(HASH_1), .patterns = SLICE(" car.*,speed ")), REASON_ok);
+                         .verifier = SLICE(HASH_1), .patterns = SLICE(" car.*,speed ")),
+                     REASON_ok);
     struct credential *c = credential_ref(last.ret_credential);
     assert_int_equal(c->kind, CREDENTIAL_DEVICE);
     assert_int_equal(c->verifier_kind, VERIFIER_CRYPT);
@@ -194,13 +201,15 @@ static void devices(void **state)
 #define DEVICE(...) ASK(f, DEVICE_ADD, .account = SLICE("demo"), __VA_ARGS__)
     refused(f, DEVICE(.name = SLICE("car-1"), .verifier = SLICE("$x")), REASON_conflict, "that id");
     refused(f, DEVICE(.name = SLICE("car:2"), .verifier = SLICE("$x")), REASON_bad_request, "':'");
-    refused(f, DEVICE(.name = SLICE("car 2"), .verifier = SLICE("$x")), REASON_bad_request, "blank");
+    refused(f, DEVICE(.name = SLICE("car 2"), .verifier = SLICE("$x")), REASON_bad_request,
+            "blank");
     refused(f, DEVICE(.name = SLICE("c"), .verifier = SLICE("a b")), REASON_bad_request, "crypt");
     refused(f, DEVICE(.name = SLICE("c")), REASON_bad_request, "one verifier");
     refused(f, DEVICE(.name = SLICE("c"), .verifier = SLICE("$x"), .patterns = SLICE("A")),
             REASON_bad_request, "patterns");
-    refused(f, DEVICE(.name = SLICE("c"), .verifier = SLICE("$x"),
-                      .patterns = SLICE("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")),
+    refused(f,
+            DEVICE(.name = SLICE("c"), .verifier = SLICE("$x"),
+                   .patterns = SLICE("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17")),
             REASON_bad_request, "at most 16");
     refused(f, DEVICE(.name = SLICE("c"), .verifier = SLICE("$x"), .role = SLICE("x")),
             REASON_bad_request, "no role");
@@ -230,8 +239,8 @@ static void devices(void **state)
     assert_memory_equal(last.ret_credential->fast, fast.digest, 32);
     assert_null(catalog_key(f->catalog, fast.digest)); /* a device's digest is no key */
 
-    refused(f, ASK(f, DEVICE_SECRET, .name = SLICE("x"), .verifier = SLICE("$x")),
-            REASON_not_found, "no device \"x\"");
+    refused(f, ASK(f, DEVICE_SECRET, .name = SLICE("x"), .verifier = SLICE("$x")), REASON_not_found,
+            "no device \"x\"");
     refused(f, ASK(f, DEVICE_SECRET, .name = SLICE("car-1")), REASON_bad_request, "one verifier");
     refused(f, ASK(f, DEVICE_DISABLE, .name = SLICE("x")), REASON_not_found, "no device");
     assert_int_equal(ASK(f, DEVICE_REMOVE, .name = SLICE("car-1")), REASON_ok);
@@ -248,7 +257,9 @@ static void feeds(void **state)
     uint64_t demo = number_of(f, "demo");
     assert_int_equal(ASK(f, FEED_ADD, .account_number = demo, .key = SLICE("temp"),
                          .feed_name = SLICE("Temp 1"), .description = SLICE("warm \"er\""),
-                         .unit_symbol = SLICE("\xc2\xb0""C"), .feed_flags = FEED_NO_HISTORY),
+                         .unit_symbol = SLICE("\xc2\xb0"
+                                              "C"),
+                         .feed_flags = FEED_NO_HISTORY),
                      REASON_ok);
     struct feed *made = feed_ref(last.ret_feed);
     assert_true(slice_eq(made->key, SLICE("temp")) && slice_eq(made->name, SLICE("Temp 1")));
@@ -347,8 +358,9 @@ static void account_goes_with_all_it_has(void **state)
     uint64_t gone = number_of(f, "gone"), keep = number_of(f, "keep");
     assert_int_equal(add_key(f, "gone", "k", 1), REASON_ok);
     assert_int_equal(add_key(f, "keep", "k", 2), REASON_ok);
-    assert_int_equal(ASK(f, DEVICE_ADD, .account = SLICE("gone"), .name = SLICE("dev"),
-                         .verifier = SLICE("$x")), REASON_ok);
+    assert_int_equal(
+        ASK(f, DEVICE_ADD, .account = SLICE("gone"), .name = SLICE("dev"), .verifier = SLICE("$x")),
+        REASON_ok);
     struct credential *held = credential_ref(last.ret_credential);
     uint64_t feed[3];
     for (unsigned i = 0; i < 3; i++) {
@@ -410,14 +422,16 @@ static void journal_is_told(void **state)
     uint64_t demo = number_of(f, "demo");
     assert_int_equal(add_key(f, "demo", "it's \"mine\"", 1), REASON_ok);
     assert_int_equal(ASK(f, DEVICE_ADD, .account = SLICE("demo"), .name = SLICE("dev"),
-                         .verifier = SLICE(HASH_1), .patterns = SLICE("a*")), REASON_ok);
+                         .verifier = SLICE(HASH_1), .patterns = SLICE("a*")),
+                     REASON_ok);
     assert_int_equal(ASK(f, DEVICE_SECRET, .name = SLICE("dev"), .verifier = SLICE(HASH_2)),
                      REASON_ok);
     assert_int_equal(ASK(f, FEED_ADD, .account_number = demo, .key = SLICE("g.f"),
-                         .description = SLICE("\xc3\xa9")), REASON_ok);
+                         .description = SLICE("\xc3\xa9")),
+                     REASON_ok);
     uint64_t feed = last.ret_feed->number;
     assert_int_equal(ASK(f, FEED_REMOVE, .feed_number = feed), REASON_ok);
-    static const enum record_kind kinds[] = {RECORD_DICTIONARY, RECORD_AUDIT,      RECORD_AUDIT,
+    static const enum record_kind kinds[] = {RECORD_DICTIONARY, RECORD_AUDIT, RECORD_AUDIT,
                                              RECORD_AUDIT,      RECORD_AUDIT, RECORD_DICTIONARY,
                                              RECORD_DELETED};
     json_t *o[7] = {0};
@@ -465,8 +479,8 @@ static void odd_asks(void **state)
     struct fixture *f = *state;
     struct catalog_ask a = {.op = (enum catalog_op)99};
     refused(f, ask(f, a), REASON_bad_request, "no such change");
-    last = (struct catalog_ask){.op = CATALOG_ACCOUNT_ADD, .account = SLICE("a"),
-                                .actor = SLICE("\xff\xfe")};
+    last = (struct catalog_ask){
+        .op = CATALOG_ACCOUNT_ADD, .account = SLICE("a"), .actor = SLICE("\xff\xfe")};
     assert_int_equal(catalog_call(f->catalog, &last), REASON_bad_request);
     struct catalog_ask bad = {.op = CATALOG_ACCOUNT_REMOVE, .account = SLICE("a\n\"b'")};
     refused(f, ask(f, bad), REASON_not_found, "there is no account \"a??b");
@@ -481,10 +495,14 @@ static void odd_asks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(accounts),   TEST(account_changes_reach_its_credentials),
-        TEST(keys),       TEST(devices),
-        TEST(feeds),      TEST(feed_limit),
-        TEST(odd_asks),   TEST(account_goes_with_all_it_has),
+        TEST(accounts),
+        TEST(account_changes_reach_its_credentials),
+        TEST(keys),
+        TEST(devices),
+        TEST(feeds),
+        TEST(feed_limit),
+        TEST(odd_asks),
+        TEST(account_goes_with_all_it_has),
         TEST(journal_is_told),
     };
     return cmocka_run_group_tests_name("catalog", tests, NULL, NULL);

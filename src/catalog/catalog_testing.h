@@ -131,7 +131,8 @@ static inline int tear_down(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-/* ---- asks; the references of the last answer are kept in `last` and given back by the next ---- */
+/* ---- asks; the references of the last answer are kept in `last` and given back by the next ----
+ */
 
 static struct catalog_ask last;
 
@@ -152,8 +153,7 @@ static inline enum reason ask(struct fixture *f, struct catalog_ask a)
     return catalog_call(f->catalog, &last);
 }
 
-#define ASK(f, what, ...)                                                                          \
-    ask((f), (struct catalog_ask){.op = CATALOG_##what, __VA_ARGS__})
+#define ASK(f, what, ...) ask((f), (struct catalog_ask){.op = CATALOG_##what, __VA_ARGS__})
 
 static inline void set_digest(struct catalog_ask *a, uint64_t n)
 {
@@ -165,9 +165,8 @@ static inline void set_digest(struct catalog_ask *a, uint64_t n)
 static inline enum reason add_key(struct fixture *f, const char *account, const char *name,
                                   uint64_t digest)
 {
-    struct catalog_ask a = {.op = CATALOG_KEY_ADD,
-                            .account = slice_str(account),
-                            .name = slice_str(name)};
+    struct catalog_ask a = {
+        .op = CATALOG_KEY_ADD, .account = slice_str(account), .name = slice_str(name)};
     set_digest(&a, digest);
     return ask(f, a);
 }

@@ -89,5 +89,6 @@ int load_all(struct memory *m, struct batch *b, bool hold_owed, struct error *er
     l.hold = true;
     if (!rc && hold_owed)
         rc = each_row(&l, SQL_FEED_READ_OWED, load_feed);
+    sqlite3_db_release_memory(b->db->handle); /* pages that were read once */
     return rc;
 }

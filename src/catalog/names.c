@@ -32,6 +32,13 @@ bool name_is_username(struct slice s)
     return s.len >= 1 && s.len <= USERNAME_MAX;
 }
 
+bool name_is_reserved(struct slice s)
+{
+    /* MQTT's time/seconds, GET /api/v2/user, POST /api/v2/webhooks/... */
+    return slice_eq_nocase(s, SLICE("time")) || slice_eq_nocase(s, SLICE("user")) ||
+           slice_eq_nocase(s, SLICE("webhooks"));
+}
+
 static bool all_visible(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++) {

@@ -12,6 +12,8 @@
 
 /* Letters, digits, '-', '_'; 1 to USERNAME_MAX. Case matters. */
 bool name_is_username(struct slice s);
+/* A username that would hide a topic or path: "time", "user", "webhooks", in any case. */
+bool name_is_reserved(struct slice s);
 /* 1 to DEVICE_ID_MAX printable ASCII characters without blank, and without ':', which ends the user
  * of Basic credentials (RFC 7617). */
 bool name_is_device_id(struct slice s);

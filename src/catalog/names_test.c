@@ -21,6 +21,8 @@ static void usernames_and_ids(void **state)
     assert_false(name_is_username(SLICE("a\0b")));
     assert_true(name_is_username(slice_of(long_text, 64)));
     assert_false(name_is_username(slice_of(long_text, 65)));
+    assert_true(name_is_reserved(SLICE("time")) && name_is_reserved(SLICE("User")));
+    assert_false(name_is_reserved(SLICE("timer")));
     assert_true(name_is_device_id(SLICE("urn/x=#\"~")));
     assert_false(name_is_device_id(SLICE("a:b")));
     assert_false(name_is_device_id(SLICE("a b")));
@@ -64,7 +66,8 @@ static void feed_keys(void **state)
         assert_true(slice_eq(feed, slice_str(good[i].feed)));
         assert_true(slice_eq(key, slice_str(good[i].whole)));
     }
-    static const char *const bad[] = {"", ".", "a.", ".a", "a.b.c", "A", "a b", "a_b", "a/b", "\xc3\xa9"};
+    static const char *const bad[] = {"",  ".",   "a.",  ".a",  "a.b.c",
+                                      "A", "a b", "a_b", "a/b", "\xc3\xa9"};
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(name_split_key(slice_str(bad[i]), &group, &feed, &key));
     char whole[300];
@@ -120,8 +123,8 @@ static void patterns(void **state)
     assert_int_equal(b.len, 0);
     assert_true(name_parse_patterns((struct slice){0}, &b));
     assert_true(name_parse_patterns(SLICE("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"), &b));
-    static const char *const bad[] = {"a,,b", "A", "a*b", "**", "a b", ".x",
-                                      "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
+    static const char *const bad[] = {
+        "a,,b", "A", "a*b", "**", "a b", ".x", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         buf_clear(&b);
         assert_false(name_parse_patterns(slice_str(bad[i]), &b));

@@ -72,6 +72,9 @@ enum reason op_account_add(struct batch *b, struct item *it)
     if (!name_is_username(ask->account))
         return ask_refuse(ask, REASON_bad_request,
                           "a username has 1 to %d letters, digits, '-' and '_'", USERNAME_MAX);
+    if (name_is_reserved(ask->account))
+        return ask_refuse(ask, REASON_bad_request, "the username \"%.*s\" is reserved",
+                          SLICE_ARG(ask->account));
     enum reason r = check_limits(ask);
     if (r == REASON_ok)
         r = check_plan(b, ask, plan);

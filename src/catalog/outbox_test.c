@@ -53,8 +53,8 @@ static void not_shown_before_durable(void **state)
     uint64_t demo = number_of(f, "demo"), generation = catalog_generation(f->catalog);
     unsigned tries = f->journal.tries;
     f->journal.blocked = true;
-    submit(f, &w, (struct catalog_ask){.op = CATALOG_FEED_ADD, .account_number = demo,
-                                       .key = SLICE("f")});
+    submit(f, &w,
+           (struct catalog_ask){.op = CATALOG_FEED_ADD, .account_number = demo, .key = SLICE("f")});
     wait_for_try(f, tries + 1);
     clock_sleep_ns(20 * NS_PER_MS);
     assert_false(w.done);
@@ -243,11 +243,12 @@ static void large_outbox_goes_in_pieces(void **state)
     add_account(f, "demo");
     uint64_t demo = number_of(f, "demo");
     struct waiting *w = calloc(2500, sizeof *w);
-    char (*keys)[16] = calloc(2500, sizeof *keys);
+    char(*keys)[16] = calloc(2500, sizeof *keys);
     for (unsigned i = 0; i < 2500; i++) {
         snprintf(keys[i], sizeof keys[i], "f%u", i);
-        submit(f, &w[i], (struct catalog_ask){.op = CATALOG_FEED_ADD, .account_number = demo,
-                                              .key = slice_str(keys[i])});
+        submit(f, &w[i],
+               (struct catalog_ask){
+                   .op = CATALOG_FEED_ADD, .account_number = demo, .key = slice_str(keys[i])});
     }
     for (unsigned i = 0; i < 2500; i++) {
         wait_until_done(&w[i]);
