@@ -250,6 +250,8 @@ static void devices(void **state)
     forget_last();
 }
 
+#define FEED(...) ASK(f, FEED_ADD, .account_number = demo, __VA_ARGS__)
+
 static void feeds(void **state)
 {
     struct fixture *f = *state;
@@ -274,7 +276,6 @@ static void feeds(void **state)
     feed_unref(found);
     assert_null(catalog_feed(f->catalog, demo + 1, SLICE("temp")));
 
-#define FEED(...) ASK(f, FEED_ADD, .account_number = demo, __VA_ARGS__)
     assert_int_equal(FEED(.key = SLICE("temp"), .feed_name = SLICE("Other")), REASON_ok);
     assert_ptr_equal(last.ret_feed, made);
     assert_int_equal(FEED(.key = SLICE("default.temp")), REASON_ok);
@@ -289,19 +290,6 @@ static void feeds(void **state)
     assert_int_equal(FEED(.key = SLICE("house.roof")), REASON_ok);
     assert_int_equal(last.ret_feed->group, house);
     uint64_t roof = last.ret_feed->number;
-
-    refused(f, FEED(.key = SLICE("a.b.c")), REASON_bad_request, "\"a.b.c\" is no feed key");
-    refused(f, FEED(.key = SLICE("Upper")), REASON_bad_request, "is no feed key");
-    refused(f, FEED(.key = SLICE("a."), ), REASON_bad_request, "is no feed key");
-    refused(f, FEED(.feed_name = SLICE("")), REASON_bad_request, "Validation failed: Name may");
-    refused(f, FEED(.feed_name = SLICE("a/b")), REASON_bad_request, "Validation failed: Name may");
-    refused(f, FEED(.key = SLICE("k"), .feed_name = SLICE("--")), REASON_bad_request, "Validation");
-    refused(f, FEED(.key = SLICE("k"), .description = SLICE("\xff")), REASON_bad_request, "UTF-8");
-    refused(f, FEED(.key = SLICE("k"), .license = SLICE("a\0b")), REASON_bad_request, "UTF-8");
-    refused(f, FEED(.key = SLICE("k"), .feed_flags = 64), REASON_bad_request, "flags");
-    refused(f, ASK(f, FEED_ADD, .account_number = 99, .key = SLICE("k")), REASON_not_found,
-            "no account 99");
-    refused(f, ASK(f, FEED_REMOVE, .feed_number = 99), REASON_not_found, "no feed 99");
 
     struct buf all;
     buf_init(&all, 1 << 20);
@@ -325,6 +313,27 @@ static void feeds(void **state)
     assert_true(last.ret_feed->group > house);
     assert_true(last.ret_feed->number > roof);
     feed_unref(made);
+    forget_last();
+}
+
+static void feeds_refused(void **state)
+{
+    struct fixture *f = *state;
+    add_account(f, "demo");
+    uint64_t demo = number_of(f, "demo");
+    refused(f, FEED(.key = SLICE("a.b.c")), REASON_bad_request, "\"a.b.c\" is no feed key");
+    refused(f, FEED(.key = SLICE("Upper")), REASON_bad_request, "is no feed key");
+    refused(f, FEED(.key = SLICE("a."), ), REASON_bad_request, "is no feed key");
+    refused(f, FEED(.feed_name = SLICE("")), REASON_bad_request, "Validation failed: Name may");
+    refused(f, FEED(.feed_name = SLICE("a/b")), REASON_bad_request, "Validation failed: Name may");
+    refused(f, FEED(.key = SLICE("k"), .feed_name = SLICE("--")), REASON_bad_request, "Validation");
+    refused(f, FEED(.key = SLICE("k"), .description = SLICE("\xff")), REASON_bad_request, "UTF-8");
+    refused(f, FEED(.key = SLICE("k"), .license = SLICE("a\0b")), REASON_bad_request, "UTF-8");
+    refused(f, FEED(.key = SLICE("k"), .feed_flags = 64), REASON_bad_request, "flags");
+    refused(f, ASK(f, FEED_ADD, .account_number = 99, .key = SLICE("k")), REASON_not_found,
+            "no account 99");
+    refused(f, ASK(f, FEED_REMOVE, .feed_number = 99), REASON_not_found, "no feed 99");
+    assert_int_equal(catalog_stats(f->catalog).feeds, 0);
     forget_last();
 }
 
@@ -500,6 +509,7 @@ int main(void)
         TEST(keys),
         TEST(devices),
         TEST(feeds),
+        TEST(feeds_refused),
         TEST(feed_limit),
         TEST(odd_asks),
         TEST(account_goes_with_all_it_has),
