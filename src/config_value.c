@@ -48,7 +48,9 @@ const char *setting_quote(char out[SETTING_QUOTE_BYTES], struct slice text)
     size_t n = text.len > 60 ? 60 : text.len;
     for (size_t i = 0; i < n; i++)
         out[i] = (unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i];
-    strcpy(out + n, text.len > n ? "..." : "");
+    memcpy(out + n, "...", 4);
+    if (n == text.len)
+        out[n] = 0;
     return out;
 }
 
