@@ -9,9 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <yaml.h>
+
+#include "base/check.h"
 
 #define FILE_BYTES_MAX (1u << 20)
 
@@ -275,11 +278,22 @@ int config_set(struct config *c, const char *name, struct slice assignment, stru
                          setting_quote(quoted, assignment));
     struct slice key = slice_of(assignment.ptr, key_len);
     size_t section_len = (size_t)(dot - key.ptr);
-    int row = config_setting_find(slice_of(key.ptr, section_len), slice_from(key, section_len + 1));
-    if (row < 0)
+    if (config_setting_find(slice_of(key.ptr, section_len), slice_from(key, section_len + 1)) < 0)
         return error_set(err, -EINVAL, "%s %s: there is no such setting", name,
                          setting_quote(quoted, key));
+    char place[SETTING_QUOTE_BYTES * 2];
+    snprintf(place, sizeof place, "%s %s", name, setting_quote(quoted, key));
+    return config_override(c, place, slice_of(key.ptr, section_len),
+                           slice_from(key, section_len + 1), slice_from(assignment, key_len + 1),
+                           err);
+}
+
+int config_override(struct config *c, const char *name, struct slice section, struct slice setting,
+                    struct slice value, struct error *err)
+{
+    int row = config_setting_find(section, setting);
+    CHECK(row >= 0);
     struct error why = {""};
-    int rc = setting_set(c, &config_settings[row], slice_from(assignment, key_len + 1), &why);
-    return rc ? error_set(err, rc, "%s %s: %s", name, setting_quote(quoted, key), why.text) : 0;
+    int rc = setting_set(c, &config_settings[row], value, &why);
+    return rc ? error_set(err, rc, "%s: %s", name, why.text) : 0;
 }

@@ -50,6 +50,9 @@ int config_parse(const char *name, struct slice yaml, struct config **ret, struc
  * Messages begin with `name` ("--set") in the place of the file. 0 or -EINVAL.
  */
 int config_set(struct config *c, const char *name, struct slice assignment, struct error *err);
+/* The same in parts, for a flag of its own such as --data; messages begin with `name`. */
+int config_override(struct config *c, const char *name, struct slice section, struct slice setting,
+                    struct slice value, struct error *err);
 void config_free(struct config *c);
 /* The effective settings as YAML that config_parse reads back to the same. */
 void config_format(const struct config *c, struct buf *out);

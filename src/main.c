@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-int main(void)
+#include <signal.h>
+
+#include "cli/cli.h"
+
+int main(int argc, char **argv)
 {
-    return 0;
+    /* Sockets and pipes that the other side closed say so by EPIPE. */
+    signal(SIGPIPE, SIG_IGN);
+    return cli_main(argc, argv);
 }
