@@ -253,7 +253,7 @@ int setting_set(struct config *c, const struct setting *s, struct slice text, st
     case SETTING_LIMITS:
         return set_limits(value_at(c, s), text, err);
     }
-    CHECK(!"a kind of setting without a parser");
+    CHECK(false); /* a kind of setting without a parser */
     return -EINVAL;
 }
 

@@ -113,7 +113,7 @@ bool admin_client_parse(struct slice answer, unsigned *ret_status, struct slice 
 int admin_client_call(const char *dir, const char *noun, const char *verb, struct slice body,
                       unsigned *ret_status, struct buf *ret_body, struct error *err)
 {
-    int fd;
+    int fd = -1;
     int rc = client_connect(dir, &fd, err);
     if (rc)
         return rc;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api/admin.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "cli/admin_client.h"
 #include "cli/cli.h"
@@ -16,6 +17,7 @@
 #include "cli/print.h"
 #include "cli/settings.h"
 
+#define ADMIN_VERBS_MAX  15
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
 /* A server that starts or stops has the lock, and no socket yet or any more. */
 #define TRIES        50
@@ -210,17 +212,28 @@ static int device_verb(int argc, char **argv)
 int cmd_admin(int argc, char **argv)
 {
     const char *noun = argv[0];
-    struct command verbs[16] = {{0}};
-    char path[50];
-    unsigned n = 0;
-    for (const struct admin_command *c = admin_commands; c->noun; c++)
-        if (strcmp(c->noun, noun) == 0 && n + 1 < sizeof verbs / sizeof *verbs)
-            verbs[n++] = (struct command){c->verb, c->text,
-                                          strcmp(noun, "account") == 0 ? account_verb
-                                          : strcmp(noun, "key") == 0   ? key_verb
-                                                                       : device_verb};
+    struct command verbs[ADMIN_VERBS_MAX + 1] = {{0}};
+    char path[50], examples[ADMIN_VERBS_MAX * 100] = "";
+    unsigned n = 0, at = 0;
+    for (const struct admin_command *c = admin_commands; c->noun; c++) {
+        if (strcmp(c->noun, noun) != 0)
+            continue;
+        CHECK(n < ADMIN_VERBS_MAX);
+        verbs[n++] = (struct command){c->verb, c->text,
+                                      strcmp(noun, "account") == 0 ? account_verb
+                                      : strcmp(noun, "key") == 0   ? key_verb
+                                                                   : device_verb};
+        at += (unsigned)snprintf(examples + at, sizeof examples - at, "  %s\n", c->example);
+        CHECK(at < sizeof examples);
+    }
     snprintf(path, sizeof path, "sluice %s", noun);
-    return cli_dispatch(path,
-                        "A running server is asked; without one the data directory is opened.",
-                        verbs, argc, argv);
+    const struct command_group group = {
+        .path = path,
+        .text = "A running server is asked over its socket in the data directory; while none runs, "
+                "the\n"
+                "command works on the data directory itself.",
+        .commands = verbs,
+        .examples = examples,
+    };
+    return cli_dispatch(&group, argc, argv);
 }

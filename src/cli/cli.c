@@ -26,29 +26,35 @@ static const struct command commands[] = {
     {0},
 };
 
-static const char about[] =
-    "Sluice takes telemetry of devices: authenticates, limits, stores and serves it.";
+static const struct command_group top = {
+    .path = "sluice",
+    .text = "Sluice takes telemetry of devices: it authenticates, limits, stores and serves it.",
+    .commands = commands,
+    .examples = "  sluice account add acme          an account,\n"
+                "  sluice key add acme main         a key for applications,\n"
+                "  sluice device add acme truck-17  a device with its secret,\n"
+                "  sluice serve                     and the server; all of it kept in ./data\n",
+};
 
-static void put_commands(FILE *out, const char *path, const char *text, const struct command *table)
+static void put_group(FILE *out, const struct command_group *g)
 {
-    fprintf(out, "%s\n\nUsage: %s COMMAND ...\n\nCommands:\n", text, path);
-    for (const struct command *c = table; c->name; c++)
+    fprintf(out, "%s\n\nUsage: %s COMMAND ...\n\nCommands:\n", g->text, g->path);
+    for (const struct command *c = g->commands; c->name; c++)
         fprintf(out, "  %-10s %s\n", c->name, c->text);
-    fprintf(out, "\n%s COMMAND --help says more.\n", path);
+    fprintf(out, "\nExamples:\n%s\n%s COMMAND --help says more.\n", g->examples, g->path);
 }
 
-int cli_dispatch(const char *path, const char *text, const struct command *table, int argc,
-                 char **argv)
+int cli_dispatch(const struct command_group *g, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     if (!word || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-        put_commands(word ? stdout : stderr, path, text, table);
+        put_group(word ? stdout : stderr, g);
         return word ? CLI_OK : CLI_USAGE;
     }
-    for (const struct command *c = table; c->name; c++)
+    for (const struct command *c = g->commands; c->name; c++)
         if (strcmp(c->name, word) == 0)
             return c->run(argc - 1, argv + 1);
-    fprintf(stderr, "%s: there is no command \"%s\"\nTry: %s --help\n", path, word, path);
+    fprintf(stderr, "%s: there is no command \"%s\"\nTry: %s --help\n", g->path, word, g->path);
     return CLI_USAGE;
 }
 
@@ -61,17 +67,17 @@ static int cmd_help(int argc, char **argv)
     for (; n < argc && n < 6; n++)
         words[n] = argv[n];
     words[n] = help;
-    return cli_dispatch("sluice", about, commands, n + 1, words);
+    return cli_dispatch(&top, n + 1, words);
 }
 
 int cli_main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         return cmd_version(argc, argv);
-    int status = cli_dispatch("sluice", about, commands, argc, argv);
+    int status = cli_dispatch(&top, argc, argv);
     /* What could not be written was not said: a full disk or a closed pipe is a failure. */
-    if (fflush(stdout) != 0 && status == CLI_OK) {
-        perror("sluice: standard output");
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK) {
+        fputs("sluice: the output could not be written\n", stderr);
         status = CLI_FAILED;
     }
     return status;

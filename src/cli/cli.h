@@ -20,15 +20,19 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
+/* A group of commands and the help above them. */
+struct command_group {
+    const char *path;               /* what has been said so far: "sluice config" */
+    const char *text;               /* opens the help */
+    const struct command *commands; /* ends with a row without name */
+    const char *examples;           /* lines */
+};
+
 /* Runs what argv says; the process's exit status. */
 int cli_main(int argc, char **argv);
 
-/*
- * Runs the command that argv[1] names. `path` is what has been said so far ("sluice config"),
- * `about` opens the help; `commands` ends with a row without name.
- */
-int cli_dispatch(const char *path, const char *about, const struct command *commands, int argc,
-                 char **argv);
+/* Runs the command of the group that argv[1] names, or shows the group's help. */
+int cli_dispatch(const struct command_group *group, int argc, char **argv);
 
 int cmd_serve(int argc, char **argv);
 int cmd_admin(int argc, char **argv); /* account, key and device: argv[0] is the noun */

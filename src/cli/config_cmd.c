@@ -101,5 +101,12 @@ int cmd_config(int argc, char **argv)
         {"docs", "Print what every setting means", cmd_docs},
         {0},
     };
-    return cli_dispatch("sluice config", "Check, show and explain settings.", commands, argc, argv);
+    static const struct command_group group = {
+        .path = "sluice config",
+        .text = "Check, show and explain settings.",
+        .commands = commands,
+        .examples = "  sluice config show > sluice.yaml\n"
+                    "  sluice config check sluice.yaml\n",
+    };
+    return cli_dispatch(&group, argc, argv);
 }

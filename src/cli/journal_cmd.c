@@ -44,7 +44,7 @@ static int report(int argc, char **argv, const char *path, const char *text,
         return CLI_FAILED;
     buf_init(&out, OUTPUT_BYTES_MAX);
     int rc = run(disk_posix(), dir, &out, &err);
-    fwrite(out.ptr, 1, out.len, stdout);
+    printf("%.*s", SLICE_ARG(buf_slice(&out)));
     buf_fini(&out);
     if (rc)
         fprintf(stderr, "%s: %s\n", path, err.text[0] ? err.text : strerror(-rc));
@@ -148,7 +148,12 @@ int cmd_journal(int argc, char **argv)
         {"tail", "Print records, and follow", cmd_tail},
         {0},
     };
-    return cli_dispatch("sluice journal",
-                        "Look at the journal's files, whether a server runs or not.", commands,
-                        argc, argv);
+    static const struct command_group group = {
+        .path = "sluice journal",
+        .text = "Look at the journal's files, whether a server runs or not.",
+        .commands = commands,
+        .examples = "  sluice journal inspect\n"
+                    "  sluice journal tail --follow\n",
+    };
+    return cli_dispatch(&group, argc, argv);
 }

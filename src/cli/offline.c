@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/log.h"
 #include "cli/data_lock.h"
 
 static void run(struct catalog *catalog, const struct config *config,
@@ -38,6 +39,7 @@ int offline_call(const struct config *config, const struct admin_command *comman
     int rc = data_lock_take(dir, command->changes, &lock, err);
     if (rc)
         return rc;
+    log_set_level(LOG_WARN); /* what a server reports of its start is noise here */
     /* Without a journal to emit to, changes wait in the outbox for the next server. */
     rc = catalog_open(&(struct catalog_opts){.path = path, .queue_max = 16}, &catalog, err);
     if (!rc) {
