@@ -5,10 +5,11 @@
  *      CONNECTING -> IDLE <-> BUSY; any of them -> CLOSING -> WAITING -> CONNECTING, or -> GONE.
  *    WAITING and what follows only with --reconnect, or after the server said Connection: close.
  * 2. Closed loop: an answer sends the connection's next request at once.
- *    Open loop: request k is due at start + k / rate. The first free connection takes it; a timerfd
- *    wakes the loop at the exact time (a uv_timer counts in milliseconds). Its latency counts from
- *    when it was due, so time spent waiting for a free connection is in it (no "coordinated
- *    omission").
+ *    Open loop: request k is due at start + k / rate. The first free connection takes it. Its
+ * latency counts from when it was due, so time spent waiting for a free connection is in it (no
+ *    "coordinated omission"). What is due soon is waited for by polling, for arming a timer and
+ *    sleeping costs more than a request; what is due later wakes the loop by a timerfd (a uv_timer
+ *    counts in milliseconds).
  * 3. After the end nothing new is sent; answers under way are awaited for a second and counted.
  * 4. Everything that is not urgent (progress, ends, time-outs, reconnects) happens on one tick.
  */
@@ -32,6 +33,7 @@
 #define RECONNECT_NS     (10 * NS_PER_MS)
 #define RECONNECT_NS_MAX (500 * NS_PER_MS)
 #define READ_BYTES       65536
+#define POLL_NS          (200 * NS_PER_US) /* what is due sooner is waited for by polling */
 #define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + READ_BYTES)
 
 enum conn_state { CONN_GONE, CONN_CONNECTING, CONN_IDLE, CONN_BUSY, CONN_CLOSING, CONN_WAITING };
@@ -66,7 +68,8 @@ struct client {
     uv_loop_t loop;
     uv_timer_t tick;
     uv_signal_t interrupt;
-    uv_poll_t pacer; /* open loop: a timerfd */
+    uv_poll_t pacer;  /* open loop: a timerfd */
+    uv_idle_t poller; /* open loop: while active, the loop does not sleep */
     int pacer_fd;
     struct sockaddr_storage address;
     struct conn *conns;
@@ -351,8 +354,18 @@ static void conn_open(struct conn *c)
 
 /* ---- open loop ---- */
 
-static void pacer_arm(struct client *cl, uint64_t at_ns)
+static void on_poller(uv_idle_t *poller)
 {
+    pump(poller->data);
+}
+
+static void wake_at(struct client *cl, uint64_t at_ns, uint64_t now_ns)
+{
+    if (at_ns - now_ns < POLL_NS) {
+        uv_idle_start(&cl->poller, on_poller);
+        return;
+    }
+    uv_idle_stop(&cl->poller);
     struct itimerspec when = {
         .it_value = {.tv_sec = (time_t)(at_ns / NS_PER_S), .tv_nsec = (long)(at_ns % NS_PER_S)},
     };
@@ -364,8 +377,9 @@ static void pump(struct client *cl)
 {
     while (cl->idle_count && sending(cl)) {
         uint64_t at = due_ns(cl, cl->scheduled);
-        if (at > clock_mono_ns()) {
-            pacer_arm(cl, at);
+        uint64_t now = clock_mono_ns();
+        if (at > now) {
+            wake_at(cl, at, now);
             return;
         }
         struct conn *c = &cl->conns[cl->idle[cl->idle_at]];
@@ -377,6 +391,7 @@ static void pump(struct client *cl)
         cl->scheduled++;
         conn_send(c, at);
     }
+    uv_idle_stop(&cl->poller); /* the next answer, not the time, lets something be sent */
 }
 
 static void on_pacer(uv_poll_t *pacer, int status, int events)
@@ -403,8 +418,10 @@ static void close_everything(struct client *cl)
     }
     uv_close((uv_handle_t *)&cl->tick, NULL);
     uv_close((uv_handle_t *)&cl->interrupt, NULL);
-    if (cl->pacer_fd >= 0)
+    if (cl->pacer_fd >= 0) {
         uv_close((uv_handle_t *)&cl->pacer, NULL);
+        uv_close((uv_handle_t *)&cl->poller, NULL);
+    }
 }
 
 static void begin_phase(struct client *cl, enum phase phase, uint64_t now, uint64_t length)
@@ -535,6 +552,8 @@ static int start_pacer(struct client *cl, struct error *err)
     cl->pacer.data = cl;
     CHECK(uv_poll_init(&cl->loop, &cl->pacer, cl->pacer_fd) == 0);
     CHECK(uv_poll_start(&cl->pacer, UV_READABLE, on_pacer) == 0);
+    CHECK(uv_idle_init(&cl->loop, &cl->poller) == 0);
+    cl->poller.data = cl;
     return 0;
 }
 

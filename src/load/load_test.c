@@ -55,7 +55,7 @@ static size_t read_request(int fd, char *in, size_t cap, size_t *ret_head)
             continue;
         *ret_head = (size_t)(end + 4 - in);
         const char *field = strstr(in, "Content-Length: ");
-        size_t body = field ? (size_t)atoi(field + 16) : 0;
+        size_t body = field ? strtoul(field + 16, NULL, 10) : 0;
         if (len >= *ret_head + body)
             return len;
     }
