@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""CPU per accepted datum: Sluice (authenticated, permitted, throttled, durable) beside nginx's empty
+204, the first row of the budget in the design.
+
+Both servers run all the time on one core, the client (`sluice load`) on another; they are measured turn
+by turn, so that whatever else the machine does hits both alike. CPU is that of all threads of all
+processes of a server, from /proc/PID/stat. 10,000 devices in random order, each with a feed of its own.
+
+    bench/http_bench.py --bin build/src/sluice --json results.json
+"""
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "test"))
+
+import harness  # noqa: E402
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+NGINX_CONF = """\
+worker_processes 1;
+daemon off;
+pid {home}/nginx.pid;
+error_log {home}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ return 204; }}
+    }}
+}}
+"""
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and of its children that still run."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    total = (int(fields[11]) + int(fields[12])) / TICK
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            total += cpu_seconds(int(child))
+    return total
+
+
+class Nginx:
+    name = "nginx return 204"
+
+    def __init__(self, home, cpu):
+        self.home = home / "nginx"
+        self.home.mkdir()
+        self.port = harness.free_port()
+        conf = self.home / "nginx.conf"
+        conf.write_text(NGINX_CONF.format(home=self.home, port=self.port))
+        self.command = ["nginx", "-c", str(conf)]
+        self.process = subprocess.Popen(self.command, cwd=self.home, stdin=subprocess.DEVNULL,
+                                        preexec_fn=lambda: os.sched_setaffinity(0, cpu))
+        self.url = f"http://127.0.0.1:{self.port}/v1/telemetry"
+        harness.wait_for("nginx", self.up)
+
+    def up(self):
+        import socket
+        assert self.process.poll() is None, "nginx ended"
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def cpu(self):
+        return cpu_seconds(self.process.pid)
+
+    def commits(self):
+        return 0
+
+    def expected(self):
+        return "204"
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Sluice:
+    name = "sluice durable"
+
+    def __init__(self, home, cpu, devices, settings):
+        self.server = harness.Server(home / "sluice", {
+            "server.workers": "1", "journal.segment_size": "64MiB", **settings}, cpus=cpu)
+        self.server.start(60)
+        self.command = self.server.command()
+        self.url = self.server.url + "/v1/telemetry"
+        self.server.add_account("bench")
+        begun = time.monotonic()
+        self.auths = self.server.add_devices("bench", [(f"device-{i:05d}", None) for i in range(devices)])
+        print(f"{devices} devices made in {time.monotonic() - begun:.1f} s", file=sys.stderr)
+
+    def cpu(self):
+        return cpu_seconds(self.server.pid)
+
+    def commits(self):
+        return self.server.metric("journal_commits_total")
+
+    def expected(self):
+        return "202"
+
+    def stop(self):
+        assert self.server.stop(60) == 0
+
+
+class Client:
+    def __init__(self, args, home, csv):
+        self.args, self.home, self.csv = args, home, csv
+        self.shown = set()
+
+    def run(self, target, connections, seconds, rate=None):
+        out = self.home / "load.json"
+        command = ["taskset", "-c", str(self.args.client_cpu), self.args.load or harness.BIN, "load",
+                   target.url, "--devices", str(self.csv), "--feed", "%device%.temperature",
+                   "--connections", str(connections), "--seconds", str(seconds), "--quiet",
+                   "--json", str(out)]
+        if rate:
+            command += ["--rate", f"{rate:.0f}"]
+        cpu, commits, begun = target.cpu(), target.commits(), time.monotonic()
+        run = subprocess.run(command, capture_output=True, text=True)
+        took = time.monotonic() - begun
+        cpu, commits = target.cpu() - cpu, target.commits() - commits
+        if run.returncode != 0:
+            sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
+        result = json.loads(out.read_text())
+        wrong = {s: n for s, n in result["status"].items() if s != target.expected()}
+        if wrong or result["broken"] or result["connect_errors"] or result["bad_responses"]:
+            sys.exit(f"{target.name}: not all requests were answered with {target.expected()}:\n{run.stdout}")
+        return {
+            "cpu_us": cpu / result["answered"] * 1e6,
+            "per_second": result["answers_per_second"],
+            "commits_per_second": commits / took,
+            "messages_per_commit": result["answered"] / commits if commits else 0,
+            "server_busy": cpu / took,
+            "p50_ms": result["latency_ms"]["p50"],
+            "p99_ms": result["latency_ms"]["p99"],
+            "unsent": result["unsent"],
+            "command": shlex.join(command),
+        }
+
+
+def median(rounds, what):
+    return statistics.median(r[what] for r in rounds)
+
+
+def measure(args, client, targets):
+    results = []
+    for connections in args.connections:
+        rounds = {t.name: [] for t in targets}
+        for t in targets:
+            client.run(t, connections, args.warmup)  # warm: secrets known, feeds made
+        for number in range(args.rounds):
+            for t in targets:
+                r = client.run(t, connections, args.seconds)
+                rounds[t.name].append(r)
+                print(f"{connections:4d} connections, round {number + 1}: {t.name:17s} "
+                      f"{r['cpu_us']:6.2f} us {r['per_second']:9.0f}/s", file=sys.stderr)
+        half = {t.name: [] for t in targets}
+        for number in range(args.rounds):
+            for t in targets:
+                rate = median(rounds[t.name], "per_second") / 2
+                half[t.name].append(client.run(t, connections, args.seconds, rate))
+        for t in targets:
+            full, calm = rounds[t.name], half[t.name]
+            results.append({
+                "server": t.name, "connections": connections,
+                "cpu_us": median(full, "cpu_us"), "per_second": median(full, "per_second"),
+                "commits_per_second": median(full, "commits_per_second"),
+                "messages_per_commit": median(full, "messages_per_commit"),
+                "server_busy": median(full, "server_busy"),
+                "half_rate": median(rounds[t.name], "per_second") / 2,
+                "half_cpu_us": median(calm, "cpu_us"),
+                "half_p50_ms": median(calm, "p50_ms"), "half_p99_ms": median(calm, "p99_ms"),
+                "rounds": full, "half_rounds": calm,
+            })
+        base = next(r for r in results if r["connections"] == connections and r["server"] == Nginx.name)
+        for r in results:
+            if r["connections"] == connections:
+                r["ratio"] = r["cpu_us"] / base["cpu_us"]
+    return results
+
+
+def table(results):
+    print(f"{'connections':>11} {'server':17} {'us CPU':>7} {'ratio':>6} {'req/s':>8} {'commits/s':>9} "
+          f"{'msg/commit':>10} {'half load: req/s':>16} {'p50 ms':>7} {'p99 ms':>7}")
+    for r in results:
+        print(f"{r['connections']:11d} {r['server']:17} {r['cpu_us']:7.2f} {r['ratio']:6.2f} "
+              f"{r['per_second']:8.0f} {r['commits_per_second']:9.0f} {r['messages_per_commit']:10.1f} "
+              f"{r['half_rate']:16.0f} {r['half_p50_ms']:7.3f} {r['half_p99_ms']:7.3f}")
+
+
+def machine():
+    model = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")]
+    return {"cpu": model[0] if model else platform.machine(), "cores": os.cpu_count(),
+            "kernel": platform.release(), "load_before": os.getloadavg()[0]}
+
+
+def write_csv(path, auths, devices):
+    rows = [(a["X-Device-Id"], a["X-Device-Token"]) for a in auths] or \
+        [(f"device-{i:05d}", f"slu_{i:032d}") for i in range(devices)]
+    path.write_text("device_id,secret\n" + "".join(f"{d},{s}\n" for d, s in rows))
+
+
+def parse_args():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
+    p.add_argument("--load", help="another binary with the load command")
+    p.add_argument("--json", help="write everything measured here")
+    p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
+    p.add_argument("--devices", type=int, default=10000)
+    p.add_argument("--connections", type=int, nargs="+", default=[64, 256])
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--seconds", type=float, default=5)
+    p.add_argument("--warmup", type=float, default=3)
+    p.add_argument("--server-cpu", type=int, default=0)
+    p.add_argument("--client-cpu", type=int, default=1)
+    p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
+    p.add_argument("--nginx-only", action="store_true", help="only the peer: tries out the measurement")
+    return p.parse_args()
+
+
+def main():
+    args = parse_args()
+    if args.bin:
+        harness.BIN = str(Path(args.bin).resolve())
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir or ROOT) as home:
+        home = Path(home)
+        cpu = {args.server_cpu}
+        report = {"machine": machine(), "arguments": vars(args)}
+        targets = [Nginx(home, cpu)]
+        auths = []
+        try:
+            if not args.nginx_only:
+                settings = dict(s.split("=", 1) for s in args.set)
+                targets.append(Sluice(home, cpu, args.devices, settings))
+                auths = targets[1].auths
+            csv = home / "devices.csv"
+            write_csv(csv, auths, args.devices)
+            report["commands"] = [shlex.join(t.command) for t in targets]
+            report["results"] = measure(args, Client(args, home, csv), targets)
+        finally:
+            for t in targets:
+                t.stop()
+    table(report["results"])
+    print("\ncommands, server on core", args.server_cpu, "and client on core", args.client_cpu)
+    for command in report["commands"] + [r["rounds"][0]["command"] for r in report["results"]]:
+        print("  " + command)
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * load/load.h - `sluice load`: a fleet of simulated devices that sends HTTP/1.1 requests and
+ * measures the answers. A client only: it shares nothing with a running server but the wire, so it
+ * loads any HTTP server alike. Runs on the calling thread, with an event loop of its own.
+ */
+#pragma once
+
+/*
+ * Runs the command; argv[0] is its name. Results go to stdout, progress and errors to stderr.
+ * 0: it ran to its end, whatever the server answered (also when the server died on the way);
+ * 1: no request was answered, or a file could not be written; 2: wrong usage.
+ */
+int load_command(int argc, char **argv);

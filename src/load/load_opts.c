@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load/load_opts.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+const char load_opts_help[] =
+    "usage: sluice load [options] http://HOST[:PORT][/PATH]\n"
+    "Sends requests as a fleet of devices would, and measures the answers.\n"
+    "\n"
+    "who sends\n"
+    "  --devices FILE      CSV, one device_id,secret a line\n"
+    "  --device ID --token SECRET   one device\n"
+    "  --key KEY           an account key (X-AIO-Key)\n"
+    "  --basic             send device and secret as HTTP Basic\n"
+    "  --order random|fixed   any device on any connection (random, the default), or each\n"
+    "                      connection keeps its device\n"
+    "what\n"
+    "  --method NAME       POST\n"
+    "  --feed NAME         the body is {\"NAME\":VALUE}; temperature; may hold %device%\n"
+    "  --payload TEXT      a whole body instead; %device% and one %seq% (16 digits) are replaced\n"
+    "  --header 'N: V'     a further header field; may be repeated\n"
+    "how much\n"
+    "  --connections N     64\n"
+    "  --seconds S         10\n"
+    "  --warmup S          run so long before counting; 0\n"
+    "  --requests N        stop after N requests\n"
+    "  --rate R            R requests a second on a fixed schedule, whatever the answers do; a\n"
+    "                      latency counts from the scheduled time. Without: as fast as answers "
+    "come\n"
+    "  --timeout S         give a connection up that is silent so long; 30\n"
+    "  --reconnect         open connections again that break, until the end\n"
+    "  --seed N            of the random order\n"
+    "results\n"
+    "  --json FILE         results as JSON\n"
+    "  --ack-log FILE      append a line \"sequence device feed value offset\" for each message "
+    "the\n"
+    "                      server acknowledged; every value is then different\n"
+    "  --first-sequence N  1\n"
+    "  --quiet             no progress line\n";
+
+enum {
+    OPT_DEVICES = 1000,
+    OPT_DEVICE,
+    OPT_TOKEN,
+    OPT_KEY,
+    OPT_BASIC,
+    OPT_ORDER,
+    OPT_METHOD,
+    OPT_FEED,
+    OPT_PAYLOAD,
+    OPT_HEADER,
+    OPT_CONNECTIONS,
+    OPT_SECONDS,
+    OPT_WARMUP,
+    OPT_REQUESTS,
+    OPT_RATE,
+    OPT_TIMEOUT,
+    OPT_RECONNECT,
+    OPT_SEED,
+    OPT_JSON,
+    OPT_ACK_LOG,
+    OPT_FIRST_SEQUENCE,
+    OPT_QUIET,
+    OPT_HELP,
+};
+
+static const struct option long_options[] = {
+    {"devices", required_argument, NULL, OPT_DEVICES},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"token", required_argument, NULL, OPT_TOKEN},
+    {"key", required_argument, NULL, OPT_KEY},
+    {"basic", no_argument, NULL, OPT_BASIC},
+    {"order", required_argument, NULL, OPT_ORDER},
+    {"method", required_argument, NULL, OPT_METHOD},
+    {"feed", required_argument, NULL, OPT_FEED},
+    {"payload", required_argument, NULL, OPT_PAYLOAD},
+    {"header", required_argument, NULL, OPT_HEADER},
+    {"connections", required_argument, NULL, OPT_CONNECTIONS},
+    {"seconds", required_argument, NULL, OPT_SECONDS},
+    {"warmup", required_argument, NULL, OPT_WARMUP},
+    {"requests", required_argument, NULL, OPT_REQUESTS},
+    {"rate", required_argument, NULL, OPT_RATE},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"reconnect", no_argument, NULL, OPT_RECONNECT},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"json", required_argument, NULL, OPT_JSON},
+    {"ack-log", required_argument, NULL, OPT_ACK_LOG},
+    {"first-sequence", required_argument, NULL, OPT_FIRST_SEQUENCE},
+    {"quiet", no_argument, NULL, OPT_QUIET},
+    {"help", no_argument, NULL, OPT_HELP},
+    {0},
+};
+
+static bool parse_number(const char *text, double min, double max, double *ret)
+{
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (errno || end == text || *end || !isfinite(v) || v < min || v > max)
+        return false;
+    *ret = v;
+    return true;
+}
+
+static bool parse_whole(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || end == text || *end || *text == '-' || v < min || v > max)
+        return false;
+    *ret = v;
+    return true;
+}
+
+static bool parse_seconds(const char *text, double min, uint64_t *ret_ns)
+{
+    double s;
+    if (!parse_number(text, min, 864000, &s))
+        return false;
+    *ret_ns = (uint64_t)(s * (double)NS_PER_S);
+    return true;
+}
+
+/* The options that are numbers. False: out of bounds. */
+static bool take_number(struct load_opts *o, int option, const char *text)
+{
+    uint64_t n;
+    switch (option) {
+    case OPT_CONNECTIONS:
+        if (!parse_whole(text, 1, LOAD_CONNECTIONS_MAX, &n))
+            return false;
+        o->connections = (unsigned)n;
+        return true;
+    case OPT_SECONDS:
+        return parse_seconds(text, 0.01, &o->run_ns);
+    case OPT_WARMUP:
+        return parse_seconds(text, 0, &o->warmup_ns);
+    case OPT_TIMEOUT:
+        return parse_seconds(text, 0.01, &o->timeout_ns);
+    case OPT_REQUESTS:
+        return parse_whole(text, 1, UINT64_MAX, &o->requests);
+    case OPT_RATE:
+        return parse_number(text, 0.001, 1e7, &o->rate);
+    case OPT_SEED:
+        return parse_whole(text, 0, UINT64_MAX, &o->seed);
+    default:
+        return parse_whole(text, 1, 1000000000000000ull, &o->first_sequence);
+    }
+}
+
+static bool take_order(struct load_opts *o, const char *text)
+{
+    o->fixed = strcmp(text, "fixed") == 0;
+    return o->fixed || strcmp(text, "random") == 0;
+}
+
+static bool take_header(struct load_opts *o, const char *text)
+{
+    if (o->headers_count == LOAD_HEADERS_MAX || !strchr(text, ':') || strpbrk(text, "\r\n"))
+        return false;
+    o->headers[o->headers_count++] = text;
+    return true;
+}
+
+static bool take(struct load_opts *o, int option, const char *text)
+{
+    switch (option) {
+    case OPT_DEVICES:
+        o->devices = text;
+        return true;
+    case OPT_DEVICE:
+        o->device = text;
+        return true;
+    case OPT_TOKEN:
+        o->token = text;
+        return true;
+    case OPT_KEY:
+        o->key = text;
+        return true;
+    case OPT_BASIC:
+        return o->basic = true;
+    case OPT_ORDER:
+        return take_order(o, text);
+    case OPT_METHOD:
+        o->method = text;
+        return *text && !strpbrk(text, " \r\n");
+    case OPT_FEED:
+        o->feed = text;
+        return *text && !strpbrk(text, "\"\\ \r\n");
+    case OPT_PAYLOAD:
+        o->payload = text;
+        return true;
+    case OPT_HEADER:
+        return take_header(o, text);
+    case OPT_RECONNECT:
+        return o->reconnect = true;
+    case OPT_JSON:
+        o->json = text;
+        return true;
+    case OPT_ACK_LOG:
+        o->ack_log = text;
+        return true;
+    case OPT_QUIET:
+        return o->quiet = true;
+    default:
+        return take_number(o, option, text);
+    }
+}
+
+/* http://HOST[:PORT][/PATH]; HOST may be an IPv6 address in brackets. */
+static bool parse_url(const char *url, struct load_opts *o)
+{
+    struct slice rest = slice_str(url);
+    if (!slice_starts(rest, SLICE("http://")))
+        return false;
+    rest = slice_from(rest, 7);
+    size_t end = strcspn(rest.ptr, "/?");
+    o->authority = slice_of(rest.ptr, end);
+    o->target = end < rest.len ? slice_from(rest, end) : SLICE("/v1/telemetry");
+    if (o->target.ptr[0] != '/' || memchr(o->target.ptr, ' ', o->target.len))
+        return false;
+
+    struct slice host = o->authority;
+    struct slice port = SLICE("80");
+    if (host.len && host.ptr[0] == '[') {
+        const char *close = memchr(host.ptr, ']', host.len);
+        if (!close)
+            return false;
+        struct slice after = slice_from(host, (size_t)(close + 1 - host.ptr));
+        if (after.len && (after.ptr[0] != ':'))
+            return false;
+        if (after.len)
+            port = slice_from(after, 1);
+        host = slice_of(host.ptr + 1, (size_t)(close - host.ptr) - 1);
+    } else {
+        const char *colon = memchr(host.ptr, ':', host.len);
+        if (colon) {
+            port = slice_from(host, (size_t)(colon + 1 - host.ptr));
+            host.len = (size_t)(colon - host.ptr);
+        }
+    }
+    if (host.len == 0 || host.len >= sizeof o->host || port.len == 0 || port.len > 5)
+        return false;
+    memcpy(o->host, host.ptr, host.len);
+    memcpy(o->port, port.ptr, port.len);
+    uint64_t number;
+    return parse_whole(o->port, 1, 65535, &number);
+}
+
+/* What single options cannot see. NULL: all is well. */
+static const char *check(const struct load_opts *o)
+{
+    if ((o->devices != NULL) + (o->device != NULL) + (o->key != NULL) > 1)
+        return "give only one of --devices, --device and --key";
+    if ((o->device != NULL) != (o->token != NULL))
+        return "--device and --token belong together";
+    if (o->payload && o->ack_log)
+        return "--ack-log makes its own values: give --feed, not --payload";
+    return NULL;
+}
+
+enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *ret,
+                                       struct error *err)
+{
+    struct load_opts o = {
+        .method = "POST",
+        .connections = 64,
+        .run_ns = 10 * NS_PER_S,
+        .timeout_ns = 30 * NS_PER_S,
+        .seed = 1,
+        .first_sequence = 1,
+    };
+    optind = 0; /* glibc: begin afresh */
+    opterr = 0;
+    int option;
+    while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+        if (option == OPT_HELP)
+            return LOAD_OPTS_HELP;
+        if (option == '?' || option == ':') {
+            error_set(err, -EINVAL, "%s: %s", argv[optind - 1],
+                      option == ':' ? "needs a value" : "no such option");
+            return LOAD_OPTS_WRONG;
+        }
+        if (!take(&o, option, optarg)) {
+            error_set(err, -EINVAL, "--%s: '%s' is not a value for it",
+                      long_options[option - OPT_DEVICES].name, optarg);
+            return LOAD_OPTS_WRONG;
+        }
+    }
+    const char *problem = check(&o);
+    if (!problem && optind != argc - 1)
+        problem = "give one URL";
+    if (!problem && !parse_url(argv[optind], &o))
+        problem = "the URL must be http://HOST[:PORT][/PATH]";
+    if (problem) {
+        error_set(err, -EINVAL, "%s", problem);
+        return LOAD_OPTS_WRONG;
+    }
+    if (!o.payload && !o.feed && strcmp(o.method, "POST") == 0)
+        o.feed = "temperature";
+    *ret = o;
+    return LOAD_OPTS_RUN;
+}

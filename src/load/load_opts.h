@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * load/load_opts.h - what `sluice load` was asked to do, from its arguments. Constant once parsed;
+ * all text borrows from argv.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slice.h"
+
+#define LOAD_HEADERS_MAX     16
+#define LOAD_CONNECTIONS_MAX 60000
+#define LOAD_DEVICES_MAX     1000000
+
+struct load_opts {
+    char host[256]; /* without brackets */
+    char port[8];
+    struct slice authority; /* host:port as written: the Host field */
+    struct slice target;    /* path and query; may hold %device% */
+
+    const char *method;
+    const char *payload; /* may hold %device% and one %seq% */
+    const char *feed;    /* NULL: payload is used as it is */
+    const char *headers[LOAD_HEADERS_MAX];
+    unsigned headers_count;
+
+    const char *devices; /* CSV file */
+    const char *device, *token, *key;
+    bool basic; /* Authorization: Basic instead of X-Device-Id and X-Device-Token */
+    bool fixed; /* each connection keeps its device */
+
+    unsigned connections;
+    bool reconnect;
+    double rate; /* requests a second in all; 0: as fast as answers come */
+    uint64_t run_ns, warmup_ns, timeout_ns;
+    uint64_t requests; /* stop after so many; 0: no bound */
+    uint64_t seed;
+
+    const char *json, *ack_log;
+    uint64_t first_sequence;
+    bool quiet;
+};
+
+enum load_opts_outcome { LOAD_OPTS_RUN, LOAD_OPTS_HELP, LOAD_OPTS_WRONG };
+
+/* WRONG: `err` says what. Uses getopt, so one caller at a time. */
+enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *ret,
+                                       struct error *err);
+extern const char load_opts_help[];

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load/result.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "base/clock.h"
+
+void result_start(struct result *r, uint64_t now_ns)
+{
+    memset(r, 0, sizeof *r);
+    r->began_ns = r->ended_ns = now_ns;
+}
+
+double result_seconds(const struct result *r)
+{
+    return (double)(r->ended_ns - r->began_ns) / (double)NS_PER_S;
+}
+
+double result_rate(const struct result *r)
+{
+    double s = result_seconds(r);
+    return s > 0 ? (double)r->answered_in_time / s : 0;
+}
+
+static double ms(uint64_t ns)
+{
+    return (double)ns / (double)NS_PER_MS;
+}
+
+static double quantile_ms(const struct result *r, double q)
+{
+    return ms(histogram_quantile(&r->latency, q));
+}
+
+void result_print(const struct result *r, FILE *out)
+{
+    fprintf(out, "%.1f s, %.0f answers/s\n", result_seconds(r), result_rate(r));
+    fprintf(out, "sent %lu, answered %lu", r->sent, r->answered);
+    for (unsigned s = 0; s < 600; s++) {
+        if (r->by_status[s])
+            fprintf(out, ", %u: %lu", s, r->by_status[s]);
+    }
+    fprintf(out, "\nlatency ms: mean %.3f p50 %.3f p90 %.3f p99 %.3f p99.9 %.3f max %.3f\n",
+            histogram_mean(&r->latency) / (double)NS_PER_MS, quantile_ms(r, 0.5),
+            quantile_ms(r, 0.9), quantile_ms(r, 0.99), quantile_ms(r, 0.999), ms(r->latency.max));
+    fprintf(out, "bytes: sent %lu, received %lu\n", r->bytes_sent, r->bytes_received);
+    if (r->connect_errors || r->broken || r->closed || r->timed_out || r->bad_responses)
+        fprintf(out,
+                "connections: %lu not opened, %lu broken, %lu closed by the server, "
+                "%lu timed out, %lu bad responses\n",
+                r->connect_errors, r->broken, r->closed, r->timed_out, r->bad_responses);
+    if (r->last_error)
+        fprintf(out, "last error: %s\n", uv_strerror(r->last_error));
+    if (r->unsent)
+        fprintf(out, "due but unsent: %lu\n", r->unsent);
+    if (r->acked)
+        fprintf(out, "acknowledged messages logged: %lu\n", r->acked);
+}
+
+static json_t *latency_json(const struct result *r)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "min", ms(r->latency.min), "mean",
+                     histogram_mean(&r->latency) / (double)NS_PER_MS, "p50", quantile_ms(r, 0.5),
+                     "p90", quantile_ms(r, 0.9), "p99", quantile_ms(r, 0.99), "p99.9",
+                     quantile_ms(r, 0.999), "max", ms(r->latency.max));
+}
+
+static json_t *status_json(const struct result *r)
+{
+    json_t *all = json_object();
+    for (unsigned s = 0; s < 600; s++) {
+        char name[8];
+        snprintf(name, sizeof name, "%u", s);
+        if (r->by_status[s])
+            json_object_set_new(all, name, json_integer((json_int_t)r->by_status[s]));
+    }
+    return all;
+}
+
+static json_t *result_json(const struct result *r, const struct load_opts *opts)
+{
+    json_t *o =
+        json_pack("{s:i, s:f, s:f, s:f, s:o, s:o}", "connections", (int)opts->connections,
+                  "rate_wanted", opts->rate, "seconds", result_seconds(r), "answers_per_second",
+                  result_rate(r), "status", status_json(r), "latency_ms", latency_json(r));
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"sent", r->sent},
+        {"answered", r->answered},
+        {"bytes_sent", r->bytes_sent},
+        {"bytes_received", r->bytes_received},
+        {"connect_errors", r->connect_errors},
+        {"broken", r->broken},
+        {"closed", r->closed},
+        {"timed_out", r->timed_out},
+        {"bad_responses", r->bad_responses},
+        {"unsent", r->unsent},
+        {"acked", r->acked},
+    };
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        json_object_set_new(o, counts[i].name, json_integer((json_int_t)counts[i].value));
+    return o;
+}
+
+int result_write_json(const struct result *r, const struct load_opts *opts, const char *path,
+                      struct error *err)
+{
+    FILE *out = fopen(path, "we");
+    if (!out)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    json_t *o = result_json(r, opts);
+    int failed = json_dumpf(o, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(o);
+    failed |= fputc('\n', out) == EOF;
+    if (fclose(out) != 0 || failed)
+        return error_set(err, -EIO, "%s: cannot be written", path);
+    return 0;
+}

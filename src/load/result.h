@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * load/result.h - what a run counted, and how it is told: a table for people, JSON for scripts.
+ * Owned by the run; one thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "load/histogram.h"
+#include "load/load_opts.h"
+
+struct result {
+    uint64_t began_ns, ended_ns;
+    uint64_t sent;             /* requests written */
+    uint64_t answered;         /* responses read whole */
+    uint64_t answered_in_time; /* of these, before the end: what the rate is made of */
+    uint64_t by_status[600];
+    uint64_t bytes_sent, bytes_received;
+    uint64_t connect_errors; /* connections that could not be opened */
+    uint64_t broken;         /* connections that ended with a request unanswered */
+    uint64_t closed;         /* connections the server ended in good order */
+    uint64_t timed_out;      /* requests given up */
+    uint64_t bad_responses;
+    uint64_t unsent;          /* open loop: due before the end, but no connection was free */
+    uint64_t acked;           /* lines written to the ack log */
+    int last_error;           /* libuv's, 0 if none */
+    struct histogram latency; /* of all answers, nanoseconds */
+};
+
+/* Counting begins now. */
+void result_start(struct result *r, uint64_t now_ns);
+double result_seconds(const struct result *r);
+/* Answers a second, once the run has ended. */
+double result_rate(const struct result *r);
+void result_print(const struct result *r, FILE *out);
+/* 0 or negative errno. */
+int result_write_json(const struct result *r, const struct load_opts *opts, const char *path,
+                      struct error *err);

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was acknowledged survives: kill -9 at random moments, and power cuts (what was not synced is
+gone). CRASH_CYCLES and POWER_CYCLES say how often; CRASH_SEED repeats a run."""
+import os
+import random
+import time
+import warnings
+
+import pytest
+
+from conftest import owner_on
+from fleet import Loader, Pusher, missing, read_back
+
+SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+FEEDS = [f"crash-{i}" for i in range(4)]
+
+
+class Life:
+    """A server that is killed again and again, and everything it ever acknowledged."""
+
+    def __init__(self, server, seed):
+        self.server, self.rng = server, random.Random(seed)
+        self.owner = owner_on(server, "crash")
+        self.acked = []
+        self.cycle = 0
+        self.sequence = 1
+
+    def run_pushers(self):
+        pushers = [Pusher(self.server.http_port, self.owner.auth, feed, self.rng.randrange(10**9))
+                   for feed in FEEDS]
+        for p in pushers:
+            p.start()
+        time.sleep(self.rng.uniform(0.005, 0.25))
+        self.server.kill()
+        for p in pushers:
+            p.join(20)
+            assert not p.is_alive()
+            assert not p.refused, p.refused[:3]
+        return [a for p in pushers for a in p.acked]
+
+    def run_loader(self):
+        log = self.server.home / f"acks-{self.cycle}"
+        loader = Loader(self.server, self.owner.device, self.owner.secret, FEEDS[0], log, self.sequence,
+                        rate=4000)
+        self.sequence += 10**6
+        time.sleep(self.rng.uniform(0.03, 0.3))
+        self.server.kill()
+        return loader.finish()
+
+    def check(self, acked, since):
+        stored = {feed: read_back(self.server, self.owner, feed, since) for feed in FEEDS}
+        lost = missing(acked, stored)
+        assert not lost, (f"seed {SEED}, cycle {self.cycle}: {len(lost)} of {len(acked)} acknowledged "
+                          f"messages are not there as sent: {lost[:3]}\n{self.server.log()[-3000:]}")
+
+    def turn(self):
+        since = time.time() - 2
+        self.cycle += 1
+        acked = self.run_loader() if self.cycle % 2 else self.run_pushers()
+        self.server.start()
+        self.check(acked, since)
+        self.acked += acked
+
+
+def live(server, seed, cycles):
+    life = Life(server, seed)
+    for _ in range(cycles):
+        life.turn()
+    # Whatever later crashes did, the early messages are there too.
+    life.check(life.acked, None)
+    assert len(life.acked) > 20 * cycles, "too little load to prove anything"
+    warnings.warn(f"seed {seed}: {cycles} cycles, {len(life.acked)} acknowledged messages, none lost",
+                  stacklevel=1)
+    return life
+
+
+SMALL = {
+    "journal.segment_size": "1MiB",   # the end of a segment is crossed as well
+    "history.flush_time": "100ms",    # and flushes, too, are interrupted
+    "history.flush_size": "256KiB",
+}
+
+
+@pytest.mark.filterwarnings("default")
+def test_kill_9(make_server):
+    live(make_server(SMALL), SEED, int(os.environ.get("CRASH_CYCLES", "100")))
+
+
+@pytest.mark.filterwarnings("default")
+def test_power_loss(make_server):
+    server = make_server({**SMALL, "journal.disk": "lossy"})
+    live(server, SEED + 1, int(os.environ.get("POWER_CYCLES", "40")))
+
+
+def test_kill_while_starting(make_server):
+    """Killed in the middle of recovery, again and again; then it recovers."""
+    server = make_server(SMALL)
+    life = Life(server, SEED + 2)
+    acked = life.run_pushers()
+    for _ in range(10):
+        server.spawn()
+        time.sleep(life.rng.uniform(0.0, 0.4))
+        server.kill()
+    server.start()
+    life.check(acked, None)
+
+
+def test_catalog_changes_survive(make_server):
+    """What a command reported as done is done, also when the server dies right after."""
+    server = make_server()
+    owner = owner_on(server, "a")
+    for i in range(5):
+        secret = server.add_device("a", f"late-{i}")
+        server.kill()
+        server.start()
+        import requests
+        r = requests.post(server.url + "/v1/telemetry", json={f"late-feed-{i}": i}, timeout=10,
+                          headers={"X-Device-Id": f"late-{i}", "X-Device-Token": secret})
+        assert r.status_code == 202, r.text
+    r = requests.get(f"{server.url}/api/v2/a/feeds", headers=owner.key_auth, timeout=10)
+    assert {f["key"] for f in r.json()} >= {f"late-feed-{i}" for i in range(5)}
+
+
+def test_torn_tail_is_cut(make_server):
+    """Half a batch at the end of the log is what a crash leaves; it is no reason not to start."""
+    server = make_server(SMALL)
+    life = Life(server, SEED + 3)
+    acked = life.run_pushers()
+    segment = max((server.data / "journal").glob("*.slg"), key=lambda p: p.name)
+    size = segment.stat().st_size
+    data = segment.read_bytes().rstrip(b"\0")
+    with open(segment, "r+b") as f:
+        f.seek(len(data))
+        f.write(os.urandom(min(300, size - len(data))))
+    server.start()
+    life.check(acked, None)
+
+
+def test_damage_below_what_was_durable_is_refused_by_name(make_server):
+    """A flipped bit in the middle of the log: never a silent loss, always a sentence with the file."""
+    server = make_server(SMALL)
+    life = Life(server, SEED + 4)
+    life.run_pushers()
+    server.start()
+    assert server.stop() == 0
+    segment = min((server.data / "journal").glob("*.slg"), key=lambda p: p.name)
+    data = bytearray(segment.read_bytes())
+    place = len(bytes(data).rstrip(b"\0")) // 2
+    data[place] ^= 0x10
+    segment.write_bytes(data)
+    server.spawn()
+    assert server.process.wait(30) not in (0, -6, -11)
+    assert segment.name in server.log()[-2000:], server.log()[-2000:]
+    assert segment.read_bytes() == bytes(data), "the evidence was changed"
+
+
+def test_two_servers_on_one_directory(make_server):
+    first = make_server()
+    second = make_server(start=False)
+    second.data = first.data
+    second.spawn()
+    assert second.process.wait(20) not in (0, -6, -11)
+    assert "data" in second.log()
+    assert first.ready()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGTERM under load: nothing acknowledged is lost, nobody waits for ever, the exit status is 0."""
+import os
+import signal
+import time
+
+import pytest
+import requests
+
+from conftest import owner_on
+from fleet import Pusher, missing, read_back
+from harness import wait_for
+from wire import Closed, Wire, request
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("level", ["received", "durable", "applied"])
+def test_stop_under_load(make_server, level, number):
+    server = make_server({"server.stop_deadline": "5s"})
+    owner = owner_on(server, "a")
+    acked = []
+    for turn in range(3):
+        pushers = [Pusher(server.http_port, owner.auth, f"stop-{i}", turn * 10 + i, ack=level)
+                   for i in range(4)]
+        for p in pushers:
+            p.start()
+        time.sleep(0.15)
+        begun = time.monotonic()
+        os.kill(server.pid, number)
+        assert server.process.wait(20) == 0, server.log()[-3000:]
+        assert time.monotonic() - begun < 6
+        for p in pushers:
+            p.join(10)
+            assert not p.is_alive()
+            # Nothing but "stopping" may be said to those who come too late.
+            assert all(status == 503 for status, _ in p.refused), p.refused[:3]
+            acked += p.acked
+        server.start()
+        stored = {f"stop-{i}": read_back(server, owner, f"stop-{i}") for i in range(4)}
+        if level == "received":  # no offsets were told: the values must be there
+            have = {v for data in stored.values() for v in data.values()}
+            lost = [a for a in acked if a[2] not in have]
+        else:
+            lost = missing(acked, stored)
+        assert not lost, lost[:3]
+    assert len(acked) > 50
+
+
+def test_stop_with_idle_and_stuck_connections(make_server):
+    """Silent clients, half a request, and one that never reads: none holds the stop up."""
+    server = make_server({"server.stop_deadline": "3s"})
+    owner = owner_on(server, "a")
+    idle = [Wire(server.http_port) for _ in range(20)]
+    half = Wire(server.http_port).send(request("POST", "/v1/telemetry", {
+        **owner.auth, "Content-Length": "100"}))
+    deaf = Wire(server.http_port).send(request("GET", "/v1/telemetry", owner.auth) * 20)
+    time.sleep(0.2)
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 5
+    for w in [*idle, half, deaf]:
+        w.close()
+
+
+def test_stop_of_an_idle_server_is_quick(make_server):
+    server = make_server({"server.stop_deadline": "10s"})
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 3
+
+
+def test_request_under_way_is_answered(make_server):
+    """A whole request that came before the signal gets its answer, and the connection is closed."""
+    server = make_server()
+    owner = owner_on(server, "a")
+    body = b'{"t":1}'
+    with Wire(server.http_port) as w:
+        w.send(request("POST", "/v1/telemetry", owner.auth, body))
+        os.kill(server.pid, signal.SIGTERM)
+        try:
+            assert w.read().status in (202, 503)
+            w.rest()
+        except Closed as e:
+            pytest.fail(f"closed without an answer: {e}")
+    assert server.process.wait(20) == 0
+
+
+def test_readyz_says_no_before_the_end(make_server):
+    """A balancer must hear of the stop: /readyz turns bad or the port closes; /healthz never lies."""
+    server = make_server()
+    os.kill(server.pid, signal.SIGTERM)
+
+    def gone():
+        try:
+            return requests.get(server.operator_url + "/readyz", timeout=2).status_code == 503
+        except requests.ConnectionError:
+            return True
+
+    wait_for("/readyz to turn bad", gone, 5)
+    assert server.process.wait(20) == 0
+
+
+def test_start_after_stop_is_clean(make_server):
+    server = make_server()
+    owner = owner_on(server, "a")
+    for i in range(3):
+        r = requests.post(server.url + "/v1/telemetry", json={"t": i}, headers=owner.auth, timeout=10)
+        assert r.status_code == 202
+        assert server.stop() == 0
+        server.start()
+    r = requests.get(owner.url + "/feeds/t/data", headers=owner.key_auth, timeout=10)
+    assert [d["value"] for d in r.json()] == ["2", "1", "0"]
