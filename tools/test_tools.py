@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every checker must be able to fail: each is shown a small tree that is right, then one fault in it."""
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+TOOLS = pathlib.Path(__file__).resolve().parent
+SPDX = "/* SPDX-License-Identifier: Apache-2.0 */\n"
+TABLE = "| folder | may include |\n|---|---|\n| `base` | none |\n| `conn` | base |\n| `cli` | base conn config.h |\n"
+TABLE = TABLE.replace("none", "—")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    put(tmp_path, "ARCHITECTURE.md", TABLE)
+    put(tmp_path, "src/base/clock.c", SPDX + '#include "base/clock.h"\nint now(void)\n{\n    return time(0);\n}\n')
+    put(tmp_path, "src/base/clock.h", SPDX + "int now(void);\n")
+    put(tmp_path, "src/conn/tcp.c", SPDX + '#include "base/clock.h"\n#include "conn/tcp.h"\n')
+    put(tmp_path, "src/cli/main.c", SPDX + '#include "config.h"\n#include "conn/tcp.h"\n')
+    put(tmp_path, "src/server.c", SPDX + '#include "cli/main.h"\n')
+    return tmp_path
+
+
+def put(root, path, text):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def run(checker, tree):
+    done = subprocess.run([sys.executable, TOOLS / checker, tree], capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("checker", ["layers.py", "lengths.py", "banned.py"])
+def test_a_right_tree_passes(checker, tree):
+    code, out = run(checker, tree)
+    assert (code, out) == (0, checker.removesuffix(".py") + ": ok\n")
+
+
+@pytest.mark.parametrize("path, text, said", [
+    ("src/base/a.c", '#include "conn/tcp.h"\n', "src/base/a.c:1: base may not include conn"),
+    ("src/conn/a.c", '\n #  include "config.h"\n', "src/conn/a.c:2: conn may not include config.h"),
+    ("src/conn/a.c", '#include "tcp.h"\n', 'write the folder too: "conn/tcp.h"'),
+    ("src/conn/a.c", '#include "../base/clock.h"\n', "going up"),
+    ("src/news/a.c", "", "src/news: is not in the table"),
+    ("src/conn/deep/a.c", "", "no folders of their own"),
+    ("ARCHITECTURE.md", TABLE.replace("| — |", "| conn |"), "base may not be granted conn"),
+    ("ARCHITECTURE.md", "nothing here\n", "was not found"),
+])
+def test_layers_fails(tree, path, text, said):
+    put(tree, "src/conn/tcp.h", SPDX)
+    put(tree, path, text)
+    code, out = run("layers.py", tree)
+    assert code == 1 and said in out
+
+
+def function(lines, name="f"):
+    return f"static void {name}(int a, char *(*b)(void))\n{{\n" + "    ;\n" * (lines - 3) + "}\n"
+
+
+def test_lengths_counts_functions_exactly(tree):
+    put(tree, "src/base/a.c", function(70))
+    assert run("lengths.py", tree)[0] == 0
+    put(tree, "src/base/a.c", "#define X(a) \\\n    {\nstruct s {\n    int a;\n} s = {1};\n" + function(71, "g"))
+    code, out = run("lengths.py", tree)
+    assert (code, out) == (1, "src/base/a.c:6: g has 71 lines, at most 70\n")
+
+
+def test_lengths_is_not_fooled_by_braces_in_text(tree):
+    put(tree, "src/base/a.c", 'void f(void)\n{\n    /* } */ g("}", \'}\'); // }\n' + "    ;\n" * 70 + "}\n")
+    assert "f has 74 lines" in run("lengths.py", tree)[1]
+
+
+def test_lengths_fails_on_what_it_cannot_count(tree):
+    put(tree, "src/base/a.c", "void f(void)\n{\n")
+    assert "braces do not match" in run("lengths.py", tree)[1]
+
+
+def test_lengths_fails_on_a_long_file(tree):
+    put(tree, "src/base/a.h", "\n" * 1000)
+    assert run("lengths.py", tree)[0] == 0
+    put(tree, "src/base/a.h", "\n" * 1001)
+    assert "src/base/a.h: 1001 lines" in run("lengths.py", tree)[1]
+
+
+@pytest.mark.parametrize("path, code, said", [
+    ("src/conn/a.c", "strcpy(a, b);", "unsafe call: strcpy"),
+    ("src/conn/a_test.c", "n = atoi (b);", "unsafe call: atoi"),
+    ("src/conn/a.c", "t = time(NULL);", "time: time"),
+    ("src/conn/a.c", "(void)clock_gettime(id, &t);", "time: clock_gettime"),
+    ("src/conn/a.c", "fd = open(path, 0);", "file access: open"),
+    ("src/base/a.c", "fd = socket(a, b, c);", "sockets: socket"),
+    ("src/cli/a.c", "connect(fd, a, n);", "sockets: connect"),
+    ("src/conn/a.c", "/* TO" "DO */", "finish it"),
+    ("tools/a.sh", "# SPDX-License-Identifier: x\n# FIX" "ME", "finish it"),
+])
+def test_banned_fails(tree, path, code, said):
+    put(tree, path, SPDX + code + "\n")
+    status, out = run("banned.py", tree)
+    assert status == 1 and said in out and f"{path}:" in out
+
+
+def test_banned_wants_an_spdx_line(tree):
+    put(tree, "src/base/a.c", "\n\n\n" + SPDX)
+    assert "src/base/a.c:1: no SPDX line" in run("banned.py", tree)[1]
+
+
+@pytest.mark.parametrize("path, code", [
+    ("src/conn/a.c", "d->open(d); d-> open(d); o.close(1); journal_open(x); strtok_r(a, b, c);"),
+    ("src/conn/a.c", 'x = "time(0)"; /* open(x) */ // socket(1)'),
+    ("src/conn/a.c", "fd = socket(a, b, c);"),
+    ("src/cli/admin_client.c", "connect(fd, a, n);"),
+    ("src/journal/disk_posix.c", "fd = open(path, 0);"),
+    ("src/base/a_test.c", "fd = open(path, 0); t = time(0);"),
+])
+def test_banned_allows(tree, path, code):
+    put(tree, path, SPDX + code + "\n")
+    assert run("banned.py", tree) == (0, "banned: ok\n")
+
+
+def docs_fresh(tmp_path, printed):
+    put(tmp_path, "page.md", "# Options\n")
+    put(tmp_path, "binary", f"#!/bin/sh\n[ \"$1 $2\" = 'config docs' ] && printf '{printed}'\n")
+    (tmp_path / "binary").chmod(0o755)
+    done = subprocess.run([TOOLS / "docs_fresh.sh", tmp_path / "binary", tmp_path / "page.md"],
+                          capture_output=True, text=True)
+    return done.returncode
+
+
+def test_docs_fresh(tmp_path):
+    assert docs_fresh(tmp_path, "# Options\\n") == 0
+    assert docs_fresh(tmp_path, "# Options\\nnew\\n") == 1
+    assert docs_fresh(tmp_path, "") == 1
