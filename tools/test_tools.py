@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every checker must be able to fail: each is shown a small tree that is right, then one fault in it."""
+import json
 import pathlib
 import subprocess
 import sys
@@ -133,3 +134,46 @@ def test_docs_fresh(tmp_path):
     assert docs_fresh(tmp_path, "# Options\\n") == 0
     assert docs_fresh(tmp_path, "# Options\\nnew\\n") == 1
     assert docs_fresh(tmp_path, "") == 1
+
+
+def counted(tmp_path, kind, name, text):
+    if text is not None:
+        put(tmp_path, name, text)
+    done = subprocess.run([sys.executable, TOOLS / "results.py", kind, "x", tmp_path / name],
+                          capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def meson_line(result, stdout, status=0):
+    return json.dumps({"name": "sluice / a/b", "result": result, "stdout": stdout, "returncode": status})
+
+
+@pytest.mark.parametrize("line, expected", [
+    (meson_line("OK", "1..2\nok 1 - c\nok 2 - d\n"), ["pass\tx: a/b: c", "pass\tx: a/b: d"]),
+    (meson_line("OK", "1..2\nok 1 # SKIP c\nok 2 - d\n"), ["skip\tx: a/b: c", "pass\tx: a/b: d"]),
+    (meson_line("FAIL", "1..2\nok 1 - c\nnot ok 2 - d\n", 1), ["pass\tx: a/b: c", "fail\tx: a/b: d"]),
+    (meson_line("FAIL", "1..2\nok 1 - c\n", -6), ["pass\tx: a/b: c", "fail\tx: a/b: fail, status -6"]),
+    (meson_line("FAIL", "1..1\nok 1 - c\n", 23), ["pass\tx: a/b: c", "fail\tx: a/b: fail, status 23"]),
+    (meson_line("TIMEOUT", "", -15), ["fail\tx: a/b: timeout, status -15"]),
+    (meson_line("OK", "1..2\nok 1 - c\n"), ["pass\tx: a/b: c", "fail\tx: a/b: 2 cases planned, 1 ran"]),
+    (meson_line("OK", "no TAP"), ["pass\tx: a/b"]),
+    (meson_line("SKIP", "", 77), ["skip\tx: a/b"]),
+    ("", ["fail\tx: no test ran"]),
+])
+def test_results_of_meson(tmp_path, line, expected):
+    assert counted(tmp_path, "meson", "log.json", line + "\n") == expected
+
+
+def test_results_of_pytest(tmp_path):
+    xml = ('<testsuites><testsuite><testcase classname="m" name="a"/><testcase classname="m" name="b"><failure/>'
+           '</testcase><testcase classname="m" name="c"><error/></testcase><testcase classname="m" name="d">'
+           '<skipped/></testcase></testsuite></testsuites>')
+    assert counted(tmp_path, "pytest", "p.xml", xml) == [
+        "pass\tx: m: a", "fail\tx: m: b", "fail\tx: m: c", "skip\tx: m: d"]
+
+
+@pytest.mark.parametrize("kind", ["meson", "pytest"])
+@pytest.mark.parametrize("text", [None, "{broken"])
+def test_results_that_are_missing_or_broken_fail(tmp_path, kind, text):
+    lines = counted(tmp_path, kind, "r", text)
+    assert len(lines) == 1 and lines[0].startswith("fail\tx: no results")
