@@ -94,6 +94,7 @@ def test_lengths_fails_on_a_long_file(tree):
     ("src/conn/a.c", "fd = open(path, 0);", "file access: open"),
     ("src/base/a.c", "fd = socket(a, b, c);", "sockets: socket"),
     ("src/cli/a.c", "connect(fd, a, n);", "sockets: connect"),
+    ("src/base/a.c", "static int bind(int a);\nint f(void)\n{\n    send(a);\n}", "sockets: send"),
     ("src/conn/a.c", "/* TO" "DO */", "finish it"),
     ("tools/a.sh", "# SPDX-License-Identifier: x\n# FIX" "ME", "finish it"),
 ])
@@ -112,6 +113,7 @@ def test_banned_wants_an_spdx_line(tree):
     ("src/conn/a.c", "d->open(d); d-> open(d); o.close(1); journal_open(x); strtok_r(a, b, c);"),
     ("src/conn/a.c", 'x = "time(0)"; /* open(x) */ // socket(1)'),
     ("src/conn/a.c", "fd = socket(a, b, c);"),
+    ("src/base/a.c", "static int bind(int a, int b)\n{\n}\nint f(void)\n{\n    return bind(1, 2);\n}"),
     ("src/cli/admin_client.c", "connect(fd, a, n);"),
     ("src/journal/disk_posix.c", "fd = open(path, 0);"),
     ("src/base/a_test.c", "fd = open(path, 0); t = time(0);"),
