@@ -88,19 +88,22 @@ install_packages() {
     say "installed"
 }
 
+download() {
+    (cd build-tools/unpack && apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$1")
+}
+
 # unpack_program PROGRAM PACKAGE: puts one program of a package into build-tools/bin.
 unpack_program() {
     [ -x "build-tools/bin/$1" ] && return
     PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
     say "unpacking $1 from the package $2 to build-tools/bin (not installed: no daemon is wanted)"
-    if ! apt-cache show "$2" >/dev/null 2>&1; then
-        need_root "$2"
-        update_lists
-    fi
     rm -rf build-tools/unpack
     mkdir -p build-tools/bin build-tools/unpack
-    (cd build-tools/unpack && apt-get -qq -o APT::Sandbox::User=root download "$2") ||
-        die "apt-get could not download $2"
+    if ! download "$2" 2>/dev/null; then # no package lists yet, or old ones
+        need_root "$2"
+        update_lists
+        download "$2" || die "apt-get could not download $2"
+    fi
     dpkg-deb -x build-tools/unpack/*.deb build-tools/unpack/root
     mv "$(find build-tools/unpack/root -path "*bin/$1" -type f)" "build-tools/bin/$1"
     rm -rf build-tools/unpack
