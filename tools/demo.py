@@ -137,18 +137,23 @@ def make_account(server):
     return secrets
 
 
+def variable(name):
+    """demo-1 -> DEMO_1_SECRET: so that a shell can read the file."""
+    return "DEMO_KEY" if name == "key" else name.upper().replace("-", "_") + "_SECRET"
+
+
 def load_credentials(server):
     path = server.data / "demo.env"
     if path.exists():
-        words = shlex.split(path.read_text(), comments=True)
-        return dict(word.split("=", 1) for word in words)
+        known = dict(word.split("=", 1) for word in shlex.split(path.read_text(), comments=True))
+        return {name: known[variable(name)] for name in ["key", *FLEET, CHATTY, BCRYPT]}
     print("run: first start: making the account `demo` with a key and a few devices", flush=True)
     secrets = make_account(server)
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write("# Credentials of the demo account, for `make run`.\n")
-        out.writelines(f"{name}={shlex.quote(secret)}\n" for name, secret in secrets.items())
+        out.write("# Credentials of the demo account; made by `make run`.\n")
+        out.writelines(f"{variable(name)}={shlex.quote(secret)}\n" for name, secret in secrets.items())
     draft.rename(path)
     return secrets
 
