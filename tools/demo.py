@@ -64,16 +64,13 @@ class Server:
         self.http = f"http://127.0.0.1:{options.port}"
         self.log = self.data / "server.log"
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config = self.data / "demo.yml"
-        config.write_text("# Written by `make run` at each start.\n"
-                          f"server:\n  data: {json.dumps(str(self.data))}\n"
-                          f"listen:\n  http: 127.0.0.1:{options.port}\n"
-                          f"  operator: 127.0.0.1:{options.operator_port}\n")
         # A session of its own: Ctrl-C reaches this script alone, which then stops the server once.
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([self.binary, "serve", "--config", str(config)],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True)
+            self.process = subprocess.Popen(
+                [self.binary, "serve", "--data", str(self.data),
+                 "--set", f"listen.http=127.0.0.1:{options.port}",
+                 "--set", f"listen.operator=127.0.0.1:{options.operator_port}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def check_alive(self):
         status = self.process.poll()
@@ -112,9 +109,9 @@ class Server:
                 self.process.wait()
         return self.process.returncode
 
-    def command(self, *words, give=None):
+    def command(self, *words):
         """Runs `sluice WORDS --json` and returns what it printed; ends when it fails."""
-        done = subprocess.run([self.binary, *words, "--data", str(self.data), "--json"], input=give,
+        done = subprocess.run([self.binary, *words, "--data", str(self.data), "--json"],
                               capture_output=True, text=True)
         if done.returncode != 0:
             fail(f"`sluice {' '.join(words)}` failed: {(done.stderr or done.stdout).strip()}")
@@ -124,17 +121,25 @@ class Server:
 # ---- the demo account ------------------------------------------------------------------------
 
 def make_account(server):
-    """Makes the account with its key and devices; returns {name: secret}."""
-    known = {account["name"] for account in server.command("account", "list")["accounts"]}
-    if ACCOUNT in known:
-        # A first start that was cut short, or demo.env was deleted: the secrets are not to be had again.
-        server.command("account", "remove", ACCOUNT)
-    server.command("account", "add", ACCOUNT, "--plan", PLAN)
+    """Makes the account with its key and devices; returns {name: secret}.
+
+    What is there already (demo.env was deleted, or a first start cut short) gets new secrets, since the old
+    ones are not to be had again; data are left alone.
+    """
+    if ACCOUNT not in names(server.command("account", "list")["accounts"]):
+        server.command("account", "add", ACCOUNT, "--plan", PLAN)
+    if "main" in names(server.command("key", "list", ACCOUNT)["keys"]):
+        server.command("key", "remove", ACCOUNT, "main")
     secrets = {"key": server.command("key", "add", ACCOUNT, "main")["key"]}
-    for device in FLEET + [CHATTY]:
-        secrets[device] = server.command("device", "add", ACCOUNT, device)["secret"]
-    secrets[BCRYPT] = server.command("device", "add", ACCOUNT, BCRYPT, "--bcrypt")["secret"]
+    there = names(server.command("device", "list", ACCOUNT)["devices"])
+    for device in [*FLEET, CHATTY, BCRYPT]:
+        words = ["device", "secret", device] if device in there else ["device", "add", ACCOUNT, device]
+        secrets[device] = server.command(*words, *(["--bcrypt"] if device == BCRYPT else []))["secret"]
     return secrets
+
+
+def names(records):
+    return {record["name"] for record in records}
 
 
 def variable(name):

@@ -21,7 +21,7 @@ a = sys.argv[1:]
 if a[0] == "serve":
     if "FAKE_DIES" in os.environ:
         sys.exit("error server.open what=locked")
-    port = int(re.search(r"operator: 127.0.0.1:(\\d+)", open(a[2]).read())[1])
+    port = int(re.search(r"listen.operator=127.0.0.1:(\\d+)", " ".join(a))[1])
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             n = int(time.monotonic() * 100)
@@ -44,7 +44,10 @@ elif a[0] == "load":
     with open(a[a.index("--json") + 1], "w") as out:
         json.dump({"sent": 7, "latency_ms": {"p50": 1.5, "p99": 2.5}}, out)
 else:
-    print(json.dumps({"accounts": [], "key": "aio_k", "secret": "it's"}))
+    there = [{"name": name} for name in os.environ.get("FAKE_NAMES", "").split()]
+    with open(a[a.index("--data") + 1] + "/commands", "a") as out:
+        out.write(" ".join(a[:a.index("--data")]) + "\\n")
+    print(json.dumps({"accounts": there, "keys": there, "devices": there, "key": "aio_k", "secret": "it's"}))
 '''
 
 
@@ -111,6 +114,15 @@ def test_credentials_are_kept_private_and_quoted(pretended, tmp_path):
     shown = subprocess.run(["sh", "-c", f'. {path} && echo "$DEMO_KEY $DEMO_1_SECRET"'],
                            capture_output=True, text=True)
     assert shown.stdout == "aio_k it's\n"
+
+
+def test_lost_credentials_are_made_anew_and_data_left_alone(pretended, tmp_path):
+    assert run(pretended, tmp_path / "data", "--seconds", "3", FAKE_NAMES="demo main demo-1 demo-bcrypt")[0] == 0
+    commands = (tmp_path / "data" / "commands").read_text().splitlines()
+    for command in ("key remove demo main", "key add demo main", "device secret demo-1",
+                    "device secret demo-bcrypt --bcrypt", "device add demo demo-2"):
+        assert command in commands
+    assert not [c for c in commands if c.startswith(("account add", "account remove", "device remove"))]
 
 
 def test_a_server_that_dies_is_told_with_its_log(pretended, tmp_path):
