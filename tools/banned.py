@@ -12,22 +12,25 @@ import re
 import sys
 import source
 
+# Unit tests, what they share, and what only runs beside the server.
+TESTS = ("src/*_test.c", "src/*_testing.[ch]", "fuzz/*", "bench/*")
+
 # (what it is called, functions, where they are allowed, what to do instead)
 RULES = [
     ("unsafe call", "strcpy stpcpy strcat sprintf vsprintf strtok gets atoi atol atoll atof",
      (), "use base/buf.h, snprintf, strtok_r or strtoull"),
     ("time", "time clock clock_gettime gettimeofday nanosleep clock_nanosleep usleep sleep",
-     ("src/base/clock.c", "src/*_test.c", "fuzz/*", "bench/*"), "use base/clock.h"),
+     ("src/base/clock.c", *TESTS), "use base/clock.h"),
     ("file access",
      "open openat creat fopen freopen fdopen tmpfile mkstemp opendir pread pread64 pwrite pwritev "
      "preadv fsync fdatasync ftruncate rename unlink mkdir",
      # The command line and its load generator read what a user names and write what they print; the
      # configuration is read before there is a disk; a listener replaces the path of its Unix socket.
      ("src/journal/disk_*.c", "src/config*.c", "src/main.c", "src/cli/*", "src/load/*",
-      "src/conn/listener.c", "src/*_test.c", "fuzz/*", "bench/*"), "use journal/disk.h"),
+      "src/conn/listener.c", *TESTS), "use journal/disk.h"),
     ("sockets", "socket socketpair connect accept accept4 bind listen recv recvfrom recvmsg send sendto "
      "sendmsg getaddrinfo",
-     ("src/conn/*", "src/cli/admin_client.c", "src/load/*", "src/*_test.c", "fuzz/*", "bench/*"),
+     ("src/conn/*", "src/cli/admin_client.c", "src/load/*", *TESTS),
      "sockets belong to conn/"),
 ]
 
