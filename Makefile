@@ -25,10 +25,11 @@ check: ## the checks that need no build: layers, lengths, forbidden calls, forma
 build: ## the optimised binary: build/src/sluice
 	@tools/build.sh
 
-bench: ## measure beside nginx [ARGS=...]
+bench: ## CPU per message beside nginx's empty 204, results in build/bench.json [ARGS=--rounds 3]
 	@tools/install_packages.sh bench
 	@tools/build.sh
-	@PATH="$(CURDIR)/build-tools/bin:$$PATH:/usr/sbin" bench/run.sh $(ARGS)
+	@PATH="$(CURDIR)/build-tools/bin:$$PATH:/usr/sbin" /usr/bin/python3 bench/http_bench.py \
+		--bin build/src/sluice --json build/bench.json $(ARGS)
 
 fuzz: ## search for crashes with every fuzz target [SECONDS=60 each]
 	@tools/fuzz.sh $(or $(SECONDS),60)
