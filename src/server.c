@@ -282,6 +282,8 @@ static int open_catalog(struct server *s, struct error *err)
     char path[PATH_BYTES];
     return catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
                                                .queue_max = 100000,
+                                               .has_ack = true,
+                                               .ack = ack_of(s->config->ack.level),
                                                .emit = emit,
                                                .emit_arg = s,
                                                .loaded = on_credential_loaded,

@@ -71,7 +71,7 @@ static bool number_arg(struct admin_call *call, const char *name, unsigned fallb
 static enum reason answer_list(struct admin_call *call, const char *what, void **records,
                                unsigned count, json_t *(*json)(const void *), void (*unref)(void *))
 {
-    unsigned skip, limit;
+    unsigned skip = 0, limit = 0;
     bool ok = number_arg(call, "skip", 0, UINT32_MAX, &skip) &&
               number_arg(call, "limit", LIST_DEFAULT, LIST_MAX, &limit);
     json_t *list = json_array();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The commands there are, and the help above them. */
 #include "cli/cli.h"
+#include "load/load.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ static const struct command commands[] = {
     {"device", "Add, list, show, lock out and remove devices; give them new secrets", cmd_admin},
     {"config", "Check, show and explain settings", cmd_config},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},
+    {"load", "Simulate a fleet of devices and measure the answers", load_command},
     {"version", "Print the version", cmd_version},
     {"help", "Explain a command: sluice help device add", cmd_help},
     {0},

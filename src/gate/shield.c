@@ -396,3 +396,16 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
     credential_unref(q.held);
     return result;
 }
+
+void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w)
+{
+    uint64_t wait = shield_source_wait_ns(s, source, now_ns);
+    if (wait) {
+        metric_add(METRIC_shield_failure_window, 1);
+        refuse(w, REASON_too_many_failures, wait);
+        return;
+    }
+    struct throttle_ask ask = source_ask(s, source);
+    throttle_charge(s->opts.throttle, &ask, 1, now_ns);
+    refuse(w, REASON_bad_key, 0);
+}

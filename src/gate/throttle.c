@@ -20,13 +20,13 @@
 #include "flow/limits.h"
 #include "gate/histogram.h"
 #include "gate/ring.h"
-#include "gate/table.h"
+#include "gate/subjects.h"
 #include "gate/window.h"
 
 #define BATCH 32u /* jobs whose cache misses overlap: more than a core has line fill buffers */
 
 struct throttle {
-    struct table *table;
+    struct subjects *subjects;
 };
 
 /* One ask while its shard is locked. */
@@ -50,8 +50,8 @@ struct throttle *throttle_new(const struct throttle_opts *opts)
     struct throttle *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
-    t->table = table_new(opts->subjects_max, opts->memory_max);
-    if (!t->table) {
+    t->subjects = subjects_new(opts->subjects_max, opts->memory_max);
+    if (!t->subjects) {
         free(t);
         return NULL;
     }
@@ -62,7 +62,7 @@ void throttle_free(struct throttle *t)
 {
     if (!t)
         return;
-    table_free(t->table);
+    subjects_free(t->subjects);
     free(t);
 }
 
@@ -135,12 +135,12 @@ static void take_seat(struct throttle *t, struct seat *at, const struct throttle
 {
     *at = (struct seat){.ask = ask, .now_ns = now_ns, .limited = has_limits(ask->limits)};
     if (at->limited)
-        at->hash = table_hash(t->table, ask->subject);
+        at->hash = subjects_hash(t->subjects, ask->subject);
 }
 
 static void find_subject(struct throttle *t, struct seat *at)
 {
-    at->subject = table_find(t->table, at->hash, at->ask->subject);
+    at->subject = subjects_find(t->subjects, at->hash, at->ask->subject);
     if (at->subject && at->subject->last_ns > at->now_ns)
         at->now_ns = at->subject->last_ns;
 }
@@ -150,13 +150,13 @@ static void count(struct throttle *t, struct seat *at, uint32_t cost)
     if (!at->subject) /* looked up again: an ask before may have been for the same subject */
         find_subject(t, at);
     if (!at->subject)
-        at->subject = table_insert(t->table, at->hash, at->ask->subject);
+        at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
     if (!at->subject) {
         metric_add(METRIC_throttle_table_full, 1);
-        table_reclaim(t->table, at->now_ns);
+        subjects_reclaim(t->subjects, at->now_ns);
         return;
     }
-    if (!window_push_all(at->subject, table_slab(t->table), at->ask->limits, cost, at->now_ns))
+    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost, at->now_ns))
         metric_add(METRIC_throttle_table_full, 1);
 }
 
@@ -170,7 +170,7 @@ static unsigned lock_seats(struct throttle *t, const struct seat *seats, unsigne
     for (unsigned i = 0; i < n; i++) {
         if (!seats[i].limited)
             continue;
-        uint16_t shard = (uint16_t)table_shard(seats[i].hash);
+        uint16_t shard = (uint16_t)subjects_shard(seats[i].hash);
         unsigned at = locked;
         while (at > 0 && shards[at - 1] > shard)
             at--;
@@ -182,7 +182,7 @@ static unsigned lock_seats(struct throttle *t, const struct seat *seats, unsigne
         locked++;
     }
     for (unsigned i = 0; i < locked; i++)
-        table_lock(t->table, shards[i]);
+        subjects_lock(t->subjects, shards[i]);
     return locked;
 }
 
@@ -233,10 +233,10 @@ static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uin
     uint16_t shards[THROTTLE_ASKS_MAX];
     unsigned locked = lock_seats(t, seats, n, shards);
     for (unsigned i = 0; i < locked; i++)
-        table_tend(t->table, shards[i], now_ns);
+        subjects_tend(t->subjects, shards[i], now_ns);
     decide_locked(t, seats, n, cost, v);
     for (unsigned i = 0; i < locked; i++)
-        table_unlock(t->table, shards[i]);
+        subjects_unlock(t->subjects, shards[i]);
     if (!v->allow) /* from a moment to a length */
         v->retry_ns -= now_ns;
     metric_add(v->allow ? METRIC_throttle_allowed : METRIC_throttle_refused, 1);
@@ -259,10 +259,10 @@ static void warm_heads(struct throttle *t, const struct seat *seats, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         if (!seats[i].limited)
             continue;
-        unsigned shard = table_shard(seats[i].hash);
-        table_lock(t->table, shard);
-        table_prefetch_head(t->table, seats[i].hash);
-        table_unlock(t->table, shard);
+        unsigned shard = subjects_shard(seats[i].hash);
+        subjects_lock(t->subjects, shard);
+        subjects_prefetch_head(t->subjects, seats[i].hash);
+        subjects_unlock(t->subjects, shard);
     }
 }
 
@@ -271,14 +271,14 @@ static void warm_windows(struct throttle *t, const struct seat *seats, unsigned 
     for (unsigned i = 0; i < n; i++) {
         if (!seats[i].limited)
             continue;
-        unsigned shard = table_shard(seats[i].hash);
-        table_lock(t->table, shard);
-        struct subject *s = table_find(t->table, seats[i].hash, seats[i].ask->subject);
+        unsigned shard = subjects_shard(seats[i].hash);
+        subjects_lock(t->subjects, shard);
+        struct subject *s = subjects_find(t->subjects, seats[i].hash, seats[i].ask->subject);
         if (s) {
             ring_prefetch(s);
             histogram_prefetch(s);
         }
-        table_unlock(t->table, shard);
+        subjects_unlock(t->subjects, shard);
     }
 }
 
@@ -294,7 +294,7 @@ void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsign
                 struct seat *at = &seats[taken++];
                 take_seat(t, at, &jobs[to].asks[i], now_ns);
                 if (at->limited)
-                    table_prefetch(t->table, at->hash);
+                    subjects_prefetch(t->subjects, at->hash);
             }
         }
         if (to - from > 1) {
@@ -321,8 +321,8 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
     *ret = (struct throttle_verdict){.allow = true};
     if (!at.limited)
         return;
-    unsigned shard = table_shard(at.hash);
-    table_lock(t->table, shard);
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
     find_subject(t, &at);
     struct refusal why = look(&at, cost);
     if (why.wait_ns) {
@@ -331,7 +331,7 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
     } else {
         tell_allowed(ret, &at, 0);
     }
-    table_unlock(t->table, shard);
+    subjects_unlock(t->subjects, shard);
 }
 
 uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
@@ -341,11 +341,11 @@ uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsig
     take_seat(t, &at, ask, now_ns);
     if (window >= ask->limits->windows_count)
         return 0;
-    unsigned shard = table_shard(at.hash);
-    table_lock(t->table, shard);
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
     find_subject(t, &at);
     uint32_t used = window_use(at.subject, ask->limits->windows[window], at.now_ns).used;
-    table_unlock(t->table, shard);
+    subjects_unlock(t->subjects, shard);
     return used;
 }
 
@@ -356,23 +356,23 @@ void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_
     take_seat(t, &at, ask, now_ns);
     if (!at.limited || !cost)
         return;
-    unsigned shard = table_shard(at.hash);
-    table_lock(t->table, shard);
-    table_tend(t->table, shard, now_ns);
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
+    subjects_tend(t->subjects, shard, now_ns);
     count(t, &at, cost);
-    table_unlock(t->table, shard);
+    subjects_unlock(t->subjects, shard);
 }
 
 void throttle_clear(struct throttle *t, struct throttle_subject s)
 {
-    uint64_t hash = table_hash(t->table, s);
-    unsigned shard = table_shard(hash);
-    table_lock(t->table, shard);
-    table_remove(t->table, hash, s);
-    table_unlock(t->table, shard);
+    uint64_t hash = subjects_hash(t->subjects, s);
+    unsigned shard = subjects_shard(hash);
+    subjects_lock(t->subjects, shard);
+    subjects_remove(t->subjects, hash, s);
+    subjects_unlock(t->subjects, shard);
 }
 
 struct throttle_stats throttle_stats(struct throttle *t)
 {
-    return table_stats(t->table);
+    return subjects_stats(t->subjects);
 }

@@ -7,9 +7,9 @@
  * but a third of the memory empty, and growing a shard would move megabytes under its lock.
  *
  * Locks: any number of shards in ascending order; then the heads' lock or one of the slab's.
- * table_reclaim, which comes while shards are held, only tries.
+ * subjects_reclaim, which comes while shards are held, only tries.
  */
-#include "gate/table.h"
+#include "gate/subjects.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ struct shard {
     _Atomic uint32_t mask;         /* number of entries - 1 */
 };
 
-struct table {
+struct subjects {
     struct shard shards[SHARDS];
     uint64_t seed;
     uint64_t subjects_max;
@@ -58,10 +58,10 @@ struct table {
     uint32_t free_head;  /* 0 = none */
 };
 
-struct table *table_new(uint64_t subjects_max, uint64_t memory_max)
+struct subjects *subjects_new(uint64_t subjects_max, uint64_t memory_max)
 {
     CHECK(subjects_max > 0 && subjects_max < UINT32_MAX - HEADS_PER_REGION);
-    struct table *t = aligned_alloc(64, sizeof *t);
+    struct subjects *t = aligned_alloc(64, sizeof *t);
     if (!t)
         return NULL;
     memset(t, 0, sizeof *t);
@@ -71,13 +71,13 @@ struct table *table_new(uint64_t subjects_max, uint64_t memory_max)
     t->regions = calloc(t->regions_max, sizeof *t->regions);
     t->slab = slab_new(memory_max);
     if (!t->regions || !t->slab) {
-        table_free(t);
+        subjects_free(t);
         return NULL;
     }
     return t;
 }
 
-void table_free(struct table *t)
+void subjects_free(struct subjects *t)
 {
     if (!t)
         return;
@@ -91,37 +91,37 @@ void table_free(struct table *t)
     free(t);
 }
 
-uint64_t table_hash(const struct table *t, struct throttle_subject key)
+uint64_t subjects_hash(const struct subjects *t, struct throttle_subject key)
 {
     uint64_t bytes[2] = {key.id, (uint64_t)key.kind};
     return XXH3_64bits_withSeed(bytes, sizeof bytes, t->seed);
 }
 
-void table_lock(struct table *t, unsigned shard)
+void subjects_lock(struct subjects *t, unsigned shard)
 {
     spin_lock(&t->shards[shard].lock);
 }
 
-void table_unlock(struct table *t, unsigned shard)
+void subjects_unlock(struct subjects *t, unsigned shard)
 {
     spin_unlock(&t->shards[shard].lock);
 }
 
-struct slab *table_slab(struct table *t)
+struct slab *subjects_slab(struct subjects *t)
 {
     return t->slab;
 }
 
 /* ---- heads --------------------------------------------------------------------------------- */
 
-static struct subject *head_at(const struct table *t, uint32_t number)
+static struct subject *head_at(const struct subjects *t, uint32_t number)
 {
     uint32_t i = number - 1;
     return &t->regions[i / HEADS_PER_REGION][i % HEADS_PER_REGION];
 }
 
 /* Number of a free head, or 0: the maximum is reached or there is no memory. */
-static uint32_t take_head(struct table *t)
+static uint32_t take_head(struct subjects *t)
 {
     uint32_t number = 0;
     spin_lock(&t->heads_lock);
@@ -143,7 +143,7 @@ static uint32_t take_head(struct table *t)
     return number;
 }
 
-static void give_head(struct table *t, uint32_t number)
+static void give_head(struct subjects *t, uint32_t number)
 {
     struct subject *s = head_at(t, number);
     window_clear_all(s, t->slab);
@@ -176,7 +176,7 @@ static void put_entry(struct entry *entries, uint32_t mask, struct entry e)
     entries[i] = e;
 }
 
-static bool grow(struct table *t, struct shard *sh)
+static bool grow(struct subjects *t, struct shard *sh)
 {
     struct entry *was = entries_of(sh);
     uint32_t size = was ? mask_of(sh) + 1 : 0;
@@ -196,7 +196,7 @@ static bool grow(struct table *t, struct shard *sh)
 }
 
 /* The place of the subject's entry, or -1. */
-static int64_t place_of(struct table *t, struct shard *sh, uint64_t hash,
+static int64_t place_of(struct subjects *t, struct shard *sh, uint64_t hash,
                         struct throttle_subject key)
 {
     struct entry *entries = entries_of(sh);
@@ -214,7 +214,7 @@ static int64_t place_of(struct table *t, struct shard *sh, uint64_t hash,
 }
 
 /* Removes the entry and its head. Later entries of the run move back, so none becomes unfindable. */
-static void remove_place(struct table *t, struct shard *sh, uint32_t hole)
+static void remove_place(struct subjects *t, struct shard *sh, uint32_t hole)
 {
     struct entry *entries = entries_of(sh);
     uint32_t mask = mask_of(sh);
@@ -230,16 +230,16 @@ static void remove_place(struct table *t, struct shard *sh, uint32_t hole)
     entries[hole] = (struct entry){0};
 }
 
-struct subject *table_find(struct table *t, uint64_t hash, struct throttle_subject key)
+struct subject *subjects_find(struct subjects *t, uint64_t hash, struct throttle_subject key)
 {
-    struct shard *sh = &t->shards[table_shard(hash)];
+    struct shard *sh = &t->shards[subjects_shard(hash)];
     int64_t place = place_of(t, sh, hash, key);
     return place < 0 ? NULL : head_at(t, entries_of(sh)[place].head);
 }
 
-struct subject *table_insert(struct table *t, uint64_t hash, struct throttle_subject key)
+struct subject *subjects_insert(struct subjects *t, uint64_t hash, struct throttle_subject key)
 {
-    struct shard *sh = &t->shards[table_shard(hash)];
+    struct shard *sh = &t->shards[subjects_shard(hash)];
     bool crowded = !entries_of(sh) || (sh->used + 1) * 4ull > (mask_of(sh) + 1ull) * 3;
     if (crowded && !grow(t, sh))
         return NULL;
@@ -253,9 +253,9 @@ struct subject *table_insert(struct table *t, uint64_t hash, struct throttle_sub
     return s;
 }
 
-void table_remove(struct table *t, uint64_t hash, struct throttle_subject key)
+void subjects_remove(struct subjects *t, uint64_t hash, struct throttle_subject key)
 {
-    struct shard *sh = &t->shards[table_shard(hash)];
+    struct shard *sh = &t->shards[subjects_shard(hash)];
     int64_t place = place_of(t, sh, hash, key);
     if (place >= 0)
         remove_place(t, sh, (uint32_t)place);
@@ -264,7 +264,7 @@ void table_remove(struct table *t, uint64_t hash, struct throttle_subject key)
 /* ---- tending -------------------------------------------------------------------------------- */
 
 /* Looks at the next `count` entries. Returns how many subjects it removed. */
-static unsigned tend(struct table *t, struct shard *sh, unsigned count, uint64_t now_ns)
+static unsigned tend(struct subjects *t, struct shard *sh, unsigned count, uint64_t now_ns)
 {
     unsigned removed = 0;
     uint32_t mask = mask_of(sh);
@@ -291,7 +291,7 @@ static unsigned tend(struct table *t, struct shard *sh, unsigned count, uint64_t
     return removed;
 }
 
-void table_tend(struct table *t, unsigned shard, uint64_t now_ns)
+void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns)
 {
     struct shard *sh = &t->shards[shard];
     if (__builtin_expect(now_ns >= sh->tend_ns, 0)) {
@@ -302,7 +302,7 @@ void table_tend(struct table *t, unsigned shard, uint64_t now_ns)
     }
 }
 
-void table_reclaim(struct table *t, uint64_t now_ns)
+void subjects_reclaim(struct subjects *t, uint64_t now_ns)
 {
     for (unsigned i = 0; i < RECLAIM_SHARDS; i++) {
         struct shard *sh = &t->shards[t->reclaim_at++ % SHARDS];
@@ -317,17 +317,17 @@ void table_reclaim(struct table *t, uint64_t now_ns)
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
-void table_prefetch(struct table *t, uint64_t hash)
+void subjects_prefetch(struct subjects *t, uint64_t hash)
 {
-    struct shard *sh = &t->shards[table_shard(hash)];
+    struct shard *sh = &t->shards[subjects_shard(hash)];
     struct entry *entries = entries_of(sh);
     if (entries)
         __builtin_prefetch(&entries[(uint32_t)hash & mask_of(sh)]);
 }
 
-void table_prefetch_head(struct table *t, uint64_t hash)
+void subjects_prefetch_head(struct subjects *t, uint64_t hash)
 {
-    struct shard *sh = &t->shards[table_shard(hash)];
+    struct shard *sh = &t->shards[subjects_shard(hash)];
     struct entry *entries = entries_of(sh);
     uint32_t mask = mask_of(sh);
     if (!entries)
@@ -340,7 +340,7 @@ void table_prefetch_head(struct table *t, uint64_t hash)
     }
 }
 
-struct throttle_stats table_stats(struct table *t)
+struct throttle_stats subjects_stats(struct subjects *t)
 {
     uint64_t subjects = t->subjects;
     return (struct throttle_stats){
