@@ -54,7 +54,7 @@ struct gap {
     char why[96];
 };
 
-enum spare_state { SPARE_WANTED, SPARE_READY, SPARE_ERROR };
+enum spare_state { SPARE_WANTED, SPARE_READY, SPARE_TAKEN, SPARE_ERROR };
 
 struct spare {
     pthread_mutex_t lock;
@@ -166,6 +166,8 @@ void keeper_wake(struct journal *j);
 /* A durable, zeroed file of `need` bytes, under the name *ret_from. Writer's thread. */
 int keeper_take_spare(struct journal *j, uint64_t need, struct disk_file **ret,
                       const char **ret_from);
+/* The file taken has its new name, or could not be given it: the keeper may make the next one. */
+void keeper_spare_installed(struct journal *j, const char *from, bool ok);
 /* Removes what retention wants removed. True: at the cap, and nothing may go. */
 bool keeper_retain(struct journal *j, uint64_t more_bytes);
 

@@ -4,7 +4,8 @@
  * segment, removes what retention no longer wants, and looks how full the file system is.
  *
  * The spare is zeroed under the name spare.tmp, synced, then renamed to spare.zero: a file of that
- * name is all zeros and durable, so it may be used after a restart. It is written in pieces with
+ * name is all zeros and durable, so it may be used after a restart. While the writer has taken it and
+ * not yet renamed it (SPARE_TAKEN), the name is the writer's. It is written in pieces with
  * pauses, because one long write-out would make the writer's fdatasync wait behind it.
  */
 #include <errno.h>
@@ -116,7 +117,7 @@ static void spare_look(struct journal *j)
 {
     struct spare *s = &j->spare;
     pthread_mutex_lock(&s->lock);
-    bool wanted = s->state != SPARE_READY;
+    bool wanted = s->state == SPARE_WANTED || s->state == SPARE_ERROR;
     pthread_mutex_unlock(&s->lock);
     if (!wanted)
         return;
@@ -158,12 +159,24 @@ int keeper_take_spare(struct journal *j, uint64_t need, struct disk_file **ret, 
     if (!rc) {
         *ret = s->file;
         s->file = NULL;
+        s->state = SPARE_TAKEN;
+    } else {
+        s->state = SPARE_WANTED; /* another try when the writer asks again */
     }
-    /* The keeper begins anew: with the next spare, or with another try when the writer asks again. */
-    s->state = SPARE_WANTED;
     s->hurry = false;
     pthread_mutex_unlock(&s->lock);
     return rc;
+}
+
+void keeper_spare_installed(struct journal *j, const char *from, bool ok)
+{
+    char path[PATH_BYTES];
+    if (!ok && path_format(path, j, from) == 0)
+        j->disk->unlink(j->disk, path); /* its last sync failed: nobody is to trust this file */
+    pthread_mutex_lock(&j->spare.lock);
+    if (j->spare.state == SPARE_TAKEN)
+        j->spare.state = SPARE_WANTED;
+    pthread_mutex_unlock(&j->spare.lock);
 }
 
 /* Nothing may go beyond what both checkpoints, and every named reader, still need. */

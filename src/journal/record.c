@@ -32,10 +32,21 @@ static char *put_varint(char *to, uint64_t v)
     return to;
 }
 
+static char *put_bytes(char *to, struct slice s)
+{
+    if (s.len)
+        memcpy(to, s.ptr, s.len);
+    return to + s.len;
+}
+
 /* Moves *at behind the varint. False: it does not end, or has more than 64 bits. */
 static bool get_varint(const char **at, const char *end, uint64_t *ret)
 {
     uint64_t v = 0;
+    if (*at < end && (uint8_t)**at < 0x80) { /* most are that short */
+        *ret = (uint8_t)*(*at)++;
+        return true;
+    }
     for (unsigned shift = 0; shift < 70; shift += 7) {
         if (*at == end)
             return false;
@@ -93,15 +104,17 @@ bool record_encode(struct buf *out, const struct record *r)
     size_t length_len = (size_t)(put_varint(length, total) - length);
     if (out->failed || length_len + total > out->max - out->len)
         return false;
-    if (!buf_reserve(out, length_len + total)) {
+    char *at = buf_reserve(out, length_len + total);
+    if (!at) {
         out->failed = false; /* no memory: nothing was put, so the buffer stays good */
         return false;
     }
-    buf_put(out, length, length_len);
-    buf_put(out, head, head_len);
-    buf_put_slice(out, r->producer.key);
-    buf_put_slice(out, r->topic);
-    buf_put_slice(out, r->payload);
+    at = put_bytes(at, slice_of(length, length_len));
+    at = put_bytes(at, slice_of(head, head_len));
+    at = put_bytes(at, r->producer.key);
+    at = put_bytes(at, r->topic);
+    put_bytes(at, r->payload);
+    out->len += length_len + total;
     return true;
 }
 

@@ -161,6 +161,7 @@ static int roll_once(struct journal *j, uint64_t bytes)
         return rc;
     header_make(j, bytes, &h);
     rc = install(j, file, from, &h);
+    keeper_spare_installed(j, from, rc == 0);
     struct segment s = {.base = h.base_offset, .bytes = bytes, .created_us = h.created_us,
                         .supersedes_from = h.supersedes_from, .gap_from = h.gap_from,
                         .chain = h.chain};

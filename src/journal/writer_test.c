@@ -202,6 +202,24 @@ static void clean_close_and_reopen(void **state)
     fixture_free(f);
 }
 
+/* Between taking the spare and renaming it the keeper must not mistake its name for the next one. */
+static void spare_in_hand_is_left_alone(void **state)
+{
+    struct fixture *f = fixture_new(65536);
+    struct disk_file *file;
+    const char *from;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(keeper_take_spare(f->j, 65536, &file, &from), 0);
+    uint64_t calls = disk_sim_calls(f->sim);
+    keeper_look(f->j);
+    assert_int_equal(disk_sim_calls(f->sim), calls);
+    assert_null(f->j->spare.file);
+    f->opts.disk->close(f->opts.disk, file);
+    keeper_spare_installed(f->j, from, false);
+    assert_int_equal(fixture_append(f, 0, 1, 10), REASON_ok);
+    fixture_free(f);
+}
+
 /* ---- with threads, on real files ------------------------------------------------------------ */
 
 #define SENDERS 3
@@ -291,7 +309,7 @@ static void threads_on(struct disk *d)
 {
     char dir[] = "/tmp/journal-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
-    struct journal_opts o = {.disk = d, .dir = dir, .segment_bytes = 1 << 17, .ring_bytes = 1 << 18,
+    struct journal_opts o = {.disk = d, .dir = dir, .segment_bytes = 1 << 14, .ring_bytes = 1 << 18,
                              .pending_bytes = 1 << 20, .refuse_percent = 100};
     struct sender *s = calloc(SENDERS, sizeof *s);
     struct watcher w[2] = {0};
@@ -333,6 +351,11 @@ static void threads_on(struct disk *d)
     assert_int_equal(journal_durable(j), SENDERS * EACH);
     assert_true(journal_stats(j).commits > 0);
     journal_close(j);
+    struct buf out;
+    buf_init(&out, 1 << 16);
+    if (journal_verify(d, dir, &out, &err) != 0)
+        fail_msg("%s: %.*s", err.text, SLICE_ARG(buf_slice(&out)));
+    buf_fini(&out);
     assert_int_equal(journal_open(&o, &j, &err), 0);
     assert_int_equal(journal_durable(j), SENDERS * EACH);
     journal_close(j);
@@ -412,6 +435,7 @@ int main(void)
         cmocka_unit_test(full_disk_refuses_and_resumes),
         cmocka_unit_test(percentage_of_the_file_system),
         cmocka_unit_test(clean_close_and_reopen),
+        cmocka_unit_test(spare_in_hand_is_left_alone),
         cmocka_unit_test(threads_on_real_files),
         cmocka_unit_test(threads_on_the_lossy_disk),
         cmocka_unit_test(close_answers_everything),
