@@ -120,8 +120,9 @@ bool number_finite(struct slice text)
 }
 
 /* Up to 15 digits and a power of ten up to 10^22 are doubles exactly, so one rounding remains
- * (Clinger, How to read floating point numbers accurately, 1990). That is every reading of a sensor.
- * 16 bytes hold at most 15 digits and a point, or 16 digits, which the conversion alone rounds. */
+ * (Clinger, How to read floating point numbers accurately, 1990). That is every reading of a
+ * sensor. 16 bytes hold at most 15 digits and a point, or 16 digits, which the conversion alone
+ * rounds. */
 static bool value_simple(struct slice t, double *ret)
 {
     static const double powers[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,

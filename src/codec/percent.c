@@ -28,9 +28,9 @@ bool percent_decode(struct slice in, bool plus, struct buf *out)
         } else {
             int high = in.len - i > 2 ? hex_value(in.ptr[i + 1]) : -1;
             int low = high >= 0 ? hex_value(in.ptr[i + 2]) : -1;
-            c = (char)(high << 4 | low);
-            if (low < 0 || !c)
+            if (low < 0 || (high | low) == 0)
                 return false;
+            c = (char)(high << 4 | low);
             i += 2;
         }
         buf_put(out, &c, 1);

@@ -28,6 +28,8 @@ size_t utf8_sequence(const char *p, const char *end)
 
 bool utf8_text(struct slice s)
 {
+    if (s.len == 0)
+        return true; /* its pointer may be NULL */
     const char *end = s.ptr + s.len;
     for (const char *p = s.ptr; p < end;) {
         size_t n = *p ? utf8_sequence(p, end) : 0;
