@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make run` promises: tools/demo.py against a pretended server for the ways it can go wrong, and
 against the real one (SLUICE_BIN) for the whole of it."""
+import json
 import os
 import pathlib
 import re
@@ -25,8 +26,8 @@ if a[0] == "serve":
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             n = int(time.monotonic() * 100)
-            names = ("messages_accepted throttle_refused auth_refused hashes_run shield_hits journal_bytes "
-                     "journal_commits journal_records").split()
+            names = ("messages_accepted throttle_refused auth_refused hashes_run hashes_decoy shield_hits "
+                     "journal_bytes journal_commits journal_records").split()
             self.send_response(200)
             self.end_headers()
             self.wfile.write("".join(f"sluice_{name}_total {n}\\n" for name in names).encode())
@@ -146,20 +147,29 @@ def test_a_busy_port_is_told(pretended, tmp_path, busy, variable):
 def test_the_whole_against_the_real_server(tmp_path):
     binary, data, ports = os.environ["SLUICE_BIN"], tmp_path / "data", free_ports()
     process = start(binary, data, "--seconds", "25", ports=ports)
-    examples, line = [], ""
+    examples, summary, line = [], {}, ""
     while not line.startswith("Serving"):
         line = process.stdout.readline()
         assert line, process.stderr.read()
         if line.startswith("    curl"):
             examples.append(line.strip())
-        elif re.match(r"  [a-z ]+ {2,}\d", line):
-            assert not re.match(r"  (accepted|throttled|refused|hashes run|cache hits|journal) +0 ", line)
+        row = re.match(r"  ([a-z][a-z ]*?) {2,}([\d.]+) ", line)
+        if row:
+            summary[row[1]] = float(row[2])
+    # What the server counted is what its clients were told.
+    statuses = {name: json.loads((data / f"demo-{name}.json").read_text())["status"]
+                for name in ("fleet", "chatty", "stranger")}
+    assert summary["accepted"] == statuses["fleet"]["202"] + statuses["chatty"]["202"]
+    assert summary["throttled"] == statuses["chatty"]["429"] + statuses["fleet"].get("429", 0)
+    assert summary["refused"] == sum(statuses["stranger"].values()) > 10
+    assert summary["hashes run"] == 1 and summary["cache hits"] > 1000 and summary["journal"] > 100000
+    assert 0 < summary["latency"]
     # The lines that were printed are pasted as they are.
     answers = [subprocess.run(["sh", "-c", example.replace("curl ", "curl -sS ", 1)], capture_output=True,
                               text=True, timeout=20) for example in examples]
     assert len(answers) >= 6 and all(answer.returncode == 0 for answer in answers)
     stdouts = [answer.stdout for answer in answers]
-    assert "HTTP/1.1 200" in stdouts[0] and "HTTP/1.1 200" in stdouts[1]
+    assert "HTTP/1.1 202" in stdouts[0] and "HTTP/1.1 202" in stdouts[1]
     assert '"value":"19"' in stdouts[2] and stdouts[3].count('"value"') == 5
     assert re.match(r"HTTP/1.1 4(01|29) ", stdouts[4]) and "data_rate_limit" in stdouts[5]
     out, err = process.communicate(timeout=60)
