@@ -255,7 +255,8 @@ Summary
   accepted      {grown['messages_accepted']:8}  messages, each on disk before it was answered
   throttled     {grown['throttle_refused']:8}  over a rolling window
   refused       {grown['refused']:8}  wrong secret or not allowed
-  hashes run    {grown['hashes_run']:8}  bcrypt computations
+  hashes run    {grown['hashes_run']:8}  bcrypt computations, and {grown['hashes_decoy']} for wrong \
+secrets, so that timing tells nothing
   cache hits    {grown['shield_hits']:8}  secrets recognised without one
   latency       {latency['p50']:8.2f}  ms p50, {latency['p99']:.2f} ms p99, from the fleet's side
   journal       {grown['journal_bytes']:8}  bytes in {grown['journal_commits']} commits, \
