@@ -148,8 +148,10 @@ static rocksdb_options_t *make_options(const struct history_opts *opts, rocksdb_
     /* One writer: without concurrency the skip list remembers its place, and a flush writes its
      * rows in order. */
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
+    /* Rows are entropy-coded already: zstd at the bottom saved 4 % of the bytes for a third of all
+     * background CPU. What LZ4 finds is the keys, and values that are text. */
     rocksdb_options_set_compression(o, rocksdb_lz4_compression);
-    rocksdb_options_set_bottommost_compression(o, rocksdb_zstd_compression);
+    rocksdb_options_set_level0_file_num_compaction_trigger(o, 8);
     rocksdb_options_set_info_log_level(o, LOG_WARN_LEVEL);
     rocksdb_options_set_max_log_file_size(o, 1 << 20);
     rocksdb_options_set_keep_log_file_num(o, 2);

@@ -25,7 +25,7 @@
 #include "base/rand.h"
 #include "base/thread.h"
 
-#define SEEDS   400
+#define SEEDS   300
 #define RECORDS 500
 #define FEEDS   4
 #define FLUSH_AGE NS_PER_S
@@ -337,7 +337,7 @@ static void one_seed(uint64_t seed)
     fresh_path(path);
     uint64_t until = 0;
     while (until < RECORDS) {
-        until += 1 + rand_below(&r, RECORDS);
+        until += 1 + RECORDS / 5 + rand_below(&r, RECORDS);
         if (until > RECORDS)
             until = RECORDS;
         bool crash = until < RECORDS && rand_below(&r, 4);
@@ -395,7 +395,7 @@ static void pages_of_equal_times(void **state)
     struct history *h = open_at(fresh_path(path), &cursor);
     for (uint64_t i = 0; i < POINTS; i++) {
         put(h, 5, 1000, i, "1");
-        if (i % 37 == 0)
+        if (i % 17 == 0)
             history_tick(h, i + 1, 1000, now += NS_PER_MS);
     }
     for (unsigned i = 0; i < 500; i++)
