@@ -3,7 +3,8 @@
  * The merging pass. A flush writes per feed one small row to the fresh ones, which may overlap
  * anything. Once a feed has MERGE_ROWS of them they are folded into its merged rows:
  *
- *   1. Read fresh rows (FOLD_ROWS or FOLD_TIMES * merge_points points at the most): the late points.
+ *   1. Read fresh rows (FOLD_ROWS or FOLD_TIMES * merge_points points at the most): the late
+ * points.
  *   2. Read the merged rows that they overlap, and the one before if it is still small.
  *   3. Sort, apply changes and deletions by id, write rows of merge_points to twice as many.
  *   4. When the late points reach over too many merged rows, those behind become a fresh row again,
@@ -29,7 +30,7 @@ enum {
     FOLD_ROWS = 64,
     FOLD_TIMES = 8,
     GATHER_ROWS = 8,
-    STEPS_MAX = 64, /* of one call */
+    STEPS_MAX = 64,   /* of one call */
     STEPS_SHARE = 64, /* a call does this part of the queue */
 };
 
@@ -102,7 +103,8 @@ static int load_fresh(struct fold *f, bool *ret_more)
     struct slice row;
     *ret_more = false;
     history_seek(f->fresh_it, KEY_FRESH, f->feed, key);
-    for (; history_row_at(f->fresh_it, KEY_FRESH, f->feed, &key, &row); rocksdb_iter_next(f->fresh_it)) {
+    for (; history_row_at(f->fresh_it, KEY_FRESH, f->feed, &key, &row);
+         rocksdb_iter_next(f->fresh_it)) {
         *ret_more = f->rows_read >= FOLD_ROWS ||
                     f->late.count >= (size_t)FOLD_TIMES * f->h->opts.merge_points;
         if (*ret_more)
@@ -242,8 +244,8 @@ static int step_fresh(struct fold *f, bool more_fresh)
     memcpy(f->points.at + f->points.count, f->late.at, taken * sizeof *f->late.at);
     f->points.count += taken;
     points_sort(&f->points, false);
-    int64_t matched = fold_ops(f, f->points.at[0].event_us,
-                               f->points.at[f->points.count - 1].event_us, false, 0);
+    int64_t matched =
+        fold_ops(f, f->points.at[0].event_us, f->points.at[f->points.count - 1].event_us, false, 0);
     if (matched < 0 || f->text.failed || f->old_keys.failed)
         return matched < 0 ? (int)matched : -ENOMEM;
     replace_rows(f);
@@ -265,7 +267,8 @@ static int step_op(struct fold *f)
     struct slice row;
     struct row_head head;
     bool cut = false;
-    history_seek_back(f->row_it, KEY_ROW, f->feed, (struct row_key){.us = to, .offset = UINT64_MAX});
+    history_seek_back(f->row_it, KEY_ROW, f->feed,
+                      (struct row_key){.us = to, .offset = UINT64_MAX});
     for (; history_row_at(f->row_it, KEY_ROW, f->feed, &key, &row); rocksdb_iter_prev(f->row_it)) {
         if (!row_peek(row, key, &head))
             return -EBADMSG;
