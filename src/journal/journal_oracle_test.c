@@ -71,7 +71,7 @@ struct life {
     char wrong[256];
 };
 
-static bool wrong(struct life *l, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(struct life *l, const char *format, ...)
 {
     if (!l->wrong[0]) {
         va_list args;

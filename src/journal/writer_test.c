@@ -241,10 +241,10 @@ static void on_sent(struct journal_append *a)
         s->in_order += s->answered == 0 || a->first_offset > s->last_offset;
         s->last_offset = a->first_offset;
     }
-    s->answered++;
     buf_clear(&a->body);
     a->count = 0;
     atomic_fetch_or(&s->free_bits, 1u << (a - s->appends));
+    s->answered++; /* last: who counts may free it all */
 }
 
 static void *send_all(void *arg)
