@@ -18,8 +18,8 @@
  *   header_crc      covers length and offset, seeded with the segment's salt: a flipped length is
  *                   seen before it is used, and a sender cannot plant a batch inside a payload
  *   chain           header_crc of the batch before: a missing or stale batch is seen
- *   durable_before  everything below was fdatasynced before this batch was written. If a batch below
- *                   it is bad, that is corruption; if not, it is the torn end of the last commit
+ *   durable_before  everything below was fdatasynced before this batch was written. If a batch
+ * below it is bad, that is corruption; if not, it is the torn end of the last commit
  *   supersedes_from a segment made after a failed fdatasync: what earlier segments hold from there
  *                   on was never acknowledged and does not count
  */
@@ -38,7 +38,8 @@
 #define BATCH_HEADER_BYTES   64u
 #define CHECKPOINT_BYTES     4096u
 #define OFFSET_NONE          UINT64_MAX
-#define SEGMENT_NAME_BYTES   32 /* "<20 digits>.slg" and its NUL */
+#define OFFSET_MAX           (1ull << 62) /* far beyond any log; sums of offsets do not overflow */
+#define SEGMENT_NAME_BYTES   32           /* "<20 digits>.slg" and its NUL */
 
 enum { BATCH_F_CONTROL = 1 }; /* holds no records, only says what is durable */
 

@@ -50,7 +50,8 @@ static void any_start_from_ring_and_files(void **state)
     fixture_free(f);
 }
 
-/* A reader that is lapped by the ring goes over to the files and comes back; its slab stays whole. */
+/* A reader that is lapped by the ring goes over to the files and comes back; its slab stays whole.
+ */
 static void lapped_and_back(void **state)
 {
     struct fixture *f = fixture_new(32768);
