@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the journal costs.
- *   journal_bench commit DIR [SECONDS]      messages/s and CPU at 1, 10, 100, 1000 messages a
- * commit journal_bench null DIR [SECONDS]        the same, with a sync that does nothing: our own
- * share journal_bench fill DIR MESSAGES         writes them, then kills itself (kill -9)
- *   journal_bench reopen DIR                time from open to the first durable accept after that
+ *   journal_bench commit DIR [SECONDS]  messages/s and CPU at 1, 10, 100, 1000 messages a commit
+ *   journal_bench null DIR [SECONDS]    the same, with a sync that does nothing: our own share
+ *   journal_bench fill DIR MESSAGES     writes them, then kills itself (kill -9)
+ *   journal_bench reopen DIR            time from open to the first durable accept after that
  * Messages are data of 200 bytes. CPU is that of all threads of the process, kernel included.
  */
 #include <signal.h>

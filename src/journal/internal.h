@@ -24,7 +24,7 @@
 
 #define JOURNAL_MAGIC    0x4a524e4cu
 #define PATH_BYTES       4096
-#define IDLE_NS          (50 * NS_PER_MS) /* then an empty batch says that the last one is durable */
+#define IDLE_NS          (50 * NS_PER_MS)  /* then an empty batch proves that the last is durable */
 #define KEEP_NS          (500 * NS_PER_MS) /* between two looks of the keeper */
 #define COMMIT_BYTES_MAX (8u << 20)
 #define COMMIT_PIECES    32

@@ -37,6 +37,11 @@ int journal_reader_open(struct journal *j, const struct journal_reader_opts *opt
     *r = (struct journal_reader){.j = j, .slot = -1, .next = start, .hint_base = OFFSET_NONE};
     if (opts->name) {
         uint64_t offset = start;
+        if (start > journal_durable(j)) {
+            free(r);
+            return error_set(err, -EINVAL, "reader \"%s\": record %llu is beyond the log",
+                             opts->name, (unsigned long long)start);
+        }
         r->slot = cursors_slot(&j->cursors, opts->name, start, &offset);
         if (r->slot < 0) {
             int rc = r->slot;

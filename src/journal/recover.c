@@ -5,15 +5,15 @@
  * 1. Look, change nothing: list the files, read both checkpoints and all segment headers. A newer
  *    format or another log's file ends it here.
  * 2. Walk from the newer checkpoint to the end. Each batch must have a right CRC, the offset that
- * is next, and the chain value of its predecessor.
+ *    is next, and the chain value of its predecessor.
  * 3. The first place P that does not, when offset E was expected, is CORRUPTION if
  *      - it is in a segment that has a successor and E is below the successor's base,
  *      - or behind P lies a whole batch whose durable_before is above E,
  *      - or E is below a checkpoint's `durable`.
  *    Otherwise it is the torn end of the commit that was running: its batches were never
  *    acknowledged. (A damaged last batch that was acknowledged with nothing written after it looks
- * the same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close keep
- *    that window short.)
+ *    the same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close
+ *    keep that window short.)
  * 4. The batches of the last commit are written again and everything behind P is zeroed, then the
  *    file is synced. Again, because after a failed fdatasync the page cache may show what the disk
  *    does not hold; zeroed, because a stale batch must not fit on behind a new one later.
