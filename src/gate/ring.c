@@ -75,15 +75,19 @@ static uint32_t first_within(const struct subject *s, uint32_t from, uint64_t sp
     return low;
 }
 
-struct window_use ring_use(const struct subject *s, struct window w, uint64_t now_ns)
+uint32_t ring_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
     uint32_t from = s->len > w.count ? s->len - w.count : 0;
-    uint32_t first = first_within(s, from, window_us(w), now_ns);
-    if (first == s->len)
-        return (struct window_use){0};
+    return s->len - first_within(s, from, window_us(w), now_ns);
+}
+
+uint64_t ring_free_ns(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    uint32_t used = ring_used(s, w, now_ns);
+    if (!used)
+        return 0;
     uint64_t newest = units_up(s->last_ns, s->scale);
-    uint64_t leaves_us = stamp_us(s, newest, first) + window_us(w);
-    return (struct window_use){s->len - first, until_ns(leaves_us, now_ns)};
+    return until_ns(stamp_us(s, newest, s->len - used) + window_us(w), now_ns);
 }
 
 static void drop_oldest(struct subject *s, uint32_t count)

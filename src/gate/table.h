@@ -47,7 +47,7 @@ void table_prefetch(struct table *t, uint64_t hash);
 void table_prefetch_head(struct table *t, uint64_t hash);
 
 struct slab *table_slab(struct table *t);
-/* After table_insert said full: looks for idle subjects in other shards, so that the next one fits.
+/* After table_insert said full: looks for an idle subject in some other shards. True: one made room.
  * The caller may hold locks: it only tries the others'. */
-void table_reclaim(struct table *t, uint64_t now_ns);
+bool table_reclaim(struct table *t, uint64_t now_ns);
 struct throttle_stats table_stats(struct table *t);
