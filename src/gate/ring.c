@@ -63,8 +63,11 @@ static uint32_t first_within(const struct subject *s, uint32_t from, uint64_t sp
     uint64_t newest = units_up(s->last_ns, s->scale);
     uint64_t now_us = now_ns / NS_PER_US;
     uint32_t low = from, high = s->len;
-    if (low < high && stamp_us(s, newest, low) + span_us > now_us)
-        return low; /* the usual case: it was pruned when it was last counted */
+    /* The usual case: it was pruned when it was last counted, and few have left since. */
+    for (; low < high && low < from + 3; low++) {
+        if (stamp_us(s, newest, low) + span_us > now_us)
+            return low;
+    }
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if (stamp_us(s, newest, middle) + span_us > now_us)

@@ -24,8 +24,8 @@
 #include "gate/window.h"
 
 #define HEADS_PER_REGION (REGION_BYTES / sizeof(struct subject))
-#define TEND_EVERY_NS    (20 * NS_PER_MS)
-#define TEND_ENTRIES     4u
+#define TEND_EVERY_NS    (100 * NS_PER_MS) /* a million subjects are gone through in a minute */
+#define TEND_ENTRIES     8u
 #define TEND_GROWN       2u /* smaller rings are not worth the cache miss */
 #define RECLAIM_SHARDS   16u
 #define RECLAIM_ENTRIES  32u
