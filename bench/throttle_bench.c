@@ -67,7 +67,8 @@ static uint64_t run(struct throttle *t, unsigned batch, unsigned asks, uint64_t 
     uint64_t wall = clock_mono_ns();
     for (unsigned done = 0; done < DECISIONS; done += batch) {
         for (unsigned i = 0; i < batch; i++) {
-            room[i][0] = (struct throttle_ask){{THROTTLE_ACCOUNT, rand_below(&r, accounts)}, &two[0]};
+            room[i][0] =
+                (struct throttle_ask){{THROTTLE_ACCOUNT, rand_below(&r, accounts)}, &two[0]};
             room[i][1] = (struct throttle_ask){{THROTTLE_ADDRESS, rand_below(&r, 50000)}, &two[1]};
             jobs[i] = (struct throttle_job){.asks = room[i], .count = asks, .cost = 1};
         }
@@ -82,8 +83,8 @@ static uint64_t run(struct throttle *t, unsigned batch, unsigned asks, uint64_t 
     wall = clock_mono_ns() - wall;
     cpu = cpu_ns() - cpu;
     sink = allowed;
-    printf("  batch %2u, %u subject%s: %6.1f ns a decision, %6.1f ns CPU (%2u %% allowed)\n", batch, asks,
-           asks > 1 ? "s" : " ", (double)wall / DECISIONS, cpu / DECISIONS,
+    printf("  batch %2u, %u subject%s: %6.1f ns a decision, %6.1f ns CPU (%2u %% allowed)\n", batch,
+           asks, asks > 1 ? "s" : " ", (double)wall / DECISIONS, cpu / DECISIONS,
            (unsigned)(allowed * 100 / DECISIONS));
     return now;
 }
@@ -107,7 +108,8 @@ int main(int argc, char **argv)
         step_ns = 60 * NS_PER_S / loads[i] / accounts;
         struct throttle_stats s = throttle_stats(t);
         printf("%" PRIu64 " accounts, %u of 60 in 60 s used: %.1f bytes each, of which 64 are the "
-               "head (resident: %.1f)\n", s.subjects, loads[i], (double)s.bytes / (double)s.subjects,
+               "head (resident: %.1f)\n",
+               s.subjects, loads[i], (double)s.bytes / (double)s.subjects,
                (double)(resident_bytes() - before) / (double)s.subjects);
         static const unsigned batches[] = {1, 16, 64};
         for (unsigned asks = 1; asks <= 2; asks++) {

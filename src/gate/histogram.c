@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bucket b covers [b * width, (b+1) * width) with width = W/63 rounded up. At a time in bucket b the
- * window (now - W, now] reaches at most into bucket b - 63, so the 64 buckets b-63..b hold all of it,
- * and bucket j has left once the present is in bucket j + 64.
+ * Bucket b covers [b * width, (b+1) * width) with width = W/63 rounded up. At a time in bucket b
+ * the window (now - W, now] reaches at most into bucket b - 63, so the 64 buckets b-63..b hold all
+ * of it, and bucket j has left once the present is in bucket j + 64.
  */
 #include "gate/histogram.h"
 
@@ -65,8 +65,7 @@ static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t no
     return at_ns - now_ns;
 }
 
-uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
-                           uint64_t now_ns)
+uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns)
 {
     const struct histogram *h = find(s, w.window_ms);
     if (!h || h->total + cost <= w.count)

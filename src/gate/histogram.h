@@ -8,8 +8,8 @@
 
 #include "gate/subject.h"
 
-/* As ring_wait_ns, ring_used and ring_free_ns, of the window with w.window_ms; a window that was never counted is
- * empty. */
+/* As ring_wait_ns, ring_used and ring_free_ns, of the window with w.window_ms; a window that was
+ * never counted is empty. */
 uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
                            uint64_t now_ns);
 uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_ns);

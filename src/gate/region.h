@@ -10,7 +10,8 @@
 
 #define REGION_BYTES ((size_t)2 << 20)
 
-/* Zeroed memory, or NULL. From REGION_BYTES on it is aligned to that, and huge pages are asked for. */
+/* Zeroed memory, or NULL. From REGION_BYTES on it is aligned to that, and huge pages are asked for.
+ */
 void *region_map(size_t bytes);
 /* Accepts NULL. */
 void region_unmap(void *region, size_t bytes);

@@ -147,7 +147,8 @@ static void rescale(struct subject *s, uint64_t span_us)
         uint32_t *at = s->grown ? s->more : s->few;
         for (uint32_t i = 0; i < s->len; i++) {
             uint64_t us = stamp_us(s, newest, i);
-            at[(s->first + i) & (capacity(s) - 1)] = (uint32_t)((us + (1ull << scale) - 1) >> scale);
+            at[(s->first + i) & (capacity(s) - 1)] =
+                (uint32_t)((us + (1ull << scale) - 1) >> scale);
         }
     }
     s->scale = (uint8_t)scale;

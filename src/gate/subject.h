@@ -21,7 +21,7 @@
 struct histogram;
 
 struct subject {
-    uint64_t id; /* while free: the next free one's number */
+    uint64_t id;         /* while free: the next free one's number */
     uint64_t last_ns;    /* newest stamp counted */
     uint64_t idle_at_ns; /* from then on all its windows are empty */
     uint32_t *more;      /* the ring's stamps when they are more than RING_FEW */

@@ -198,8 +198,8 @@ static void put_entry(struct entry *entries, uint32_t mask, struct entry e)
     entries[i] = e;
 }
 
-/* The generation with `size` entries, made if it is missing and already counting the caller's shard.
- * NULL: no memory. */
+/* The generation with `size` entries, made if it is missing and already counting the caller's
+ * shard. NULL: no memory. */
 static struct generation *join_generation(struct table *t, uint32_t size)
 {
     spin_lock(&t->generations_lock);
@@ -284,7 +284,8 @@ static int64_t place_of(struct table *t, struct shard *sh, uint64_t hash,
     return -1;
 }
 
-/* Removes the entry and its head. Later entries of the run move back, so none becomes unfindable. */
+/* Removes the entry and its head. Later entries of the run move back, so none becomes unfindable.
+ */
 static void remove_place(struct table *t, struct shard *sh, uint32_t hole)
 {
     struct entry *entries = entries_of(sh);

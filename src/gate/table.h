@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gate/table.h - finds a subject's head. 512 shards, each an index under its own spinlock; the heads
- * lie densely in 2 MiB regions and never move. Owned by the throttle; any thread.
+ * gate/table.h - finds a subject's head. 512 shards, each an index under its own spinlock; the
+ * heads lie densely in 2 MiB regions and never move. Owned by the throttle; any thread.
  *
  * Subjects whose windows are all empty are removed: a few are looked at now and then by whoever
  * passes by, more when the table is full. One that still counts is never removed.
@@ -47,7 +47,7 @@ void table_prefetch(struct table *t, uint64_t hash);
 void table_prefetch_head(struct table *t, uint64_t hash);
 
 struct slab *table_slab(struct table *t);
-/* After table_insert said full: looks for an idle subject in some other shards. True: one made room.
- * The caller may hold locks: it only tries the others'. */
+/* After table_insert said full: looks for an idle subject in some other shards. True: one made
+ * room. The caller may hold locks: it only tries the others'. */
 bool table_reclaim(struct table *t, uint64_t now_ns);
 struct throttle_stats table_stats(struct table *t);
