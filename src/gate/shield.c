@@ -6,9 +6,9 @@
  *  2. failure windows, 3. negative cache: both before any hash;
  *  4. a flight on the desk: joined if it is under way, else made.
  *
- * What decides whether a remembered secret is still good is the stored hash, which is in its tag. At
- * the TTL the current record is fetched: the same hash keeps the slot under the new version, so a
- * changed plan or role of ten thousand devices costs no password hash at all; another hash, or no
+ * What decides whether a remembered secret is still good is the stored hash, which is in its tag.
+ * At the TTL the current record is fetched: the same hash keeps the slot under the new version, so
+ * a changed plan or role of ten thousand devices costs no password hash at all; another hash, or no
  * record, empties it.
  */
 #include "gate/shield.h"
@@ -362,8 +362,7 @@ static enum shield_answer answer_cold(struct shield *s, struct question *q, stru
                       lane_wait > source_wait ? lane_wait : source_wait);
     }
     const struct credential *c = q->credential;
-    bool decoy = !(c && c->kind == CREDENTIAL_KEY) &&
-                 decoy_cost(&s->decoy).class != VERIFIER_BAD;
+    bool decoy = !(c && c->kind == CREDENTIAL_KEY) && decoy_cost(&s->decoy).class != VERIFIER_BAD;
     if (!has_crypt(c) && !decoy)
         return refuse_wrong(s, q, w);
     if (negative_has(s->negative, q->tag, q->now_ns)) {
@@ -395,17 +394,4 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
         shield_succeeded(s, source);
     credential_unref(q.held);
     return result;
-}
-
-void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w)
-{
-    uint64_t wait = shield_source_wait_ns(s, source, now_ns);
-    if (wait) {
-        metric_add(METRIC_shield_failure_window, 1);
-        refuse(w, REASON_too_many_failures, wait);
-        return;
-    }
-    struct throttle_ask ask = source_ask(s, source);
-    throttle_charge(s->opts.throttle, &ask, 1, now_ns);
-    refuse(w, REASON_bad_key, 0);
 }
