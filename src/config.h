@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.h - the settings, from one YAML file (libcyaml) with defaults from options.def. Read once
- * at start; constant afterwards. Only src/*.c and cli/ see it: a module gets its own small struct.
+ * config.h - the settings, from one YAML file (libyaml) with defaults from options.def. Read once
+ * at start; constant afterwards. Only the files of src/ itself and cli/ see it: a module gets its
+ * own small struct.
  */
 #pragma once
 
@@ -14,14 +15,16 @@
 
 struct config {
 #define SECTION(section, text) struct {
-#define END(section) } section;
-#define STRING(section, name, fallback, text) const char *name;
-#define NUMBER(section, name, fallback, min, max, text) uint64_t name;
-#define SIZE(section, name, fallback, min, max, text) uint64_t name;
+#define END(section)                                                                               \
+    }                                                                                              \
+    section;
+#define STRING(section, name, fallback, text)             const char *name;
+#define NUMBER(section, name, fallback, min, max, text)   uint64_t name;
+#define SIZE(section, name, fallback, min, max, text)     uint64_t name;
 #define DURATION(section, name, fallback, min, max, text) uint64_t name; /* milliseconds */
-#define FLAG(section, name, fallback, text) bool name;
-#define CHOICE(section, name, fallback, choices, text) const char *name;
-#define LIMITS(section, name, fallback, text) struct limit_set name;
+#define FLAG(section, name, fallback, text)               bool name;
+#define CHOICE(section, name, fallback, choices, text)    const char *name;
+#define LIMITS(section, name, fallback, text)             struct limit_set name;
 #include "options.def"
 #undef SECTION
 #undef END
@@ -42,6 +45,14 @@ struct config {
 int config_load(const char *path, struct config **ret, struct error *err);
 /* The same from text (`name` stands for the file in messages). */
 int config_parse(const char *name, struct slice yaml, struct config **ret, struct error *err);
+/*
+ * Overrides one setting: `assignment` is "section.name=value", checked as the file's values are.
+ * Messages begin with `name` ("--set") in the place of the file. 0 or -EINVAL.
+ */
+int config_set(struct config *c, const char *name, struct slice assignment, struct error *err);
+/* The same in parts, for a flag of its own such as --data; messages begin with `name`. */
+int config_override(struct config *c, const char *name, struct slice section, struct slice setting,
+                    struct slice value, struct error *err);
 void config_free(struct config *c);
 /* The effective settings as YAML that config_parse reads back to the same. */
 void config_format(const struct config *c, struct buf *out);

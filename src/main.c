@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-int main(void)
+#include <signal.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+
+int main(int argc, char **argv)
 {
-    return 0;
+    /* Sockets and pipes that the other side closed say so by EPIPE. */
+    signal(SIGPIPE, SIG_IGN);
+    /* Hashes of secrets and people's data are not for everyone on this machine. */
+    umask(027);
+    return cli_main(argc, argv);
 }

@@ -1,1 +1,462 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of the stages, and nothing else:
+ *
+ *   lane_handle    which operation is it?          api/route
+ *   authenticate   who is it?                      catalog look-up, gate/shield (may come back later)
+ *   authorize      may they?                       permission mask, owner, feed patterns
+ *   job_throttle   how much?                       gate/throttle (once the number of points is known)
+ *   dispatch       write_run   -> journal -> reply     pipeline_write.c
+ *                  read_run    -> views   -> reply     pipeline_read.c
+ *                  change_run  -> catalog -> reply
+ *
+ * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
+ * again from job_post's mail on the same lane.
+ */
+#include "pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "pipeline_private.h"
+
+static const struct route no_route = {.path = "", .class = ROUTE_SELF, .permission = 0};
+
+static void authenticate(struct job *j);
+
+struct exchange *job_exchange(struct job *j)
+{
+    OBJ_CHECK(j, JOB_MAGIC);
+    return (struct exchange *)((char *)j - offsetof(struct exchange, stage));
+}
+
+static void release(struct job *j)
+{
+    credential_unref(j->credential);
+    account_unref(j->account);
+    feed_unref(j->feed);
+    j->credential = NULL;
+    j->account = NULL;
+    j->feed = NULL;
+    for (unsigned i = 0; i < j->asks_count; i++) {
+        account_unref(j->asks[i].ret_account);
+        credential_unref(j->asks[i].ret_credential);
+        feed_unref(j->asks[i].ret_feed);
+    }
+    free(j->asks);
+    j->asks = NULL;
+    j->asks_count = 0;
+    buf_fini(&j->texts);
+    buf_fini(&j->ids);
+    if (j->owned)
+        j->lane->busy--;
+    j->owned = false;
+}
+
+void job_send(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    release(j);
+    exchange_send(x);
+}
+
+void job_refuse(struct job *j, enum reason reason, const char *text)
+{
+    struct exchange *x = job_exchange(j);
+    release(j);
+    exchange_refuse(x, reason, text && text[0] ? text : NULL);
+}
+
+/* The request's bytes move when they are kept: what the route borrowed from its path is looked up
+ * again. */
+void job_keep(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    exchange_keep(x);
+    if (j->match.route == &no_route)
+        return;
+    struct buf none;
+    buf_init(&none, 0);
+    CHECK(route_find(&x->request, &j->match, &none) == ROUTE_FOUND);
+}
+
+static void on_mail(struct mail *m)
+{
+    struct job *j = (struct job *)((char *)m - offsetof(struct job, mail));
+    OBJ_CHECK(j, JOB_MAGIC);
+    j->resume(j);
+}
+
+void job_post(struct job *j, void (*resume)(struct job *j))
+{
+    j->resume = resume;
+    j->mail.run = on_mail;
+    worker_post(j->lane->worker, &j->mail);
+}
+
+/* ---- how much ---- */
+
+bool job_throttle(struct job *j, uint32_t cost)
+{
+    struct exchange *x = job_exchange(j);
+    const struct pipeline_opts *o = &j->lane->p->opts;
+    struct throttle_ask asks[3];
+    unsigned count = 0;
+    if (j->account->limits.windows_count || j->account->limits.min_distance_ms)
+        asks[count++] = (struct throttle_ask){{THROTTLE_ACCOUNT, j->account->number},
+                                              &j->account->limits};
+    if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
+        asks[count++] = (struct throttle_ask){{THROTTLE_CREDENTIAL, j->credential->number},
+                                              &j->account->device_limits};
+    if (o->address_limits.windows_count)
+        asks[count++] = (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source},
+                                              &o->address_limits};
+    if (!count)
+        return true;
+    struct throttle_verdict v;
+    throttle_decide(o->api.throttle, asks, count, cost, worker_now_ns(j->lane->worker), &v);
+    if (v.allow) {
+        metric_add(METRIC_throttle_allowed, 1);
+        return true;
+    }
+    metric_add(METRIC_throttle_refused, 1);
+    api_throttle_fields(x, j->account, asks, count, &v);
+    job_send(j);
+    return false;
+}
+
+/* ---- may they ---- */
+
+static void dispatch(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    const struct api *a = &j->lane->p->opts.api;
+    switch (j->match.route->class) {
+    case ROUTE_WRITE:
+        write_run(j);
+        return;
+    case ROUTE_READ:
+        read_run(j);
+        return;
+    case ROUTE_CHANGE:
+        change_run(j);
+        return;
+    case ROUTE_SELF: {
+        struct account *account = account_ref(j->account);
+        struct credential *credential = credential_ref(j->credential);
+        struct route_match match = j->match;
+        uint64_t now = worker_now_ns(j->lane->worker);
+        release(j);
+        api_self(a, &match, x, account, credential, now);
+        credential_unref(credential);
+        account_unref(account);
+        return;
+    }
+    default:
+        CHECK(!"a route that needs a credential");
+    }
+}
+
+static bool key_is_plausible(struct slice key)
+{
+    for (size_t i = 0; i < key.len; i++) {
+        char c = key.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '-' || c == '.'))
+            return false;
+    }
+    return key.len > 0 && key.len <= FEED_KEY_MAX;
+}
+
+/* Finds the feed that the path names. False: refused and answered. */
+static bool find_feed(struct job *j)
+{
+    struct slice key = j->match.feed;
+    if (!key.ptr)
+        return true;
+    if (!key_is_plausible(key)) {
+        job_refuse(j, REASON_invalid_url, NULL);
+        return false;
+    }
+    j->feed = catalog_feed(j->lane->p->opts.api.catalog, j->account->number, key);
+    if (j->feed && credential_covers(j->credential, j->feed->key))
+        return true;
+    char text[512];
+    snprintf(text, sizeof text,
+             "not found - There is no feed with the key '%.*s' that this credential may use.",
+             SLICE_ARG(key));
+    job_refuse(j, REASON_not_found, text);
+    return false;
+}
+
+static void authorize(struct job *j)
+{
+    metric_add(METRIC_auth_ok, 1);
+    const struct credential *c = j->credential;
+    j->account = account_ref(c->account);
+    if (c->disabled || j->account->disabled) {
+        job_refuse(j, REASON_disabled, NULL);
+        return;
+    }
+    if (j->match.route == &no_route) {
+        job_refuse(j, REASON_invalid_url, NULL);
+        return;
+    }
+    if (j->match.username.ptr && !slice_eq(j->match.username, j->account->name)) {
+        job_refuse(j, REASON_no_such_user, NULL);
+        return;
+    }
+    if ((c->permissions & j->match.route->permission) != j->match.route->permission) {
+        metric_add(METRIC_permission_refused, 1);
+        job_refuse(j, REASON_forbidden, NULL);
+        return;
+    }
+    if (find_feed(j))
+        dispatch(j);
+}
+
+/* ---- who is it ---- */
+
+static void refuse_credential(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    metric_add(METRIC_auth_refused, 1);
+    x->reply.retry_ns = j->wait.retry_ns;
+    job_refuse(j, j->wait.reason, NULL);
+}
+
+/* On the lane again, after a password hash. What was verified may have changed meanwhile. */
+static void on_checked(struct job *j)
+{
+    if (j->wait.reason != REASON_ok) {
+        refuse_credential(j);
+        return;
+    }
+    struct credential *now = catalog_credential(j->lane->p->opts.api.catalog,
+                                                j->credential->number);
+    bool same = now && now->version == j->credential->version;
+    credential_unref(now);
+    if (same) {
+        authorize(j);
+        return;
+    }
+    j->credential = credential_unref(j->credential);
+    authenticate(j);
+}
+
+static void on_hash_done(struct shield_wait *w)
+{
+    job_post(w->owner, on_checked);
+}
+
+/* A key is found by its digest: being found is being right. */
+static struct credential *find_key(struct job *j, struct slice secret)
+{
+    uint8_t digest[32];
+    shield_fast_digest(secret, digest);
+    return catalog_key(j->lane->p->opts.api.catalog, digest);
+}
+
+static void check_key(struct job *j, struct slice secret)
+{
+    const struct api *a = &j->lane->p->opts.api;
+    struct exchange *x = job_exchange(j);
+    uint64_t now = worker_now_ns(j->lane->worker);
+    j->credential = find_key(j, secret);
+    if (j->credential) {
+        authorize(j);
+        return;
+    }
+    shield_key_refused(a->shield, x->request.source, now, &j->wait);
+    refuse_credential(j);
+}
+
+static void check_device(struct job *j, struct slice id, struct slice secret)
+{
+    const struct api *a = &j->lane->p->opts.api;
+    struct exchange *x = job_exchange(j);
+    j->wait.done = on_hash_done;
+    j->wait.owner = j;
+    if (!j->credential)
+        j->credential = catalog_device(a->catalog, id);
+    switch (shield_check(a->shield, j->credential, id, secret, x->request.source,
+                         worker_now_ns(j->lane->worker), &j->wait)) {
+    case SHIELD_RIGHT:
+        authorize(j);
+        return;
+    case SHIELD_REFUSED:
+        refuse_credential(j);
+        return;
+    case SHIELD_PENDING:
+        job_keep(j);
+        return;
+    }
+}
+
+/* Basic: a device with its secret, or an account with one of its keys. */
+static void check_basic(struct job *j, const struct presented *p)
+{
+    j->credential = catalog_device(j->lane->p->opts.api.catalog, p->id);
+    if (!j->credential) {
+        struct credential *key = find_key(j, p->secret);
+        if (key && slice_eq(key->account->name, p->id)) {
+            j->credential = key;
+            authorize(j);
+            return;
+        }
+        credential_unref(key);
+    }
+    check_device(j, p->id, p->secret);
+}
+
+static void authenticate(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    const struct presented *p = &x->request.presented;
+    if (p->id.len > DEVICE_ID_MAX || p->secret.len > SECRET_MAX) {
+        j->wait.reason = p->kind == PRESENTED_KEY ? REASON_bad_key : REASON_bad_device;
+        refuse_credential(j);
+        return;
+    }
+    switch (p->kind) {
+    case PRESENTED_NONE:
+        metric_add(METRIC_auth_refused, 1);
+        job_refuse(j, REASON_no_credential, NULL);
+        return;
+    case PRESENTED_KEY:
+        check_key(j, p->secret);
+        return;
+    case PRESENTED_DEVICE:
+        check_device(j, p->id, p->secret);
+        return;
+    case PRESENTED_BASIC:
+        check_basic(j, p);
+        return;
+    }
+}
+
+/* ---- which operation ---- */
+
+/* An unknown path under /api/ is refused as such only to a valid key. */
+static void refuse_path(struct job *j, bool known_path)
+{
+    struct exchange *x = job_exchange(j);
+    if (known_path) {
+        job_refuse(j, REASON_method, NULL);
+    } else if (slice_starts(x->request.path, SLICE("/api/"))) {
+        j->match = (struct route_match){.route = &no_route};
+        authenticate(j);
+    } else {
+        job_refuse(j, REASON_not_found, "not found - there is nothing at this path");
+    }
+}
+
+void lane_handle(void *lane, struct exchange *x)
+{
+    struct lane *l = lane;
+    OBJ_CHECK(x, EXCHANGE_MAGIC);
+    struct job *j = (struct job *)x->stage;
+    j->magic = JOB_MAGIC;
+    j->lane = l;
+    j->owned = true;
+    l->busy++;
+    if (x->request.method == METHOD_OPTIONS) {
+        x->reply.status = 204;
+        buf_put_str(&x->reply.fields,
+                    "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        job_send(j);
+        return;
+    }
+    enum route_found found = route_find(&x->request, &j->match, &x->reply.fields);
+    if (found != ROUTE_FOUND) {
+        refuse_path(j, found == ROUTE_NO_METHOD);
+        return;
+    }
+    switch (j->match.route->class) {
+    case ROUTE_PLAIN: {
+        struct route_match match = j->match;
+        const struct api *a = &l->p->opts.api;
+        release(j);
+        api_plain(a, &match, x);
+        return;
+    }
+    case ROUTE_ADMIN:
+        admin_begin(j); /* pipeline_admin.c */
+        return;
+    default:
+        authenticate(j);
+    }
+}
+
+
+/* ---- lanes ---- */
+
+size_t lane_stage_bytes(void)
+{
+    return sizeof(struct job);
+}
+
+unsigned lane_busy(const struct lane *l)
+{
+    return l->busy;
+}
+
+struct lane *lane_new(struct pipeline *p, struct worker *w)
+{
+    struct lane *l = calloc(1, sizeof *l);
+    CHECK(l && p->lanes_count < WORKERS_MAX);
+    l->p = p;
+    l->worker = w;
+    l->flying_last = &l->flying;
+    buf_init(&l->points_storage, 16u << 20);
+    buf_init(&l->payload, VALUE_BIG_MAX + 64);
+    l->points.storage = &l->points_storage;
+    p->lanes[p->lanes_count++] = l;
+    return l;
+}
+
+void lane_free(struct lane *l)
+{
+    if (!l)
+        return;
+    CHECK(!l->busy && !l->waiting);
+    write_lane_free(l);
+    buf_fini(&l->points_storage);
+    buf_fini(&l->payload);
+    free(l);
+}
+
+void lane_turn_end(void *lane)
+{
+    write_turn_end(lane);
+}
+
+void lane_tick(void *lane)
+{
+    struct lane *l = lane;
+    uint64_t now = worker_now_ns(l->worker);
+    write_tick(l, now);
+    read_tick(l, now);
+}
+
+struct pipeline *pipeline_new(const struct pipeline_opts *opts)
+{
+    struct pipeline *p = calloc(1, sizeof *p);
+    CHECK(p);
+    p->opts = *opts;
+    p->told_before = journal_durable(opts->api.journal);
+    p->pool = read_pool_new(p);
+    return p;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+    if (!p)
+        return;
+    read_pool_free(p->pool);
+    free(p);
+}

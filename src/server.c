@@ -1,1 +1,710 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opens down the list of `stages`, closes up it. The order is that of need: a stage may use what is
+ * above it. The main thread opens, then sleeps in sigwait until it is told to stop.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/rand.h"
+#include "front/http.h"
+#include "journal/disk.h"
+#include "pipeline.h"
+#include "view/view.h"
+
+#define LISTENERS_MAX 32
+#define PATH_BYTES    4096
+#define TRUSTED_MAX   64
+
+/* One worker with what runs on it. */
+struct unit {
+    struct server *server;
+    struct worker *worker;
+    struct lane *lane;
+    struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
+    struct listener *listeners[LISTENERS_MAX];
+    unsigned listeners_count;
+    struct mail mail;        /* stop */
+    struct mail barrier;     /* revocation */
+    _Atomic bool quiet;      /* stopping: no connection and no request left */
+    _Atomic bool stop, abort;
+};
+
+struct server {
+    const struct config *config;
+    struct disk *disk;
+    struct disk_file *lock;
+    struct journal *journal;
+    struct throttle *throttle;
+    struct shield *shield;
+    struct catalog *catalog;
+    struct latest *latest;
+    struct history *history;
+    char latest_path[PATH_BYTES], history_path[PATH_BYTES];
+    struct view *latest_view, *history_view;
+    struct admin *admin;
+    struct pipeline *_Atomic pipeline; /* the views' threads look at it */
+    struct unit units[WORKERS_MAX];
+    unsigned units_count;
+    unsigned connections; /* atomic; shared by all listeners */
+    struct cidr trusted[TRUSTED_MAX];
+    unsigned trusted_count;
+    uint64_t caught_up_at; /* what was durable at start: ready when the views have it */
+    struct journal_position position;
+    pthread_mutex_t barrier_lock;
+    pthread_cond_t barrier_done;
+    unsigned barrier_left;
+};
+
+/* ---- helpers ---- */
+
+static const char *data_path(const struct server *s, const char *name, char *out)
+{
+    snprintf(out, PATH_BYTES, "%s/%s", s->config->server.data, name);
+    return out;
+}
+
+static unsigned cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+}
+
+static enum ack_level ack_of(const char *name)
+{
+    return !strcmp(name, "received") ? ACK_RECEIVED
+           : !strcmp(name, "applied") ? ACK_APPLIED : ACK_DURABLE;
+}
+
+/* The next item of a comma-separated list. */
+static bool next_item(struct slice *rest, struct slice *item)
+{
+    while (rest->len) {
+        const char *comma = memchr(rest->ptr, ',', rest->len);
+        size_t len = comma ? (size_t)(comma - rest->ptr) : rest->len;
+        *item = slice_trim(slice_of(rest->ptr, len));
+        *rest = slice_from(*rest, comma ? len + 1 : len);
+        if (item->len)
+            return true;
+    }
+    return false;
+}
+
+/* ---- data directory ---- */
+
+static int open_data(struct server *s, struct error *err)
+{
+    char path[PATH_BYTES];
+    const char *kind = s->config->journal.disk;
+    uint64_t seed;
+    rand_secret(&seed, sizeof seed);
+    s->disk = !strcmp(kind, "lossy") ? disk_lossy(seed) : disk_posix();
+    int rc = s->disk->mkdir(s->disk, s->config->server.data);
+    if (rc < 0)
+        return error_set(err, rc, "cannot make the data directory %s: %s", s->config->server.data,
+                         strerror(-rc));
+    /* The lock is the machine's own even when the journal's disk is a test's. */
+    rc = disk_posix()->open(disk_posix(), data_path(s, "LOCK", path), O_RDWR | O_CREAT, &s->lock);
+    if (rc == 0)
+        rc = disk_posix()->lock(disk_posix(), s->lock);
+    if (rc == -EWOULDBLOCK)
+        return error_set(err, rc, "%s belongs to a Sluice that is running", s->config->server.data);
+    if (rc < 0)
+        return error_set(err, rc, "cannot lock %s: %s", path, strerror(-rc));
+    struct slice rest = slice_str(s->config->listen.trusted_proxies), item;
+    while (next_item(&rest, &item)) {
+        if (s->trusted_count == TRUSTED_MAX || !cidr_parse(item, &s->trusted[s->trusted_count++]))
+            return error_set(err, -EINVAL, "listen.trusted_proxies: \"%.*s\" is no network such as "
+                                           "10.0.0.0/8, or there are over %d",
+                             SLICE_ARG(item), TRUSTED_MAX);
+    }
+    return 0;
+}
+
+static void close_data(struct server *s)
+{
+    if (s->lock)
+        disk_posix()->close(disk_posix(), s->lock);
+}
+
+/* ---- journal ---- */
+
+static int open_journal(struct server *s, struct error *err)
+{
+    const struct config *c = s->config;
+    char path[PATH_BYTES];
+    struct journal_opts opts = {
+        .disk = s->disk,
+        .dir = data_path(s, "journal", path),
+        .segment_bytes = c->journal.segment_size,
+        .retain_bytes = c->journal.retain_size,
+        .retain_ms = c->journal.retain_time,
+        .cap_bytes = c->journal.cap_size,
+        .when_full = !strcmp(c->journal.when_full, "drop_oldest") ? JOURNAL_DROP_OLDEST
+                                                                  : JOURNAL_BLOCK,
+        .refuse_percent = (unsigned)c->journal.refuse_percent,
+        .ring_bytes = c->journal.ring_size,
+        .pending_bytes = c->journal.pending_max,
+        .skip_corrupt = c->journal.skip_corrupt,
+    };
+    int rc = journal_open(&opts, &s->journal, err);
+    if (rc)
+        return rc;
+    s->position = journal_position(s->journal);
+    s->caught_up_at = s->position.durable;
+    struct journal_stats st = journal_stats(s->journal);
+    log_line(LOG_INFO, "journal.open", "durable=%llu recovered=%llu torn_bytes=%llu ms=%llu",
+             (unsigned long long)s->position.durable, (unsigned long long)st.recovered_records,
+             (unsigned long long)st.torn_bytes, (unsigned long long)(st.recovery_ns / NS_PER_MS));
+    return 0;
+}
+
+static void close_journal(struct server *s)
+{
+    journal_close(s->journal);
+}
+
+/* ---- gate ---- */
+
+static struct credential *find_credential(void *arg, uint64_t number)
+{
+    struct server *s = arg;
+    return s->catalog ? catalog_credential(s->catalog, number) : NULL;
+}
+
+static int open_gate(struct server *s, struct error *err)
+{
+    const struct config *c = s->config;
+    (void)err;
+    s->throttle = throttle_new(&(struct throttle_opts){.subjects_max = c->throttle.subjects_max,
+                                                       .memory_max = c->throttle.memory_max});
+    s->shield = shield_new(&(struct shield_opts){
+        .throttle = s->throttle,
+        .hash_threads = (unsigned)c->auth.hash_threads,
+        .hash_queue_max = (unsigned)c->auth.hash_queue_max,
+        .hash_per_source_max = (unsigned)c->auth.hash_per_source_max,
+        .hash_wait_ns = c->auth.hash_wait * NS_PER_MS,
+        .hash_idle_priority = c->auth.hash_idle_priority,
+        .verified_ttl_ns = c->auth.verified_ttl * NS_PER_MS,
+        .negative_ttl_ns = c->auth.negative_ttl * NS_PER_MS,
+        .negative_max = (unsigned)c->auth.negative_max,
+        .fail_credential = c->auth.failures_credential,
+        .fail_address = c->auth.failures_address,
+        .find = find_credential,
+        .find_arg = s,
+    });
+    CHECK(s->throttle && s->shield);
+    return 0;
+}
+
+static void close_gate(struct server *s)
+{
+    if (s->shield)
+        shield_free(s->shield);
+    throttle_free(s->throttle);
+}
+
+/* ---- catalog: its outbox goes to the journal ---- */
+
+struct emission {
+    struct journal_append append;
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    bool finished;
+};
+
+static void on_emitted(struct journal_append *a)
+{
+    struct emission *e = a->owner;
+    pthread_mutex_lock(&e->lock);
+    e->finished = true;
+    pthread_cond_signal(&e->done);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* One append of as many records as fit; waits until it is durable. */
+static int emit_some(struct server *s, const struct record *records, unsigned count, unsigned *taken)
+{
+    struct emission e = {.append = {.done = on_emitted, .owner = &e}};
+    buf_init(&e.append.body, BATCH_BYTES_MAX);
+    while (*taken < count && journal_put(&e.append, &records[*taken]))
+        ++*taken;
+    if (!e.append.count) {
+        buf_fini(&e.append.body);
+        return -E2BIG;
+    }
+    pthread_mutex_init(&e.lock, NULL);
+    pthread_cond_init(&e.done, NULL);
+    enum reason reason = journal_submit(s->journal, &e.append);
+    if (reason == REASON_ok) {
+        pthread_mutex_lock(&e.lock);
+        while (!e.finished)
+            pthread_cond_wait(&e.done, &e.lock);
+        pthread_mutex_unlock(&e.lock);
+        reason = e.append.reason;
+    }
+    pthread_mutex_destroy(&e.lock);
+    pthread_cond_destroy(&e.done);
+    buf_fini(&e.append.body);
+    return reason == REASON_ok ? 0 : -EAGAIN;
+}
+
+static int emit(void *arg, const struct record *records, unsigned count)
+{
+    struct server *s = arg;
+    int64_t now = clock_wall_us();
+    (void)now;
+    unsigned taken = 0;
+    int rc = 0;
+    while (rc == 0 && taken < count)
+        rc = emit_some(s, records, count, &taken);
+    return rc;
+}
+
+static void on_credential_loaded(void *arg, const struct credential *c)
+{
+    struct server *s = arg;
+    if (c->verifier_kind == VERIFIER_CRYPT)
+        shield_note_verifier(s->shield, c->verifier);
+}
+
+static int open_catalog(struct server *s, struct error *err)
+{
+    char path[PATH_BYTES];
+    return catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
+                                               .queue_max = 100000,
+                                               .has_ack = true,
+                                               .ack = ack_of(s->config->ack.level),
+                                               .emit = emit,
+                                               .emit_arg = s,
+                                               .loaded = on_credential_loaded,
+                                               .loaded_arg = s},
+                        &s->catalog, err);
+}
+
+static void close_catalog(struct server *s)
+{
+    catalog_close(s->catalog);
+    s->catalog = NULL;
+}
+
+/* ---- views ---- */
+
+static void on_applied(void *arg)
+{
+    struct server *s = arg;
+    struct pipeline *p = s->pipeline;
+    if (p)
+        pipeline_on_applied(p);
+}
+
+static int open_views(struct server *s, struct error *err)
+{
+    const struct config *c = s->config;
+    uint64_t log_id[2], latest_cursor, history_cursor;
+    memcpy(log_id, s->position.log_id, sizeof log_id);
+
+    struct latest_opts latest = {.disk = s->disk, .path = data_path(s, "latest.snap", s->latest_path)};
+    memcpy(latest.log_id, log_id, sizeof log_id);
+    int rc = latest_open(&latest, &s->latest, &latest_cursor, err);
+    if (rc)
+        return rc;
+    struct history_opts history = {.path = data_path(s, "history", s->history_path),
+                                   .open_bytes_max = c->history.open_max,
+                                   .flush_bytes = c->history.flush_size,
+                                   .flush_ns = c->history.flush_time * NS_PER_MS,
+                                   .cache_bytes = c->history.cache_size,
+                                   .merge_points = (uint32_t)c->history.merge_points};
+    memcpy(history.log_id, log_id, sizeof log_id);
+    rc = history_open(&history, &s->history, &history_cursor, err);
+    if (rc)
+        return rc;
+    const struct view_opts views[] = {
+        {.journal = s->journal, .ops = &view_latest_ops, .of = s->latest, .cursor = latest_cursor,
+         .on_applied = on_applied, .arg = s},
+        {.journal = s->journal, .ops = &view_history_ops, .of = s->history,
+         .cursor = history_cursor, .on_applied = on_applied, .arg = s},
+    };
+    rc = view_start(&views[0], &s->latest_view, err);
+    return rc ? rc : view_start(&views[1], &s->history_view, err);
+}
+
+/* Also called before the lanes go away, which the views' threads wake. */
+static void stop_views(struct server *s)
+{
+    view_stop(s->latest_view);
+    view_stop(s->history_view);
+    s->latest_view = NULL;
+    s->history_view = NULL;
+}
+
+static void close_views(struct server *s)
+{
+    stop_views(s);
+    latest_close(s->latest);
+    history_close(s->history);
+}
+
+/* ---- workers, fronts, listeners ---- */
+
+static void post_and_count(struct server *s);
+
+static void on_barrier(struct mail *m)
+{
+    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
+    post_and_count(u->server);
+}
+
+static void post_and_count(struct server *s)
+{
+    pthread_mutex_lock(&s->barrier_lock);
+    if (--s->barrier_left == 0)
+        pthread_cond_signal(&s->barrier_done);
+    pthread_mutex_unlock(&s->barrier_lock);
+}
+
+/* Returns when every worker has run mail that was posted after the change: whatever looked at the
+ * old record in an earlier turn has been answered or will look again. Admin thread only. */
+static int barrier(void *arg)
+{
+    struct server *s = arg;
+    pthread_mutex_lock(&s->barrier_lock);
+    s->barrier_left = s->units_count;
+    for (unsigned i = 0; i < s->units_count; i++) {
+        s->units[i].barrier.run = on_barrier;
+        worker_post(s->units[i].worker, &s->units[i].barrier);
+    }
+    while (s->barrier_left)
+        pthread_cond_wait(&s->barrier_done, &s->barrier_lock);
+    pthread_mutex_unlock(&s->barrier_lock);
+    return 0;
+}
+
+static bool is_ready(void *arg, const char **why)
+{
+    struct server *s = arg;
+    if (view_applied(s->latest_view) < s->caught_up_at ||
+        view_applied(s->history_view) < s->caught_up_at) {
+        *why = "the views are still reading the journal";
+        return false;
+    }
+    if (journal_accepts(s->journal) != REASON_ok) {
+        *why = reason_info(journal_accepts(s->journal))->text;
+        return false;
+    }
+    return true;
+}
+
+static void put_views(void *arg, struct buf *out)
+{
+    struct server *s = arg;
+    uint64_t durable = journal_durable(s->journal);
+    const struct {
+        const char *name;
+        uint64_t applied;
+    } views[] = {{"latest", view_applied(s->latest_view)}, {"history", view_applied(s->history_view)}};
+    buf_put_str(out, ",\"views\":{");
+    for (unsigned i = 0; i < 2; i++)
+        buf_printf(out, "%s\"%s\":{\"applied\":%llu,\"lag\":%llu}", i ? "," : "", views[i].name,
+                   (unsigned long long)views[i].applied,
+                   (unsigned long long)(durable > views[i].applied ? durable - views[i].applied : 0));
+    buf_put_str(out, "}");
+}
+
+static int open_pipeline(struct server *s, struct error *err)
+{
+    const struct config *c = s->config;
+    (void)err;
+    s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
+                                              .barrier = barrier,
+                                              .barrier_arg = s,
+                                              .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
+                                              .queue_max = 1000});
+    struct pipeline_opts opts = {
+        .api = {.catalog = s->catalog, .journal = s->journal, .latest = s->latest,
+                .history = s->history, .throttle = s->throttle, .shield = s->shield,
+                .node = (uint16_t)c->server.node, .expiration_ms = c->history.expiration,
+                .start_ns = clock_mono_ns(), .ready = is_ready, .status = put_views, .arg = s,
+                .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
+        .admin = s->admin,
+        .latest_view = s->latest_view,
+        .history_view = s->history_view,
+        .address_limits = c->throttle.address,
+        .ack = ack_of(c->ack.level),
+        .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+        .read_deadline_ns = c->reads.deadline * NS_PER_MS,
+        .read_threads = (unsigned)c->reads.threads,
+        .read_queue_max = (unsigned)c->reads.queue_max,
+        .read_per_account_max = (unsigned)c->reads.per_account_max,
+    };
+    for (unsigned i = 0; i < 16; i++)
+        snprintf(opts.api.log_id + 2 * i, 3, "%02x", s->position.log_id[i]);
+    s->pipeline = pipeline_new(&opts);
+    return s->admin ? 0 : -ENOMEM;
+}
+
+static void close_pipeline(struct server *s)
+{
+    admin_free(s->admin);
+    pipeline_free(s->pipeline);
+    s->pipeline = NULL;
+}
+
+static void check_quiet(struct unit *u)
+{
+    unsigned connections = 0;
+    for (unsigned i = 0; i < 3; i++)
+        connections += u->fronts[i] ? http_front_connections(u->fronts[i]) : 0;
+    u->quiet = !connections && !lane_busy(u->lane);
+}
+
+static void on_turn_end(void *arg)
+{
+    struct unit *u = arg;
+    lane_turn_end(u->lane);
+    if (__builtin_expect(u->stop, 0))
+        check_quiet(u);
+}
+
+static void on_tick(void *arg)
+{
+    struct unit *u = arg;
+    lane_tick(u->lane);
+}
+
+static void add_front(struct unit *u, enum surface surface)
+{
+    const struct server *s = u->server;
+    const struct config *c = s->config;
+    struct http_opts opts = {
+        .worker = u->worker,
+        .surface = surface,
+        .limits = {.head_bytes = c->http.head_max, .target_bytes = c->http.target_max,
+                   .fields = (unsigned)c->http.fields_max, .body_bytes = c->http.body_max},
+        .body_max = c->http.body_max,
+        .pipeline_max = (unsigned)c->http.pipeline_max,
+        .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
+        .idle_timeout_ns = c->http.idle_timeout * NS_PER_MS,
+        .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
+        .body_rate_min = c->http.body_rate_min,
+        .cors_origin = surface == SURFACE_PUBLIC ? c->http.cors_origin : "",
+        .trusted = s->trusted,
+        .trusted_count = surface == SURFACE_PUBLIC ? s->trusted_count : 0,
+        .proxy_protocol = surface == SURFACE_PUBLIC && c->listen.proxy_protocol,
+        .stage_bytes = lane_stage_bytes(),
+        .handle = lane_handle,
+        .arg = u->lane,
+    };
+    u->fronts[surface] = http_front_new(&opts);
+}
+
+static int listen_on(struct unit *u, enum surface surface, const char *list, const char *setting,
+                     struct error *err)
+{
+    struct server *s = u->server;
+    struct slice rest = slice_str(list), item;
+    add_front(u, surface);
+    while (next_item(&rest, &item)) {
+        if (u->listeners_count == LISTENERS_MAX)
+            return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
+        bool public = surface == SURFACE_PUBLIC;
+        struct listener_opts opts = {.backlog = (int)s->config->listen.backlog,
+                                     .open = public ? &s->connections : NULL,
+                                     .open_max = (unsigned)s->config->http.connections_max,
+                                     .accept = http_accept,
+                                     .arg = u->fronts[surface]};
+        int rc = u == s->units ? listener_probe(item) : 0;
+        if (!rc)
+            rc = listener_open(u->worker, item, &opts, &u->listeners[u->listeners_count]);
+        if (rc)
+            return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
+                             rc == -EINVAL ? "write it as address:port" : strerror(-rc));
+        unsigned port = listener_port(u->listeners[u->listeners_count++]);
+        if (u == s->units)
+            log_line(LOG_INFO, "server.listen", "%s=%.*s port=%u", setting, SLICE_ARG(item), port);
+    }
+    return 0;
+}
+
+static int open_units(struct server *s, struct error *err)
+{
+    const struct config *c = s->config;
+    char path[PATH_BYTES];
+    s->units_count = c->server.workers ? (unsigned)c->server.workers : cores();
+    int rc = 0;
+    for (unsigned i = 0; i < s->units_count; i++) {
+        struct unit *u = &s->units[i];
+        u->server = s;
+        u->worker = worker_new(i);
+        u->lane = lane_new(s->pipeline, u->worker);
+        worker_set_hook(u->worker, (struct worker_hook){on_turn_end, on_tick, u});
+    }
+    for (unsigned i = 0; i < s->units_count && !rc; i++)
+        rc = listen_on(&s->units[i], SURFACE_PUBLIC, c->listen.http, "listen.http", err);
+    if (!rc)
+        rc = listen_on(&s->units[0], SURFACE_OPERATOR, c->listen.operator, "listen.operator", err);
+    if (!rc)
+        rc = listen_on(&s->units[0], SURFACE_ADMIN, data_path(s, "admin.sock", path), "admin.sock",
+                       err);
+    for (unsigned i = 0; i < s->units_count; i++)
+        worker_start(s->units[i].worker);
+    return rc;
+}
+
+static void on_stop(struct mail *m)
+{
+    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, mail));
+    if (!u->stop) {
+        for (unsigned i = 0; i < u->listeners_count; i++)
+            listener_close(u->listeners[i]);
+        u->listeners_count = 0;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if (!u->fronts[i])
+            continue;
+        if (u->abort)
+            http_front_abort(u->fronts[i]);
+        else
+            http_front_stop(u->fronts[i]);
+    }
+    u->stop = true;
+    check_quiet(u);
+}
+
+/* Posts the stop to every worker and waits until all are quiet or the time is up. */
+static bool quiesce(struct server *s, bool abort, uint64_t wait_ns)
+{
+    for (unsigned i = 0; i < s->units_count; i++) {
+        s->units[i].quiet = false;
+        s->units[i].abort = abort;
+        s->units[i].mail.run = on_stop;
+        worker_post(s->units[i].worker, &s->units[i].mail);
+    }
+    uint64_t until = clock_mono_ns() + wait_ns;
+    bool quiet;
+    do {
+        clock_sleep_ns(2 * NS_PER_MS);
+        quiet = true;
+        for (unsigned i = 0; i < s->units_count; i++)
+            quiet = quiet && s->units[i].quiet;
+    } while (!quiet && clock_mono_ns() < until);
+    return quiet;
+}
+
+static void on_finish(struct mail *m)
+{
+    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, mail));
+    worker_finish(u->worker);
+}
+
+static void close_units(struct server *s)
+{
+    uint64_t deadline = s->config->server.stop_deadline * NS_PER_MS;
+    if (!s->units_count)
+        return;
+    if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
+        /* Requests still wait for a hash or the catalog. What was accepted is durable; leave. */
+        log_line(LOG_WARN, "server.stop_deadline", "ms=%llu",
+                 (unsigned long long)(deadline / NS_PER_MS));
+        journal_close(s->journal);
+        _exit(1);
+    }
+    stop_views(s);
+    for (unsigned i = 0; i < s->units_count; i++) {
+        s->units[i].mail.run = on_finish;
+        worker_post(s->units[i].worker, &s->units[i].mail);
+    }
+    for (unsigned i = 0; i < s->units_count; i++) {
+        struct unit *u = &s->units[i];
+        worker_join(u->worker);
+        lane_free(u->lane);
+        for (unsigned k = 0; k < 3; k++)
+            http_front_free(u->fronts[k]);
+        worker_free(u->worker);
+    }
+    char path[PATH_BYTES];
+    disk_posix()->unlink(disk_posix(), data_path(s, "admin.sock", path));
+}
+
+/* ---- the list ---- */
+
+struct stage {
+    const char *name;
+    int (*open)(struct server *s, struct error *err);
+    void (*close)(struct server *s);
+};
+
+static const struct stage stages[] = {
+    {"data", open_data, close_data},
+    {"journal", open_journal, close_journal},
+    {"gate", open_gate, close_gate},
+    {"views", open_views, close_views},
+    {"catalog", open_catalog, close_catalog},
+    {"pipeline", open_pipeline, close_pipeline},
+    {"workers", open_units, close_units},
+};
+
+#define STAGES (sizeof stages / sizeof *stages)
+
+static enum log_level log_level_of(const char *name)
+{
+    return !strcmp(name, "debug") ? LOG_DEBUG
+           : !strcmp(name, "warn") ? LOG_WARN
+           : !strcmp(name, "error") ? LOG_ERROR : LOG_INFO;
+}
+
+/* Signals are blocked before any thread starts, so that only sigwait sees them. */
+static void wait_for_stop(const sigset_t *set)
+{
+    int got = 0;
+    do
+        sigwait(set, &got);
+    while (got == SIGHUP);
+    log_line(LOG_INFO, "server.stop", "signal=%s", strsignal(got));
+}
+
+int server_run(const struct config *config, struct error *err)
+{
+    struct server *s = calloc(1, sizeof *s);
+    CHECK(s);
+    s->config = config;
+    pthread_mutex_init(&s->barrier_lock, NULL);
+    pthread_cond_init(&s->barrier_done, NULL);
+    log_set_level(log_level_of(config->server.log_level));
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+
+    unsigned opened = 0;
+    int rc = 0;
+    while (opened < STAGES && !rc) {
+        rc = stages[opened].open(s, err);
+        opened++; /* a stage that failed closes what it had opened */
+    }
+    if (!rc) {
+        log_line(LOG_INFO, "server.ready", "version=" SLUICE_VERSION " workers=%u data=%s",
+                 s->units_count, config->server.data);
+        wait_for_stop(&set);
+    }
+    while (opened)
+        stages[--opened].close(s);
+    pthread_mutex_destroy(&s->barrier_lock);
+    pthread_cond_destroy(&s->barrier_done);
+    free(s);
+    if (!rc)
+        log_line(LOG_INFO, "server.stopped", "%s", "");
+    return rc;
+}

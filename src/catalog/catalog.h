@@ -24,22 +24,35 @@
 struct catalog;
 
 struct catalog_opts {
-    const char *path;  /* the database file; made if missing */
-    unsigned queue_max; /* asks waiting; beyond it catalog_submit says busy */
+    const char *path;   /* the database file; made if missing */
+    unsigned queue_max; /* asks waiting, at least 1; beyond it catalog_submit says busy */
     /* Makes records durable in the journal. NULL (command line, no server): rows stay in the outbox
-     * until a server runs. 0 or negative errno: tried again later, the change stays unpublished. */
+     * until a server runs. 0 or negative errno: tried again later, the change stays unpublished.
+     * Called on the catalog's thread with at most REQUEST_RECORDS_MAX records and about 1 MiB, also
+     * while catalog_open waits: it must not need the opening thread. */
     int (*emit)(void *arg, const struct record *records, unsigned count);
     void *emit_arg;
+    uint32_t emit_wait_ms; /* how long askers wait for a journal that fails; 0 = 5 s */
+    /* When the accounts' accepted is said, if a request does not say; without it ACK_DURABLE. */
+    bool has_ack;
+    enum ack_level ack;
     /* Told of every credential that gets loaded or changed (the shield wants its hash's cost).
      * Called on the catalog's thread, and in catalog_open. May be NULL. */
     void (*loaded)(void *arg, const struct credential *c);
     void *loaded_arg;
 };
 
-/* Opens or makes the database (refuses a newer format), loads it, starts the thread. A new one gets
- * the roles and plans of catalog/seed.h. 0 or negative errno. */
+/*
+ * Opens or makes the database (refuses a newer format, another program's or a damaged file), loads
+ * it, starts the thread. A new one gets the roles and plans of catalog/seed.h. What the outbox
+ * still owes the journal is emitted first; should that fail, the catalog is open all the same,
+ * without the feeds whose dictionary record is owed: they appear once the journal has it. 0 or
+ * negative errno.
+ */
 int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct error *err);
-/* Answers what is queued with REASON_stopping, ends the thread, closes. Accepts NULL. */
+/* Answers what is queued with REASON_stopping, ends the thread, closes. Nobody may look up or
+ * submit any more; records that are still held stay, but not what their `live` points to. Accepts
+ * NULL. */
 void catalog_close(struct catalog *c);
 
 /* Grows with every published change of an account or credential. One atomic load. */
@@ -55,8 +68,8 @@ struct credential *catalog_credential(struct catalog *c, uint64_t number);
 struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key);
 struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number);
 
-/* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns how
- * many; the caller unrefs each. */
+/* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns
+ * how many; the caller unrefs each. */
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret);
 /* The same for `struct account *` of all, and `struct credential *` of one account. */
 unsigned catalog_accounts(struct catalog *c, struct buf *ret);
@@ -64,19 +77,27 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
                              struct buf *ret);
 
 /* ---- changes ------------------------------------------------------------------------------ */
+/* Bytes of a feed's description, and of its license, unit type and unit symbol. */
+#define FEED_DESCRIPTION_MAX 1024
+#define FEED_TEXT_MAX        128
+
 enum catalog_op {
-    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits] */
-    CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
-    CATALOG_KEY_ADD,        /* account, name, digest, [role] */
-    CATALOG_KEY_REMOVE,     /* account, name */
-    CATALOG_DEVICE_ADD,     /* account, name, verifier or digest, [role, patterns] */
-    CATALOG_DEVICE_SECRET,  /* name, verifier or digest: replaces the secret */
-    CATALOG_DEVICE_DISABLE, /* name, disabled */
-    CATALOG_DEVICE_REMOVE,  /* name */
-    CATALOG_FEED_ADD,       /* account_number, key ("feed" or "group.feed"; the group is made when
-                               missing), feed_name and the texts. must_create: conflict if it is
-                               there; else the existing one is the answer */
-    CATALOG_FEED_REMOVE,    /* feed_number: emits RECORD_DELETED for the whole feed */
+    CATALOG_ACCOUNT_ADD,     /* account, plan ("" = "fleet"), [limits, device_limits] */
+    CATALOG_ACCOUNT_REMOVE,  /* account: with its keys, devices and feeds */
+    CATALOG_KEY_ADD,         /* account, name, digest, [role] */
+    CATALOG_KEY_REMOVE,      /* account, name */
+    CATALOG_DEVICE_ADD,      /* account, name, verifier or digest, [role, patterns] */
+    CATALOG_DEVICE_SECRET,   /* name, verifier or digest: replaces the secret */
+    CATALOG_DEVICE_DISABLE,  /* name, disabled */
+    CATALOG_DEVICE_REMOVE,   /* name */
+    CATALOG_FEED_ADD,        /* account_number, key ("feed" or "group.feed"; the group is made when
+                                missing; "default.feed" is "feed"; empty: made from feed_name),
+                                feed_name (empty: the key's) and the texts. must_create: conflict if
+                                it is there; else the existing one is the answer */
+    CATALOG_FEED_REMOVE,     /* feed_number: emits RECORD_DELETED for the whole feed; a group other
+                                than "default" goes with its last feed */
+    CATALOG_ACCOUNT_LIMITS,  /* account, plan ("" = as it is), [limits, device_limits] */
+    CATALOG_ACCOUNT_DISABLE, /* account, disabled */
 };
 
 /*
@@ -87,12 +108,12 @@ struct catalog_ask {
     enum catalog_op op;
     struct slice actor; /* who asks, for the audit record: "cli", "key:name", "device:id" */
     uint64_t actor_credential;
-    struct slice account; /* name */
+    struct slice account; /* name; when it is empty, account_number says which */
     uint64_t account_number;
-    struct slice name;  /* key's label, device id */
+    struct slice name; /* key's label, device id */
     struct slice plan, role;
-    struct slice patterns;               /* comma-separated feed keys */
-    struct slice limits, device_limits;  /* "60/60s, 10/1s"; empty = the plan's */
+    struct slice patterns;              /* comma-separated feed keys */
+    struct slice limits, device_limits; /* "60/60s, 10/1s"; empty = the plan's */
     bool has_digest;
     uint8_t digest[32];
     struct slice verifier;
@@ -105,9 +126,14 @@ struct catalog_ask {
     void (*done)(struct catalog_ask *ask);
     void *owner;
     /* The answer: */
-    enum reason reason; /* ok, conflict, not_found, feed_limit, bad_request, busy, stopping, ... */
-    char text[160];     /* a sentence when refused: what and where */
-    struct account *ret_account; /* references, the asker's; those that the op concerns */
+    /* ok, conflict, not_found, feed_limit, bad_request, stopping; internal, disk_full, busy: the
+     * database failed. journal_failed: the journal did not take the records in time; the text says
+     * whether the change is stored (it then takes effect by itself later) or was not begun. */
+    enum reason reason;
+    char text[160]; /* a sentence when refused: what and where */
+    /* Of these the one that the op is about: a new reference, the asker's. What was removed is
+     * given as it last was. NULL when refused. */
+    struct account *ret_account;
     struct credential *ret_credential;
     struct feed *ret_feed;
 
@@ -118,6 +144,11 @@ struct catalog_ask {
 enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask);
 /* The same, waiting for the answer, which is returned. Not for workers. */
 enum reason catalog_call(struct catalog *c, struct catalog_ask *ask);
+
+/* The key Adafruit IO makes from a feed's name: lower case, blank and '_' become '-', '.' becomes
+ * "-dot-". Appends it. False: the name is none (letters, digits, blank, '-', '_', '.', at least one
+ * letter or digit, at most 128), or the key would be longer than 128. Pure. */
+bool catalog_key_from_name(struct slice name, struct buf *out);
 
 struct catalog_stats {
     uint64_t accounts, credentials, feeds, queue_length, transactions, outbox;

@@ -54,7 +54,9 @@ enum http1_outcome { HTTP1_MORE, HTTP1_DONE, HTTP1_BAD };
  * remembers how far was looked, so that growing input is not searched again. HTTP1_BAD: *ret_status
  * is the status to answer before closing (400, 413, 414, 417, 431, 501, 505) and *ret_why a constant
  * sentence; it is also said as early as possible, before the head is complete, when the bytes so far
- * can no longer become a request or exceed a limit.
+ * can no longer become a request or exceed a limit. The verdict is the same however the input was
+ * cut. *ret is filled only by HTTP1_DONE (and scribbled upon otherwise); then *scanned is 0 again.
+ * A path that the target left out is "/", a constant.
  */
 enum http1_outcome http1_parse(struct slice in, const struct http1_limits *limits, size_t *scanned,
                                struct http1_request *ret, unsigned *ret_status,
@@ -64,11 +66,14 @@ enum http1_outcome http1_parse(struct slice in, const struct http1_limits *limit
 struct slice http1_field(const struct http1_request *r, struct slice name);
 
 /* ---- chunked transfer coding (RFC 9112 section 7.1) ---- */
+/* All zero before the first byte of a body. */
 struct http1_chunked {
     uint8_t state;
     uint64_t left;      /* bytes of the chunk in hand */
     uint64_t total;     /* bytes of body so far */
     uint32_t line;      /* bytes of the size line or trailers so far */
+    uint16_t names;     /* forbidden trailer names that the name in hand may still become */
+    uint8_t name_len;   /* bytes of that name */
 };
 
 /*

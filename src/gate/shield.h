@@ -7,7 +7,8 @@
  * A secret once verified against a stored hash is remembered as an HMAC-SHA-256 tag under a random
  * per-process key over the length-prefixed (account, credential, stored hash, secret), in the
  * credential's one slot. bcrypt therefore runs once per pair of stored hash and presented secret,
- * never because time passed: after the TTL only the credential's version is looked at again.
+ * never because time passed: after the TTL only the credential's record is looked at again. The same
+ * stored hash keeps the slot; another one, a disabled or a missing record empties it.
  */
 #pragma once
 
@@ -48,8 +49,8 @@ void shield_free(struct shield *s);
 void shield_note_verifier(struct shield *s, struct slice stored);
 
 /* One check that could not be answered at once. The caller owns the struct and keeps it alive until
- * `done`, which is called exactly once, on a hash thread (or in shield_free), and must only pass it
- * on. `credential` and `secret` are copied by the shield. */
+ * `done`, which is called exactly once, on the shield's clerk thread (or in shield_free), and must
+ * only pass it on. `credential` and `secret` are copied by the shield. */
 struct shield_wait {
     void (*done)(struct shield_wait *w);
     void *owner;
@@ -73,6 +74,10 @@ enum shield_answer { SHIELD_RIGHT, SHIELD_REFUSED, SHIELD_PENDING };
 enum shield_answer shield_check(struct shield *s, struct credential *credential,
                                 struct slice unknown, struct slice secret, uint64_t source,
                                 uint64_t now_ns, struct shield_wait *w);
+
+/* An account key that nobody has was presented: counts against the address. Sets w->reason (bad_key,
+ * or too_many_failures) and w->retry_ns. */
+void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w);
 
 /* ---- making verifiers (command line, catalog) ---- */
 /* fast verifier: SHA-256("sluice-fast-v1" || 0 || secret). Only for secrets with 128 random bits. */

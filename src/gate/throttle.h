@@ -4,8 +4,9 @@
  * than W ago. One table for every subject (accounts, credentials, addresses, failures), shared by
  * all protocols and all workers. Any thread. After a restart windows begin empty.
  *
- * N <= 128: a lazily grown ring of the last N stamps, exact. Larger N: a histogram of 64 buckets
- * per window that counts the partial oldest bucket, so it never admits more than N in W.
+ * N <= 128: a lazily grown ring of the last N stamps, exact to the microsecond. Larger N: a
+ * histogram of 64 buckets per window that counts the partial oldest bucket, so it never admits more
+ * than N in W.
  */
 #pragma once
 
@@ -15,6 +16,8 @@
 #include "flow/principal.h"
 
 struct throttle;
+
+#define THROTTLE_ASKS_MAX 8 /* subjects of one decision */
 
 enum throttle_kind {
     THROTTLE_ACCOUNT = 1,
@@ -44,24 +47,27 @@ struct throttle_ask {
     const struct limit_set *limits;
 };
 
-/* The window that refused, or the tightest one when allowed: what headers and notices tell. */
+/* The window that refused, or the tightest one when allowed: what headers and notices tell. All of
+ * it is 0 but `allow` when no ask has a limit. */
 struct throttle_verdict {
     bool allow;
     bool never;         /* the cost is larger than a window: waiting does not help */
     uint8_t ask;        /* index of the ask that decided */
     uint8_t window;     /* index of its window (0 when min_distance decided) */
-    uint32_t limit;     /* that window's count */
-    uint32_t window_ms; /* that window's length */
+    uint32_t limit;     /* that window's count (1 when min_distance decided) */
+    uint32_t window_ms; /* that window's length (the distance when min_distance decided) */
     uint32_t remaining; /* how many more it would take now */
     uint64_t retry_ns;  /* refused: when one more of this cost is allowed, if nothing else is sent
-                           until then. Allowed: when the next slot of the window frees */
+                           until then (with `never`: the window's length). Allowed: when the next
+                           slot of the window frees; 0 when nothing is used */
 };
 
 /*
  * Decides one request of weight `cost` against all `asks` together: all are looked at first, then
  * counted (a refused one is counted only where the limits count attempts). `now_ns` is monotonic;
  * the table uses the later of it and its own last stamp. When the table is full of subjects whose
- * windows are not empty, a new subject is allowed and counted in throttle_table_full.
+ * windows are not empty, a new subject is allowed and counted in throttle_table_full. The minimum
+ * distance is that from the last try that was counted. count <= THROTTLE_ASKS_MAX, cost > 0.
  */
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned count,
                      uint32_t cost, uint64_t now_ns, struct throttle_verdict *ret);

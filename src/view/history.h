@@ -41,8 +41,11 @@ void history_apply(struct history *h, const struct record *r, uint64_t offset);
 /* Ends a journal batch: everything below `next_offset` was applied, `bytes` long. May flush or do a
  * bounded piece of merging. Returns the durable cursor. */
 uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
-/* Flushes everything now. 0 or negative errno. */
+/* Flushes everything now. 0 or negative errno. History thread. */
 int history_flush(struct history *h);
+/* Writes fail and memory is full: apply nothing more, call history_tick again a little later.
+ * History thread. */
+bool history_stuck(struct history *h);
 
 /* One point as readers see it; `value` borrows from the query's storage. */
 struct history_point {
@@ -66,7 +69,7 @@ struct history_query {
     uint32_t limit;
     unsigned flags;
     /* Results: */
-    struct buf *storage; /* the caller's: values and the array live here until it is cleared */
+    struct buf *storage; /* the caller's; cleared first. Values and the array live here */
     struct history_point *points;
     uint32_t count;
     bool more; /* there are older ones in the range */

@@ -32,6 +32,10 @@ void latest_close(struct latest *l);
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset);
 /* Writes the snapshot: everything below `cursor`. Projector thread. 0 or negative errno. */
 int latest_snapshot(struct latest *l, uint64_t cursor);
+/* Ends a journal batch: everything below `next_offset` was applied. Writes the snapshot every 30 s
+ * (less often when that would take more than 1 % of the time). Returns the cursor of the newest
+ * snapshot. Projector thread. */
+uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns);
 
 enum latest_found {
     LATEST_NONE,  /* the feed never had data, or its data were deleted */
@@ -39,7 +43,7 @@ enum latest_found {
     LATEST_ASK_HISTORY, /* the newest was deleted: history knows what is newest now */
 };
 
-/* A copy; `value` is kept in `storage` (cleared first). */
+/* A copy; `value` is kept in `storage` (cleared first), which can hold VALUE_BIG_MAX + 32. */
 struct latest_value {
     struct datum datum;
     int64_t event_us;

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api/admin.h - what an operator does to accounts, keys and devices. One table of commands serves
+ * the command line (its help, its arguments) and the server's admin socket alike.
+ *
+ * One thread works off a queue: changes wait for the catalog, a password hash takes as long as its
+ * cost says, and a removal waits until all workers have let go. No worker ever waits for that.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "catalog/catalog.h"
+#include "flow/reason.h"
+
+struct admin;
+struct admin_call;
+
+/* ---- the table ---------------------------------------------------------------------------- */
+enum admin_arg_kind {
+    ADMIN_NEEDED, /* must be given; the command line takes these by position, in order */
+    ADMIN_OPTION, /* may be given */
+    ADMIN_SWITCH, /* "true" or absent */
+};
+
+struct admin_arg {
+    const char *name;        /* of the member in `args` */
+    const char *placeholder; /* in help: "ACCOUNT" */
+    enum admin_arg_kind kind;
+    bool secret; /* better not on a command line: "-" reads it from standard input */
+    const char *text;
+};
+
+#define ADMIN_ARGS_MAX 8
+
+struct admin_command {
+    const char *noun;
+    const char *verb;
+    const char *text;
+    const char *example;                   /* a whole command line */
+    bool changes;                          /* false: only looks */
+    struct admin_arg args[ADMIN_ARGS_MAX]; /* up to the first without a name */
+    enum reason (*run)(struct admin *a, struct admin_call *call); /* on the admin thread */
+};
+
+/* The rows, in the order of help; the last has no noun. Constant. */
+extern const struct admin_command admin_commands[];
+/* NULL: there is no such command. */
+const struct admin_command *admin_find(struct slice noun, struct slice verb);
+
+/* ---- running them ------------------------------------------------------------------------- */
+struct admin_opts {
+    struct catalog *catalog;
+    /* Called after a removal, a disable or a new secret; returns when every worker has let go of
+     * what was revoked. 0 or negative errno (then the result says so). NULL: nobody to wait for. */
+    int (*barrier)(void *arg);
+    void *barrier_arg;
+    unsigned bcrypt_cost; /* of new verifiers */
+    unsigned queue_max;   /* calls waiting; beyond it they are answered with busy */
+};
+
+/* One call. The asker owns it, and all it points to, until `done`. */
+struct admin_call {
+    const char *noun;
+    const char *verb;
+    const char *actor; /* for the audit record; NULL is "admin" */
+    json_t *args;      /* an object of strings (true for a switch); NULL: none */
+    void (*done)(struct admin_call *call);
+    void *owner;
+    /* The answer: */
+    enum reason reason; /* ok, bad_request, not_found, conflict, busy, stopping, ... */
+    json_t *ret_result; /* ok: an object, the asker's reference; else NULL */
+    char text[256];     /* a sentence when refused */
+
+    struct admin_call *next; /* the admin's */
+};
+
+/* Starts the thread. NULL: no memory. */
+struct admin *admin_new(const struct admin_opts *opts);
+/* Finishes the running call, answers the waiting ones with `stopping`, ends the thread. Accepts
+ * NULL. Calls must not come in any more. */
+void admin_free(struct admin *a);
+
+/* Queues the call. `done` is called exactly once: on the admin thread, or before this returns when
+ * the queue is full. It must only pass the call on. Any thread. */
+void admin_run(struct admin *a, struct admin_call *call);
+/* The same, waiting for the answer; sets `done` and `owner` itself. Not for workers. */
+enum reason admin_run_wait(struct admin *a, struct admin_call *call);
+
+/* The body of the answer over HTTP: the result, or {"error": sentence, "reason": name}. Returns the
+ * status. */
+unsigned admin_answer(const struct admin_call *call, struct buf *out);

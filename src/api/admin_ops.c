@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The commands themselves. Looking asks the catalog's resident records; changing waits for its
+ * thread. What takes a right away ends with the barrier, so that "removed" is true when it is said.
+ */
+#include "api/admin_ops.h"
+
+#define LIST_DEFAULT   1000
+#define LIST_MAX       100000
+#define SNAPSHOT_BYTES ((size_t)1 << 30) /* pointers to 128 million records */
+
+static enum reason no_account(struct admin_call *call, struct slice name)
+{
+    return admin_refuse(call, REASON_not_found, "there is no account \"%.*s\"", SLICE_ARG(name));
+}
+
+static enum reason no_device(struct admin_call *call, struct slice name)
+{
+    return admin_refuse(call, REASON_not_found, "there is no device \"%.*s\"", SLICE_ARG(name));
+}
+
+/* Has the catalog make the change. Refused: the call says why. The records of the answer are the
+ * caller's to give back by `ask_fini` either way. */
+static enum reason change(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+{
+    ask->actor = slice_str(call->actor ? call->actor : "admin");
+    enum reason reason = catalog_call(admin_opts(a)->catalog, ask);
+    if (reason != REASON_ok)
+        admin_refuse(call, reason, "%s", ask->text[0] ? ask->text : reason_info(reason)->text);
+    return reason;
+}
+
+static void ask_fini(struct catalog_ask *ask)
+{
+    account_unref(ask->ret_account);
+    credential_unref(ask->ret_credential);
+    feed_unref(ask->ret_feed);
+}
+
+/* After a change that takes a right away. The change is stored whatever becomes of this, and a new
+ * secret must be shown, so a failure is a part of the result and no refusal. */
+static void confirm(struct admin *a, json_t *result)
+{
+    const struct admin_opts *opts = admin_opts(a);
+    if (opts->barrier)
+        json_object_set_new(result, "workers_confirmed",
+                            json_boolean(opts->barrier(opts->barrier_arg) == 0));
+}
+
+static bool number_arg(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
+                       unsigned *ret)
+{
+    struct slice s = admin_arg(call, name);
+    if (!s.len) {
+        *ret = fallback;
+        return true;
+    }
+    uint64_t v = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9' || (v = v * 10 + (uint64_t)(s.ptr[i] - '0')) > max) {
+            admin_refuse(call, REASON_bad_request, "%s must be a number, at most %u", name, max);
+            return false;
+        }
+    }
+    *ret = (unsigned)v;
+    return true;
+}
+
+/* {"total": n, what: [the part that was asked for]} of `count` records; gives the references back.
+ */
+static enum reason answer_list(struct admin_call *call, const char *what, void **records,
+                               unsigned count, json_t *(*json)(const void *), void (*unref)(void *))
+{
+    unsigned skip = 0, limit = 0;
+    bool ok = number_arg(call, "skip", 0, UINT32_MAX, &skip) &&
+              number_arg(call, "limit", LIST_DEFAULT, LIST_MAX, &limit);
+    json_t *list = json_array();
+    for (unsigned i = 0; i < count; i++) {
+        if (ok && i >= skip && i - skip < limit)
+            json_array_append_new(list, json(records[i]));
+        unref(records[i]);
+    }
+    if (!ok) {
+        json_decref(list);
+        return REASON_bad_request;
+    }
+    call->ret_result = json_pack("{s:o, s:i}", what, list, "total", (int)count);
+    return REASON_ok;
+}
+
+static json_t *json_of_account(const void *record)
+{
+    return admin_json_account(record);
+}
+
+static json_t *json_of_credential(const void *record)
+{
+    return admin_json_credential(record);
+}
+
+static void unref_account(void *record)
+{
+    account_unref(record);
+}
+
+static void unref_credential(void *record)
+{
+    credential_unref(record);
+}
+
+static void unref_feed(void *record)
+{
+    feed_unref(record);
+}
+
+/* ---- accounts ----------------------------------------------------------------------------- */
+enum reason account_add(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_ACCOUNT_ADD,
+                              .account = admin_arg(call, "account"),
+                              .plan = admin_arg(call, "plan"),
+                              .limits = admin_arg(call, "limits"),
+                              .device_limits = admin_arg(call, "device_limits")};
+    enum reason reason = change(a, call, &ask);
+    if (reason == REASON_ok)
+        call->ret_result = admin_json_account(ask.ret_account);
+    ask_fini(&ask);
+    return reason;
+}
+
+enum reason account_list(struct admin *a, struct admin_call *call)
+{
+    struct buf records;
+    buf_init(&records, SNAPSHOT_BYTES);
+    unsigned count = catalog_accounts(admin_opts(a)->catalog, &records);
+    enum reason reason = answer_list(call, "accounts", (void **)(void *)records.ptr, count,
+                                     json_of_account, unref_account);
+    buf_fini(&records);
+    return reason;
+}
+
+/* Counts the records of a snapshot and gives them back. */
+static json_t *count_of(struct buf *records, unsigned count, void (*unref)(void *))
+{
+    void **at = (void **)(void *)records->ptr;
+    for (unsigned i = 0; i < count; i++)
+        unref(at[i]);
+    buf_clear(records);
+    return json_integer(count);
+}
+
+enum reason account_show(struct admin *a, struct admin_call *call)
+{
+    struct catalog *c = admin_opts(a)->catalog;
+    struct account *account = catalog_account(c, admin_arg(call, "account"));
+    if (!account)
+        return no_account(call, admin_arg(call, "account"));
+    json_t *result = admin_json_account(account);
+    struct buf records;
+    buf_init(&records, SNAPSHOT_BYTES);
+    unsigned n = catalog_credentials(c, account->number, CREDENTIAL_KEY, &records);
+    json_object_set_new(result, "keys", count_of(&records, n, unref_credential));
+    n = catalog_credentials(c, account->number, CREDENTIAL_DEVICE, &records);
+    json_object_set_new(result, "devices", count_of(&records, n, unref_credential));
+    n = catalog_feeds(c, account->number, &records);
+    json_object_set_new(result, "feeds", count_of(&records, n, unref_feed));
+    buf_fini(&records);
+    account_unref(account);
+    call->ret_result = result;
+    return REASON_ok;
+}
+
+enum reason account_remove(struct admin *a, struct admin_call *call)
+{
+    struct slice name = admin_arg(call, "account");
+    struct catalog_ask ask = {.op = CATALOG_ACCOUNT_REMOVE, .account = name};
+    enum reason reason = change(a, call, &ask);
+    if (reason == REASON_ok) {
+        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
+        confirm(a, call->ret_result);
+    }
+    ask_fini(&ask);
+    return reason;
+}
+
+/* ---- keys --------------------------------------------------------------------------------- */
+static enum reason list_credentials(struct admin *a, struct admin_call *call,
+                                    enum credential_kind kind, const char *what)
+{
+    struct catalog *c = admin_opts(a)->catalog;
+    struct account *account = catalog_account(c, admin_arg(call, "account"));
+    if (!account)
+        return no_account(call, admin_arg(call, "account"));
+    struct buf records;
+    buf_init(&records, SNAPSHOT_BYTES);
+    unsigned count = catalog_credentials(c, account->number, kind, &records);
+    enum reason reason = answer_list(call, what, (void **)(void *)records.ptr, count,
+                                     json_of_credential, unref_credential);
+    buf_fini(&records);
+    account_unref(account);
+    return reason;
+}
+
+enum reason key_add(struct admin *a, struct admin_call *call)
+{
+    struct admin_secret secret;
+    enum reason reason = admin_secret_of_key(call, &secret);
+    if (reason != REASON_ok)
+        return reason;
+    struct catalog_ask ask = {.op = CATALOG_KEY_ADD,
+                              .account = admin_arg(call, "account"),
+                              .name = admin_arg(call, "name"),
+                              .role = admin_arg(call, "role"),
+                              .has_digest = true};
+    memcpy(ask.digest, secret.digest, sizeof ask.digest);
+    reason = change(a, call, &ask);
+    if (reason == REASON_ok) {
+        call->ret_result = admin_json_credential(ask.ret_credential);
+        if (secret.generated)
+            json_object_set_new(call->ret_result, "key", json_string(secret.text));
+    }
+    ask_fini(&ask);
+    admin_secret_wipe(&secret);
+    return reason;
+}
+
+enum reason key_list(struct admin *a, struct admin_call *call)
+{
+    return list_credentials(a, call, CREDENTIAL_KEY, "keys");
+}
+
+enum reason key_show(struct admin *a, struct admin_call *call)
+{
+    struct catalog *c = admin_opts(a)->catalog;
+    struct slice name = admin_arg(call, "name");
+    struct account *account = catalog_account(c, admin_arg(call, "account"));
+    if (!account)
+        return no_account(call, admin_arg(call, "account"));
+    struct buf records;
+    buf_init(&records, SNAPSHOT_BYTES);
+    unsigned count = catalog_credentials(c, account->number, CREDENTIAL_KEY, &records);
+    struct credential **keys = (struct credential **)(void *)records.ptr;
+    for (unsigned i = 0; i < count; i++) {
+        if (!call->ret_result && slice_eq(keys[i]->name, name))
+            call->ret_result = admin_json_credential(keys[i]);
+        credential_unref(keys[i]);
+    }
+    buf_fini(&records);
+    account_unref(account);
+    return call->ret_result
+               ? REASON_ok
+               : admin_refuse(call, REASON_not_found, "there is no key \"%.*s\"", SLICE_ARG(name));
+}
+
+enum reason key_remove(struct admin *a, struct admin_call *call)
+{
+    struct slice name = admin_arg(call, "name");
+    struct catalog_ask ask = {
+        .op = CATALOG_KEY_REMOVE, .account = admin_arg(call, "account"), .name = name};
+    enum reason reason = change(a, call, &ask);
+    if (reason == REASON_ok) {
+        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
+        confirm(a, call->ret_result);
+    }
+    ask_fini(&ask);
+    return reason;
+}
+
+/* ---- devices ------------------------------------------------------------------------------ */
+/* The change with a new secret in it; the secret is shown if it was made here. */
+static enum reason change_secret(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+{
+    struct admin_secret secret;
+    enum reason reason = admin_secret_of_device(a, call, &secret);
+    if (reason == REASON_ok) {
+        ask->has_digest = secret.has_digest;
+        memcpy(ask->digest, secret.digest, sizeof ask->digest);
+        ask->verifier = slice_str(secret.verifier);
+        reason = change(a, call, ask);
+    }
+    if (reason == REASON_ok) {
+        call->ret_result = admin_json_credential(ask->ret_credential);
+        if (secret.generated)
+            json_object_set_new(call->ret_result, "secret", json_string(secret.text));
+    }
+    admin_secret_wipe(&secret);
+    return reason;
+}
+
+enum reason device_add(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_DEVICE_ADD,
+                              .account = admin_arg(call, "account"),
+                              .name = admin_arg(call, "device"),
+                              .role = admin_arg(call, "role"),
+                              .patterns = admin_arg(call, "feeds")};
+    enum reason reason = change_secret(a, call, &ask);
+    ask_fini(&ask);
+    return reason;
+}
+
+enum reason device_list(struct admin *a, struct admin_call *call)
+{
+    return list_credentials(a, call, CREDENTIAL_DEVICE, "devices");
+}
+
+enum reason device_show(struct admin *a, struct admin_call *call)
+{
+    struct slice name = admin_arg(call, "device");
+    struct credential *device = catalog_device(admin_opts(a)->catalog, name);
+    if (!device)
+        return no_device(call, name);
+    call->ret_result = admin_json_credential(device);
+    credential_unref(device);
+    return REASON_ok;
+}
+
+enum reason device_secret(struct admin *a, struct admin_call *call)
+{
+    struct slice name = admin_arg(call, "device");
+    struct credential *device = catalog_device(admin_opts(a)->catalog, name);
+    if (!device) /* before a hash is computed for nobody */
+        return no_device(call, name);
+    credential_unref(device);
+    struct catalog_ask ask = {.op = CATALOG_DEVICE_SECRET, .name = name};
+    enum reason reason = change_secret(a, call, &ask);
+    if (reason == REASON_ok)
+        confirm(a, call->ret_result);
+    ask_fini(&ask);
+    return reason;
+}
+
+static enum reason set_disabled(struct admin *a, struct admin_call *call, bool disabled)
+{
+    struct catalog_ask ask = {
+        .op = CATALOG_DEVICE_DISABLE, .name = admin_arg(call, "device"), .disabled = disabled};
+    enum reason reason = change(a, call, &ask);
+    if (reason == REASON_ok) {
+        call->ret_result = admin_json_credential(ask.ret_credential);
+        if (disabled)
+            confirm(a, call->ret_result);
+    }
+    ask_fini(&ask);
+    return reason;
+}
+
+enum reason device_disable(struct admin *a, struct admin_call *call)
+{
+    return set_disabled(a, call, true);
+}
+
+enum reason device_enable(struct admin *a, struct admin_call *call)
+{
+    return set_disabled(a, call, false);
+}
+
+enum reason device_remove(struct admin *a, struct admin_call *call)
+{
+    struct slice name = admin_arg(call, "device");
+    struct catalog_ask ask = {.op = CATALOG_DEVICE_REMOVE, .name = name};
+    enum reason reason = change(a, call, &ask);
+    if (reason == REASON_ok) {
+        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
+        confirm(a, call->ret_result);
+    }
+    ask_fini(&ask);
+    return reason;
+}

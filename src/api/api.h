@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api/api.h - what the HTTP operations mean: requests to points or questions, views to answers.
+ * Called by the pipeline, on the worker of the request unless said otherwise; nothing here waits.
+ */
+#pragma once
+
+#include "api/route.h"
+#include "base/buf.h"
+#include "catalog/catalog.h"
+#include "codec/points.h"
+#include "gate/shield.h"
+#include "gate/throttle.h"
+#include "journal/journal.h"
+#include "view/history.h"
+#include "view/latest.h"
+
+/* What the operations look at; lives as long as the server. */
+struct api {
+    struct catalog *catalog;
+    struct journal *journal;
+    struct latest *latest;
+    struct history *history;
+    struct throttle *throttle;
+    struct shield *shield;
+    uint16_t node;
+    char log_id[33];
+    uint64_t expiration_ms; /* what a datum's `expiration` says; 0 = null */
+    uint64_t start_ns;
+    unsigned workers;
+    bool (*ready)(void *arg, const char **why); /* for /readyz */
+    void (*status)(void *arg, struct buf *out); /* further members of /v1/status */
+    void *arg;
+};
+
+/* ---- points.c: bodies to points ---- */
+/* Whether the first byte that is no white space opens an object or an array. */
+bool api_looks_like_json(struct slice body);
+/* Parses the request's body as its operation wants it. REASON_ok, or the reason with a sentence. */
+enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
+                       struct error *err);
+/* The records of RFC 3339 times must not lie in the future, values must fit the feed. */
+enum reason api_point_check(const struct point *p, unsigned index, const struct feed *f,
+                            int64_t now_us, struct error *err);
+
+/* ---- format.c: records to JSON ---- */
+/* A data record. `id_at`: where in `out` the id's 26 characters stand, to be written later. */
+void api_format_datum(struct buf *out, const struct api *a, const struct feed *f,
+                      const struct datum *d, int64_t event_us, uint64_t offset, size_t *id_at);
+void api_format_feed(struct buf *out, const struct api *a, const struct account *owner,
+                     const struct feed *f, const struct slice *last_value);
+void api_format_user(struct buf *out, const struct account *a);
+
+/* ---- read.c: questions to the views ---- */
+enum api_read { API_READ_DONE, API_READ_IO };
+/*
+ * Answers a ROUTE_READ into x->reply. API_READ_IO: the answer needs the disk; call again with
+ * `may_block` on a thread that may wait. `account` and `feed` (NULL where the path names none) are
+ * the caller's references. Any thread.
+ */
+enum api_read api_read(const struct api *a, const struct route_match *m, struct exchange *x,
+                       const struct account *account, const struct credential *credential,
+                       struct feed *feed, bool may_block);
+
+/* ---- feeds.c: changes of the catalog ---- */
+/* Fills the ask from the body of OP_FEED_CREATE; texts live in `storage`. */
+enum reason api_feed_create(const struct request *q, struct catalog_ask *ask, struct buf *storage,
+                            struct error *err);
+
+/* ---- status.c ---- */
+/* ROUTE_PLAIN. */
+void api_plain(const struct api *a, const struct route_match *m, struct exchange *x);
+/* ROUTE_SELF. */
+void api_self(const struct api *a, const struct route_match *m, struct exchange *x,
+              const struct account *account, const struct credential *credential, uint64_t now_ns);
+/* RateLimit, RateLimit-Policy (IETF draft-ietf-httpapi-ratelimit-headers-10) and, when refused, the
+ * error body with Adafruit's sentence. */
+void api_throttle_fields(struct exchange *x, const struct account *account,
+                         const struct throttle_ask *asks, unsigned count,
+                         const struct throttle_verdict *v);

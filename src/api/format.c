@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Records as Adafruit IO writes them: the member order is that of its real answers. */
+#include "api/api.h"
+#include "base/clock.h"
+#include "codec/text.h"
+#include "flow/record.h"
+
+static void put_member_str(struct buf *out, const char *name, struct slice value)
+{
+    buf_printf(out, ",\"%s\":", name);
+    buf_put_json(out, value);
+}
+
+static void put_member_or_null(struct buf *out, const char *name, struct slice value)
+{
+    if (value.len)
+        put_member_str(out, name, value);
+    else
+        buf_printf(out, ",\"%s\":null", name);
+}
+
+static void put_member_time(struct buf *out, const char *name, int64_t us)
+{
+    buf_printf(out, ",\"%s\":\"", name);
+    time_format_s(out, us);
+    buf_put_u8(out, '"');
+}
+
+/* GeoJSON's order is lon, lat, ele (RFC 7946 section 3.1.1). */
+static void put_place(struct buf *out, const struct datum *d)
+{
+    buf_put_str(out, ",\"location\":{\"type\":\"Feature\",\"geometry\":{\"type\":\"Point\","
+                     "\"coordinates\":[");
+    double_format(out, d->lon);
+    buf_put_u8(out, ',');
+    double_format(out, d->lat);
+    if (d->has_ele) {
+        buf_put_u8(out, ',');
+        double_format(out, d->ele);
+    }
+    buf_put_str(out, "]}},\"lat\":");
+    double_format(out, d->lat);
+    buf_put_str(out, ",\"lon\":");
+    double_format(out, d->lon);
+    if (d->has_ele) {
+        buf_put_str(out, ",\"ele\":");
+        double_format(out, d->ele);
+    }
+}
+
+void api_format_datum(struct buf *out, const struct api *a, const struct feed *f,
+                      const struct datum *d, int64_t event_us, uint64_t offset, size_t *id_at)
+{
+    char id[DATUM_ID_LEN + 1];
+    datum_id_format(id, event_us, a->node, offset);
+    buf_put_str(out, "{\"id\":\"");
+    if (id_at)
+        *id_at = out->len;
+    buf_put(out, id, DATUM_ID_LEN);
+    buf_put_str(out, "\",\"value\":");
+    buf_put_json(out, d->value);
+    buf_put_str(out, ",\"feed_id\":");
+    buf_put_dec(out, f->number);
+    put_member_str(out, "feed_key", f->key);
+    put_member_time(out, "created_at", event_us);
+    if (d->has_place)
+        put_place(out, d);
+    buf_put_str(out, ",\"created_epoch\":");
+    buf_put_dec(out, (uint64_t)(event_us / US_PER_S));
+    if (a->expiration_ms)
+        put_member_time(out, "expiration", event_us + (int64_t)a->expiration_ms * 1000);
+    else
+        buf_put_str(out, ",\"expiration\":null");
+    buf_put_u8(out, '}');
+}
+
+static void put_group(struct buf *out, const struct account *owner, const struct feed *f)
+{
+    buf_printf(out, "{\"id\":%llu,\"key\":", (unsigned long long)f->group);
+    buf_put_json(out, f->group_key);
+    put_member_str(out, "name", f->group_name);
+    buf_printf(out, ",\"user_id\":%llu}", (unsigned long long)owner->number);
+}
+
+void api_format_feed(struct buf *out, const struct api *a, const struct account *owner,
+                     const struct feed *f, const struct slice *last_value)
+{
+    (void)a;
+    buf_put_str(out, "{\"username\":");
+    buf_put_json(out, owner->name);
+    buf_printf(out, ",\"owner\":{\"id\":%llu,\"username\":", (unsigned long long)owner->number);
+    buf_put_json(out, owner->name);
+    buf_printf(out, "},\"id\":%llu", (unsigned long long)f->number);
+    put_member_str(out, "name", f->name);
+    put_member_or_null(out, "description", f->description);
+    put_member_or_null(out, "license", f->license);
+    buf_printf(out, ",\"history\":%s,\"enabled\":%s,\"visibility\":\"%s\"",
+               f->flags & FEED_NO_HISTORY ? "false" : "true",
+               f->flags & FEED_DISABLED ? "false" : "true",
+               f->flags & FEED_PUBLIC ? "public" : "private");
+    put_member_or_null(out, "unit_type", f->unit_type);
+    put_member_or_null(out, "unit_symbol", f->unit_symbol);
+    if (last_value)
+        put_member_str(out, "last_value", *last_value);
+    else
+        buf_put_str(out, ",\"last_value\":null");
+    put_member_time(out, "created_at", f->created_us);
+    put_member_time(out, "updated_at", f->updated_us);
+    buf_printf(out, ",\"status_notify\":%s,\"status_timeout\":%u,\"status\":\"%s\"",
+               f->status_notify ? "true" : "false", f->status_timeout,
+               last_value ? "online" : "offline");
+    put_member_str(out, "key", f->key);
+    buf_put_str(out, ",\"writable\":true,\"group\":");
+    put_group(out, owner, f);
+    buf_put_str(out, ",\"groups\":[");
+    put_group(out, owner, f);
+    buf_put_str(out, "],\"feed_webhook_receivers\":[],\"feed_status_changes\":[]}");
+}
+
+void api_format_user(struct buf *out, const struct account *a)
+{
+    buf_printf(out, "{\"id\":%llu", (unsigned long long)a->number);
+    put_member_str(out, "name", a->name);
+    buf_put_str(out, ",\"color\":null");
+    put_member_str(out, "username", a->name);
+    buf_put_str(out, ",\"role\":\"user\",\"default_group_id\":null,\"default_dashboard_id\":null,"
+                     "\"time_zone\":\"UTC\"");
+    put_member_time(out, "created_at", a->created_us);
+    put_member_time(out, "updated_at", a->created_us);
+    buf_put_u8(out, '}');
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api/route.h - the table of what is served: method, path, right, operation. Pure; any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow/exchange.h"
+#include "flow/principal.h"
+
+/* What the pipeline has to do for an operation. */
+enum route_class {
+    ROUTE_PLAIN,  /* answered at once, no credential */
+    ROUTE_ADMIN,  /* admin socket: the socket's owner is the credential */
+    ROUTE_SELF,   /* needs a credential, answered at once */
+    ROUTE_READ,   /* reads views */
+    ROUTE_WRITE,  /* data points to the journal */
+    ROUTE_CHANGE, /* changes the catalog */
+};
+
+enum route_op {
+    OP_HEALTHZ, OP_READYZ, OP_METRICS, OP_STATUS, OP_ADMIN,
+    OP_TELEMETRY_POST, OP_TELEMETRY_GET,
+    OP_USER, OP_THROTTLE,
+    OP_FEED_LIST, OP_FEED_CREATE, OP_FEED_GET, OP_FEED_DELETE,
+    OP_DATA_CREATE, OP_DATA_BATCH, OP_DATA_LIST, OP_DATA_LAST, OP_DATA_GET, OP_DATA_DELETE,
+};
+
+struct route {
+    enum method method;
+    const char *path; /* "{u}" username, "{k}" feed key, "{id}" datum id, "*" the rest */
+    enum surface surface;
+    bool everywhere; /* served on the public surface and on the operator's */
+    enum route_class class;
+    enum route_op op;
+    uint64_t permission;
+};
+
+/* What a path said; slices borrow from the request's path. */
+struct route_match {
+    const struct route *route;
+    struct slice username, feed, id, rest;
+};
+
+enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
+
+/* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored. *ret_methods: a list for
+ * the Allow field when the path is served by other methods. */
+enum route_found route_find(const struct request *q, struct route_match *ret, struct buf *ret_methods);

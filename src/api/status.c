@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What tells about the server and about the caller: health, metrics, status, user, throttle. */
+#include "api/api.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+
+static void answer(struct exchange *x, unsigned status)
+{
+    x->reply.reason = REASON_ok;
+    x->reply.status = (uint16_t)status;
+    exchange_send(x);
+}
+
+static void put_ready(const struct api *a, struct exchange *x)
+{
+    const char *why = "";
+    if (a->ready(a->arg, &why)) {
+        buf_put_str(&x->reply.body, "{\"status\":\"ready\"}");
+        answer(x, 200);
+    } else {
+        exchange_refuse(x, REASON_busy, why);
+    }
+}
+
+static void put_status(const struct api *a, struct buf *out)
+{
+    struct journal_position p = journal_position(a->journal);
+    struct journal_stats j = journal_stats(a->journal);
+    struct catalog_stats c = catalog_stats(a->catalog);
+    struct throttle_stats t = throttle_stats(a->throttle);
+    struct shield_stats s = shield_stats(a->shield);
+    struct latest_stats l = latest_stats(a->latest);
+    struct history_stats h = history_stats(a->history);
+#define U(v) (unsigned long long)(v)
+    buf_printf(out, "{\"version\":\"" SLUICE_VERSION "\",\"uptime_seconds\":%llu,\"workers\":%u,"
+                    "\"connections\":%llu,",
+               U((clock_mono_ns() - a->start_ns) / NS_PER_S), a->workers,
+               U(metric_gauge(METRIC_connections_open)));
+    buf_printf(out,
+               "\"journal\":{\"log\":\"%s\",\"appended\":%llu,\"durable\":%llu,\"oldest\":%llu,"
+               "\"segments\":%llu,\"disk_bytes\":%llu,\"pending_bytes\":%llu,\"commits\":%llu,"
+               "\"sync_failures\":%llu,\"blocked\":%s,\"recovered_records\":%llu,"
+               "\"recovery_ms\":%llu,\"torn_bytes\":%llu},",
+               a->log_id, U(p.appended), U(p.durable), U(p.oldest), U(j.segments), U(j.disk_bytes),
+               U(j.pending_bytes), U(j.commits), U(j.sync_failures), j.blocked ? "true" : "false",
+               U(j.recovered_records), U(j.recovery_ns / NS_PER_MS), U(j.torn_bytes));
+    buf_printf(out,
+               "\"catalog\":{\"accounts\":%llu,\"credentials\":%llu,\"feeds\":%llu,\"queue\":%llu,"
+               "\"transactions\":%llu,\"outbox\":%llu},",
+               U(c.accounts), U(c.credentials), U(c.feeds), U(c.queue_length), U(c.transactions),
+               U(c.outbox));
+    buf_printf(out,
+               "\"shield\":{\"queue\":%llu,\"queue_max\":%llu,\"threads\":%llu,\"running\":%llu,"
+               "\"negative_entries\":%llu,\"hashes\":%llu,\"hits\":%llu,\"misses\":%llu},",
+               U(s.queue_length), U(s.queue_max), U(s.threads), U(s.running), U(s.negative_entries),
+               U(metric_sum(METRIC_hashes_run)), U(metric_sum(METRIC_shield_hits)),
+               U(metric_sum(METRIC_shield_misses)));
+    buf_printf(out,
+               "\"throttle\":{\"subjects\":%llu,\"bytes\":%llu,\"allowed\":%llu,\"refused\":%llu},",
+               U(t.subjects), U(t.bytes), U(metric_sum(METRIC_throttle_allowed)),
+               U(metric_sum(METRIC_throttle_refused)));
+    buf_printf(out,
+               "\"latest\":{\"feeds\":%llu,\"bytes\":%llu},\"history\":{\"durable_cursor\":%llu,"
+               "\"open_bytes\":%llu,\"open_feeds\":%llu,\"disk_bytes\":%llu}",
+               U(l.feeds), U(l.bytes), U(h.durable_cursor), U(h.open_bytes), U(h.open_feeds),
+               U(h.disk_bytes));
+#undef U
+    if (a->status)
+        a->status(a->arg, out);
+    buf_put_str(out, "}");
+}
+
+void api_plain(const struct api *a, const struct route_match *m, struct exchange *x)
+{
+    switch (m->route->op) {
+    case OP_HEALTHZ:
+        buf_put_str(&x->reply.body, "{\"status\":\"ok\"}");
+        answer(x, 200);
+        return;
+    case OP_READYZ:
+        put_ready(a, x);
+        return;
+    case OP_METRICS:
+        metric_format(&x->reply.body);
+        x->reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
+        answer(x, 200);
+        return;
+    case OP_STATUS:
+        put_status(a, &x->reply.body);
+        answer(x, 200);
+        return;
+    default:
+        CHECK(!"a plain operation");
+    }
+}
+
+/* The members Adafruit's CircuitPython library reads; rates we do not limit are 0. */
+static void put_throttle(const struct api *a, struct buf *out, const struct account *account,
+                         uint64_t now_ns)
+{
+    struct throttle_ask ask = {{THROTTLE_ACCOUNT, account->number}, &account->limits};
+    bool limited = account->limits.windows_count > 0;
+    struct throttle_verdict v = {.allow = true};
+    if (limited)
+        throttle_peek(a->throttle, &ask, 1, now_ns, &v);
+    buf_printf(out,
+               "{\"data_rate_limit\":%u,\"active_data_rate\":%u,\"data_rate_window_seconds\":%u,"
+               "\"retry_after_seconds\":%llu,\"authentication_rate\":0,"
+               "\"subscribe_authorization_rate\":0,\"publish_authorization_rate\":0,"
+               "\"hourly_ban_rate\":0,\"mqtt_ban_error_message\":null,\"active_sms_rate\":0}",
+               limited ? account->limits.windows[0].count : 0,
+               limited ? throttle_used(a->throttle, &ask, 0, now_ns) : 0,
+               limited ? account->limits.windows[0].window_ms / 1000 : 0,
+               (unsigned long long)(v.allow ? 0 : (v.retry_ns + NS_PER_S - 1) / NS_PER_S));
+}
+
+void api_self(const struct api *a, const struct route_match *m, struct exchange *x,
+              const struct account *account, const struct credential *credential, uint64_t now_ns)
+{
+    (void)credential;
+    if (m->route->op == OP_USER)
+        api_format_user(&x->reply.body, account);
+    else
+        put_throttle(a, &x->reply.body, account, now_ns);
+    answer(x, 200);
+}
+
+static const char *policy_name(const struct throttle_ask *ask)
+{
+    switch (ask->subject.kind) {
+    case THROTTLE_ACCOUNT: return "account";
+    case THROTTLE_CREDENTIAL: return "device";
+    default: return "address";
+    }
+}
+
+static unsigned seconds_up(uint64_t ms)
+{
+    return (unsigned)((ms + 999) / 1000);
+}
+
+void api_throttle_fields(struct exchange *x, const struct account *account,
+                         const struct throttle_ask *asks, unsigned count,
+                         const struct throttle_verdict *v)
+{
+    struct buf *out = &x->reply.fields;
+    bool first = true;
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned k = 0; k < asks[i].limits->windows_count; k++) {
+            const struct window *w = &asks[i].limits->windows[k];
+            buf_printf(out, "%s\"%s\";q=%u;w=%u", first ? "RateLimit-Policy: " : ", ",
+                       policy_name(&asks[i]), w->count, seconds_up(w->window_ms));
+            first = false;
+        }
+    }
+    if (first)
+        return;
+    uint64_t wait_s = (v->retry_ns + NS_PER_S - 1) / NS_PER_S;
+    buf_printf(out, "\r\nRateLimit: \"%s\";r=%u;t=%llu\r\n", policy_name(&asks[v->ask]), v->remaining,
+               (unsigned long long)wait_s);
+    if (v->allow)
+        return;
+    struct buf *body = &x->reply.body;
+    buf_clear(body);
+    if (v->never) {
+        x->reply.reason = REASON_too_large;
+        buf_put_str(body, "{\"error\":\"request failed - one request holds more than a whole window "
+                          "of the rate limit allows\"}");
+        return;
+    }
+    x->reply.reason = REASON_throttled;
+    x->reply.retry_ns = v->retry_ns ? v->retry_ns : 1;
+    /* The shape its clients parse: the first comma is followed by the seconds. */
+    buf_printf(body, "{\"error\":\"request failed - %.*s data rate limit reached, %llu seconds until "
+                     "throttle released\"}",
+               SLICE_ARG(account->name), (unsigned long long)(wait_s ? wait_s : 1));
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog/batch.h - asks that share one transaction, and what is to be published of them once their
+ * records are in the journal. One thread: the catalog's.
+ *
+ * A refused ask is rolled back alone (a savepoint each). When the transaction itself fails, every
+ * ask of it is refused.
+ */
+#pragma once
+
+#include "catalog/catalog.h"
+#include "catalog/memory.h"
+#include "catalog/outbox.h"
+
+/* What one change does to the memory. */
+struct effect {
+    enum { PUT_ACCOUNT, PUT_CREDENTIAL, PUT_FEED, NO_ACCOUNT, NO_CREDENTIAL, NO_FEED } kind;
+    uint64_t number; /* PUT_ACCOUNT: version; PUT_CREDENTIAL: account; NO_*: what goes */
+    void *record;    /* PUT_*: the effect's reference */
+};
+
+/* One ask and what it is about. */
+struct item {
+    struct catalog_ask *ask;            /* NULL: answered already */
+    uint64_t account, credential, feed; /* the one whose record is the answer; 0: not that kind */
+    bool removes;                       /* the answer is the record as it was before */
+    size_t effects_end;                 /* its effects end here in the batch's */
+};
+
+struct batch {
+    struct db *db;
+    struct outbox *outbox;
+    enum ack_level ack;
+    int64_t now_us;
+    struct effect *effects;
+    size_t effects_count, effects_cap;
+    struct item *items;
+    size_t items_count, items_cap;
+};
+
+/* Runs all asks (linked by `next`) in one transaction and sets their reason and text. Returns
+ * whether it wrote anything. */
+bool batch_run(struct batch *b, struct catalog_ask *asks);
+/* Shows the effects to the look-ups and gives the asks their records. Returns whether an account or
+ * a credential changed. */
+bool batch_publish(struct batch *b, struct memory *m);
+/* Calls `done` of every ask that is not answered; refuses those that were well first if `reason` is
+ * not REASON_ok. */
+void batch_answer(struct batch *b, enum reason reason, const char *text);
+/* Forgets all; what was not published is given back. */
+void batch_clear(struct batch *b);
+void batch_fini(struct batch *b);
+
+/* ---- for the operations ---- */
+void batch_effect(struct batch *b, struct effect e);
+/* Reads the record back from the database and makes it an effect. SQLITE_DONE or an error code. */
+int batch_put_account(struct batch *b, uint64_t number);
+int batch_put_credential(struct batch *b, uint64_t number);
+/* `ret` borrows the effect's reference. */
+int batch_put_feed(struct batch *b, uint64_t number, struct feed **ret);
+/* Sets the ask's answer and returns it. */
+enum reason ask_refuse(struct catalog_ask *ask, enum reason reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same for a failed statement. */
+enum reason ask_refuse_db(struct batch *b, struct catalog_ask *ask, int rc);
+
+/* One ask (op_account.c, op_credential.c, op_feed.c): REASON_ok, or what ask_refuse returned. */
+typedef enum reason op_run(struct batch *b, struct item *it);
+op_run op_account_add, op_account_remove, op_account_limits, op_account_disable;
+op_run op_key_add, op_key_remove;
+op_run op_device_add, op_device_secret, op_device_disable, op_device_remove;
+op_run op_feed_add, op_feed_remove;
+
+/* The account an ask names, by name, else by number; its name is in `name`. */
+struct owner {
+    uint64_t number;
+    char text[USERNAME_MAX + 1];
+    struct slice name;
+};
+enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct owner *ret);

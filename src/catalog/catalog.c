@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog's thread. What it does with a batch of asks, in this order and never in another:
+ *
+ *   1. one transaction: the changes and their outbox rows      db, batch, outbox
+ *   2. emit: the rows become durable records of the journal    outbox_emit
+ *   3. publish: the look-ups see the changes                   batch_publish
+ *   4. answer: `done`                                          batch_answer
+ *
+ * 1. While a batch is owed (2 has not succeeded), no other transaction begins, so that database
+ *    and memory differ by at most that batch, and records leave in order. 2 is tried again after a
+ *    pause that doubles up to a second.
+ * 2. When that takes longer than emit_wait, the batch's askers are told journal_failed: the change
+ *    is stored and will take effect. From then on new asks are refused at once, unchanged, until
+ *    the journal takes records again.
+ * 3. Emitted rows are removed in the next transaction that writes, or when the thread is idle, or
+ *    at close: an answer never waits for the removal.
+ * 4. Without `emit` 2 is left out and the rows stay for a server that opens the database later.
+ */
+#include "catalog/catalog.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "catalog/load.h"
+
+#define PAUSE_FIRST_NS (10 * NS_PER_MS)
+#define PAUSE_MAX_NS   NS_PER_S
+#define EMIT_WAIT_MS   5000u
+#define TIDY_AFTER_NS  (50 * NS_PER_MS) /* without a new ask */
+#define WAIT_FOREVER   UINT64_MAX
+
+static const char text_stored[] = "the change is stored; it takes effect once the journal takes "
+                                  "records again";
+static const char text_refused[] = "the journal takes no records now; nothing was changed";
+static const char text_stopping[] = "the server is stopping; nothing was changed";
+static const char text_later[] = "the server is stopping; the change is stored and takes effect "
+                                 "when it runs again";
+
+struct catalog {
+    struct catalog_opts opts;
+    struct memory memory;
+    _Atomic uint64_t generation;
+    _Atomic uint64_t transactions, outbox_rows;
+
+    /* The thread's alone, and catalog_open's and catalog_close's. */
+    struct db db;
+    struct outbox outbox;
+    struct batch batch;
+    bool owed; /* the batch waits for the journal */
+    bool late; /* and its askers were told so */
+    uint64_t owed_since_ns, pause_ns;
+    bool tidy_failed; /* not tried again until a transaction succeeds */
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* the thread: an ask, or stopping */
+    pthread_cond_t told; /* callers of catalog_call, and of catalog_open and catalog_close */
+    struct catalog_ask *first, **last;
+    _Atomic uint64_t queued;
+    unsigned callers;       /* inside catalog_call */
+    bool stopping, settled; /* settled: the first attempt to emit what was left is over */
+
+    pthread_t thread;
+};
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask)
+{
+    enum reason r = REASON_ok;
+    ask->next = NULL;
+    ask->ret_account = NULL;
+    ask->ret_credential = NULL;
+    ask->ret_feed = NULL;
+    ask->text[0] = 0;
+    pthread_mutex_lock(&c->lock);
+    if (c->stopping) {
+        r = REASON_stopping;
+    } else if (c->queued >= c->opts.queue_max) {
+        r = REASON_busy;
+    } else {
+        *c->last = ask;
+        c->last = &ask->next;
+        if (c->queued++ == 0)
+            pthread_cond_signal(&c->wake);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return r;
+}
+
+/* Waits up to `ns` for an ask (unless `only_stop`) or for the end. True: stopping. */
+static bool wait_for_asks(struct catalog *c, uint64_t ns, bool only_stop)
+{
+    uint64_t until = ns == WAIT_FOREVER ? ns : clock_mono_ns() + ns;
+    struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
+                          .tv_nsec = (long)(until % NS_PER_S)};
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    while (!c->stopping && (only_stop || !c->first) && rc != ETIMEDOUT) {
+        rc = ns == WAIT_FOREVER ? pthread_cond_wait(&c->wake, &c->lock)
+                                : pthread_cond_timedwait(&c->wake, &c->lock, &at);
+    }
+    bool stopping = c->stopping;
+    pthread_mutex_unlock(&c->lock);
+    return stopping;
+}
+
+static struct catalog_ask *take_queue(struct catalog *c)
+{
+    pthread_mutex_lock(&c->lock);
+    struct catalog_ask *asks = c->first;
+    c->first = NULL;
+    c->last = &c->first;
+    c->queued = 0;
+    pthread_mutex_unlock(&c->lock);
+    return asks;
+}
+
+static void refuse_queue(struct catalog *c, enum reason reason, const char *text)
+{
+    for (struct catalog_ask *ask = take_queue(c), *next; ask; ask = next) {
+        next = ask->next;
+        ask_refuse(ask, reason, "%s", text);
+        ask->done(ask);
+    }
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static void count_transaction(struct catalog *c)
+{
+    c->transactions++;
+    metric_add(METRIC_catalog_transactions, 1);
+}
+
+/* Removes emitted rows in a transaction of their own. */
+static void tidy(struct catalog *c)
+{
+    if (c->tidy_failed || !outbox_is_untidy(&c->outbox))
+        return;
+    int rc = db_begin(&c->db);
+    if (rc == SQLITE_DONE)
+        rc = outbox_tidy(&c->outbox);
+    if (rc == SQLITE_DONE)
+        rc = db_commit(&c->db);
+    if (rc == SQLITE_OK) {
+        outbox_tidied(&c->outbox);
+        count_transaction(c);
+        return;
+    }
+    db_rollback(&c->db);
+    c->tidy_failed = true;
+    log_line(LOG_ERROR, "catalog.tidy_failed", "path=%s code=%d error=\"%s\"", c->db.path, rc,
+             c->db.last.text);
+}
+
+static void publish(struct catalog *c)
+{
+    if (batch_publish(&c->batch, &c->memory))
+        atomic_fetch_add_explicit(&c->generation, 1, memory_order_release);
+    batch_answer(&c->batch, REASON_ok, "");
+    batch_clear(&c->batch);
+}
+
+/* One attempt to pay what the journal is owed. */
+static void try_emit(struct catalog *c)
+{
+    int rc = outbox_emit(&c->outbox, c->opts.emit, c->opts.emit_arg);
+    c->outbox_rows = c->outbox.waiting;
+    if (rc == 0) {
+        if (c->pause_ns)
+            log_line(LOG_INFO, "catalog.emit_resumed", "path=%s after_ms=%llu", c->db.path,
+                     (unsigned long long)((clock_mono_ns() - c->owed_since_ns) / NS_PER_MS));
+        c->owed = false;
+        c->pause_ns = 0;
+        publish(c);
+        return;
+    }
+    if (c->pause_ns == 0)
+        log_line(LOG_WARN, "catalog.emit_failed", "path=%s error=%s rows=%llu", c->db.path,
+                 strerrorname_np(-rc), (unsigned long long)c->outbox.waiting);
+    c->pause_ns = c->pause_ns ? c->pause_ns * 2 : PAUSE_FIRST_NS;
+    if (c->pause_ns > PAUSE_MAX_NS)
+        c->pause_ns = PAUSE_MAX_NS;
+}
+
+/* The askers have waited long enough. Returns for how long they may wait on. */
+static uint64_t refuse_late(struct catalog *c)
+{
+    uint64_t max = (c->opts.emit_wait_ms ? c->opts.emit_wait_ms : EMIT_WAIT_MS) * NS_PER_MS;
+    uint64_t waited = clock_mono_ns() - c->owed_since_ns;
+    if (waited < max)
+        return max - waited;
+    if (!c->late)
+        batch_answer(&c->batch, REASON_journal_failed, text_stored);
+    c->late = true;
+    refuse_queue(c, REASON_journal_failed, text_refused);
+    return PAUSE_MAX_NS;
+}
+
+static void owe(struct catalog *c)
+{
+    c->owed = true;
+    c->late = false;
+    c->pause_ns = 0;
+    c->owed_since_ns = clock_mono_ns();
+}
+
+/* Tries, and pauses after a failure. True: stopping. */
+static bool pay(struct catalog *c)
+{
+    try_emit(c);
+    if (!c->owed)
+        return false;
+    uint64_t left = refuse_late(c);
+    uint64_t until = clock_mono_ns() + (left < c->pause_ns ? left : c->pause_ns);
+    /* Once late, an ask ends the wait, to be refused at once; the pause goes on after it. */
+    for (uint64_t now = clock_mono_ns(); now < until; now = clock_mono_ns()) {
+        if (wait_for_asks(c, until - now, !c->late))
+            return true;
+        if (c->late)
+            refuse_queue(c, REASON_journal_failed, text_refused);
+    }
+    refuse_late(c);
+    return false;
+}
+
+static void run_asks(struct catalog *c)
+{
+    struct catalog_ask *asks = take_queue(c);
+    if (!asks)
+        return;
+    bool wrote = batch_run(&c->batch, asks);
+    if (wrote) {
+        count_transaction(c);
+        c->tidy_failed = false;
+    }
+    c->outbox_rows = c->outbox.waiting;
+    if (wrote && c->opts.emit)
+        owe(c);
+    else
+        publish(c);
+}
+
+static void settled(struct catalog *c)
+{
+    if (c->settled)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->settled = true;
+    pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void run(void *arg)
+{
+    struct catalog *c = arg;
+    bool stopping = false;
+    if (c->owed) {
+        try_emit(c);
+        settled(c);
+        if (c->owed)
+            stopping = wait_for_asks(c, c->pause_ns, true);
+    }
+    settled(c);
+    while (!stopping) {
+        if (c->owed) {
+            stopping = pay(c);
+            continue;
+        }
+        bool untidy = outbox_is_untidy(&c->outbox) && !c->tidy_failed;
+        stopping = wait_for_asks(c, untidy ? TIDY_AFTER_NS : WAIT_FOREVER, false);
+        if (stopping)
+            break;
+        if (c->queued)
+            run_asks(c);
+        else
+            tidy(c);
+    }
+    batch_answer(&c->batch, REASON_stopping, text_later);
+    refuse_queue(c, REASON_stopping, text_stopping);
+    tidy(c);
+}
+
+/* ---- asking and waiting ---------------------------------------------------------------------- */
+
+struct call {
+    struct catalog *catalog;
+    bool answered; /* under the catalog's lock */
+};
+
+static void on_called(struct catalog_ask *ask)
+{
+    struct call *call = ask->owner;
+    struct catalog *c = call->catalog;
+    pthread_mutex_lock(&c->lock);
+    call->answered = true;
+    pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+}
+
+enum reason catalog_call(struct catalog *c, struct catalog_ask *ask)
+{
+    struct call call = {.catalog = c};
+    ask->done = on_called;
+    ask->owner = &call;
+    pthread_mutex_lock(&c->lock);
+    c->callers++;
+    pthread_mutex_unlock(&c->lock);
+    enum reason r = catalog_submit(c, ask);
+    pthread_mutex_lock(&c->lock);
+    while (r == REASON_ok && !call.answered)
+        pthread_cond_wait(&c->told, &c->lock);
+    if (--c->callers == 0)
+        pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+    if (r != REASON_ok)
+        return ask_refuse(ask, r, "%s", reason_info(r)->text);
+    return ask->reason;
+}
+
+/* ---- opening and closing --------------------------------------------------------------------- */
+
+static struct catalog *catalog_new(const struct catalog_opts *opts)
+{
+    struct catalog *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, &monotonic);
+    pthread_cond_init(&c->told, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    c->opts = *opts;
+    c->opts.path = NULL; /* the caller's; db.path is ours */
+    c->last = &c->first;
+    c->generation = 1;
+    memory_init(&c->memory);
+    c->memory.loaded = opts->loaded;
+    c->memory.loaded_arg = opts->loaded_arg;
+    c->batch = (struct batch){
+        .db = &c->db, .outbox = &c->outbox, .ack = opts->has_ack ? opts->ack : ACK_DURABLE};
+    return c;
+}
+
+static void catalog_free(struct catalog *c)
+{
+    batch_fini(&c->batch);
+    outbox_fini(&c->outbox);
+    memory_fini(&c->memory);
+    db_close(&c->db);
+    pthread_cond_destroy(&c->told);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct error *err)
+{
+    uint64_t begin_ns = clock_mono_ns();
+    struct catalog *c = catalog_new(opts);
+    if (!c)
+        return error_set(err, -ENOMEM, "%s: no memory", opts->path);
+    int rc = db_open(&c->db, opts->path, err);
+    if (!rc)
+        rc = outbox_init(&c->outbox, &c->db, err);
+    if (!rc)
+        rc = load_all(&c->memory, &c->batch, opts->emit != NULL, err);
+    if (rc) {
+        catalog_free(c);
+        return rc;
+    }
+    c->outbox_rows = c->outbox.waiting;
+    if (opts->emit && c->outbox.waiting)
+        owe(c);
+    log_line(LOG_INFO, "catalog.opened",
+             "path=%s accounts=%llu credentials=%llu feeds=%llu outbox=%llu ms=%llu", c->db.path,
+             (unsigned long long)c->memory.accounts_count,
+             (unsigned long long)c->memory.credentials_count,
+             (unsigned long long)c->memory.feeds_count, (unsigned long long)c->outbox.waiting,
+             (unsigned long long)((clock_mono_ns() - begin_ns) / NS_PER_MS));
+    c->thread = thread_start("catalog", run, c);
+    pthread_mutex_lock(&c->lock);
+    while (!c->settled)
+        pthread_cond_wait(&c->told, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    *ret = c;
+    return 0;
+}
+
+void catalog_close(struct catalog *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stopping = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    pthread_mutex_lock(&c->lock);
+    while (c->callers) /* answered, but not out yet */
+        pthread_cond_wait(&c->told, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    catalog_free(c);
+}
+
+/* ---- looking up ------------------------------------------------------------------------------ */
+
+uint64_t catalog_generation(struct catalog *c)
+{
+    return atomic_load_explicit(&c->generation, memory_order_acquire);
+}
+
+struct account *catalog_account(struct catalog *c, struct slice name)
+{
+    return memory_account(&c->memory, name);
+}
+
+struct account *catalog_account_by_number(struct catalog *c, uint64_t number)
+{
+    return memory_account_by_number(&c->memory, number);
+}
+
+struct credential *catalog_device(struct catalog *c, struct slice device_id)
+{
+    return memory_device(&c->memory, device_id);
+}
+
+struct credential *catalog_key(struct catalog *c, const uint8_t digest[32])
+{
+    return memory_key(&c->memory, digest);
+}
+
+struct credential *catalog_credential(struct catalog *c, uint64_t number)
+{
+    return memory_credential(&c->memory, number);
+}
+
+struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key)
+{
+    return memory_feed(&c->memory, account, key);
+}
+
+struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number)
+{
+    return memory_feed_by_number(&c->memory, number);
+}
+
+unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret)
+{
+    return memory_feeds(&c->memory, account, ret);
+}
+
+unsigned catalog_accounts(struct catalog *c, struct buf *ret)
+{
+    return memory_accounts(&c->memory, ret);
+}
+
+unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credential_kind kind,
+                             struct buf *ret)
+{
+    return memory_credentials(&c->memory, account, kind, ret);
+}
+
+struct catalog_stats catalog_stats(struct catalog *c)
+{
+    return (struct catalog_stats){.accounts = c->memory.accounts_count,
+                                  .credentials = c->memory.credentials_count,
+                                  .feeds = c->memory.feeds_count,
+                                  .queue_length = c->queued,
+                                  .transactions = c->transactions,
+                                  .outbox = c->outbox_rows};
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changes of accounts. */
+#include "base/log.h"
+#include "catalog/batch.h"
+#include "catalog/names.h"
+#include "catalog/seed.h"
+#include "flow/limit.h"
+
+enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct owner *ret)
+{
+    char shown[128];
+    bool by_name = ask->account.len > 0;
+    enum statement s = by_name ? SQL_ACCOUNT_FIND : SQL_ACCOUNT_FIND_NUMBER;
+    int rc =
+        by_name ? db_run(b->db, s, txt(ask->account)) : db_run(b->db, s, num(ask->account_number));
+    if (rc == SQLITE_ROW) {
+        struct slice name = db_text(b->db, s, 1);
+        ret->number = db_number(b->db, s, 0);
+        ret->name = slice_of(ret->text, name.len < USERNAME_MAX ? name.len : USERNAME_MAX);
+        memcpy(ret->text, name.ptr, ret->name.len);
+        db_reset(b->db, s);
+        return REASON_ok;
+    }
+    if (rc != SQLITE_DONE)
+        return ask_refuse_db(b, ask, rc);
+    if (by_name)
+        return ask_refuse(ask, REASON_not_found, "there is no account \"%s\"",
+                          log_text(shown, ask->account));
+    return ask_refuse(ask, REASON_not_found, "there is no account %llu",
+                      (unsigned long long)ask->account_number);
+}
+
+static enum reason check_plan(struct batch *b, struct catalog_ask *ask, struct slice plan)
+{
+    char shown[128];
+    int rc = db_run(b->db, SQL_PLAN_EXISTS, txt(plan));
+    db_reset(b->db, SQL_PLAN_EXISTS);
+    if (rc == SQLITE_DONE)
+        return ask_refuse(ask, REASON_bad_request, "there is no plan \"%s\"",
+                          log_text(shown, plan));
+    return rc == SQLITE_ROW ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+static enum reason check_limits(struct catalog_ask *ask)
+{
+    struct limit_set set;
+    struct error why;
+    if (limit_set_parse(ask->limits, &set, &why))
+        return ask_refuse(ask, REASON_bad_request, "limits: %.140s", why.text);
+    if (limit_set_parse(ask->device_limits, &set, &why))
+        return ask_refuse(ask, REASON_bad_request, "device limits: %.130s", why.text);
+    if (ask->limits.len > FEED_NAME_MAX || ask->device_limits.len > FEED_NAME_MAX)
+        return ask_refuse(ask, REASON_bad_request, "limits are longer than %d characters",
+                          FEED_NAME_MAX);
+    return REASON_ok;
+}
+
+static struct audit audit_of(const struct batch *b, const char *op, const struct owner *o)
+{
+    return (struct audit){.op = op,
+                          .now_us = b->now_us,
+                          .account = o->number,
+                          .account_name = o->name,
+                          .subject = o->name,
+                          .subject_number = o->number};
+}
+
+enum reason op_account_add(struct batch *b, struct item *it)
+{
+    struct catalog_ask *ask = it->ask;
+    struct slice plan = ask->plan.len ? ask->plan : SLICE(CATALOG_PLAN_DEFAULT);
+    if (!name_is_username(ask->account))
+        return ask_refuse(ask, REASON_bad_request,
+                          "a username has 1 to %d letters, digits, '-' and '_'", USERNAME_MAX);
+    if (name_is_reserved(ask->account))
+        return ask_refuse(ask, REASON_bad_request, "the username \"%.*s\" is reserved",
+                          SLICE_ARG(ask->account));
+    enum reason r = check_limits(ask);
+    if (r == REASON_ok)
+        r = check_plan(b, ask, plan);
+    if (r != REASON_ok)
+        return r;
+    int rc = db_run(b->db, SQL_ACCOUNT_FIND, txt(ask->account));
+    db_reset(b->db, SQL_ACCOUNT_FIND);
+    if (rc == SQLITE_ROW)
+        return ask_refuse(ask, REASON_conflict, "the account \"%.*s\" exists already",
+                          SLICE_ARG(ask->account));
+    struct owner o = {.number = db_take_number(b->db, NEXT_ACCOUNT), .name = ask->account};
+    struct audit a = audit_of(b, "account_add", &o);
+    a.plan = plan;
+    a.limits = ask->limits;
+    a.device_limits = ask->device_limits;
+    uint64_t change = b->db->next[NEXT_CHANGE];
+    if (rc == SQLITE_DONE)
+        rc = db_run(b->db, SQL_ACCOUNT_ADD, num(o.number), txt(o.name), txt(plan),
+                    txt_or_null(ask->limits), txt_or_null(ask->device_limits),
+                    num((uint64_t)b->now_us), num(change));
+    if (rc == SQLITE_DONE)
+        rc = db_run(b->db, SQL_GROUP_ADD, num(db_take_number(b->db, NEXT_GROUP)), num(o.number),
+                    txt(SLICE("default")), txt(SLICE("Default")), num((uint64_t)b->now_us));
+    if (rc == SQLITE_DONE)
+        rc = outbox_account(b->outbox, ask, b->now_us, o.number, o.name);
+    if (rc == SQLITE_DONE)
+        rc = outbox_audit(b->outbox, ask, &a);
+    if (rc == SQLITE_DONE)
+        rc = batch_put_account(b, o.number);
+    it->account = o.number;
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+enum reason op_account_limits(struct batch *b, struct item *it)
+{
+    struct catalog_ask *ask = it->ask;
+    struct owner o;
+    enum reason r = check_limits(ask);
+    if (r == REASON_ok && ask->plan.len)
+        r = check_plan(b, ask, ask->plan);
+    if (r == REASON_ok)
+        r = op_find_account(b, ask, &o);
+    if (r != REASON_ok)
+        return r;
+    struct audit a = audit_of(b, "account_limits", &o);
+    a.plan = ask->plan;
+    a.limits = ask->limits;
+    a.device_limits = ask->device_limits;
+    int rc = db_run(b->db, SQL_ACCOUNT_LIMITS, num(o.number), txt_or_null(ask->plan),
+                    txt_or_null(ask->limits), txt_or_null(ask->device_limits),
+                    num(b->db->next[NEXT_CHANGE]));
+    if (rc == SQLITE_DONE)
+        rc = outbox_audit(b->outbox, ask, &a);
+    if (rc == SQLITE_DONE)
+        rc = batch_put_account(b, o.number);
+    it->account = o.number;
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+enum reason op_account_disable(struct batch *b, struct item *it)
+{
+    struct catalog_ask *ask = it->ask;
+    struct owner o;
+    enum reason r = op_find_account(b, ask, &o);
+    if (r != REASON_ok)
+        return r;
+    struct audit a = audit_of(b, "account_disable", &o);
+    a.has_disabled = true;
+    a.disabled = ask->disabled;
+    int rc = db_run(b->db, SQL_ACCOUNT_DISABLE, num(o.number), num(ask->disabled),
+                    num(b->db->next[NEXT_CHANGE]));
+    if (rc == SQLITE_DONE)
+        rc = outbox_audit(b->outbox, ask, &a);
+    if (rc == SQLITE_DONE)
+        rc = batch_put_account(b, o.number);
+    it->account = o.number;
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+enum reason op_account_remove(struct batch *b, struct item *it)
+{
+    static const enum statement parts[] = {SQL_ACCOUNT_REMOVE_FEEDS, SQL_ACCOUNT_REMOVE_GROUPS,
+                                           SQL_ACCOUNT_REMOVE_CREDENTIALS, SQL_ACCOUNT_REMOVE};
+    struct catalog_ask *ask = it->ask;
+    struct owner o;
+    enum reason r = op_find_account(b, ask, &o);
+    if (r != REASON_ok)
+        return r;
+    struct audit a = audit_of(b, "account_remove", &o);
+    a.has_feeds = true;
+    int rc = outbox_deleted_all(b->outbox, ask, b->now_us, o.number, &a.feeds);
+    for (unsigned i = 0; i < sizeof parts / sizeof parts[0] && rc == SQLITE_DONE; i++)
+        rc = db_run(b->db, parts[i], num(o.number));
+    if (rc == SQLITE_DONE)
+        rc = outbox_audit(b->outbox, ask, &a);
+    if (rc != SQLITE_DONE)
+        return ask_refuse_db(b, ask, rc);
+    it->account = o.number;
+    it->removes = true;
+    batch_effect(b, (struct effect){.kind = NO_ACCOUNT, .number = o.number});
+    return REASON_ok;
+}

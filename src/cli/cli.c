@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands there are, and the help above them. */
+#include "cli/cli.h"
+#include "load/load.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+static int cmd_version(int argc, char **argv)
+{
+    puts("sluice " SLUICE_VERSION);
+    return CLI_OK;
+}
+
+static int cmd_help(int argc, char **argv);
+
+static const struct command commands[] = {
+    {"serve", "Run the server", cmd_serve},
+    {"account", "Add, list, show and remove accounts", cmd_admin},
+    {"key", "Add, list, show and remove the keys of an account", cmd_admin},
+    {"device", "Add, list, show, lock out and remove devices; give them new secrets", cmd_admin},
+    {"config", "Check, show and explain settings", cmd_config},
+    {"journal", "Look into the journal, verify it, follow it", cmd_journal},
+    {"load", "Simulate a fleet of devices and measure the answers", load_command},
+    {"version", "Print the version", cmd_version},
+    {"help", "Explain a command: sluice help device add", cmd_help},
+    {0},
+};
+
+static const struct command_group top = {
+    .path = "sluice",
+    .text = "Sluice takes telemetry of devices: it authenticates, limits, stores and serves it.",
+    .commands = commands,
+    .examples = "  sluice account add acme          an account,\n"
+                "  sluice key add acme main         a key for applications,\n"
+                "  sluice device add acme truck-17  a device with its secret,\n"
+                "  sluice serve                     and the server; all of it kept in ./data\n",
+};
+
+static void put_group(FILE *out, const struct command_group *g)
+{
+    fprintf(out, "%s\n\nUsage: %s COMMAND ...\n\nCommands:\n", g->text, g->path);
+    for (const struct command *c = g->commands; c->name; c++)
+        fprintf(out, "  %-10s %s\n", c->name, c->text);
+    fprintf(out, "\nExamples:\n%s\n%s COMMAND --help says more.\n", g->examples, g->path);
+}
+
+int cli_dispatch(const struct command_group *g, int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+    if (!word || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        put_group(word ? stdout : stderr, g);
+        return word ? CLI_OK : CLI_USAGE;
+    }
+    for (const struct command *c = g->commands; c->name; c++)
+        if (strcmp(c->name, word) == 0)
+            return c->run(argc - 1, argv + 1);
+    fprintf(stderr, "%s: there is no command \"%s\"\nTry: %s --help\n", g->path, word, g->path);
+    return CLI_USAGE;
+}
+
+/* "help device add" is "device add --help". */
+static int cmd_help(int argc, char **argv)
+{
+    static char help[] = "--help";
+    char *words[8] = {argv[0]};
+    int n = 1;
+    for (; n < argc && n < 6; n++)
+        words[n] = argv[n];
+    words[n] = help;
+    return cli_dispatch(&top, n + 1, words);
+}
+
+int cli_main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "--version") == 0)
+        return cmd_version(argc, argv);
+    int status = cli_dispatch(&top, argc, argv);
+    /* What could not be written was not said: a full disk or a closed pipe is a failure. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK) {
+        fputs("sluice: the output could not be written\n", stderr);
+        status = CLI_FAILED;
+    }
+    return status;
+}

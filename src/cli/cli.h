@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli/cli.h - the command line: `sluice COMMAND ...`. One table of commands, one small parser of
+ * options; every --help is written from the tables that are also parsed. Main thread only.
+ */
+#pragma once
+
+/* How a command ends. */
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1, /* refused, or it did not work out */
+    CLI_USAGE = 2,  /* it was not said right */
+};
+
+/* One command, or a group of them. */
+struct command {
+    const char *name;
+    const char *text; /* one line of help */
+    /* argv[0] is the command's own name. Returns how it ended. */
+    int (*run)(int argc, char **argv);
+};
+
+/* A group of commands and the help above them. */
+struct command_group {
+    const char *path;               /* what has been said so far: "sluice config" */
+    const char *text;               /* opens the help */
+    const struct command *commands; /* ends with a row without name */
+    const char *examples;           /* lines */
+};
+
+/* Runs what argv says; the process's exit status. */
+int cli_main(int argc, char **argv);
+
+/* Runs the command of the group that argv[1] names, or shows the group's help. */
+int cli_dispatch(const struct command_group *group, int argc, char **argv);
+
+int cmd_serve(int argc, char **argv);
+int cmd_admin(int argc, char **argv); /* account, key and device: argv[0] is the noun */
+int cmd_config(int argc, char **argv);
+int cmd_journal(int argc, char **argv);

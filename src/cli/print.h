@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli/print.h - the answer of an admin command for people: a list as a table, a record as lines.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* An object whose first member is a list of objects becomes a table; any other, lines of name and
+ * value, in the order of the members. Control characters are shown as '?'. */
+void print_result(FILE *out, const json_t *result);

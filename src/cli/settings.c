@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/settings.h"
+
+#include <stdio.h>
+
+bool settings_load(const struct settings_opts *opts, struct config **ret)
+{
+    struct config *c = NULL;
+    struct error err;
+    int rc = config_load(opts->config, &c, &err);
+    for (unsigned i = 0; !rc && i < opts->set.count; i++)
+        rc = config_set(c, "--set", slice_str(opts->set.values[i]), &err);
+    if (!rc && opts->data)
+        rc = config_override(c, "--data", SLICE("server"), SLICE("data"), slice_str(opts->data),
+                             &err);
+    if (rc) {
+        fprintf(stderr, "%s\n", err.text);
+        config_free(c);
+        return false;
+    }
+    *ret = c;
+    return true;
+}

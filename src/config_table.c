@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config_table.h"
+
+#define AT(section, name) offsetof(struct config, section.name)
+
+const struct setting config_settings[SETTINGS_COUNT] = {
+#define SECTION(section, text)
+#define END(section)
+#define STRING(s, n, fallback, text)                                                               \
+    {#s, #n, SETTING_STRING, AT(s, n), fallback, 0, 0, 0, NULL, text},
+#define NUMBER(s, n, fallback, min, max, text)                                                     \
+    {#s, #n, SETTING_NUMBER, AT(s, n), NULL, fallback, min, max, NULL, text},
+#define SIZE(s, n, fallback, min, max, text)                                                       \
+    {#s, #n, SETTING_SIZE, AT(s, n), NULL, fallback, min, max, NULL, text},
+#define DURATION(s, n, fallback, min, max, text)                                                   \
+    {#s, #n, SETTING_DURATION, AT(s, n), NULL, fallback, min, max, NULL, text},
+#define FLAG(s, n, fallback, text)                                                                 \
+    {#s, #n, SETTING_FLAG, AT(s, n), NULL, fallback, 0, 1, NULL, text},
+#define CHOICE(s, n, fallback, choices, text)                                                      \
+    {#s, #n, SETTING_CHOICE, AT(s, n), fallback, 0, 0, 0, choices, text},
+#define LIMITS(s, n, fallback, text)                                                               \
+    {#s, #n, SETTING_LIMITS, AT(s, n), fallback, 0, 0, 0, NULL, text},
+#include "options.def"
+#undef SECTION
+#undef END
+#undef STRING
+#undef NUMBER
+#undef SIZE
+#undef DURATION
+#undef FLAG
+#undef CHOICE
+#undef LIMITS
+};
+
+const struct config_section config_sections[SECTIONS_COUNT] = {
+#define SECTION(section, text) {#section, text},
+#define END(section)
+#define STRING(...)
+#define NUMBER(...)
+#define SIZE(...)
+#define DURATION(...)
+#define FLAG(...)
+#define CHOICE(...)
+#define LIMITS(...)
+#include "options.def"
+#undef SECTION
+#undef END
+#undef STRING
+#undef NUMBER
+#undef SIZE
+#undef DURATION
+#undef FLAG
+#undef CHOICE
+#undef LIMITS
+};
+
+int config_section_find(struct slice name)
+{
+    for (int i = 0; i < SECTIONS_COUNT; i++)
+        if (slice_eq(name, slice_str(config_sections[i].name)))
+            return i;
+    return -1;
+}
+
+int config_setting_find(struct slice section, struct slice name)
+{
+    for (int i = 0; i < SETTINGS_COUNT; i++)
+        if (slice_eq(section, slice_str(config_settings[i].section)) &&
+            slice_eq(name, slice_str(config_settings[i].name)))
+            return i;
+    return -1;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn/stream.h - one accepted connection (TCP or Unix): bytes in, bytes out, back-pressure. Belongs
+ * to the worker that accepted it; all calls on that worker's thread.
+ *
+ * Input that the owner did not consume is kept (at most `input_max` bytes; more closes nothing, the
+ * stream just stops reading until the owner consumes). Output that the kernel does not take is kept
+ * and sent when it does.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "codec/address.h"
+#include "conn/worker.h"
+
+struct stream;
+
+struct stream_ops {
+    /* New or kept input: `ptr` may be written to, and is valid during the call. Returns how many
+     * bytes were consumed. Called again only when more arrives or after stream_resume. */
+    size_t (*on_input)(void *owner, char *ptr, size_t len);
+    /* The peer sent its last byte; what was kept unconsumed stays unconsumed. */
+    void (*on_end)(void *owner);
+    /* All kept output was handed to the kernel. */
+    void (*on_drained)(void *owner);
+    /* The stream is gone (either side closed it, or it failed); last call. */
+    void (*on_closed)(void *owner);
+};
+
+/* Bytes in and out, for metrics: counted by the stream itself. */
+
+void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner, size_t input_max);
+struct worker *stream_worker(const struct stream *s);
+/* All zero for a Unix socket. */
+const struct address *stream_peer(const struct stream *s);
+
+/* Stops and restarts reading. Resuming offers kept input again before new is read. */
+void stream_pause(struct stream *s);
+void stream_resume(struct stream *s);
+/* Input kept unconsumed now. */
+size_t stream_kept(const struct stream *s);
+
+/* Sends the bytes, copying what the kernel does not take at once. */
+void stream_write(struct stream *s, struct slice bytes);
+/* Output not yet taken by the kernel. */
+size_t stream_unsent(const struct stream *s);
+/* Total bytes the kernel has taken so far: tells progress. */
+uint64_t stream_sent(const struct stream *s);
+
+/* Closes once all output is sent; no further input is offered. */
+void stream_finish(struct stream *s);
+/* Closes now, whatever is unsent. Both end in on_closed, never from within the call. */
+void stream_close(struct stream *s);
+
+/* ---- listening -------------------------------------------------------------------------------
+ * One listener per worker and address; TCP sockets are bound with SO_REUSEPORT so that the kernel
+ * spreads connections over the workers.
+ */
+struct listener;
+
+struct listener_opts {
+    int backlog;
+    unsigned *open;    /* shared count of open connections, all listeners (atomic) */
+    unsigned open_max; /* beyond it new ones are accepted and closed at once, and counted */
+    /* A connection arrived: set its owner. False: close it. */
+    bool (*accept)(void *arg, struct stream *s);
+    void *arg;
+};
+
+/* "address:port" with a numeric address ("[::1]:80"), or a path that begins with '/' or '.'. An
+ * existing socket file is replaced. Binds and listens; accepting begins when the worker runs.
+ * 0 or a negative errno. */
+int listener_open(struct worker *w, struct slice where, const struct listener_opts *opts,
+                  struct listener **ret);
+/* Whether the address is free: SO_REUSEPORT would let a second server bind it unnoticed. 0, -EADDRINUSE,
+ * or another negative errno. */
+int listener_probe(struct slice where);
+/* The port it is bound to (for port 0); 0 for a Unix socket. */
+unsigned listener_port(const struct listener *l);
+/* Stops accepting. Worker's thread. */
+void listener_close(struct listener *l);

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conn/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/thread.h"
+
+struct worker {
+    unsigned index;
+    pthread_t thread;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_check_t after_poll;
+    uv_prepare_t before_poll;
+    uv_timer_t tick;
+    struct worker_hook hook;
+    struct wheel wheel;
+    uint64_t now_ns;
+    int64_t date_second;
+    char date[32];
+    char *scratch;
+    _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
+};
+
+/* Takes all mail at once and runs it oldest first. */
+static void run_mail(struct worker *w)
+{
+    struct mail *newest = atomic_exchange_explicit(&w->mailbox, NULL, memory_order_acquire);
+    struct mail *oldest = NULL;
+    while (newest) {
+        struct mail *m = newest;
+        newest = m->next;
+        m->next = oldest;
+        oldest = m;
+    }
+    while (oldest) {
+        struct mail *m = oldest;
+        oldest = m->next;
+        m->next = NULL;
+        m->run(m);
+    }
+}
+
+static void on_wake(uv_async_t *handle)
+{
+    struct worker *w = handle->data;
+    w->now_ns = clock_mono_ns();
+    run_mail(w);
+}
+
+static void on_after_poll(uv_check_t *handle)
+{
+    struct worker *w = handle->data;
+    if (w->hook.turn_end)
+        w->hook.turn_end(w->hook.arg);
+    w->now_ns = 0;
+}
+
+/* What ran before polling (timers) may have left something to hand on as well. */
+static void on_before_poll(uv_prepare_t *handle)
+{
+    struct worker *w = handle->data;
+    if (w->hook.turn_end)
+        w->hook.turn_end(w->hook.arg);
+    w->now_ns = 0;
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+    struct worker *w = handle->data;
+    w->now_ns = clock_mono_ns();
+    wheel_turn(&w->wheel, w->now_ns);
+    if (w->hook.tick)
+        w->hook.tick(w->hook.arg);
+}
+
+struct worker *worker_new(unsigned index)
+{
+    struct worker *w = aligned_alloc(64, (sizeof *w + 63) / 64 * 64);
+    CHECK(w);
+    *w = (struct worker){.index = index};
+    w->scratch = malloc(WORKER_SCRATCH);
+    CHECK(w->scratch);
+    CHECK(uv_loop_init(&w->loop) == 0);
+    CHECK(uv_async_init(&w->loop, &w->wake, on_wake) == 0);
+    CHECK(uv_check_init(&w->loop, &w->after_poll) == 0);
+    CHECK(uv_prepare_init(&w->loop, &w->before_poll) == 0);
+    CHECK(uv_timer_init(&w->loop, &w->tick) == 0);
+    w->wake.data = w->after_poll.data = w->before_poll.data = w->tick.data = w;
+    wheel_init(&w->wheel, clock_mono_ns());
+    return w;
+}
+
+void worker_set_hook(struct worker *w, struct worker_hook hook)
+{
+    w->hook = hook;
+}
+
+static void run(void *arg)
+{
+    struct worker *w = arg;
+    uv_check_start(&w->after_poll, on_after_poll);
+    uv_prepare_start(&w->before_poll, on_before_poll);
+    uv_timer_start(&w->tick, on_tick, WORKER_TICK_MS, WORKER_TICK_MS);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+}
+
+void worker_start(struct worker *w)
+{
+    char name[16];
+    snprintf(name, sizeof name, "worker-%u", w->index);
+    w->thread = thread_start(name, run, w);
+}
+
+void worker_join(struct worker *w)
+{
+    pthread_join(w->thread, NULL);
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    CHECK(uv_loop_close(&w->loop) == 0);
+    free(w->scratch);
+    free(w);
+}
+
+void worker_post(struct worker *w, struct mail *m)
+{
+    struct mail *head = atomic_load_explicit(&w->mailbox, memory_order_relaxed);
+    do {
+        m->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&w->mailbox, &head, m, memory_order_release,
+                                                    memory_order_relaxed));
+    if (!head)
+        uv_async_send(&w->wake);
+}
+
+unsigned worker_index(const struct worker *w)
+{
+    return w->index;
+}
+
+uint64_t worker_now_ns(const struct worker *w)
+{
+    struct worker *mutable = (struct worker *)w;
+    if (!mutable->now_ns)
+        mutable->now_ns = clock_mono_ns();
+    return mutable->now_ns;
+}
+
+uv_loop_t *worker_loop(struct worker *w)
+{
+    return &w->loop;
+}
+
+struct wheel *worker_wheel(struct worker *w)
+{
+    return &w->wheel;
+}
+
+char *worker_scratch(struct worker *w)
+{
+    return w->scratch;
+}
+
+const char *worker_http_date(struct worker *w)
+{
+    int64_t second = clock_wall_us() / US_PER_S;
+    if (second != w->date_second) {
+        static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+        static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+        struct tm t;
+        time_t when = (time_t)second;
+        gmtime_r(&when, &t);
+        snprintf(w->date, sizeof w->date, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[t.tm_wday],
+                 (unsigned)t.tm_mday % 100u, months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000u,
+                 (unsigned)t.tm_hour % 100u, (unsigned)t.tm_min % 100u, (unsigned)t.tm_sec % 100u);
+        w->date_second = second;
+    }
+    return w->date;
+}
+
+void worker_finish(struct worker *w)
+{
+    uv_close((uv_handle_t *)&w->wake, NULL);
+    uv_close((uv_handle_t *)&w->after_poll, NULL);
+    uv_close((uv_handle_t *)&w->before_poll, NULL);
+    uv_close((uv_handle_t *)&w->tick, NULL);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn/worker.h - a thread with an event loop of its own (libuv). Connections live and die on one
+ * worker; other threads reach it only by posting mail. Created and freed on the main thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "conn/deadline.h"
+
+struct worker;
+
+/* A message to a worker, embedded in whatever it is about; in at most one mailbox at a time. */
+struct mail {
+    struct mail *next;
+    void (*run)(struct mail *m); /* on the worker's thread, in order of posting */
+};
+
+/* Called on the worker's thread at the end of each turn of the loop, after all that was readable
+ * was read and all mail was run: the place where a batch is handed on. */
+struct worker_hook {
+    void (*turn_end)(void *arg);
+    void (*tick)(void *arg); /* every WORKER_TICK_MS */
+    void *arg;
+};
+
+#define WORKER_TICK_MS 100
+
+struct worker *worker_new(unsigned index);
+void worker_set_hook(struct worker *w, struct worker_hook hook);
+void worker_start(struct worker *w);
+/* Ends the loop once every handle is closed, and joins the thread. */
+void worker_join(struct worker *w);
+void worker_free(struct worker *w);
+
+/* Any thread. Wakes the worker if it sleeps. */
+void worker_post(struct worker *w, struct mail *m);
+
+/* ---- the worker's own thread only ---- */
+unsigned worker_index(const struct worker *w);
+/* Monotonic time, read once per turn of the loop. */
+uint64_t worker_now_ns(const struct worker *w);
+uv_loop_t *worker_loop(struct worker *w);
+struct wheel *worker_wheel(struct worker *w);
+/* A block of WORKER_SCRATCH bytes that is free between callbacks. */
+#define WORKER_SCRATCH 65536u
+char *worker_scratch(struct worker *w);
+/* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), renewed each second. 29 bytes. */
+const char *worker_http_date(struct worker *w);
+/* Closes the worker's own handles; the loop ends when the last connection is gone. */
+void worker_finish(struct worker *w);

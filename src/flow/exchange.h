@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/exchange.h - one request and its reply, whatever the protocol. The front makes it and owns
+ * it; the pipeline works on it; both on the worker of its connection.
+ *
+ * Life: the front fills `request` and calls the pipeline. The pipeline either fills `reply` and calls
+ * exchange_send at once, or later; if it must look at the request again after its first call has
+ * returned, it calls exchange_keep before returning, which copies the request's bytes and stops
+ * reading from that connection until exchange_release (or exchange_send). After exchange_send the
+ * exchange is the front's again. A connection that goes away does not take its exchanges with it:
+ * they are sent into the void.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "flow/reason.h"
+
+enum method {
+    METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS,
+    METHOD_OTHER,
+};
+
+/* Through which door it came: what is served differs. */
+enum surface { SURFACE_PUBLIC, SURFACE_OPERATOR, SURFACE_ADMIN };
+
+enum presented_kind {
+    PRESENTED_NONE,
+    PRESENTED_DEVICE, /* id and secret */
+    PRESENTED_KEY,    /* secret alone */
+    PRESENTED_BASIC,  /* id is a device's or an account's; secret is the device's or a key */
+};
+
+struct presented {
+    enum presented_kind kind;
+    struct slice id, secret;
+};
+
+struct request {
+    enum method method;
+    enum surface surface;
+    struct slice path;  /* percent-decoded, '//' and a trailing '/' removed */
+    struct slice query; /* still encoded */
+    struct slice body;  /* unpacked */
+    struct slice content_type;
+    struct slice host;
+    struct presented presented;
+    uint64_t source;    /* the client's address as limits count it */
+    uint64_t start_ns;  /* monotonic: the request was whole */
+};
+
+struct reply {
+    enum reason reason;        /* REASON_ok: `status`; else the table's status and text */
+    uint16_t status;           /* with REASON_ok */
+    const char *content_type;  /* NULL: application/json */
+    struct buf body;           /* with a reason: left empty, the front writes the error body, or filled
+                                  with a JSON body of the same shape */
+    struct buf fields;         /* more header lines, each with CRLF */
+    uint64_t retry_ns;         /* with a reason: Retry-After; 0 = none */
+};
+
+#define EXCHANGE_MAGIC 0x5eedc0deu
+
+struct exchange {
+    uint32_t magic;
+    struct request request;
+    struct reply reply;
+    const struct exchange_ops *ops;
+    _Alignas(16) char stage[]; /* the pipeline's own part, zeroed */
+};
+
+/* What the front does for the pipeline. */
+struct exchange_ops {
+    void (*keep)(struct exchange *x);
+    void (*release)(struct exchange *x);
+    void (*send)(struct exchange *x);
+};
+
+static inline void exchange_keep(struct exchange *x)
+{
+    x->ops->keep(x);
+}
+
+/* The request's bytes are not looked at again: reading from the connection goes on. */
+static inline void exchange_release(struct exchange *x)
+{
+    x->ops->release(x);
+}
+
+/* The reply is complete. The exchange may be gone when this returns. */
+static inline void exchange_send(struct exchange *x)
+{
+    x->ops->send(x);
+}
+
+/* Replies with a reason and, if `text` is not NULL, a better sentence than the table's. */
+static inline void exchange_refuse(struct exchange *x, enum reason reason, const char *text)
+{
+    x->reply.reason = reason;
+    buf_clear(&x->reply.body);
+    if (text) {
+        buf_put_str(&x->reply.body, "{\"error\":");
+        buf_put_json(&x->reply.body, slice_str(text));
+        buf_put_str(&x->reply.body, "}");
+    }
+    exchange_send(x);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/http.h - an HTTP/1.1 connection: bytes to exchanges, replies to bytes, in order. One
+ * `struct http_front` per worker and surface; everything on that worker's thread.
+ *
+ * Requests of one connection are handed up as they arrive and may be answered out of order; answers
+ * leave in order. While an exchange is kept (exchange_keep) nothing more is read from that
+ * connection.
+ */
+#pragma once
+
+#include "codec/address.h"
+#include "codec/http1.h"
+#include "conn/stream.h"
+#include "flow/exchange.h"
+
+struct http_front;
+
+struct http_opts {
+    struct worker *worker;
+    enum surface surface;
+    struct http1_limits limits;
+    size_t body_max; /* also after unpacking */
+    unsigned pipeline_max;
+    uint64_t head_timeout_ns, idle_timeout_ns, write_timeout_ns;
+    uint64_t body_rate_min; /* bytes per second, after five seconds; 0 = any */
+    const char *cors_origin; /* "" = no CORS */
+    const struct cidr *trusted;
+    unsigned trusted_count;
+    bool proxy_protocol;
+    size_t stage_bytes; /* room for the pipeline in each exchange */
+    /* One whole request. */
+    void (*handle)(void *arg, struct exchange *x);
+    void *arg;
+};
+
+struct http_front *http_front_new(const struct http_opts *opts);
+/* All its connections must be closed. Accepts NULL. */
+void http_front_free(struct http_front *f);
+/* For listener_opts: makes the stream an HTTP connection. `front` is the http_front. */
+bool http_accept(void *front, struct stream *s);
+/* No further requests: idle connections close now, busy ones after their answers. */
+void http_front_stop(struct http_front *f);
+/* Closes every connection, answered or not. */
+void http_front_abort(struct http_front *f);
+unsigned http_front_connections(const struct http_front *f);

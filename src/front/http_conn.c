@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection, from its first byte to its last.
+ *
+ *   PROXY --header--> HEAD --head, body in Content-Length--> BODY --whole--> (handle) --> HEAD
+ *                      |----chunked--> CHUNKED --last chunk--> (handle) --> HEAD
+ *                      '----no request--> CLOSING (answer sent, nothing read any more)
+ *
+ * Invariants: 1. `first..last` are the requests handed up whose answers have not left, in order of
+ * arrival; only the head of the queue may leave. 2. Input is looked at only while nothing is kept
+ * and the queue is below pipeline_max (`may_read`); the stream is paused otherwise. 3. An exchange
+ * that is still with the pipeline when its connection closes is orphaned (conn NULL) and freed when
+ * it is sent.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "front/http_private.h"
+
+#define FREE_MAX      256u  /* exchanges kept for reuse */
+#define REUSE_BYTES   4096u /* their buffers above this are given back */
+#define REPLY_MAX     (16u << 20)
+#define FIELDS_MAX    8192u
+#define KEPT_GRACE_NS (5 * NS_PER_S)
+
+static const struct stream_ops conn_ops;
+static const struct exchange_ops exchange_ops;
+
+/* ---- exchanges ---- */
+
+static struct http_exchange *exchange_new(struct http_front *f)
+{
+    struct http_exchange *e = f->free;
+    if (e) {
+        f->free = e->next;
+        f->free_count--;
+    } else {
+        e = calloc(1, sizeof *e + f->opts.stage_bytes);
+        CHECK(e);
+        buf_init(&e->raw, f->opts.body_max + f->opts.limits.head_bytes + 64);
+        buf_init(&e->scratch, f->opts.limits.head_bytes * 2 + 64);
+        buf_init(&e->plain, f->opts.body_max);
+        buf_init(&e->out, REPLY_MAX + FIELDS_MAX + 4096);
+        buf_init(&e->x.reply.body, REPLY_MAX);
+        buf_init(&e->x.reply.fields, FIELDS_MAX);
+        e->x.magic = EXCHANGE_MAGIC;
+        e->x.ops = &exchange_ops;
+        e->front = f;
+    }
+    e->next = NULL;
+    return e;
+}
+
+static void reset_buf(struct buf *b)
+{
+    if (b->cap > REUSE_BYTES)
+        buf_fini(b);
+    buf_clear(b);
+}
+
+static void exchange_destroy(struct http_exchange *e)
+{
+    buf_fini(&e->raw);
+    buf_fini(&e->scratch);
+    buf_fini(&e->plain);
+    buf_fini(&e->out);
+    buf_fini(&e->x.reply.body);
+    buf_fini(&e->x.reply.fields);
+    free(e);
+}
+
+static void exchange_free(struct http_exchange *e)
+{
+    struct http_front *f = e->front;
+    if (f->free_count >= FREE_MAX) {
+        exchange_destroy(e);
+        return;
+    }
+    reset_buf(&e->raw);
+    reset_buf(&e->scratch);
+    reset_buf(&e->plain);
+    reset_buf(&e->out);
+    reset_buf(&e->x.reply.body);
+    reset_buf(&e->x.reply.fields);
+    e->x.request = (struct request){0};
+    e->x.reply.reason = REASON_ok;
+    e->x.reply.status = 0;
+    e->x.reply.content_type = NULL;
+    e->x.reply.retry_ns = 0;
+    e->conn = NULL;
+    e->done = e->kept = e->close = e->head_only = e->minor0 = e->has_origin = false;
+    memset(e->x.stage, 0, f->opts.stage_bytes);
+    e->next = f->free;
+    f->free = e;
+    f->free_count++;
+}
+
+/* ---- deadlines ---- */
+
+static void arm(struct http_conn *c)
+{
+    struct worker *w = c->front->opts.worker;
+    uint64_t now = worker_now_ns(w), at = 0;
+    if (stream_unsent(c->stream))
+        at = now + c->front->opts.write_timeout_ns;
+    else if (c->first)
+        at = 0; /* the pipeline has deadlines of its own */
+    else if (c->waiting_body)
+        at = now + NS_PER_S;
+    else if (c->scanned && !c->head_due_ns)
+        at = c->head_due_ns = now + c->front->opts.head_timeout_ns;
+    else if (c->head_due_ns)
+        at = c->head_due_ns;
+    else
+        at = now + c->front->opts.idle_timeout_ns;
+    deadline_set(worker_wheel(w), &c->deadline, at);
+}
+
+static void refuse_late(struct http_conn *c);
+
+static bool body_is_slow(const struct http_conn *c, uint64_t now)
+{
+    uint64_t took = now - c->body_start_ns;
+    if (!c->front->opts.body_rate_min || took < KEPT_GRACE_NS)
+        return false;
+    uint64_t have = c->state == HTTP_CHUNKED ? c->chunked.total : stream_kept(c->stream);
+    return have < (took - KEPT_GRACE_NS) / NS_PER_S * c->front->opts.body_rate_min;
+}
+
+static void on_due(struct deadline *d)
+{
+    struct http_conn *c = (struct http_conn *)((char *)d - offsetof(struct http_conn, deadline));
+    OBJ_CHECK(c, HTTP_CONN_MAGIC);
+    uint64_t now = worker_now_ns(c->front->opts.worker);
+    if (stream_unsent(c->stream) && stream_sent(c->stream) != c->sent_seen) {
+        c->sent_seen = stream_sent(c->stream);
+        arm(c);
+        return;
+    }
+    if (!stream_unsent(c->stream) && c->waiting_body && !body_is_slow(c, now)) {
+        arm(c);
+        return;
+    }
+    metric_add(METRIC_connections_timed_out, 1);
+    if (!stream_unsent(c->stream) && (c->waiting_body || c->scanned) && !c->first)
+        refuse_late(c);
+    else
+        stream_close(c->stream);
+}
+
+/* ---- answers out ---- */
+
+static bool may_read(const struct http_conn *c)
+{
+    return !c->kept && c->state != HTTP_CLOSING && c->queued < c->front->opts.pipeline_max;
+}
+
+static void dequeue(struct http_conn *c)
+{
+    struct http_exchange *e = c->first;
+    c->first = e->next;
+    if (!c->first)
+        c->last = &c->first;
+    c->queued--;
+}
+
+/* Sends all answers at the head of the queue that are done, in one write. */
+static void flush(struct http_conn *c)
+{
+    struct http_front *f = c->front;
+    bool close = false;
+    if (c->first && c->first->done && (!c->first->next || !c->first->next->done)) {
+        struct http_exchange *e = c->first;
+        dequeue(c);
+        close = e->close;
+        stream_write(c->stream, buf_slice(&e->out));
+        exchange_free(e);
+    } else {
+        buf_clear(&f->gather);
+        while (c->first && c->first->done && !close) {
+            struct http_exchange *e = c->first;
+            dequeue(c);
+            close = e->close;
+            buf_put_slice(&f->gather, buf_slice(&e->out));
+            exchange_free(e);
+        }
+        stream_write(c->stream, buf_slice(&f->gather));
+        reset_buf(&f->gather);
+    }
+    if (close || ((c->ended || f->stopping) && !c->first && !c->waiting_body)) {
+        c->state = HTTP_CLOSING;
+        stream_finish(c->stream);
+    }
+    if (c->want_continue && !c->first && c->state != HTTP_CLOSING) {
+        c->want_continue = false;
+        stream_write(c->stream, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
+    }
+    arm(c);
+}
+
+static void keep_reading(struct http_conn *c)
+{
+    if (c->stalled && may_read(c)) {
+        c->stalled = false;
+        stream_resume(c->stream);
+    }
+}
+
+static struct http_exchange *of(struct exchange *x)
+{
+    OBJ_CHECK(x, EXCHANGE_MAGIC);
+    return (struct http_exchange *)((char *)x - offsetof(struct http_exchange, x));
+}
+
+static void copy_slice(struct buf *to, struct slice *s)
+{
+    if (!s->ptr)
+        return;
+    char *at = to->ptr + to->len;
+    buf_put_slice(to, *s);
+    s->ptr = at;
+}
+
+static void on_keep(struct exchange *x)
+{
+    struct http_exchange *e = of(x);
+    struct request *q = &x->request;
+    if (e->kept || !e->conn)
+        return;
+    struct slice *all[] = {&q->path, &q->query, &q->body, &q->content_type, &q->host,
+                           &q->presented.id, &q->presented.secret};
+    size_t bytes = 1;
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        bytes += all[i]->len;
+    buf_clear(&e->raw);
+    CHECK(buf_reserve(&e->raw, bytes)); /* bounded by head and body limits */
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        copy_slice(&e->raw, all[i]);
+    e->kept = true;
+    e->conn->kept = e;
+    e->conn->stalled = true;
+    stream_pause(e->conn->stream);
+}
+
+static void on_release(struct exchange *x)
+{
+    struct http_exchange *e = of(x);
+    if (e->conn && e->conn->kept == e) {
+        e->conn->kept = NULL;
+        keep_reading(e->conn);
+    }
+}
+
+static void on_send(struct exchange *x)
+{
+    struct http_exchange *e = of(x);
+    struct http_conn *c = e->conn;
+    if (x->request.start_ns)
+        metric_observe(METRIC_request_latency,
+                       worker_now_ns(e->front->opts.worker) - x->request.start_ns);
+    if (!c) {
+        exchange_free(e);
+        return;
+    }
+    if (c->front->stopping)
+        e->close = true;
+    http_reply_format(e, c->front->opts.worker);
+    e->done = true;
+    if (c->kept == e)
+        c->kept = NULL;
+    if (c->first == e)
+        flush(c);
+    keep_reading(c);
+}
+
+static const struct exchange_ops exchange_ops = {
+    .keep = on_keep,
+    .release = on_release,
+    .send = on_send,
+};
+
+/* ---- bytes in ---- */
+
+static struct http_exchange *enqueue(struct http_conn *c)
+{
+    struct http_exchange *e = exchange_new(c->front);
+    e->conn = c;
+    *c->last = e;
+    c->last = &e->next;
+    c->queued++;
+    return e;
+}
+
+/* Answers what is no request, and closes behind the answer. */
+static void refuse(struct http_conn *c, unsigned status, const char *why)
+{
+    metric_add(METRIC_http_bad_requests, 1);
+    struct http_exchange *e = enqueue(c);
+    http_reply_bad(e, c->front->opts.worker, status, why);
+    e->done = true;
+    c->state = HTTP_CLOSING;
+    c->waiting_body = false;
+    if (c->first == e)
+        flush(c);
+}
+
+static void refuse_late(struct http_conn *c)
+{
+    refuse(c, 408, "the request took too long to arrive");
+}
+
+static void hand_up(struct http_conn *c, const struct http1_request *r, struct slice body)
+{
+    struct http_front *f = c->front;
+    metric_add(METRIC_http_requests, 1);
+    c->state = HTTP_HEAD;
+    c->scanned = 0;
+    c->head_due_ns = 0;
+    c->waiting_body = c->want_continue = false;
+    struct http_exchange *e = enqueue(c);
+    enum reason reason = http_request_fill(e, r, body, &c->client);
+    e->x.request.start_ns = worker_now_ns(f->opts.worker);
+    if (e->close)
+        c->state = HTTP_CLOSING; /* nothing behind this request is looked at */
+    if (reason != REASON_ok) {
+        exchange_refuse(&e->x, reason, NULL);
+        return;
+    }
+    f->opts.handle(f->opts.arg, &e->x);
+}
+
+static void expect_body(struct http_conn *c, const struct http1_request *r)
+{
+    c->waiting_body = true;
+    c->head_due_ns = 0;
+    c->body_start_ns = worker_now_ns(c->front->opts.worker);
+    if (r->expect_continue && r->minor > 0)
+        c->want_continue = true;
+    if (c->want_continue && !c->first) {
+        c->want_continue = false;
+        stream_write(c->stream, SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
+    }
+}
+
+/* Each of these looks at the bytes in hand for one state; returns how many it consumed, and sets
+ * *more when it is worth looking again at what follows. */
+static size_t take_proxy(struct http_conn *c, char *ptr, size_t len, bool *more)
+{
+    size_t used = 0;
+    bool has = false;
+    struct address from;
+    switch (proxy_header_parse(slice_of(ptr, len), &used, &has, &from)) {
+    case PROXY_MORE:
+        return 0;
+    case PROXY_BAD:
+        metric_add(METRIC_http_bad_requests, 1);
+        c->state = HTTP_CLOSING;
+        stream_close(c->stream);
+        return 0;
+    case PROXY_DONE:
+        break;
+    }
+    if (has)
+        c->client = from;
+    c->state = HTTP_HEAD;
+    *more = true;
+    return used;
+}
+
+static size_t take_head(struct http_conn *c, char *ptr, size_t len, bool *more)
+{
+    struct http1_request r;
+    unsigned status = 400;
+    const char *why = "";
+    switch (http1_parse(slice_of(ptr, len), &c->front->opts.limits, &c->scanned, &r, &status, &why)) {
+    case HTTP1_MORE:
+        if (!c->scanned && len)
+            c->scanned = 1; /* a head has begun: its deadline runs */
+        return 0;
+    case HTTP1_BAD:
+        refuse(c, status, why);
+        return 0;
+    case HTTP1_DONE:
+        break;
+    }
+    if (r.chunked) {
+        buf_clear(&c->head);
+        buf_put(&c->head, ptr, r.head_len);
+        buf_clear(&c->body);
+        c->chunked = (struct http1_chunked){0};
+        c->state = HTTP_CHUNKED;
+        expect_body(c, &r);
+        *more = true;
+        return r.head_len;
+    }
+    size_t need = r.head_len + (size_t)r.content_length;
+    if (len < need) {
+        c->state = HTTP_BODY;
+        c->need = need;
+        expect_body(c, &r);
+        return 0;
+    }
+    hand_up(c, &r, slice_of(ptr + r.head_len, (size_t)r.content_length));
+    *more = true;
+    return need;
+}
+
+/* The whole body is here: the head is parsed once more rather than kept. */
+static size_t take_body(struct http_conn *c, char *ptr, size_t len, bool *more)
+{
+    if (len < c->need)
+        return 0;
+    c->state = HTTP_HEAD;
+    c->scanned = 0;
+    return take_head(c, ptr, len, more);
+}
+
+static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *more)
+{
+    size_t used = 0, body = 0;
+    unsigned status = 400;
+    const char *why = "";
+    enum http1_outcome outcome = http1_dechunk(&c->chunked, ptr, len, c->front->opts.body_max,
+                                               &used, &body, &status, &why);
+    if (outcome == HTTP1_BAD) {
+        refuse(c, status, why);
+        return 0;
+    }
+    buf_put(&c->body, ptr, body);
+    if (outcome == HTTP1_MORE)
+        return used;
+    struct http1_request r;
+    size_t scanned = 0;
+    outcome = http1_parse(buf_slice(&c->head), &c->front->opts.limits, &scanned, &r, &status, &why);
+    CHECK(outcome == HTTP1_DONE);
+    hand_up(c, &r, buf_slice(&c->body));
+    *more = true;
+    return used;
+}
+
+static size_t on_input(void *owner, char *ptr, size_t len)
+{
+    struct http_conn *c = owner;
+    OBJ_CHECK(c, HTTP_CONN_MAGIC);
+    size_t used = 0;
+    bool more = len > 0;
+    while (more && used < len) {
+        if (!may_read(c)) {
+            if (c->state == HTTP_CLOSING)
+                return len; /* drained and dropped */
+            c->stalled = true;
+            stream_pause(c->stream);
+            return used;
+        }
+        more = false;
+        char *at = ptr + used;
+        size_t left = len - used;
+        switch (c->state) {
+        case HTTP_PROXY:
+            used += take_proxy(c, at, left, &more);
+            break;
+        case HTTP_HEAD:
+            used += take_head(c, at, left, &more);
+            break;
+        case HTTP_BODY:
+            used += take_body(c, at, left, &more);
+            break;
+        case HTTP_CHUNKED:
+            used += take_chunked(c, at, left, &more);
+            break;
+        case HTTP_CLOSING:
+            break;
+        }
+    }
+    if (c->state == HTTP_CLOSING)
+        return len;
+    arm(c);
+    return used;
+}
+
+static void on_end(void *owner)
+{
+    struct http_conn *c = owner;
+    c->ended = true;
+    if (!c->first)
+        stream_finish(c->stream);
+    else if (c->waiting_body || c->scanned) /* the request in hand will never be whole */
+        c->waiting_body = false, c->scanned = 0;
+}
+
+static void on_drained(void *owner)
+{
+    arm(owner);
+}
+
+static void on_closed(void *owner)
+{
+    struct http_conn *c = owner;
+    OBJ_CHECK(c, HTTP_CONN_MAGIC);
+    while (c->first) {
+        struct http_exchange *e = c->first;
+        dequeue(c);
+        e->conn = NULL;
+        if (e->done)
+            exchange_free(e);
+    }
+    deadline_clear(&c->deadline);
+    *c->prev = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    c->front->conns_count--;
+    buf_fini(&c->head);
+    buf_fini(&c->body);
+    c->magic = 0;
+    free(c);
+}
+
+static const struct stream_ops conn_ops = {
+    .on_input = on_input,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_closed = on_closed,
+};
+
+/* ---- the front ---- */
+
+bool http_accept(void *front, struct stream *s)
+{
+    struct http_front *f = front;
+    if (f->stopping)
+        return false;
+    struct http_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return false;
+    c->magic = HTTP_CONN_MAGIC;
+    c->front = f;
+    c->stream = s;
+    c->last = &c->first;
+    c->client = *stream_peer(s);
+    c->deadline.due = on_due;
+    c->state = f->opts.proxy_protocol && cidr_covers(f->opts.trusted, f->opts.trusted_count, &c->client)
+                   ? HTTP_PROXY : HTTP_HEAD;
+    buf_init(&c->head, f->opts.limits.head_bytes + 16);
+    buf_init(&c->body, f->opts.body_max + 16);
+    c->next = f->conns;
+    c->prev = &f->conns;
+    if (c->next)
+        c->next->prev = &c->next;
+    f->conns = c;
+    f->conns_count++;
+    stream_set_owner(s, &conn_ops, c, f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
+    /* The first request must be there within the header's time, not the idle time. */
+    c->head_due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
+    deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->head_due_ns);
+    return true;
+}
+
+struct http_front *http_front_new(const struct http_opts *opts)
+{
+    struct http_front *f = calloc(1, sizeof *f);
+    CHECK(f);
+    f->opts = *opts;
+    buf_init(&f->gather, (size_t)REPLY_MAX * 2);
+    return f;
+}
+
+void http_front_free(struct http_front *f)
+{
+    if (!f)
+        return;
+    CHECK(!f->conns);
+    while (f->free) {
+        struct http_exchange *e = f->free;
+        f->free = e->next;
+        exchange_destroy(e);
+    }
+    buf_fini(&f->gather);
+    free(f);
+}
+
+void http_front_stop(struct http_front *f)
+{
+    f->stopping = true;
+    for (struct http_conn *c = f->conns; c; c = c->next) {
+        if (!c->first && !c->waiting_body)
+            stream_finish(c->stream);
+    }
+}
+
+void http_front_abort(struct http_front *f)
+{
+    for (struct http_conn *c = f->conns; c; c = c->next)
+        stream_close(c->stream);
+}
+
+unsigned http_front_connections(const struct http_front *f)
+{
+    return f->conns_count;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/http_private.h - what http_conn.c (bytes in), http_reply.c (bytes out) and http_request.c
+ * (head to request) share. Nobody else includes it.
+ */
+#pragma once
+
+#include "front/http.h"
+
+#define HTTP_CONN_MAGIC 0x477e11edu
+
+/* A request on its connection: the exchange and what the front must remember for the answer. */
+struct http_exchange {
+    struct http_exchange *next; /* in the connection's queue, or the front's free list */
+    struct http_conn *conn;     /* NULL: the connection went away */
+    struct http_front *front;
+    struct buf raw;     /* the request's bytes, once kept */
+    struct buf scratch; /* decoded path and credentials; never moves once filled */
+    struct buf plain;   /* the unpacked body */
+    struct buf out;     /* the answer, ready to send */
+    bool done, kept, close, head_only, minor0, has_origin;
+    struct exchange x;  /* last: it ends in the pipeline's part */
+};
+
+enum http_state { HTTP_PROXY, HTTP_HEAD, HTTP_BODY, HTTP_CHUNKED, HTTP_CLOSING };
+
+struct http_conn {
+    uint32_t magic;
+    struct http_front *front;
+    struct stream *stream;
+    struct http_conn *next, **prev; /* all connections of the front */
+    struct http_exchange *first, **last; /* requests without an answer sent, oldest first */
+    unsigned queued;
+    enum http_state state;
+    struct address client; /* the peer, or what the PROXY header said */
+    size_t scanned;        /* of the head in hand */
+    size_t need;           /* HTTP_BODY: bytes of head and body together */
+    uint64_t head_due_ns;  /* when the head in hand must be whole; 0: none begun */
+    uint64_t body_start_ns;
+    uint64_t sent_seen;    /* progress of writing at the last look */
+    struct http1_chunked chunked;
+    struct buf head, body; /* HTTP_CHUNKED: the head's bytes, the body so far */
+    struct http_exchange *kept; /* what reading waits for */
+    bool ended, want_continue, waiting_body, stalled;
+    struct deadline deadline;
+};
+
+struct http_front {
+    struct http_opts opts;
+    struct http_conn *conns;
+    unsigned conns_count;
+    struct http_exchange *free;
+    unsigned free_count;
+    struct buf gather; /* several answers for one write */
+    bool stopping;
+};
+
+/* http_request.c: fills x->request from a parsed head. The slices borrow from the head, from
+ * `body`, or from e->scratch. REASON_ok or why the request is refused. */
+enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
+                              struct slice body, const struct address *client);
+
+/* http_reply.c: writes the answer of `e` to e->out from its reply. */
+void http_reply_format(struct http_exchange *e, struct worker *w);
+/* The answer to a head that is no request; the connection closes behind it. */
+void http_reply_bad(struct http_exchange *e, struct worker *w, unsigned status, const char *why);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a reply to the bytes of an HTTP/1.1 response (RFC 9112 section 4). */
+#include "base/clock.h"
+#include "front/http_private.h"
+
+static const char *status_text(unsigned status)
+{
+    switch (status) {
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 304: return "Not Modified";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 417: return "Expectation Failed";
+    case 422: return "Unprocessable Content";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
+    default: return "Unknown";
+    }
+}
+
+static void put_cors(struct buf *out, const struct http_exchange *e)
+{
+    buf_printf(out,
+               "Access-Control-Allow-Origin: %s\r\n"
+               "Access-Control-Expose-Headers: X-Pagination-Limit, X-Pagination-Start, "
+               "X-Pagination-End, X-Pagination-Count, X-Pagination-Total, Retry-After, RateLimit, "
+               "RateLimit-Policy, X-Sluice-Offset, Link\r\n",
+               e->front->opts.cors_origin);
+    if (e->x.request.method == METHOD_OPTIONS)
+        buf_put_str(out,
+                    "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+                    "Access-Control-Allow-Headers: DNT, Origin, X-Requested-With, X-AIO-Key, "
+                    "X-Device-Id, X-Device-Token, Content-Type, Content-Encoding, Accept, "
+                    "Authorization, X-Sluice-Offset\r\n"
+                    "Access-Control-Max-Age: 1728000\r\n");
+}
+
+static void put_head(struct buf *out, struct http_exchange *e, struct worker *w, unsigned status,
+                     size_t body_len)
+{
+    const struct reply *r = &e->x.reply;
+    if (status == 202) {
+        buf_put_slice(out, SLICE("HTTP/1.1 202 Accepted\r\nDate: "));
+    } else {
+        buf_put_slice(out, SLICE("HTTP/1.1 "));
+        buf_put_dec(out, status);
+        buf_put_u8(out, ' ');
+        buf_put_str(out, status_text(status));
+        buf_put_slice(out, SLICE("\r\nDate: "));
+    }
+    buf_put(out, worker_http_date(w), 29);
+    if (status != 204 && status != 304) {
+        if (r->content_type) {
+            buf_put_slice(out, SLICE("\r\nContent-Type: "));
+            buf_put_str(out, r->content_type);
+        } else {
+            buf_put_slice(out, SLICE("\r\nContent-Type: application/json; charset=utf-8"));
+        }
+        buf_put_slice(out, SLICE("\r\nContent-Length: "));
+        buf_put_dec(out, body_len);
+    }
+    buf_put_slice(out, SLICE("\r\n"));
+    if (status == 401)
+        buf_put_slice(out, SLICE("WWW-Authenticate: Basic realm=\"sluice\"\r\n"));
+    if (e->has_origin)
+        put_cors(out, e);
+    if (r->retry_ns) {
+        buf_put_slice(out, SLICE("Retry-After: "));
+        buf_put_dec(out, (r->retry_ns + NS_PER_S - 1) / NS_PER_S);
+        buf_put_slice(out, SLICE("\r\n"));
+    }
+    buf_put_slice(out, buf_slice(&r->fields));
+    if (e->close)
+        buf_put_slice(out, SLICE("Connection: close\r\n"));
+    else if (e->minor0)
+        buf_put_slice(out, SLICE("Connection: keep-alive\r\n"));
+    buf_put_slice(out, SLICE("\r\n"));
+}
+
+void http_reply_format(struct http_exchange *e, struct worker *w)
+{
+    struct reply *r = &e->x.reply;
+    unsigned status = r->reason == REASON_ok ? r->status : reason_info(r->reason)->http;
+    if (r->reason != REASON_ok && !r->body.len) {
+        buf_put_str(&r->body, "{\"error\":");
+        buf_put_json(&r->body, slice_str(reason_info(r->reason)->text));
+        buf_put_str(&r->body, "}");
+    }
+    if (r->body.failed || r->fields.failed) { /* an answer over its maximum: say so, not half of it */
+        buf_clear(&r->body);
+        buf_clear(&r->fields);
+        status = 500;
+        buf_put_str(&r->body, "{\"error\":\"the answer is larger than the limit\"}");
+    }
+    put_head(&e->out, e, w, status, r->body.len);
+    if (!e->head_only && status != 204 && status != 304)
+        buf_put_slice(&e->out, buf_slice(&r->body));
+}
+
+void http_reply_bad(struct http_exchange *e, struct worker *w, unsigned status, const char *why)
+{
+    struct reply *r = &e->x.reply;
+    r->reason = REASON_ok;
+    r->status = (uint16_t)status;
+    e->close = true;
+    buf_clear(&r->body);
+    buf_put_str(&r->body, "{\"error\":");
+    buf_put_json(&r->body, slice_str(why));
+    buf_put_str(&r->body, "}");
+    http_reply_format(e, w);
+}

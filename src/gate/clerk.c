@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The clerk settles a flight in this order: remember the result (slot or negative cache), then take
+ * the flight off the desk. A worker that finds no flight under the lock looks at slot and negative
+ * cache again before it makes one, so no secret is ever hashed twice for want of a moment.
+ *
+ * Only the clerk runs, finishes and frees flights, so it may look at one that runs without the lock;
+ * its tickets, which workers add to, only with it.
+ *
+ * A hash thread of idle priority may get no CPU for long while it has a job. The trickle computes
+ * such a job again; the first result counts, and the flight is freed when the last seat is done.
+ */
+#include "gate/clerk.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/thread.h"
+#include "gate/verified.h"
+
+#define TICK_MS          10  /* while something waits: expiry, the trickle's rest */
+#define STARVED_FACTOR   8u  /* a job this many times its CPU time old, ... */
+#define STARVED_LEAST_NS (200 * NS_PER_MS) /* ... and at least this old, has starved */
+
+void clerk_wake(struct shield *s)
+{
+    uint64_t one = 1;
+    ssize_t n = write(s->wake_fd, &one, sizeof one);
+    CHECK(n == sizeof one);
+}
+
+/* ---- estimates ------------------------------------------------------------------------------ */
+
+static void average(_Atomic uint64_t *at, uint64_t value)
+{
+    uint64_t was = *at;
+    *at = was ? (was * 7 + value) / 8 : value;
+}
+
+/* Wall time of one check: as measured, else what the dearest one should take. */
+static uint64_t check_ns(struct shield *s)
+{
+    if (s->wall_ns)
+        return s->wall_ns;
+    struct verifier_cost c = decoy_cost(&s->decoy);
+    return c.class == VERIFIER_BCRYPT ? 50 * NS_PER_US << c.cost : 50 * NS_PER_MS;
+}
+
+uint64_t clerk_retry_ns(struct shield *s)
+{
+    uint64_t checks = desk_flights(s->desk) + s->running_count + 1;
+    uint64_t drain = checks * check_ns(s) / s->opts.hash_threads;
+    return drain + shield_random(s, drain + 1);
+}
+
+/* ---- answering ------------------------------------------------------------------------------ */
+
+static void free_ticket(struct shield *s, struct ticket *t)
+{
+    pthread_mutex_lock(&s->lock);
+    desk_ticket_free(s->desk, t);
+    metric_set(METRIC_hash_queue_length, desk_waiting(s->desk));
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void answer(struct shield *s, struct ticket *t, enum reason reason, uint64_t retry_ns)
+{
+    struct shield_wait *w = t->wait;
+    free_ticket(s, t);
+    w->reason = reason;
+    w->retry_ns = retry_ns;
+    w->done(w); /* may free it */
+}
+
+static void settle(struct shield *s, struct flight *f, enum reason reason, uint64_t retry_ns)
+{
+    struct ticket_list tickets = TAILQ_HEAD_INITIALIZER(tickets);
+    uint64_t now = clock_mono_ns();
+    pthread_mutex_lock(&s->lock);
+    desk_finish(s->desk, f, &tickets);
+    pthread_mutex_unlock(&s->lock);
+    struct ticket *t;
+    while ((t = TAILQ_FIRST(&tickets))) {
+        TAILQ_REMOVE(&tickets, t, by_flight);
+        if (reason == f->wrong)
+            shield_failed(s, f->lane_id, desk_ticket_source(t), now);
+        else if (reason == REASON_ok)
+            shield_succeeded(s, desk_ticket_source(t));
+        else if (reason == REASON_too_many_failures)
+            metric_add(METRIC_shield_failure_window, 1);
+        answer(s, t, reason, retry_ns);
+    }
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
+/* Whether the credential still is what was checked: it may have changed while the check waited. */
+static bool still_current(struct shield *s, const struct credential *c, uint64_t *ret_version)
+{
+    *ret_version = c->version;
+    if (!s->opts.find)
+        return true;
+    struct credential *current = s->opts.find(s->opts.find_arg, c->number);
+    if (!current)
+        return false;
+    bool same = current->verifier_kind == c->verifier_kind && !current->disabled &&
+                slice_eq(current->verifier, c->verifier);
+    *ret_version = current->version;
+    credential_unref(current);
+    return same;
+}
+
+static void conclude(struct shield *s, struct flight *f, bool right)
+{
+    uint64_t now = clock_mono_ns(), version;
+    if (!right) {
+        negative_put(s->negative, f->tag, now + s->opts.negative_ttl_ns, now);
+    } else if (still_current(s, f->credential, &version)) {
+        verified_put(f->credential->live, f->tag, version, shield_check_at_ns(s, now));
+    } else {
+        right = false;
+    }
+    settle(s, f, right ? REASON_ok : f->wrong, 0);
+}
+
+static void collect(struct shield *s)
+{
+    for (unsigned i = 0; i < hashpool_seats(s->pool); i++) {
+        struct hash_result r;
+        if (!hashpool_collect(s->pool, i, clock_mono_ns(), &r))
+            continue;
+        struct flight *f = s->running[i];
+        s->running[i] = NULL;
+        s->running_count--;
+        f->seats--;
+        metric_add(METRIC_hashes_run, r.hashes);
+        metric_add(METRIC_hashes_decoy, r.decoys);
+        metric_observe(METRIC_hash_latency, r.wall_ns);
+        average(&s->wall_ns, r.wall_ns);
+        average(&s->cpu_ns, r.cpu_ns);
+        if (!f->over) {
+            f->over = true;
+            conclude(s, f, r.right);
+        }
+        if (f->seats == 0)
+            desk_flight_free(f);
+    }
+}
+
+/* ---- turning away ---------------------------------------------------------------------------- */
+
+static void expire(struct shield *s)
+{
+    uint64_t now = clock_mono_ns();
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        struct ticket *t = now >= s->opts.hash_wait_ns
+                               ? desk_expire(s->desk, now - s->opts.hash_wait_ns)
+                               : NULL;
+        uint64_t retry = t ? clerk_retry_ns(s) : 0;
+        pthread_mutex_unlock(&s->lock);
+        if (!t)
+            return;
+        metric_add(METRIC_shield_busy, 1);
+        answer(s, t, REASON_busy, retry);
+    }
+}
+
+/* Takes the tickets off whose address has failed too often meanwhile. Returns whether any is left. */
+static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
+{
+    struct ticket_list away = TAILQ_HEAD_INITIALIZER(away);
+    struct ticket *t, *next;
+    uint64_t last = 0, wait = 0;
+    bool asked = false;
+    pthread_mutex_lock(&s->lock);
+    for (t = TAILQ_FIRST(&f->tickets); t; t = next) {
+        next = TAILQ_NEXT(t, by_flight);
+        if (!asked || desk_ticket_source(t) != last)
+            wait = shield_source_wait_ns(s, desk_ticket_source(t), now);
+        last = desk_ticket_source(t);
+        asked = true;
+        if (wait) {
+            desk_take(s->desk, t);
+            TAILQ_INSERT_TAIL(&away, t, by_flight);
+        }
+    }
+    bool left = !TAILQ_EMPTY(&f->tickets);
+    pthread_mutex_unlock(&s->lock);
+    while ((t = TAILQ_FIRST(&away))) {
+        TAILQ_REMOVE(&away, t, by_flight);
+        metric_add(METRIC_shield_failure_window, 1);
+        uint64_t retry = shield_source_wait_ns(s, desk_ticket_source(t), now);
+        answer(s, t, REASON_too_many_failures, retry);
+    }
+    return left;
+}
+
+/* Answers the flight without a hash, if what happened while it waited allows that. */
+static bool settle_unhashed(struct shield *s, struct flight *f)
+{
+    uint64_t now = clock_mono_ns(), wait;
+    if (f->job.real &&
+        verified_look(f->credential->live, f->tag, now, now) == VERIFIED_YES) {
+        settle(s, f, REASON_ok, 0);
+    } else if (negative_has(s->negative, f->tag, now)) {
+        metric_add(METRIC_shield_negative_hits, 1);
+        settle(s, f, f->wrong, 0);
+    } else if ((wait = shield_lane_wait_ns(s, f->lane_id, now)) > 0) {
+        settle(s, f, REASON_too_many_failures, wait);
+    } else if (!turn_away_sources(s, f, now)) {
+        settle(s, f, REASON_busy, check_ns(s)); /* who joined in this moment; mostly nobody */
+    } else {
+        return false;
+    }
+    desk_flight_free(f);
+    return true;
+}
+
+/* ---- handing out ----------------------------------------------------------------------------- */
+
+/* A flight whose idle thread gets no CPU, for the trickle to compute too. */
+static struct flight *starved(struct shield *s, uint64_t now)
+{
+    uint64_t age = STARVED_FACTOR * s->cpu_ns;
+    if (age < STARVED_LEAST_NS)
+        age = STARVED_LEAST_NS;
+    struct flight *oldest = NULL;
+    for (unsigned i = 0; i < hashpool_seats(s->pool); i++) {
+        struct flight *f = s->running[i];
+        if (f && !f->over && f->seats == 1 && f->started_ns + age <= now &&
+            (!oldest || f->started_ns < oldest->started_ns))
+            oldest = f;
+    }
+    return oldest;
+}
+
+static struct flight *next_flight(struct shield *s)
+{
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        struct flight *f = desk_next(s->desk);
+        pthread_mutex_unlock(&s->lock);
+        if (!f || !settle_unhashed(s, f))
+            return f;
+    }
+}
+
+static void hand_out(struct shield *s)
+{
+    for (unsigned i = 0; i < hashpool_seats(s->pool); i++) {
+        uint64_t now = clock_mono_ns();
+        if (!hashpool_ready(s->pool, i, now))
+            continue;
+        struct flight *f = hashpool_is_trickle(s->pool, i) ? starved(s, now) : NULL;
+        if (!f) {
+            f = next_flight(s);
+            if (!f)
+                continue; /* the trickle may still have a starved one */
+            f->started_ns = now;
+        }
+        f->seats++;
+        s->running[i] = f;
+        s->running_count++;
+        hashpool_give(s->pool, i, &f->job);
+    }
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static bool wait_for_work(struct shield *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool stopping = s->stopping;
+    bool pending = desk_waiting(s->desk) > 0;
+    pthread_mutex_unlock(&s->lock);
+    if (stopping)
+        return false;
+    struct pollfd p = {.fd = s->wake_fd, .events = POLLIN};
+    if (poll(&p, 1, pending || s->running_count ? TICK_MS : -1) > 0) {
+        uint64_t count;
+        ssize_t n = read(s->wake_fd, &count, sizeof count);
+        CHECK(n == sizeof count);
+    }
+    return true;
+}
+
+static void run_clerk(void *arg)
+{
+    struct shield *s = arg;
+    while (wait_for_work(s)) {
+        collect(s);
+        expire(s);
+        hand_out(s);
+    }
+}
+
+int clerk_start(struct shield *s)
+{
+    s->pool = hashpool_new(s->opts.hash_threads, s->opts.hash_idle_priority, s->wake_fd);
+    if (!s->pool)
+        return -ENOMEM;
+    s->running = calloc(hashpool_seats(s->pool), sizeof(struct flight *));
+    if (!s->running)
+        return -ENOMEM;
+    s->clerk = thread_start("hash-clerk", run_clerk, s);
+    s->clerk_runs = true;
+    return 0;
+}
+
+void clerk_stop(struct shield *s)
+{
+    if (s->clerk_runs) {
+        pthread_mutex_lock(&s->lock);
+        s->stopping = true;
+        pthread_mutex_unlock(&s->lock);
+        clerk_wake(s);
+        pthread_join(s->clerk, NULL);
+        for (;;) {
+            pthread_mutex_lock(&s->lock);
+            struct ticket *t = desk_expire(s->desk, UINT64_MAX);
+            pthread_mutex_unlock(&s->lock);
+            if (!t)
+                break;
+            answer(s, t, REASON_stopping, 0);
+        }
+    }
+    hashpool_free(s->pool); /* waits for what is being computed */
+    for (unsigned i = 0; s->running && s->pool && i < s->opts.hash_threads + 1; i++) {
+        if (i >= s->opts.hash_threads && !s->opts.hash_idle_priority)
+            break;
+        struct flight *f = s->running[i];
+        if (!f || --f->seats > 0)
+            continue;
+        struct ticket_list none = TAILQ_HEAD_INITIALIZER(none);
+        if (!f->over)
+            desk_finish(s->desk, f, &none);
+        desk_flight_free(f);
+    }
+    free(s->running);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gate/clerk.h - the inside of the shield: its state, and the clerk, one thread of normal priority
+ * that hands waiting checks to the hash pool, settles the results and answers. gate/shield.c asks,
+ * gate/clerk.c answers; nobody else includes this.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "base/rand.h"
+#include "gate/decoy.h"
+#include "gate/desk.h"
+#include "gate/negative.h"
+#include "gate/shield.h"
+
+struct shield {
+    struct shield_opts opts;
+    struct mac_key key;
+    uint64_t seed; /* of hashes of foreign device ids */
+    struct decoy decoy;
+    struct negative *negative;
+    _Atomic uint64_t jitter;
+    pthread_mutex_t lock; /* the desk; taken by workers and the clerk only, never while hashing */
+    struct desk *desk;
+    bool stopping;
+    int wake_fd;
+    bool clerk_runs;
+    pthread_t clerk;
+    struct hashpool *pool;
+    struct flight **running; /* by seat; the clerk's */
+    _Atomic unsigned running_count;
+    _Atomic uint64_t wall_ns; /* moving averages of one check; 0: none yet */
+    _Atomic uint64_t cpu_ns;
+};
+
+/* Starts the clerk and the pool (s->opts, desk and wake_fd are set). 0 or -ENOMEM. */
+int clerk_start(struct shield *s);
+/* Answers what waits with REASON_stopping, ends clerk and pool. */
+void clerk_stop(struct shield *s);
+/* Something new is on the desk. Any thread. */
+void clerk_wake(struct shield *s);
+/* When the desk may have room again, spread over one to two times the estimate so that those turned
+ * away do not come back together. Under the lock. */
+uint64_t clerk_retry_ns(struct shield *s);
+
+/* ---- shared judgement (shield.c) ------------------------------------------------------------ */
+/* How long the failure windows of lane and address still refuse; 0: they do not. */
+uint64_t shield_lane_wait_ns(struct shield *s, uint64_t lane, uint64_t now_ns);
+uint64_t shield_source_wait_ns(struct shield *s, uint64_t source, uint64_t now_ns);
+/* Counts one failure against both. */
+void shield_failed(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns);
+/* A success clears the address. */
+void shield_succeeded(struct shield *s, uint64_t source);
+/* When a secret verified now has its version looked at: the TTL, a quarter more or less. */
+uint64_t shield_check_at_ns(struct shield *s, uint64_t now_ns);
+/* Uniform, below `limit`. */
+uint64_t shield_random(struct shield *s, uint64_t limit);

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bucket b covers [b * width, (b+1) * width) with width = W/63 rounded up. At a time in bucket b the
+ * window (now - W, now] reaches at most into bucket b - 63, so the 64 buckets b-63..b hold all of it,
+ * and bucket j has left once the present is in bucket j + 64.
+ */
+#include "gate/histogram.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+#define BUCKETS 64u
+
+struct histogram {
+    struct histogram *next;
+    uint64_t newest; /* number of the bucket last counted into */
+    uint64_t total;  /* sum of all buckets */
+    uint32_t window_ms;
+    uint32_t buckets[BUCKETS]; /* by number modulo 64 */
+};
+_Static_assert(sizeof(struct histogram) <= 320, "fits its slab size");
+
+static uint64_t width_ns(uint32_t window_ms)
+{
+    return ((uint64_t)window_ms * NS_PER_MS + BUCKETS - 2) / (BUCKETS - 1);
+}
+
+static struct histogram *find(const struct subject *s, uint32_t window_ms)
+{
+    struct histogram *h = s->histograms;
+    while (h && h->window_ms != window_ms)
+        h = h->next;
+    return h;
+}
+
+/* The oldest bucket that counts when the present is in bucket `now`. */
+static uint64_t oldest_bucket(uint64_t now)
+{
+    return now >= BUCKETS - 1 ? now - (BUCKETS - 1) : 0;
+}
+
+/* When enough buckets will have left that at most `keep` remain counted; 0 = now. */
+static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t now_ns)
+{
+    uint64_t width = width_ns(h->window_ms);
+    uint64_t now = now_ns / width;
+    uint64_t total = h->total, j = oldest_bucket(h->newest);
+    for (; j < oldest_bucket(now) && j <= h->newest; j++)
+        total -= h->buckets[j % BUCKETS];
+    uint64_t at_ns = now_ns;
+    for (; total > keep && j <= h->newest; j++) {
+        total -= h->buckets[j % BUCKETS];
+        at_ns = (j + BUCKETS) * width;
+    }
+    return at_ns - now_ns;
+}
+
+uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
+                           uint64_t now_ns)
+{
+    const struct histogram *h = find(s, w.window_ms);
+    if (!h || h->total + cost <= w.count)
+        return 0;
+    return drained_in(h, w.count - cost, now_ns);
+}
+
+struct window_use histogram_use(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    const struct histogram *h = find(s, w.window_ms);
+    if (!h || !h->total)
+        return (struct window_use){0};
+    uint64_t width = width_ns(w.window_ms), now = now_ns / width;
+    uint64_t total = h->total, j = oldest_bucket(h->newest);
+    for (; j < oldest_bucket(now) && j <= h->newest; j++)
+        total -= h->buckets[j % BUCKETS];
+    if (!total)
+        return (struct window_use){0};
+    while (!h->buckets[j % BUCKETS])
+        j++;
+    uint32_t used = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
+    return (struct window_use){used, (j + BUCKETS) * width - now_ns};
+}
+
+/* Empties the buckets that left since the last count. */
+static void advance(struct histogram *h, uint64_t now)
+{
+    if (now <= h->newest)
+        return;
+    if (now - h->newest >= BUCKETS) {
+        memset(h->buckets, 0, sizeof h->buckets);
+        h->total = 0;
+    } else {
+        for (uint64_t j = h->newest + 1; j <= now; j++) {
+            h->total -= h->buckets[j % BUCKETS];
+            h->buckets[j % BUCKETS] = 0;
+        }
+    }
+    h->newest = now;
+}
+
+bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint32_t count,
+                    uint64_t now_ns)
+{
+    struct histogram *h = find(s, w.window_ms);
+    uint64_t now = now_ns / width_ns(w.window_ms);
+    if (!h) {
+        h = slab_take(slab, SLAB_320);
+        if (!h)
+            return false;
+        *h = (struct histogram){.next = s->histograms, .newest = now, .window_ms = w.window_ms};
+        s->histograms = h;
+    }
+    advance(h, now);
+    uint32_t *at = &h->buckets[now % BUCKETS];
+    uint32_t room = UINT32_MAX - *at; /* refused attempts count without end */
+    if (count > room)
+        count = room;
+    *at += count;
+    h->total += count;
+    return true;
+}
+
+static bool wanted(const struct limit_set *l, uint32_t window_ms)
+{
+    for (unsigned i = 0; l && i < l->windows_count; i++) {
+        if (l->windows[i].count > RING_MAX && l->windows[i].window_ms == window_ms)
+            return true;
+    }
+    return false;
+}
+
+void histogram_keep(struct subject *s, struct slab *slab, const struct limit_set *l)
+{
+    for (struct histogram **at = &s->histograms; *at;) {
+        struct histogram *h = *at;
+        if (wanted(l, h->window_ms)) {
+            at = &h->next;
+            continue;
+        }
+        *at = h->next;
+        slab_give(slab, SLAB_320, h);
+    }
+}
+
+void histogram_prefetch(const struct subject *s)
+{
+    if (!s->histograms)
+        return;
+    __builtin_prefetch(s->histograms, 1);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gate/subject.h - one counted subject: a 64-byte head with the stamps of its ring (the first four
+ * inside, more behind a pointer) and its histograms. Belongs to the throttle's table; whoever
+ * touches one holds its shard's lock.
+ *
+ * One ring serves all windows of up to RING_MAX of a subject, since each stamp counts in all of
+ * them; each longer window has a histogram of its own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow/principal.h"
+#include "gate/slab.h"
+
+#define RING_MAX 128 /* larger windows are counted by histogram */
+#define RING_FEW 4   /* stamps inside the head */
+
+struct histogram;
+
+struct subject {
+    uint64_t id; /* while free: the next free one's number */
+    uint64_t last_ns;    /* newest stamp counted */
+    uint64_t idle_at_ns; /* from then on all its windows are empty */
+    uint32_t *more;      /* the ring's stamps when they are more than RING_FEW */
+    struct histogram *histograms;
+    uint8_t kind;  /* enum throttle_kind; 0 while free */
+    uint8_t scale; /* a stamp counts units of 1 us << scale */
+    uint8_t grown; /* the ring has RING_FEW << grown places */
+    uint8_t first; /* place of the oldest stamp */
+    uint8_t len;
+    uint8_t unused[3];
+    uint32_t few[RING_FEW];
+};
+_Static_assert(sizeof(struct subject) == 64, "one cache line");
+
+/* What one window says of a subject at one moment. */
+struct window_use {
+    uint32_t used;    /* how much of it is used, at most its count for a ring */
+    uint64_t free_ns; /* until the oldest of that leaves; 0 when nothing is used */
+};

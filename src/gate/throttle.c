@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A decision holds the locks of all its subjects' shards, taken in ascending order and each once,
+ * so that looking at all and counting all is one step and no order of asks can deadlock.
+ *
+ * Time of a subject: the later of the clock handed in and its newest stamp; workers whose loop
+ * clocks differ by a little never count backwards.
+ *
+ * With `attempts` a refused try fills the windows too, so the wait told after a refusal is computed
+ * when all is counted: a window that had room before the refused try may be the one that is full
+ * afterwards.
+ */
+#include "gate/throttle.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "flow/limits.h"
+#include "gate/histogram.h"
+#include "gate/ring.h"
+#include "gate/subjects.h"
+#include "gate/window.h"
+
+#define BATCH 32u /* jobs whose cache misses overlap: more than a core has line fill buffers */
+
+struct throttle {
+    struct subjects *subjects;
+};
+
+/* One ask while its shard is locked. */
+struct seat {
+    const struct throttle_ask *ask;
+    uint64_t hash;
+    uint64_t now_ns; /* the subject's present */
+    struct subject *subject;
+    bool limited;
+};
+
+/* Why and until when one ask refuses. */
+struct refusal {
+    uint64_t wait_ns;
+    uint8_t window;
+    bool distance, never;
+};
+
+struct throttle *throttle_new(const struct throttle_opts *opts)
+{
+    struct throttle *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->subjects = subjects_new(opts->subjects_max, opts->memory_max);
+    if (!t->subjects) {
+        free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void throttle_free(struct throttle *t)
+{
+    if (!t)
+        return;
+    subjects_free(t->subjects);
+    free(t);
+}
+
+static bool has_limits(const struct limit_set *l)
+{
+    return l->windows_count || l->min_distance_ms;
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+/* The longest of the waits that the limits ask for; wait_ns 0: it may go now. */
+static struct refusal look(const struct seat *at, uint32_t cost)
+{
+    const struct limit_set *l = at->ask->limits;
+    struct refusal r = {.wait_ns = window_distance_ns(at->subject, l, at->now_ns)};
+    r.distance = r.wait_ns > 0;
+    for (unsigned i = 0; i < l->windows_count; i++) {
+        struct window w = l->windows[i];
+        bool never = cost > w.count;
+        uint64_t wait = never ? (uint64_t)w.window_ms * NS_PER_MS
+                              : window_wait_ns(at->subject, w, cost, at->now_ns);
+        if (never > r.never || (wait > r.wait_ns && never == r.never))
+            r = (struct refusal){.wait_ns = wait, .window = (uint8_t)i, .never = never};
+    }
+    return r;
+}
+
+static void tell_refused(struct throttle_verdict *v, const struct seat *at, struct refusal why)
+{
+    const struct limit_set *l = at->ask->limits;
+    v->allow = false;
+    v->never = why.never;
+    v->window = why.window;
+    if (why.distance) {
+        v->limit = 1;
+        v->window_ms = l->min_distance_ms;
+        return;
+    }
+    struct window w = l->windows[why.window];
+    struct window_use use = window_use(at->subject, w, at->now_ns);
+    v->limit = w.count;
+    v->window_ms = w.window_ms;
+    v->remaining = use.used < w.count ? w.count - use.used : 0;
+}
+
+/* Notes the ask's tightest window, if it is tighter than what `v` has. */
+static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsigned ask)
+{
+    const struct limit_set *l = at->ask->limits;
+    for (unsigned i = 0; i < l->windows_count; i++) {
+        struct window w = l->windows[i];
+        struct window_use use = window_use(at->subject, w, at->now_ns);
+        uint32_t remaining = use.used < w.count ? w.count - use.used : 0;
+        if (v->limit && (remaining > v->remaining ||
+                         (remaining == v->remaining && use.free_ns <= v->retry_ns)))
+            continue;
+        v->ask = (uint8_t)ask;
+        v->window = (uint8_t)i;
+        v->limit = w.count;
+        v->window_ms = w.window_ms;
+        v->remaining = remaining;
+        v->retry_ns = use.free_ns;
+    }
+}
+
+/* ---- seats ---------------------------------------------------------------------------------- */
+
+static void take_seat(struct throttle *t, struct seat *at, const struct throttle_ask *ask,
+                      uint64_t now_ns)
+{
+    *at = (struct seat){.ask = ask, .now_ns = now_ns, .limited = has_limits(ask->limits)};
+    if (at->limited)
+        at->hash = subjects_hash(t->subjects, ask->subject);
+}
+
+static void find_subject(struct throttle *t, struct seat *at)
+{
+    at->subject = subjects_find(t->subjects, at->hash, at->ask->subject);
+    if (at->subject && at->subject->last_ns > at->now_ns)
+        at->now_ns = at->subject->last_ns;
+}
+
+static void count(struct throttle *t, struct seat *at, uint32_t cost)
+{
+    if (!at->subject) /* looked up again: an ask before may have been for the same subject */
+        find_subject(t, at);
+    if (!at->subject)
+        at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
+    if (!at->subject) {
+        metric_add(METRIC_throttle_table_full, 1);
+        subjects_reclaim(t->subjects, at->now_ns);
+        return;
+    }
+    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost, at->now_ns))
+        metric_add(METRIC_throttle_table_full, 1);
+}
+
+/* ---- deciding ------------------------------------------------------------------------------- */
+
+/* Locks the shards of all limited seats, ascending, each once. Returns how many. */
+static unsigned lock_seats(struct throttle *t, const struct seat *seats, unsigned n,
+                           uint16_t shards[THROTTLE_ASKS_MAX])
+{
+    unsigned locked = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!seats[i].limited)
+            continue;
+        uint16_t shard = (uint16_t)subjects_shard(seats[i].hash);
+        unsigned at = locked;
+        while (at > 0 && shards[at - 1] > shard)
+            at--;
+        if (at > 0 && shards[at - 1] == shard)
+            continue;
+        for (unsigned k = locked; k > at; k--)
+            shards[k] = shards[k - 1];
+        shards[at] = shard;
+        locked++;
+    }
+    for (unsigned i = 0; i < locked; i++)
+        subjects_lock(t->subjects, shards[i]);
+    return locked;
+}
+
+/* Looks at all, then counts. Under the locks. */
+static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, uint32_t cost,
+                          struct throttle_verdict *v)
+{
+    struct refusal worst = {0};
+    bool refused = false;
+    *v = (struct throttle_verdict){.allow = true};
+    for (unsigned i = 0; i < n; i++) {
+        if (!seats[i].limited)
+            continue;
+        find_subject(t, &seats[i]);
+        struct refusal why = look(&seats[i], cost);
+        if (!why.wait_ns)
+            continue;
+        if (!refused || why.never > worst.never ||
+            (why.never == worst.never && why.wait_ns > worst.wait_ns)) {
+            worst = why;
+            v->ask = (uint8_t)i;
+        }
+        refused = true;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (seats[i].limited && !(refused && seats[i].ask->limits->count_accepted))
+            count(t, &seats[i], cost);
+    }
+    if (!refused) {
+        for (unsigned i = 0; i < n; i++)
+            tell_allowed(v, &seats[i], i);
+        return;
+    }
+    tell_refused(v, &seats[v->ask], worst);
+    v->retry_ns = seats[v->ask].now_ns + worst.wait_ns;
+    for (unsigned i = 0; i < n; i++) {
+        if (!seats[i].limited)
+            continue;
+        uint64_t wait = look(&seats[i], cost).wait_ns;
+        if (wait && seats[i].now_ns + wait > v->retry_ns)
+            v->retry_ns = seats[i].now_ns + wait;
+    }
+}
+
+static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uint32_t cost,
+                         uint64_t now_ns, struct throttle_verdict *v)
+{
+    uint16_t shards[THROTTLE_ASKS_MAX];
+    unsigned locked = lock_seats(t, seats, n, shards);
+    for (unsigned i = 0; i < locked; i++)
+        subjects_tend(t->subjects, shards[i], now_ns);
+    decide_locked(t, seats, n, cost, v);
+    for (unsigned i = 0; i < locked; i++)
+        subjects_unlock(t->subjects, shards[i]);
+    if (!v->allow) /* from a moment to a length */
+        v->retry_ns -= now_ns;
+    metric_add(v->allow ? METRIC_throttle_allowed : METRIC_throttle_refused, 1);
+}
+
+void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned n, uint32_t cost,
+                     uint64_t now_ns, struct throttle_verdict *ret)
+{
+    struct seat seats[THROTTLE_ASKS_MAX];
+    CHECK(n <= THROTTLE_ASKS_MAX && cost > 0);
+    for (unsigned i = 0; i < n; i++)
+        take_seat(t, &seats[i], &asks[i], now_ns);
+    decide_seats(t, seats, n, cost, now_ns, ret);
+}
+
+/* Heads, then rings: while one job's line is on its way the next one's is asked for. The locks are
+ * held only to look; a head that is removed meanwhile costs a useless prefetch. */
+static void warm_heads(struct throttle *t, const struct seat *seats, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!seats[i].limited)
+            continue;
+        unsigned shard = subjects_shard(seats[i].hash);
+        subjects_lock(t->subjects, shard);
+        subjects_prefetch_head(t->subjects, seats[i].hash);
+        subjects_unlock(t->subjects, shard);
+    }
+}
+
+static void warm_windows(struct throttle *t, const struct seat *seats, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!seats[i].limited)
+            continue;
+        unsigned shard = subjects_shard(seats[i].hash);
+        subjects_lock(t->subjects, shard);
+        struct subject *s = subjects_find(t->subjects, seats[i].hash, seats[i].ask->subject);
+        if (s) {
+            ring_prefetch(s);
+            histogram_prefetch(s);
+        }
+        subjects_unlock(t->subjects, shard);
+    }
+}
+
+void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsigned n,
+                           uint64_t now_ns)
+{
+    struct seat seats[BATCH + THROTTLE_ASKS_MAX];
+    for (unsigned from = 0; from < n;) {
+        unsigned to = from, taken = 0;
+        for (; to < n && taken < BATCH; to++) {
+            CHECK(jobs[to].count <= THROTTLE_ASKS_MAX && jobs[to].cost > 0);
+            for (unsigned i = 0; i < jobs[to].count; i++) {
+                struct seat *at = &seats[taken++];
+                take_seat(t, at, &jobs[to].asks[i], now_ns);
+                if (at->limited)
+                    subjects_prefetch(t->subjects, at->hash);
+            }
+        }
+        if (to - from > 1) {
+            warm_heads(t, seats, taken);
+            warm_windows(t, seats, taken);
+        }
+        struct seat *at = seats;
+        for (; from < to; from++) {
+            struct throttle_job *job = &jobs[from];
+            decide_seats(t, at, job->count, job->cost, now_ns, &job->verdict);
+            at += job->count;
+        }
+    }
+}
+
+/* ---- one subject ---------------------------------------------------------------------------- */
+
+void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
+                   uint64_t now_ns, struct throttle_verdict *ret)
+{
+    struct seat at;
+    CHECK(cost > 0);
+    take_seat(t, &at, ask, now_ns);
+    *ret = (struct throttle_verdict){.allow = true};
+    if (!at.limited)
+        return;
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
+    find_subject(t, &at);
+    struct refusal why = look(&at, cost);
+    if (why.wait_ns) {
+        tell_refused(ret, &at, why);
+        ret->retry_ns = at.now_ns + why.wait_ns - now_ns;
+    } else {
+        tell_allowed(ret, &at, 0);
+    }
+    subjects_unlock(t->subjects, shard);
+}
+
+uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
+                       uint64_t now_ns)
+{
+    struct seat at;
+    take_seat(t, &at, ask, now_ns);
+    if (window >= ask->limits->windows_count)
+        return 0;
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
+    find_subject(t, &at);
+    uint32_t used = window_use(at.subject, ask->limits->windows[window], at.now_ns).used;
+    subjects_unlock(t->subjects, shard);
+    return used;
+}
+
+void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
+                     uint64_t now_ns)
+{
+    struct seat at;
+    take_seat(t, &at, ask, now_ns);
+    if (!at.limited || !cost)
+        return;
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
+    subjects_tend(t->subjects, shard, now_ns);
+    count(t, &at, cost);
+    subjects_unlock(t->subjects, shard);
+}
+
+void throttle_clear(struct throttle *t, struct throttle_subject s)
+{
+    uint64_t hash = subjects_hash(t->subjects, s);
+    unsigned shard = subjects_shard(hash);
+    subjects_lock(t->subjects, shard);
+    subjects_remove(t->subjects, hash, s);
+    subjects_unlock(t->subjects, shard);
+}
+
+struct throttle_stats throttle_stats(struct throttle *t)
+{
+    return subjects_stats(t->subjects);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/window.h"
+
+#include "base/clock.h"
+#include "gate/histogram.h"
+#include "gate/ring.h"
+
+uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns)
+{
+    if (!s)
+        return 0;
+    return w.count <= RING_MAX ? ring_wait_ns(s, w, cost, now_ns)
+                               : histogram_wait_ns(s, w, cost, now_ns);
+}
+
+struct window_use window_use(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    if (!s)
+        return (struct window_use){0};
+    return w.count <= RING_MAX ? ring_use(s, w, now_ns) : histogram_use(s, w, now_ns);
+}
+
+uint64_t window_distance_ns(const struct subject *s, const struct limit_set *l, uint64_t now_ns)
+{
+    if (!s || !l->min_distance_ms)
+        return 0;
+    uint64_t at = s->last_ns + (uint64_t)l->min_distance_ms * NS_PER_MS;
+    return at > now_ns ? at - now_ns : 0;
+}
+
+/* Two windows of one length share a histogram, which must be counted into once. */
+static bool counted_before(const struct limit_set *l, unsigned i)
+{
+    for (unsigned k = 0; k < i; k++) {
+        if (l->windows[k].count > RING_MAX && l->windows[k].window_ms == l->windows[i].window_ms)
+            return true;
+    }
+    return false;
+}
+
+bool window_push_all(struct subject *s, struct slab *slab, const struct limit_set *l, uint32_t cost,
+                     uint64_t now_ns)
+{
+    uint32_t depth = 0, span_ms = 0, longest_ms = l->min_distance_ms;
+    bool whole = true;
+    if (s->histograms)
+        histogram_keep(s, slab, l);
+    for (unsigned i = 0; i < l->windows_count; i++) {
+        struct window w = l->windows[i];
+        if (w.window_ms > longest_ms)
+            longest_ms = w.window_ms;
+        if (w.count > RING_MAX) {
+            if (!counted_before(l, i))
+                whole &= histogram_push(s, slab, w, cost, now_ns);
+            continue;
+        }
+        depth = w.count > depth ? w.count : depth;
+        span_ms = w.window_ms > span_ms ? w.window_ms : span_ms;
+    }
+    if (depth)
+        whole &= ring_push(s, slab, cost, depth, span_ms, now_ns);
+    else
+        ring_clear(s, slab); /* its stamps could not be told from last_ns any more */
+    s->last_ns = now_ns;
+    /* A little late, since a histogram's last bucket and a rounded stamp leave late. */
+    s->idle_at_ns = now_ns + (uint64_t)longest_ms * (NS_PER_MS + NS_PER_MS / 16) + NS_PER_MS;
+    return whole;
+}
+
+void window_clear_all(struct subject *s, struct slab *slab)
+{
+    ring_clear(s, slab);
+    histogram_keep(s, slab, NULL);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gate/window.h - all windows of a limit set on one subject: small ones by ring, large ones by
+ * histogram. Under the lock of the subject's shard. The limits come with each call, so they may
+ * change at any time: a ring keeps its stamps then, a histogram of a new length begins empty.
+ */
+#pragma once
+
+#include "gate/subject.h"
+
+/* How long until `cost` more fit into window `i`; s may be NULL (nothing counted). cost must not be
+ * over the window's count. */
+uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns);
+struct window_use window_use(const struct subject *s, struct window w, uint64_t now_ns);
+/* How long until the minimum distance from the last stamp has passed. */
+uint64_t window_distance_ns(const struct subject *s, const struct limit_set *l, uint64_t now_ns);
+/* Counts `cost` at now_ns (not before s->last_ns) in all windows. False: no memory to count all. */
+bool window_push_all(struct subject *s, struct slab *slab, const struct limit_set *l, uint32_t cost,
+                     uint64_t now_ns);
+/* Forgets everything. */
+void window_clear_all(struct subject *s, struct slab *slab);

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "journal/fixture.h"
+
+#define SEGMENT 131072u
+
+/* Fills the log with batches of one record each; returns how many records. */
+static uint64_t fill(struct fixture *f, uint64_t from, uint64_t records, size_t len)
+{
+    for (uint64_t n = from; n < from + records; n++)
+        assert_int_equal(fixture_append(f, n, 1, len), REASON_ok);
+    return from + records;
+}
+
+static void path_of(char out[64], uint64_t base)
+{
+    char name[SEGMENT_NAME_BYTES];
+    segment_name_format(name, base);
+    snprintf(out, 64, "log/%s", name);
+}
+
+/* The file as it would be had the power gone when it was `cut` bytes long: recovery cuts the torn
+ * batch, keeps all before it, refuses nothing, and goes on. */
+static void torn_at_every_byte(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t ends[600], n = 0;
+    while (f->j->tail.position < 70000 || !f->j->tail.file) {
+        assert_int_equal(fixture_append(f, n, 1, 100 + n % 500), REASON_ok);
+        ends[n++] = f->j->tail.position;
+    }
+    uint64_t end = f->j->tail.position;
+    fixture_die(f, false);
+    struct disk_sim *master = f->sim;
+    for (uint64_t cut = end; cut > end - 65536; cut -= cut > end - 3000 ? 1 : 37) {
+        char path[64], zeros[1024] = {0};
+        uint64_t whole = 0, gaps;
+        f->sim = disk_sim_copy(master, cut);
+        f->opts.disk = disk_sim_disk(f->sim);
+        path_of(path, 0);
+        for (uint64_t at = cut; at < end; at += sizeof zeros)
+            disk_sim_poke(f->sim, path, at, zeros, end - at < 1024 ? end - at : 1024);
+        while (whole < n && ends[whole] <= cut)
+            whole++;
+        /* The last byte of a batch may be padding or a zero anyway: then it is whole after all. */
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t got = journal_durable(f->j);
+        assert_true(got == whole || (got == whole + 1 && ends[whole] - cut <= 8));
+        assert_int_equal(fixture_append(f, got, 3, 50), REASON_ok);
+        assert_int_equal(fixture_read(f, 0, &gaps), got + 3);
+        assert_int_equal(gaps, 0);
+        fixture_die(f, true);
+        assert_int_equal(fixture_open(f), 0);
+        assert_int_equal(journal_durable(f->j), got + 3);
+        fixture_die(f, false);
+        disk_sim_free(f->sim);
+    }
+    f->sim = master;
+    fixture_free(f);
+}
+
+/* One wrong bit anywhere after an orderly close: either the journal refuses and says where, or a
+ * reader is told what is missing, or the bit did not matter. Never silence. */
+static void no_flipped_bit_is_silent(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t n = fill(f, 0, 900, 300), refused = 0, told = 0;
+    journal_close(f->j);
+    f->j = NULL;
+    struct disk_sim *master = f->sim;
+    struct rand r = {.state = 11};
+    for (int i = 0; i < 1500; i++) {
+        static const char *const others[] = {"log/ckpt.a", "log/ckpt.b"};
+        char path[64];
+        const char *ptr;
+        size_t len;
+        f->sim = disk_sim_copy(master, 1);
+        f->opts.disk = disk_sim_disk(f->sim);
+        uint64_t which = rand_below(&r, 8);
+        path_of(path, which == 0 ? f->opts.segment_bytes : 0);
+        if (which < 2)
+            snprintf(path, sizeof path, "%s", others[which]);
+        else
+            while (disk_sim_peek(f->sim, path, &ptr, &len) != 0 || rand_below(&r, 2))
+                path_of(path, rand_below(&r, n));
+        assert_int_equal(disk_sim_peek(f->sim, path, &ptr, &len), 0);
+        uint64_t at = rand_below(&r, len);
+        char byte = (char)(ptr[at] ^ (1 << rand_below(&r, 8)));
+        disk_sim_poke(f->sim, path, at, &byte, 1);
+        if (fixture_open(f) != 0) {
+            assert_non_null(strstr(f->err.text, "corrupt at"));
+            assert_non_null(strstr(f->err.text, "log/"));
+            refused++;
+        } else {
+            uint64_t gaps, count = fixture_read(f, 0, &gaps);
+            assert_int_equal(count + gaps, n);
+            told += gaps != 0;
+            fixture_die(f, false);
+        }
+        disk_sim_free(f->sim);
+    }
+    assert_true(refused > 0 && told > 100);
+    f->sim = master;
+    fixture_free(f);
+}
+
+/* A batch in the middle is damaged, a later one says it was durable. */
+static void corruption_is_told_from_a_torn_tail(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    assert_int_equal(fixture_open(f), 0);
+    fill(f, 0, 20, 100);
+    uint64_t damaged_at = f->j->tail.position + 70;
+    fill(f, 20, 20, 100);
+    fixture_die(f, false);
+    char path[64], junk = 0x55;
+    path_of(path, 0);
+    disk_sim_poke(f->sim, path, damaged_at, &junk, 1);
+    char before[SEGMENT];
+    const char *ptr;
+    size_t len;
+    disk_sim_peek(f->sim, path, &ptr, &len);
+    memcpy(before, ptr, SEGMENT);
+
+    assert_int_equal(fixture_open(f), -EBADMSG);
+    char place[160];
+    snprintf(place, sizeof place, "%s: corrupt at %llu", path,
+             (unsigned long long)(damaged_at - 70));
+    assert_non_null(strstr(f->err.text, place));
+    disk_sim_peek(f->sim, path, &ptr, &len);
+    assert_memory_equal(before, ptr, SEGMENT); /* nothing was touched */
+
+    f->opts.skip_corrupt = true;
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t gaps;
+    assert_int_equal(journal_durable(f->j), 41); /* 40, and the record of the gap */
+    assert_int_equal(fixture_read(f, 0, &gaps), 39);
+    assert_int_equal(gaps, 1);
+    f->opts.skip_corrupt = false;
+    fixture_die(f, true);
+    assert_int_equal(fixture_open(f), 0); /* it is known now */
+    fixture_free(f);
+}
+
+/* The last batch is damaged. Only the empty batch behind it, or the checkpoint of a close, can tell
+ * that it was acknowledged. */
+static void idle_batch_proves_the_last_one(void **state)
+{
+    for (int idle = 0; idle < 2; idle++) {
+        struct fixture *f = fixture_new(SEGMENT);
+        assert_int_equal(fixture_open(f), 0);
+        fill(f, 0, 5, 100);
+        uint64_t at = f->j->tail.position - 20;
+        if (idle)
+            journal_idle(f->j);
+        fixture_die(f, true);
+        char path[64], junk = 0x55;
+        path_of(path, 0);
+        disk_sim_poke(f->sim, path, at, &junk, 1);
+        assert_int_equal(fixture_open(f), idle ? -EBADMSG : 0);
+        fixture_free(f);
+    }
+}
+
+/* Everything from a byte on is gone, though the checkpoint knows better. */
+static void lost_end_is_refused_or_skipped(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    char path[64];
+    assert_int_equal(fixture_open(f), 0);
+    fill(f, 0, 50, 100);
+    journal_close(f->j);
+    f->j = NULL;
+    path_of(path, 0);
+    disk_sim_resize(f->sim, path, 6000);
+    assert_int_equal(fixture_open(f), -EBADMSG);
+    assert_non_null(strstr(f->err.text, path));
+    f->opts.skip_corrupt = true;
+    assert_int_equal(fixture_open(f), 0);
+    assert_true(journal_durable(f->j) > 50);
+    uint64_t first = journal_durable(f->j), gaps;
+    assert_int_equal(fixture_append(f, first, 1, 10), REASON_ok);
+    assert_int_equal(f->last_offset, first); /* no offset is used twice */
+    uint64_t seen = fixture_read(f, 0, &gaps);
+    assert_true(seen < 50 && gaps > 0);
+    f->opts.skip_corrupt = false;
+    fixture_die(f, true);
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(fixture_read(f, 0, &gaps), seen);
+    fixture_free(f);
+}
+
+static void damaged_or_missing_segment(void **state)
+{
+    for (int missing = 0; missing < 2; missing++) {
+        struct fixture *f = fixture_new(16384);
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t n = fill(f, 0, 100, 300), last = f->j->tail.segment_base, gaps;
+        fixture_die(f, true);
+        char path[64], junk = 0x55;
+        path_of(path, last);
+        if (missing)
+            disk_sim_disk(f->sim)->unlink(disk_sim_disk(f->sim), path);
+        else
+            disk_sim_poke(f->sim, path, 50, &junk, 1);
+        assert_int_equal(fixture_open(f), -EBADMSG);
+        f->opts.skip_corrupt = true;
+        assert_int_equal(fixture_open(f), 0);
+        assert_true(journal_durable(f->j) >= n);
+        assert_int_equal(fixture_read(f, 0, &gaps), last);
+        assert_true(gaps >= n - last);
+        fixture_free(f);
+    }
+}
+
+static void newer_format_is_refused_untouched(void **state)
+{
+    for (int what = 0; what < 3; what++) {
+        struct fixture *f = fixture_new(16384);
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t n = fill(f, 0, 60, 300);
+        uint64_t position = f->j->tail.position, salt = f->j->tail.salt;
+        struct batch_header h = {.base_offset = n, .version = FORMAT_VERSION + 1,
+                                 .chain = f->j->tail.chain, .durable_before = n};
+        char path[64], raw[SEGMENT_HEADER_BYTES];
+        path_of(path, what == 0 ? 0 : f->j->tail.segment_base);
+        fixture_die(f, false);
+        const char *ptr;
+        size_t len;
+        if (what == 0) {
+            struct segment_header sh;
+            disk_sim_peek(f->sim, path, &ptr, &len);
+            assert_int_equal(segment_header_decode(ptr, &sh), FORMAT_OK);
+            sh.version++;
+            segment_header_encode(raw, &sh);
+            disk_sim_poke(f->sim, path, 0, raw, sizeof raw);
+        } else if (what == 1) {
+            struct checkpoint c = {.version = FORMAT_VERSION + 1, .segment_base = OFFSET_NONE};
+            checkpoint_encode(raw, &c);
+            disk_sim_poke(f->sim, "log/ckpt.b", 0, raw, sizeof raw);
+        } else {
+            batch_header_encode(raw, &h, salt);
+            disk_sim_poke(f->sim, path, position, raw, BATCH_HEADER_BYTES);
+        }
+        uint64_t calls = disk_sim_calls(f->sim);
+        f->opts.skip_corrupt = true; /* even then */
+        assert_int_equal(fixture_open(f), -EPROTONOSUPPORT);
+        assert_non_null(strstr(f->err.text, "newer"));
+        assert_int_equal(disk_sim_calls(f->sim), calls);
+        fixture_free(f);
+    }
+}
+
+static void second_opener_is_refused(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    struct journal *second;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(journal_open_with(&f->opts, &f->rand, &second, &f->err), -EWOULDBLOCK);
+    assert_non_null(strstr(f->err.text, "another process"));
+    assert_int_equal(fixture_append(f, 0, 1, 10), REASON_ok);
+    fixture_free(f);
+}
+
+static void files_of_another_log_are_refused(void **state)
+{
+    struct fixture *f = fixture_new(16384), *g = fixture_new(16384);
+    g->rand.state = 77;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(fixture_open(g), 0);
+    uint64_t n = fill(f, 0, 100, 300), last = f->j->tail.segment_base;
+    fill(g, 0, 100, 300);
+    assert_true(n && last == g->j->tail.segment_base);
+    journal_close(f->j);
+    f->j = NULL;
+    fixture_die(g, true);
+    char path[64];
+    const char *ptr;
+    size_t len;
+    path_of(path, last);
+    assert_int_equal(disk_sim_peek(g->sim, path, &ptr, &len), 0);
+    disk_sim_poke(f->sim, path, 0, ptr, len);
+    assert_int_equal(fixture_open(f), -EBADMSG);
+    assert_non_null(strstr(f->err.text, "another log"));
+    fixture_free(g);
+    fixture_free(f);
+}
+
+/* A crash at each single call of recovery and of what follows; then it must recover all the same. */
+static void crash_at_every_call(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t n = fill(f, 0, 45, 300);
+    char path[64], junk[700];
+    memset(junk, 0x77, sizeof junk); /* a torn end to be cut */
+    path_of(path, f->j->tail.segment_base);
+    assert_true(f->j->tail.position < 14000);
+    fixture_die(f, true);
+    struct disk_sim *master = f->sim;
+    for (uint64_t k = 1; k < 60; k++) {
+        f->sim = disk_sim_copy(master, k);
+        f->opts.disk = disk_sim_disk(f->sim);
+        disk_sim_poke(f->sim, path, 14000, junk, sizeof junk);
+        disk_sim_die_after(f->sim, k);
+        uint64_t told = n;
+        if (fixture_open(f) == 0)
+            while (!disk_sim_dead(f->sim) && fixture_append(f, told, 2, 200) == REASON_ok)
+                told += 2;
+        assert_true(disk_sim_dead(f->sim));
+        fixture_die(f, k % 2);
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t got = journal_durable(f->j), gaps;
+        assert_true(got == told || got == told + 2);
+        assert_int_equal(fixture_read(f, 0, &gaps), got);
+        fixture_die(f, false);
+        disk_sim_free(f->sim);
+    }
+    f->sim = master;
+    fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(torn_at_every_byte),
+        cmocka_unit_test(no_flipped_bit_is_silent),
+        cmocka_unit_test(corruption_is_told_from_a_torn_tail),
+        cmocka_unit_test(idle_batch_proves_the_last_one),
+        cmocka_unit_test(lost_end_is_refused_or_skipped),
+        cmocka_unit_test(damaged_or_missing_segment),
+        cmocka_unit_test(newer_format_is_refused_untouched),
+        cmocka_unit_test(second_opener_is_refused),
+        cmocka_unit_test(files_of_another_log_are_refused),
+        cmocka_unit_test(crash_at_every_call),
+    };
+    log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pipeline.h - the one place that knows the order of the stages: request -> who -> may they -> how
+ * much -> shape -> journal or views -> reply. One `struct lane` per worker, used on that worker's
+ * thread only; a pipeline is what the lanes share.
+ */
+#pragma once
+
+#include "api/admin.h"
+#include "api/api.h"
+#include "conn/worker.h"
+#include "view/view.h"
+
+struct pipeline;
+struct lane;
+
+struct pipeline_opts {
+    struct api api;
+    struct admin *admin;
+    struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
+    struct limit_set address_limits;
+    enum ack_level ack;        /* for accounts that do not say */
+    uint64_t ack_timeout_ns;
+    uint64_t read_deadline_ns;
+    unsigned read_threads, read_queue_max, read_per_account_max;
+};
+
+struct pipeline *pipeline_new(const struct pipeline_opts *opts);
+/* All lanes must be gone. Accepts NULL. */
+void pipeline_free(struct pipeline *p);
+
+struct lane *lane_new(struct pipeline *p, struct worker *w);
+void lane_free(struct lane *l);
+/* Bytes the front must leave for the pipeline in each exchange. */
+size_t lane_stage_bytes(void);
+/* For http_opts.handle; `lane` is the struct lane. */
+void lane_handle(void *lane, struct exchange *x);
+/* For worker_hook; `lane` is the struct lane. */
+void lane_turn_end(void *lane);
+void lane_tick(void *lane);
+/* Requests in hand: those that are not answered yet. */
+unsigned lane_busy(const struct lane *l);
+
+/* A view has applied more: wakes the requests that wait for it. Any thread. */
+void pipeline_on_applied(void *pipeline);

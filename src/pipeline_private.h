@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pipeline_private.h - what pipeline.c (the order), pipeline_write.c (to the journal and back) and
+ * pipeline_read.c (views, waiting, the read pool) share. Nobody else includes it.
+ */
+#pragma once
+
+#include "base/fair.h"
+#include "base/thread.h"
+#include "pipeline.h"
+
+#define JOB_MAGIC 0x10b10b10u
+
+enum { VIEW_LATEST = 1, VIEW_HISTORY = 2 };
+
+/* One request in the pipeline; lives in its exchange's stage. */
+struct job {
+    uint32_t magic;
+    struct lane *lane;
+    struct job *next;       /* in a batch or in the lane's waiting list */
+    struct mail mail;       /* brings it back from another thread */
+    void (*resume)(struct job *j); /* what the mail does */
+    struct route_match match;
+    struct account *account; /* references */
+    struct credential *credential;
+    struct feed *feed; /* the one the path names */
+    bool passed;       /* the throttle has counted it */
+    bool owned;        /* counted in lane->busy */
+    enum ack_level ack;
+    int64_t now_us;
+    /* Waiting for a password hash: */
+    struct shield_wait wait;
+    /* Waiting for the catalog: */
+    struct catalog_ask *asks;
+    _Atomic unsigned asks_left;
+    unsigned asks_count;
+    struct buf texts; /* what the asks point to */
+    /* In the journal: */
+    uint32_t first_index, count;
+    uint64_t end_offset; /* one past its last record */
+    struct buf ids;      /* size_t each: where in the reply the ids stand */
+    int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
+    /* Waiting for views: */
+    unsigned views;
+    uint64_t need;        /* until they have applied everything below */
+    uint64_t deadline_ns;
+    void (*on_applied)(struct job *j);
+    struct fair_item pool_item;
+    struct admin_call *call;
+};
+
+/* An append on its way, with the requests that are in it. */
+struct batch {
+    struct journal_append append;
+    struct mail mail;
+    struct lane *lane;
+    struct batch *next;
+    struct job *jobs, **jobs_last;
+    uint32_t received; /* records whose senders were answered already */
+    uint64_t submitted_ns;
+};
+
+struct read_pool;
+
+struct pipeline {
+    struct pipeline_opts opts;
+    uint64_t told_before; /* what was durable at start: all accounts were told of it */
+    struct lane *lanes[WORKERS_MAX];
+    unsigned lanes_count;
+    struct read_pool *pool;
+};
+
+struct lane {
+    struct pipeline *p;
+    struct worker *worker;
+    unsigned busy;
+    struct batch *open;                 /* being filled in this turn */
+    struct batch *flying, **flying_last; /* submitted, oldest first */
+    struct batch *spare;
+    struct job *waiting; /* for views */
+    _Atomic unsigned waiting_count;
+    _Atomic bool wake_posted;
+    struct mail wake;
+    struct points points;
+    struct buf points_storage;
+    struct buf payload;
+    struct feed *feeds[REQUEST_RECORDS_MAX];
+};
+
+/* ---- pipeline.c ---- */
+struct exchange *job_exchange(struct job *j);
+/* Gives back what the job holds, then sends the reply. */
+void job_send(struct job *j);
+void job_refuse(struct job *j, enum reason reason, const char *text);
+/* Brings the job back to its lane: `resume` runs there. Any thread. */
+void job_post(struct job *j, void (*resume)(struct job *j));
+/* exchange_keep, and the match's slices stay good. */
+void job_keep(struct job *j);
+/* Counts the request against all its limits. False: refused and answered. */
+bool job_throttle(struct job *j, uint32_t cost);
+
+/* ---- pipeline_write.c ---- */
+/* ROUTE_WRITE: points to feeds to the journal. */
+void write_run(struct job *j);
+/* Appends the deletion of `id`; the reply is complete and leaves once it is durable. */
+void write_deletion(struct job *j, struct datum_target id);
+/* ROUTE_CHANGE: feeds. */
+void change_run(struct job *j);
+void write_turn_end(struct lane *l);
+void write_tick(struct lane *l, uint64_t now_ns);
+void write_lane_free(struct lane *l);
+
+/* ---- pipeline_admin.c ---- */
+/* ROUTE_ADMIN. */
+void admin_begin(struct job *j);
+
+/* ---- pipeline_read.c ---- */
+/* ROUTE_READ. */
+void read_run(struct job *j);
+/* Calls `then` once `views` have applied everything below `need`; at once if they have. After
+ * `deadline_ns` the job is refused. The request must be kept if it is looked at again. */
+void wait_for_views(struct job *j, unsigned views, uint64_t need, uint64_t deadline_ns,
+                    void (*then)(struct job *j));
+void read_tick(struct lane *l, uint64_t now_ns);
+struct read_pool *read_pool_new(struct pipeline *p);
+void read_pool_free(struct read_pool *pool);

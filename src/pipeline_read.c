@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads. A read first waits until the view it uses has applied what its account was last told was
+ * accepted (as a rule not at all); then it asks the view without touching a disk; if that does not
+ * do, it goes to the read pool: a bounded number of threads, fair between accounts, with a deadline.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "pipeline_private.h"
+
+/* ---- waiting for views ---- */
+
+static bool views_have(const struct pipeline *p, unsigned views, uint64_t need)
+{
+    return (!(views & VIEW_LATEST) || view_applied(p->opts.latest_view) >= need) &&
+           (!(views & VIEW_HISTORY) || view_applied(p->opts.history_view) >= need);
+}
+
+static void take_waiting(struct lane *l, struct job **at)
+{
+    struct job *j = *at;
+    *at = j->next;
+    j->next = NULL;
+    atomic_fetch_sub(&l->waiting_count, 1);
+}
+
+/* Looks through the waiting jobs; those whose views are there go on. A job that goes on may wait
+ * anew, so the list is taken apart first. */
+static void run_waiting(struct lane *l, uint64_t now_ns)
+{
+    struct job *ready = NULL, **ready_last = &ready;
+    for (struct job **at = &l->waiting; *at;) {
+        struct job *j = *at;
+        if (!views_have(l->p, j->views, j->need) && now_ns < j->deadline_ns) {
+            at = &j->next;
+            continue;
+        }
+        take_waiting(l, at);
+        *ready_last = j;
+        ready_last = &j->next;
+    }
+    while (ready) {
+        struct job *j = ready;
+        ready = j->next;
+        j->next = NULL;
+        if (views_have(l->p, j->views, j->need)) {
+            j->on_applied(j);
+        } else {
+            job_exchange(j)->reply.retry_ns = NS_PER_S;
+            bool stored = j->count > 0;
+            job_refuse(j, stored ? REASON_outcome_unknown : REASON_busy,
+                       stored ? "stored durably, but not yet applied to the views"
+                              : "the view is behind what was accepted, try again");
+        }
+    }
+}
+
+static void on_wake(struct mail *m)
+{
+    struct lane *l = (struct lane *)((char *)m - offsetof(struct lane, wake));
+    atomic_store(&l->wake_posted, false);
+    run_waiting(l, worker_now_ns(l->worker));
+}
+
+void pipeline_on_applied(void *pipeline)
+{
+    struct pipeline *p = pipeline;
+    for (unsigned i = 0; i < p->lanes_count; i++) {
+        struct lane *l = p->lanes[i];
+        if (atomic_load(&l->waiting_count) && !atomic_exchange(&l->wake_posted, true)) {
+            l->wake.run = on_wake;
+            worker_post(l->worker, &l->wake);
+        }
+    }
+}
+
+void wait_for_views(struct job *j, unsigned views, uint64_t need, uint64_t deadline_ns,
+                    void (*then)(struct job *j))
+{
+    struct lane *l = j->lane;
+    j->views = views;
+    j->need = need;
+    j->deadline_ns = deadline_ns;
+    j->on_applied = then;
+    if (views_have(l->p, views, need)) {
+        then(j);
+        return;
+    }
+    j->next = l->waiting;
+    l->waiting = j;
+    atomic_fetch_add(&l->waiting_count, 1);
+    /* The view may have got there between the look and the registration: then nobody would wake us.
+     * The count is visible now, so one more look settles it. */
+    if (views_have(l->p, views, need) && l->waiting == j) {
+        take_waiting(l, &l->waiting);
+        then(j);
+    }
+}
+
+void read_tick(struct lane *l, uint64_t now_ns)
+{
+    if (l->waiting)
+        run_waiting(l, now_ns);
+}
+
+/* ---- the read pool ---- */
+
+struct read_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct fair_queue queue;
+    bool stopping;
+    unsigned threads_count;
+    pthread_t threads[];
+};
+
+static void finish_read(struct job *j);
+
+static void run_read(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    const struct api *a = &j->lane->p->opts.api;
+    if (clock_mono_ns() > j->deadline_ns) {
+        x->reply.reason = REASON_busy;
+        x->reply.retry_ns = NS_PER_S;
+    } else {
+        enum api_read r = api_read(a, &j->match, x, j->account, j->credential, j->feed, true);
+        CHECK(r == API_READ_DONE);
+    }
+    job_post(j, finish_read);
+}
+
+static void run_pool(void *arg)
+{
+    struct read_pool *pool = arg;
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        struct fair_item *item = fair_take(&pool->queue);
+        if (item) {
+            pthread_mutex_unlock(&pool->lock);
+            run_read((struct job *)((char *)item - offsetof(struct job, pool_item)));
+            pthread_mutex_lock(&pool->lock);
+        } else if (pool->stopping) {
+            break;
+        } else {
+            pthread_cond_wait(&pool->wake, &pool->lock);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+struct read_pool *read_pool_new(struct pipeline *p)
+{
+    unsigned n = p->opts.read_threads;
+    struct read_pool *pool = calloc(1, sizeof *pool + n * sizeof pool->threads[0]);
+    CHECK(pool);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    fair_init(&pool->queue, p->opts.read_queue_max, p->opts.read_per_account_max);
+    pool->threads_count = n;
+    for (unsigned i = 0; i < n; i++)
+        pool->threads[i] = thread_start("read", run_pool, pool);
+    return pool;
+}
+
+void read_pool_free(struct read_pool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (unsigned i = 0; i < pool->threads_count; i++)
+        pthread_join(pool->threads[i], NULL);
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->wake);
+    free(pool);
+}
+
+static void to_pool(struct job *j)
+{
+    struct read_pool *pool = j->lane->p->pool;
+    metric_add(METRIC_reads_pool, 1);
+    pthread_mutex_lock(&pool->lock);
+    bool queued = fair_put(&pool->queue, j->account->number, &j->pool_item);
+    pthread_cond_signal(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    if (queued)
+        return;
+    metric_add(METRIC_reads_refused, 1);
+    job_exchange(j)->reply.retry_ns = NS_PER_S;
+    job_refuse(j, REASON_busy, NULL);
+}
+
+/* ---- the stage ---- */
+
+static void finish_read(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct datum_target id;
+    uint16_t node;
+    if (j->match.route->op == OP_DATA_DELETE && x->reply.reason == REASON_ok &&
+        datum_id_parse(j->match.id, &id.event_ms, &node, &id.offset))
+        write_deletion(j, id); /* the reply, the datum as it was, leaves when this is durable */
+    else
+        job_send(j);
+}
+
+static void read_now(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    const struct pipeline *p = j->lane->p;
+    if (api_read(&p->opts.api, &j->match, x, j->account, j->credential, j->feed, false) ==
+        API_READ_DONE) {
+        finish_read(j);
+        return;
+    }
+    buf_clear(&x->reply.body);
+    buf_clear(&x->reply.fields);
+    job_keep(j);
+    wait_for_views(j, VIEW_HISTORY, j->need, j->deadline_ns, to_pool);
+}
+
+static unsigned views_of(enum route_op op)
+{
+    return op == OP_DATA_LIST || op == OP_DATA_GET || op == OP_DATA_DELETE
+               ? VIEW_LATEST | VIEW_HISTORY : VIEW_LATEST;
+}
+
+void read_run(struct job *j)
+{
+    const struct pipeline *p = j->lane->p;
+    if (j->match.route->op == OP_DATA_DELETE && !job_throttle(j, 1))
+        return;
+    uint64_t need = atomic_load_explicit(&j->account->live->told, memory_order_relaxed);
+    if (need < p->told_before)
+        need = p->told_before;
+    unsigned views = views_of(j->match.route->op);
+    if (!views_have(p, views, need))
+        job_keep(j);
+    wait_for_views(j, views, need,
+                   worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns, read_now);
+}

@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * To the journal and back. Points become records in the lane's open batch; at the end of the loop's
+ * turn the batch goes to the journal's writer; when it is durable the batch comes back by mail and
+ * its requests are answered. A request whose feeds do not exist yet first waits for the catalog.
+ *
+ * Invariants: 1. all records of one request lie in one append. 2. Nothing says "accepted" before
+ * batch_done saw REASON_ok, except at ack level received, which is counted when it was wrong.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "codec/text.h"
+#include "pipeline_private.h"
+
+#define TEXTS_MAX (1u << 20)
+
+/* ---- answers ---- */
+
+/* The account was told of everything below `end`: its reads wait for it. */
+static void remember_told(struct account *a, uint64_t end)
+{
+    uint64_t was = atomic_load_explicit(&a->live->told, memory_order_relaxed);
+    while (was < end &&
+           !atomic_compare_exchange_weak_explicit(&a->live->told, &was, end, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+}
+
+static void put_accepted(struct job *j, uint64_t first_offset)
+{
+    static const char *const levels[] = {"received", "durable", "applied"};
+    struct exchange *x = job_exchange(j);
+    struct buf *out = &x->reply.body;
+    buf_put_slice(out, SLICE("{\"accepted\":"));
+    buf_put_dec(out, j->count);
+    if (j->ack != ACK_RECEIVED) {
+        buf_put_slice(out, SLICE(",\"position\":{\"log\":\""));
+        buf_put_str(out, j->lane->p->opts.api.log_id);
+        buf_put_slice(out, SLICE("\",\"shard\":0,\"offset\":"));
+        buf_put_dec(out, first_offset);
+        buf_put_u8(out, '}');
+    }
+    buf_put_slice(out, SLICE(",\"ack\":\""));
+    buf_put_str(out, levels[j->ack]);
+    buf_put_slice(out, SLICE("\"}"));
+    x->reply.status = 202;
+}
+
+/* The ids were written without their offsets: now those are known. */
+static void put_offsets(struct job *j, uint64_t first_offset)
+{
+    struct buf *out = &job_exchange(j)->reply.body;
+    unsigned n = (unsigned)(j->ids.len / sizeof(size_t));
+    for (unsigned i = 0; i < n && !out->failed; i++) {
+        size_t at;
+        memcpy(&at, j->ids.ptr + i * sizeof at, sizeof at);
+        int64_t ms;
+        uint16_t node;
+        uint64_t none;
+        char id[DATUM_ID_LEN + 1];
+        CHECK(datum_id_parse(slice_of(out->ptr + at, DATUM_ID_LEN), &ms, &node, &none));
+        datum_id_format(id, ms * 1000, node, first_offset + i);
+        memcpy(out->ptr + at, id, DATUM_ID_LEN);
+    }
+}
+
+static void accepted(struct job *j)
+{
+    metric_add(METRIC_messages_accepted, j->count);
+    metric_observe(METRIC_accept_latency,
+                   worker_now_ns(j->lane->worker) - job_exchange(j)->request.start_ns);
+    job_send(j);
+}
+
+static void job_durable(struct job *j, uint64_t first_offset)
+{
+    j->end_offset = first_offset + j->count;
+    remember_told(j->account, j->end_offset);
+    if (j->match.route->op == OP_TELEMETRY_POST)
+        put_accepted(j, first_offset);
+    else
+        put_offsets(j, first_offset);
+    if (j->ack == ACK_APPLIED)
+        wait_for_views(j, VIEW_LATEST | VIEW_HISTORY, j->end_offset, j->deadline_ns, accepted);
+    else
+        accepted(j);
+}
+
+static void job_not_durable(struct job *j, enum reason reason)
+{
+    struct exchange *x = job_exchange(j);
+    buf_clear(&x->reply.body);
+    x->reply.retry_ns = NS_PER_S;
+    job_refuse(j, reason, NULL);
+}
+
+/* ---- batches ---- */
+
+static void batch_free(struct batch *b)
+{
+    buf_fini(&b->append.body);
+    free(b);
+}
+
+static void unlink_flying(struct lane *l, struct batch *b)
+{
+    struct batch **at = &l->flying;
+    while (*at != b)
+        at = &(*at)->next;
+    *at = b->next;
+    if (!b->next)
+        l->flying_last = at;
+}
+
+/* Answers every request of the batch. */
+static void batch_answer(struct batch *b, enum reason reason)
+{
+    struct job *j = b->jobs;
+    b->jobs = NULL;
+    b->jobs_last = &b->jobs;
+    while (j) {
+        struct job *next = j->next;
+        j->next = NULL;
+        if (reason == REASON_ok)
+            job_durable(j, b->append.first_offset + j->first_index);
+        else
+            job_not_durable(j, reason);
+        j = next;
+    }
+    if (reason != REASON_ok && b->received)
+        metric_add(METRIC_journal_received_lost, b->received);
+}
+
+static void batch_recycle(struct batch *b)
+{
+    struct lane *l = b->lane;
+    b->append.count = 0;
+    b->received = 0;
+    buf_clear(&b->append.body);
+    b->next = l->spare;
+    l->spare = b;
+}
+
+/* On the lane again: the journal is done with it. */
+static void on_batch_mail(struct mail *m)
+{
+    struct batch *b = (struct batch *)((char *)m - offsetof(struct batch, mail));
+    unlink_flying(b->lane, b);
+    batch_answer(b, b->append.reason);
+    batch_recycle(b);
+}
+
+/* On the journal's writer thread. */
+static void on_append_done(struct journal_append *a)
+{
+    struct batch *b = a->owner;
+    worker_post(b->lane->worker, &b->mail);
+}
+
+static struct batch *open_batch(struct lane *l)
+{
+    if (l->open)
+        return l->open;
+    struct batch *b = l->spare;
+    if (b) {
+        l->spare = b->next;
+    } else {
+        b = calloc(1, sizeof *b);
+        CHECK(b);
+        buf_init(&b->append.body, BATCH_BYTES_MAX);
+        b->lane = l;
+        b->append.owner = b;
+        b->append.done = on_append_done;
+        b->mail.run = on_batch_mail;
+    }
+    b->next = NULL;
+    b->submitted_ns = 0;
+    b->jobs = NULL;
+    b->jobs_last = &b->jobs;
+    l->open = b;
+    return b;
+}
+
+/* Hands the open batch to the journal. While the journal has too much in hand the batch stays open
+ * and goes on filling up to its own maximum. */
+static void submit_open(struct lane *l)
+{
+    struct batch *b = l->open;
+    if (!b || !b->append.count)
+        return;
+    if (!b->submitted_ns)
+        b->submitted_ns = worker_now_ns(l->worker);
+    b->next = NULL;
+    *l->flying_last = b;
+    l->flying_last = &b->next;
+    l->open = NULL;
+    enum reason reason = journal_submit(l->p->opts.api.journal, &b->append);
+    if (reason == REASON_ok)
+        return;
+    unlink_flying(l, b);
+    if (reason == REASON_busy) {
+        l->open = b;
+        return;
+    }
+    batch_answer(b, reason);
+    batch_recycle(b);
+}
+
+void write_turn_end(struct lane *l)
+{
+    if (l->open)
+        submit_open(l);
+}
+
+/* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
+void write_tick(struct lane *l, uint64_t now_ns)
+{
+    uint64_t timeout = l->p->opts.ack_timeout_ns;
+    for (struct batch *b = l->flying; b; b = b->next) {
+        if (b->jobs && now_ns - b->submitted_ns > timeout)
+            batch_answer(b, REASON_outcome_unknown);
+    }
+    struct batch *b = l->open; /* not taken yet: the journal is busy */
+    if (b && b->jobs && b->submitted_ns && now_ns - b->submitted_ns > timeout)
+        batch_answer(b, REASON_outcome_unknown);
+}
+
+void write_lane_free(struct lane *l)
+{
+    CHECK(!l->flying);
+    if (l->open)
+        batch_free(l->open);
+    while (l->spare) {
+        struct batch *b = l->spare;
+        l->spare = b->next;
+        batch_free(b);
+    }
+}
+
+/* ---- points to records ---- */
+
+static bool put_point(struct job *j, struct batch *b, const struct point *p, const struct feed *f)
+{
+    struct lane *l = j->lane;
+    struct datum d = {.value = p->value, .has_place = p->has_place, .has_ele = p->has_ele,
+                      .lat = p->lat, .lon = p->lon, .ele = p->ele};
+    buf_clear(&l->payload);
+    datum_encode(&l->payload, &d);
+    struct record r = {
+        .kind = RECORD_DATUM,
+        .flags = f->flags & FEED_NO_HISTORY ? RECORD_F_NO_HISTORY : 0,
+        .account = j->account->number,
+        .feed = f->number,
+        .credential = j->credential->number,
+        .event_us = p->has_time ? p->time_us : j->now_us,
+        .receive_us = j->now_us,
+        .payload = buf_slice(&l->payload),
+    };
+    return journal_put(&b->append, &r);
+}
+
+static bool put_points(struct job *j, struct batch *b)
+{
+    struct lane *l = j->lane;
+    size_t len = b->append.body.len;
+    uint32_t count = b->append.count;
+    for (unsigned i = 0; i < l->points.count; i++) {
+        if (!put_point(j, b, &l->points.list[i], l->feeds[i])) {
+            b->append.body.len = len; /* all of a request or nothing */
+            b->append.count = count;
+            b->append.body.failed = false;
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Links the job to the batch that holds its records, or answers at once. */
+static void join_batch(struct job *j, struct batch *b, uint32_t first)
+{
+    j->first_index = first;
+    j->count = b->append.count - first;
+    if (j->ack == ACK_RECEIVED) {
+        b->received += j->count;
+        metric_add(METRIC_messages_received_unacked, j->count);
+        put_accepted(j, 0);
+        job_send(j);
+        return;
+    }
+    j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->p->opts.ack_timeout_ns;
+    j->next = NULL;
+    *b->jobs_last = j;
+    b->jobs_last = &j->next;
+    exchange_release(job_exchange(j));
+}
+
+/* Puts records into the open batch by `put`; when it is full, into the next one. */
+static void append(struct job *j, bool (*put)(struct job *j, struct batch *b))
+{
+    struct lane *l = j->lane;
+    enum reason reason = journal_accepts(l->p->opts.api.journal);
+    if (reason != REASON_ok && reason != REASON_busy) {
+        metric_add(METRIC_journal_refused, 1);
+        job_not_durable(j, reason);
+        return;
+    }
+    for (int tries = 0; tries < 2; tries++) {
+        struct batch *b = open_batch(l);
+        uint32_t first = b->append.count;
+        if (put(j, b)) {
+            join_batch(j, b, first);
+            return;
+        }
+        if (first == 0)
+            break; /* larger than a whole batch */
+        submit_open(l);
+        if (l->open == b) { /* the journal is busy, and this batch is full */
+            metric_add(METRIC_journal_refused, 1);
+            job_not_durable(j, REASON_busy);
+            return;
+        }
+    }
+    job_refuse(j, REASON_too_large, NULL);
+}
+
+/* ---- the reply of Adafruit's create data ---- */
+
+static void prepare_data_reply(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct lane *l = j->lane;
+    bool batch = j->match.route->op == OP_DATA_BATCH;
+    struct buf *out = &x->reply.body;
+    x->reply.status = 200;
+    buf_init(&j->ids, REQUEST_RECORDS_MAX * sizeof(size_t));
+    if (batch)
+        buf_put_u8(out, '[');
+    for (unsigned i = 0; i < l->points.count; i++) {
+        const struct point *p = &l->points.list[i];
+        struct datum d = {.value = p->value, .has_place = p->has_place, .has_ele = p->has_ele,
+                          .lat = p->lat, .lon = p->lon, .ele = p->ele};
+        size_t at = 0;
+        if (i)
+            buf_put_u8(out, ',');
+        api_format_datum(out, &l->p->opts.api, j->feed, &d, p->has_time ? p->time_us : j->now_us, 0,
+                         &at);
+        buf_put(&j->ids, &at, sizeof at);
+    }
+    if (batch)
+        buf_put_u8(out, ']');
+}
+
+/* ---- feeds of the points ---- */
+
+static void drop_feeds(struct lane *l, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        l->feeds[i] = feed_unref(l->feeds[i]);
+}
+
+/* Lower case, '-' for ' ' and '_': what a name becomes as a key. At most one dot. In place in
+ * `out`, which the key fits. False: other characters. */
+static bool fold_key(struct slice name, char *out)
+{
+    unsigned dots = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        if (c >= 'A' && c <= 'Z')
+            c = (char)(c - 'A' + 'a');
+        else if (c == ' ' || c == '_')
+            c = '-';
+        else if (c == '.' && i > 0 && i + 1 < name.len && ++dots == 1)
+            c = '.';
+        else if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+            return false;
+        out[i] = c;
+    }
+    return name.len > 0;
+}
+
+static struct feed *feed_of(struct job *j, const struct point *p, char *key, struct slice *ret_key)
+{
+    if (j->feed)
+        return feed_ref(j->feed);
+    if (p->feed.len > FEED_KEY_MAX || !fold_key(p->feed, key)) {
+        *ret_key = (struct slice){0};
+        return NULL;
+    }
+    *ret_key = slice_of(key, p->feed.len);
+    return catalog_feed(j->lane->p->opts.api.catalog, j->account->number, *ret_key);
+}
+
+enum resolved { RESOLVED, RESOLVE_REFUSED, RESOLVE_MISSING };
+
+/* Finds every point's feed into lane->feeds. MISSING: *ret_missing of them do not exist yet. */
+static enum resolved resolve(struct job *j, unsigned *ret_missing, enum reason *ret_reason,
+                             struct error *err)
+{
+    struct lane *l = j->lane;
+    char key[FEED_KEY_MAX + 1];
+    *ret_missing = 0;
+    for (unsigned i = 0; i < l->points.count; i++) {
+        const struct point *p = &l->points.list[i];
+        struct slice folded = {0};
+        struct feed *f = feed_of(j, p, key, &folded);
+        l->feeds[i] = f;
+        *ret_reason = REASON_ok;
+        if (!f && !folded.len) {
+            error_set(err, 0, "element %u: \"%.*s\" is no feed key: use letters, digits, '-' and at "
+                              "most one '.'", i, SLICE_ARG(p->feed));
+            *ret_reason = REASON_bad_body;
+        } else if (!credential_covers(j->credential, f ? f->key : folded)) {
+            error_set(err, 0, "element %u: this credential may not use feed \"%.*s\"", i,
+                      SLICE_ARG(p->feed));
+            *ret_reason = REASON_forbidden;
+        } else if (!f && !(j->credential->permissions & PERM_feed_write)) {
+            error_set(err, 0, "element %u: there is no feed \"%.*s\", and this credential may not "
+                              "create it", i, SLICE_ARG(p->feed));
+            *ret_reason = REASON_forbidden;
+        } else if (f) {
+            *ret_reason = api_point_check(p, i, f, j->now_us, err);
+        } else {
+            ++*ret_missing;
+        }
+        if (*ret_reason != REASON_ok) {
+            drop_feeds(l, i + 1);
+            return RESOLVE_REFUSED;
+        }
+    }
+    return *ret_missing ? RESOLVE_MISSING : RESOLVED;
+}
+
+/* ---- feeds that must be made first ---- */
+
+static void on_feeds_made(struct job *j);
+
+static void on_ask_done(struct catalog_ask *ask)
+{
+    struct job *j = ask->owner;
+    if (atomic_fetch_sub(&j->asks_left, 1) == 1)
+        job_post(j, on_feeds_made);
+}
+
+static void fill_ask(struct job *j, struct catalog_ask *ask, const struct point *p)
+{
+    char *key = j->texts.ptr + j->texts.len;
+    CHECK(fold_key(p->feed, key));
+    j->texts.len += p->feed.len;
+    ask->op = CATALOG_FEED_ADD;
+    ask->actor = j->credential->name;
+    ask->actor_credential = j->credential->number;
+    ask->account_number = j->account->number;
+    ask->key = slice_of(key, p->feed.len);
+    ask->feed_name = ask->key;
+    const char *dot = memchr(key, '.', p->feed.len);
+    if (dot)
+        ask->feed_name = slice_from(ask->key, (size_t)(dot - key) + 1);
+    ask->done = on_ask_done;
+    ask->owner = j;
+}
+
+/* Asks the catalog for all missing feeds; the request comes back in on_feeds_made. */
+static void make_feeds(struct job *j, unsigned missing)
+{
+    struct lane *l = j->lane;
+    job_keep(j);
+    j->asks = calloc(missing, sizeof *j->asks);
+    buf_init(&j->texts, TEXTS_MAX);
+    CHECK(j->asks && buf_reserve(&j->texts, (size_t)missing * (FEED_KEY_MAX + 1)));
+    for (unsigned i = 0; i < l->points.count; i++) {
+        if (!l->feeds[i])
+            fill_ask(j, &j->asks[j->asks_count++], &l->points.list[i]);
+    }
+    drop_feeds(l, l->points.count);
+    /* One more than there are, so that none of them can be the last before all are queued. */
+    atomic_store(&j->asks_left, missing + 1);
+    for (unsigned i = 0; i < missing; i++) {
+        enum reason reason = catalog_submit(l->p->opts.api.catalog, &j->asks[i]);
+        if (reason != REASON_ok) {
+            j->asks[i].reason = reason;
+            on_ask_done(&j->asks[i]);
+        }
+    }
+    if (atomic_fetch_sub(&j->asks_left, 1) == 1)
+        job_post(j, on_feeds_made);
+}
+
+static void on_feeds_made(struct job *j)
+{
+    enum reason reason = REASON_ok;
+    char text[sizeof j->asks[0].text] = "";
+    for (unsigned i = 0; i < j->asks_count; i++) {
+        struct catalog_ask *ask = &j->asks[i];
+        if (ask->reason != REASON_ok && reason == REASON_ok) {
+            reason = ask->reason;
+            memcpy(text, ask->text, sizeof text);
+        }
+        account_unref(ask->ret_account);
+        credential_unref(ask->ret_credential);
+        feed_unref(ask->ret_feed);
+    }
+    free(j->asks);
+    j->asks = NULL;
+    j->asks_count = 0;
+    buf_fini(&j->texts);
+    if (reason != REASON_ok)
+        job_refuse(j, reason, text);
+    else
+        write_run(j);
+}
+
+/* ---- the stage ---- */
+
+static bool choose_ack(struct job *j)
+{
+    struct slice rest = job_exchange(j)->request.query, name, value;
+    j->ack = j->account->ack;
+    while (rest.len && query_next(&rest, &name, &value)) {
+        if (!slice_eq(name, SLICE("ack")))
+            continue;
+        if (slice_eq(value, SLICE("durable")))
+            j->ack = ACK_DURABLE;
+        else if (slice_eq(value, SLICE("applied")))
+            j->ack = ACK_APPLIED;
+        else if (slice_eq(value, SLICE("received")) && j->match.route->op == OP_TELEMETRY_POST)
+            j->ack = ACK_RECEIVED;
+        else
+            return false;
+    }
+    if (j->match.route->op != OP_TELEMETRY_POST && j->ack == ACK_RECEIVED)
+        j->ack = ACK_DURABLE; /* their answers name a datum's id, which only the journal knows */
+    return true;
+}
+
+void write_run(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct lane *l = j->lane;
+    struct error err = {""};
+    if (!j->now_us)
+        j->now_us = clock_wall_us();
+    if (!choose_ack(j)) {
+        job_refuse(j, REASON_bad_request, "ack must be received, durable or applied");
+        return;
+    }
+    enum reason reason = api_points(&j->match, &x->request, &l->points, &err);
+    uint32_t cost = reason == REASON_ok && l->points.count ? l->points.count : 1;
+    if (!j->passed && !job_throttle(j, cost))
+        return;
+    j->passed = true;
+    if (reason == REASON_ok && !l->points.count) {
+        error_set(&err, 0, "the body holds no data");
+        reason = REASON_bad_body;
+    }
+    unsigned missing = 0;
+    enum resolved resolved = RESOLVE_REFUSED;
+    if (reason == REASON_ok)
+        resolved = resolve(j, &missing, &reason, &err);
+    if (reason != REASON_ok) {
+        metric_add(METRIC_shape_refused, 1);
+        job_refuse(j, reason, err.text);
+        return;
+    }
+    if (resolved == RESOLVE_MISSING) {
+        make_feeds(j, missing);
+        return;
+    }
+    unsigned count = l->points.count;
+    if (j->match.route->op != OP_TELEMETRY_POST)
+        prepare_data_reply(j);
+    append(j, put_points);
+    drop_feeds(l, count);
+}
+
+/* ---- deletions and changes ---- */
+
+static bool put_deletion(struct job *j, struct batch *b)
+{
+    struct record r = {
+        .kind = RECORD_DELETED,
+        .account = j->account->number,
+        .feed = j->feed->number,
+        .credential = j->credential->number,
+        .event_us = j->now_us,
+        .receive_us = j->now_us,
+        .payload = buf_slice(&j->lane->payload),
+    };
+    return journal_put(&b->append, &r);
+}
+
+void write_deletion(struct job *j, struct datum_target id)
+{
+    buf_clear(&j->lane->payload);
+    datum_target_encode(&j->lane->payload, id);
+    j->now_us = clock_wall_us();
+    j->ack = j->account->ack == ACK_RECEIVED ? ACK_DURABLE : j->account->ack;
+    append(j, put_deletion);
+}
+
+static void on_change_done(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct catalog_ask *ask = &j->asks[0];
+    if (ask->reason != REASON_ok) {
+        char text[sizeof ask->text];
+        memcpy(text, ask->text, sizeof text);
+        job_refuse(j, ask->reason, text);
+        return;
+    }
+    bool created = ask->op == CATALOG_FEED_ADD;
+    const struct feed *f = created ? ask->ret_feed : j->feed;
+    api_format_feed(&x->reply.body, &j->lane->p->opts.api, j->account, f, NULL);
+    x->reply.status = created ? 201 : 200;
+    /* The views must have seen the deletion before the account may look again. */
+    remember_told(j->account, journal_durable(j->lane->p->opts.api.journal));
+    job_send(j);
+}
+
+static void on_change_ask_done(struct catalog_ask *ask)
+{
+    job_post(ask->owner, on_change_done);
+}
+
+void change_run(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct error err = {""};
+    if (!job_throttle(j, 1))
+        return;
+    job_keep(j);
+    j->asks = calloc(1, sizeof *j->asks);
+    CHECK(j->asks);
+    j->asks_count = 1;
+    buf_init(&j->texts, 16u << 20);
+    struct catalog_ask *ask = &j->asks[0];
+    ask->actor = j->credential->name;
+    ask->actor_credential = j->credential->number;
+    ask->account_number = j->account->number;
+    ask->done = on_change_ask_done;
+    ask->owner = j;
+    enum reason reason = REASON_ok;
+    if (j->match.route->op == OP_FEED_DELETE) {
+        ask->op = CATALOG_FEED_REMOVE;
+        ask->feed_number = j->feed->number;
+    } else {
+        reason = api_feed_create(&x->request, ask, &j->texts, &err);
+    }
+    if (reason == REASON_ok)
+        reason = catalog_submit(j->lane->p->opts.api.catalog, ask);
+    if (reason != REASON_ok)
+        job_refuse(j, reason, err.text);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view/bits.h - streams of bits and Rice codes (R. F. Rice, "Some practical universal noiseless
+ * coding techniques", JPL 79-22, 1979): the integers of a row's columns. Least significant bit
+ * first. Any thread; storage is the caller's.
+ *
+ * A number v is coded with a parameter k as v >> k ones, a zero, and the k low bits. A quotient of
+ * RICE_ESCAPE or more is RICE_ESCAPE ones and the 64 bits of v, so one outlier costs 11 bytes.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    RICE_ESCAPE = 24,
+    RICE_K_MAX = 31,
+    RICE_BYTES_MAX = 12, /* of one code */
+    BITS_SLACK = 16,     /* writable bytes a writer needs behind its end */
+};
+
+struct bits_out {
+    uint8_t *at;
+    uint64_t acc;
+    unsigned used; /* bits of acc, below 8 between calls */
+};
+
+/* Appends the `n` <= 56 low bits of `v`; the others must be zero. */
+static inline void bits_put(struct bits_out *b, uint64_t v, unsigned n)
+{
+    b->acc |= v << b->used;
+    b->used += n;
+    memcpy(b->at, &b->acc, 8); /* little endian, as all machines Sluice runs on */
+    b->at += b->used >> 3;
+    b->acc >>= b->used & ~7u;
+    b->used &= 7;
+}
+
+/* Fills the last byte with zeros. Returns the first byte behind the stream. */
+static inline uint8_t *bits_end(struct bits_out *b)
+{
+    if (b->used)
+        bits_put(b, 0, 8 - b->used);
+    return b->at;
+}
+
+static inline void rice_put(struct bits_out *b, uint64_t v, unsigned k)
+{
+    uint64_t q = v >> k;
+    if (q >= RICE_ESCAPE) {
+        bits_put(b, (1u << RICE_ESCAPE) - 1, RICE_ESCAPE);
+        bits_put(b, v & UINT32_MAX, 32);
+        bits_put(b, v >> 32, 32);
+        return;
+    }
+    uint64_t low = v & ((1ull << k) - 1);
+    bits_put(b, ((1ull << q) - 1) | low << (q + 1), (unsigned)q + 1 + k);
+}
+
+struct bits_in {
+    const uint8_t *ptr;
+    size_t len;
+    uint64_t at; /* in bits; beyond len * 8: the stream was too short and zeros were read */
+};
+
+/* At least 57 of the next bits; zeros behind the end. */
+static inline uint64_t bits_peek(const struct bits_in *b)
+{
+    size_t byte = (size_t)(b->at >> 3);
+    uint64_t w = 0;
+    if (byte + 8 <= b->len)
+        memcpy(&w, b->ptr + byte, 8);
+    else if (byte < b->len)
+        memcpy(&w, b->ptr + byte, b->len - byte);
+    return w >> (b->at & 7);
+}
+
+/* n <= 56. */
+static inline uint64_t bits_get(struct bits_in *b, unsigned n)
+{
+    uint64_t v = bits_peek(b) & ((1ull << n) - 1);
+    b->at += n;
+    return v;
+}
+
+static inline uint64_t rice_get(struct bits_in *b, unsigned k)
+{
+    uint64_t w = bits_peek(b);
+    unsigned q = (unsigned)__builtin_ctzll(~w | 1ull << 63);
+    if (q >= RICE_ESCAPE) {
+        b->at += RICE_ESCAPE;
+        uint64_t low = bits_get(b, 32);
+        return low | bits_get(b, 32) << 32;
+    }
+    b->at += q + 1 + k; /* at most 55 bits: all of them are in the word */
+    return (uint64_t)q << k | (w >> (q + 1) & ((1ull << k) - 1));
+}
+
+static inline uint64_t zigzag(uint64_t v)
+{
+    return v << 1 ^ (uint64_t)((int64_t)v >> 63);
+}
+
+static inline uint64_t unzigzag(uint64_t v)
+{
+    return v >> 1 ^ (0 - (v & 1));
+}
+
+/* LEB128: at most 10 bytes. Returns behind the last one. */
+static inline uint8_t *varint_put(uint8_t *to, uint64_t v)
+{
+    while (v >= 0x80) {
+        *to++ = (uint8_t)(v | 0x80);
+        v >>= 7;
+    }
+    *to++ = (uint8_t)v;
+    return to;
+}
+
+/* Returns behind the last byte, or NULL when the number does not end before `end`. */
+static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, uint64_t *ret)
+{
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < 64 && at < end; shift += 7) {
+        uint8_t byte = *at++;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *ret = v;
+            return at;
+        }
+    }
+    return NULL;
+}

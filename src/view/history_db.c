@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "view/history_own.h"
+
+enum {
+    FORMAT = 1,
+    META_BYTES = 20,
+    /* After "no space" RocksDB goes on once WRITE_BUFFERS of them are free, looking every 5 s. */
+    WRITE_BUFFER = 32 << 20,
+    WRITE_BUFFERS = 2,
+    FILE_BYTES = 64 << 20,
+    LOG_WARN_LEVEL = 2, /* of RocksDB's own LOG file */
+    TIER_BLOCK_CACHE = 1,
+    TIER_PERSISTED = 2,
+};
+
+int history_db_error(char *text)
+{
+    if (!text)
+        return 0;
+    int code = -EIO;
+    if (strncmp(text, "Corruption", 10) == 0)
+        code = -EBADMSG;
+    else if (strstr(text, "incomplete") || strstr(text, "Incomplete"))
+        code = -EAGAIN;
+    else if (strstr(text, "No space left") || strncmp(text, "NoSpace", 7) == 0)
+        code = -ENOSPC;
+    rocksdb_free(text);
+    return code;
+}
+
+int history_db_ended(const rocksdb_iterator_t *it)
+{
+    char *text = NULL;
+    rocksdb_iter_get_error(it, &text);
+    return history_db_error(text);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+static void put_be(char *to, uint64_t v)
+{
+    v = __builtin_bswap64(v);
+    memcpy(to, &v, sizeof v);
+}
+
+static uint64_t get_be(const char *from)
+{
+    uint64_t v;
+    memcpy(&v, from, sizeof v);
+    return __builtin_bswap64(v);
+}
+
+/* Signed numbers sort as unsigned ones when the sign bit is turned. */
+static uint64_t turn(int64_t v)
+{
+    return (uint64_t)v ^ 1ull << 63;
+}
+
+void history_key(char out[ROW_KEY_BYTES], char kind, uint64_t feed, struct row_key at)
+{
+    out[0] = kind;
+    put_be(out + 1, feed);
+    put_be(out + 9, turn(at.us));
+    put_be(out + 17, at.offset);
+}
+
+void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset, bool deleted)
+{
+    history_key(out, KEY_OP, feed, (struct row_key){.us = ms, .offset = offset});
+    out[ROW_KEY_BYTES] = deleted ? 1 : 0;
+}
+
+/* Valid, and of that kind and feed. */
+static const char *key_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, size_t bytes)
+{
+    if (!rocksdb_iter_valid(it))
+        return NULL;
+    size_t len;
+    const char *key = rocksdb_iter_key(it, &len);
+    return len == bytes && key[0] == kind && get_be(key + 1) == feed ? key : NULL;
+}
+
+bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
+                    struct slice *ret_row)
+{
+    const char *key = key_at(it, kind, feed, ROW_KEY_BYTES);
+    if (!key)
+        return false;
+    *ret_key = (struct row_key){.us = (int64_t)turn((int64_t)get_be(key + 9)),
+                                .offset = get_be(key + 17)};
+    ret_row->ptr = rocksdb_iter_value(it, &ret_row->len);
+    return true;
+}
+
+bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)
+{
+    const char *key = key_at(it, KEY_OP, feed, OP_KEY_BYTES);
+    if (!key)
+        return false;
+    *ret = (struct op){.event_ms = (int64_t)turn((int64_t)get_be(key + 9)),
+                       .offset = get_be(key + 17),
+                       .deleted = key[ROW_KEY_BYTES] != 0};
+    ret->payload.ptr = rocksdb_iter_value(it, &ret->payload.len);
+    return true;
+}
+
+void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at)
+{
+    char key[ROW_KEY_BYTES];
+    history_key(key, kind, feed, at);
+    rocksdb_iter_seek(it, key, sizeof key);
+}
+
+void history_seek_back(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at)
+{
+    char key[ROW_KEY_BYTES];
+    history_key(key, kind, feed, at);
+    rocksdb_iter_seek_for_prev(it, key, sizeof key);
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static rocksdb_options_t *make_options(const struct history_opts *opts, rocksdb_cache_t *cache)
+{
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, cache);
+    rocksdb_block_based_options_set_block_size(table, 16 << 10);
+    rocksdb_block_based_options_set_format_version(table, 5);
+    /* Counted in the cache, so that memory stays bounded however large the database gets. */
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
+
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_options_set_block_based_table_factory(o, table);
+    rocksdb_block_based_options_destroy(table);
+    rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_paranoid_checks(o, 1);
+    rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER);
+    rocksdb_options_set_max_write_buffer_number(o, WRITE_BUFFERS);
+    rocksdb_options_set_target_file_size_base(o, FILE_BYTES);
+    rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
+    rocksdb_options_set_max_background_jobs(o, 2);
+    /* One writer: without concurrency the skip list remembers its place, and a flush writes its
+     * rows in order. */
+    rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
+    rocksdb_options_set_compression(o, rocksdb_lz4_compression);
+    rocksdb_options_set_bottommost_compression(o, rocksdb_zstd_compression);
+    rocksdb_options_set_info_log_level(o, LOG_WARN_LEVEL);
+    rocksdb_options_set_max_log_file_size(o, 1 << 20);
+    rocksdb_options_set_keep_log_file_num(o, 2);
+    return o;
+}
+
+static bool is_data_file(const char *name)
+{
+    size_t len = strlen(name);
+    return strncmp(name, "MANIFEST-", 9) == 0 || (len > 4 && strcmp(name + len - 4, ".sst") == 0);
+}
+
+/* RocksDB takes a directory without CURRENT for a new database and would begin an empty one beside
+ * the files of the old one. */
+static int check_directory(const char *path, struct error *err)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return errno == ENOENT
+                   ? 0
+                   : error_set(err, -errno, "history database %s: %s", path, strerror(errno));
+    bool current = false, data = false;
+    for (struct dirent *e; (e = readdir(dir));) {
+        current |= strcmp(e->d_name, "CURRENT") == 0;
+        data |= is_data_file(e->d_name);
+    }
+    closedir(dir);
+    if (data && !current)
+        return error_set(err, -EBADMSG, "history database %s is damaged: the file CURRENT is missing",
+                         path);
+    return 0;
+}
+
+static int damaged(const struct history_opts *opts, struct error *err, const char *what)
+{
+    return error_set(err, -EBADMSG, "history database %s is damaged: %s", opts->path, what);
+}
+
+/* Names the operation and what RocksDB said. */
+static int failed(const struct history_opts *opts, struct error *err, const char *what, char *text)
+{
+    struct error said;
+    error_set(&said, 0, "%s", text);
+    int code = history_db_error(text);
+    if (code == -EBADMSG)
+        return damaged(opts, err, said.text);
+    return error_set(err, code, "history database %s: %s: %s", opts->path, what, said.text);
+}
+
+static int write_meta(const struct history_opts *opts, struct history_db *d, struct error *err)
+{
+    char *text = NULL;
+    rocksdb_iterator_t *it = rocksdb_create_iterator(d->db, d->read);
+    rocksdb_iter_seek_to_first(it);
+    bool empty = !rocksdb_iter_valid(it);
+    rocksdb_iter_destroy(it);
+    if (!empty)
+        return damaged(opts, err, "it has no head");
+
+    char meta[META_BYTES];
+    uint32_t format = FORMAT;
+    uint64_t cursor = 0;
+    memcpy(meta, &format, 4);
+    memcpy(meta + 4, opts->log_id, 16);
+    rocksdb_writebatch_t *b = rocksdb_writebatch_create();
+    rocksdb_writebatch_put(b, (char[]){KEY_META}, 1, meta, sizeof meta);
+    rocksdb_writebatch_put(b, (char[]){KEY_CURSOR}, 1, (const char *)&cursor, sizeof cursor);
+    rocksdb_write(d->db, d->write, b, &text);
+    rocksdb_writebatch_destroy(b);
+    if (!text)
+        rocksdb_flush(d->db, d->flush, &text);
+    return text ? failed(opts, err, "cannot write", text) : 0;
+}
+
+/* Whose database this is, and how far it has got. */
+static int read_meta(const struct history_opts *opts, struct history_db *d, uint64_t *ret_cursor,
+                     struct error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    char *meta = rocksdb_get(d->db, d->read_durable, (char[]){KEY_META}, 1, &len, &text);
+    if (text)
+        return failed(opts, err, "cannot read", text);
+    if (!meta) {
+        *ret_cursor = 0;
+        return write_meta(opts, d, err);
+    }
+    uint32_t format = 0;
+    int code = 0;
+    if (len >= 4)
+        memcpy(&format, meta, 4);
+    if (format > FORMAT)
+        code = error_set(err, -ENOTSUP, "history database %s has format %u; this version reads %u",
+                         opts->path, format, (unsigned)FORMAT);
+    else if (len != META_BYTES || format == 0)
+        code = damaged(opts, err, "its head is no head");
+    else if (memcmp(meta + 4, opts->log_id, 16) != 0)
+        code = error_set(err, -ESTALE, "history database %s belongs to another journal", opts->path);
+    rocksdb_free(meta);
+    if (code < 0)
+        return code;
+    char *cursor = rocksdb_get(d->db, d->read_durable, (char[]){KEY_CURSOR}, 1, &len, &text);
+    if (text)
+        return failed(opts, err, "cannot read", text);
+    if (!cursor || len != sizeof *ret_cursor)
+        code = damaged(opts, err, "it has no cursor");
+    else
+        memcpy(ret_cursor, cursor, sizeof *ret_cursor);
+    if (cursor)
+        rocksdb_free(cursor);
+    return code;
+}
+
+int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,
+                    struct error *err)
+{
+    int code = check_directory(opts->path, err);
+    if (code < 0)
+        return code;
+    struct history_db *d = ret;
+    d->cache = rocksdb_cache_create_lru(opts->cache_bytes);
+    d->options = make_options(opts, d->cache);
+    d->read = rocksdb_readoptions_create();
+    d->read_no_io = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(d->read_no_io, TIER_BLOCK_CACHE);
+    d->read_durable = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(d->read_durable, TIER_PERSISTED);
+    d->read_once = rocksdb_readoptions_create(); /* merging must not push out what people read */
+    rocksdb_readoptions_set_fill_cache(d->read_once, 0);
+    d->write = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(d->write, 1);
+    d->flush = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(d->flush, 1);
+    char *text = NULL;
+    d->db = rocksdb_open(d->options, opts->path, &text);
+    if (text) {
+        d->db = NULL;
+        return failed(opts, err, "cannot open", text);
+    }
+    return read_meta(opts, d, ret_cursor, err);
+}
+
+void history_db_close(struct history_db *d)
+{
+    if (d->db)
+        rocksdb_close(d->db);
+    if (d->read) {
+        rocksdb_readoptions_destroy(d->read);
+        rocksdb_readoptions_destroy(d->read_no_io);
+        rocksdb_readoptions_destroy(d->read_durable);
+        rocksdb_readoptions_destroy(d->read_once);
+        rocksdb_writeoptions_destroy(d->write);
+        rocksdb_flushoptions_destroy(d->flush);
+        rocksdb_options_destroy(d->options);
+        rocksdb_cache_destroy(d->cache);
+    }
+    *d = (struct history_db){0};
+}

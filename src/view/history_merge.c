@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The merging pass. A flush writes per feed one small row to the fresh ones, which may overlap
+ * anything. Once a feed has MERGE_ROWS of them they are folded into its merged rows:
+ *
+ *   1. Read fresh rows (FOLD_ROWS or FOLD_TIMES * merge_points points at the most): the late points.
+ *   2. Read the merged rows that they overlap, and the one before if it is still small.
+ *   3. Sort, apply changes and deletions by id, write rows of merge_points to 4 * merge_points.
+ *   4. When the late points reach over too many merged rows, those behind become a fresh row again,
+ *      and the feed stays in the queue.
+ *
+ * Invariants: the merged rows of a feed do not overlap in (event time, offset); a point is in one
+ * row only; a point record is removed together with the point it changes or, when the feed has no
+ * fresh rows, when there is no such point: all data older than the record are in rows then.
+ *
+ * One step is one part of a write batch, so it happens whole or not at all, and it does not change
+ * what readers see. It reads what the history thread alone writes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "view/history_own.h"
+
+enum {
+    MERGE_ROWS = 16,
+    FOLD_ROWS = 32,
+    FOLD_TIMES = 8,
+    GATHER_ROWS = 8,
+    STEPS_MAX = 64, /* of one call */
+    STEPS_SHARE = 64, /* a call does this part of the queue */
+};
+
+struct fold {
+    struct history *h;
+    rocksdb_iterator_t *it;
+    rocksdb_writebatch_t *batch;
+    uint64_t feed;
+    struct buf text;          /* of both lists */
+    struct point_list late;   /* from fresh rows */
+    struct point_list points; /* the new rows' */
+    struct op_list ops;
+    struct buf old_keys; /* rows read, ROW_KEY_BYTES each */
+    struct buf row;
+    uint64_t rows_read;
+    size_t gathered;
+};
+
+enum step { STEP_DONE, STEP_MORE };
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+static void queue_push(struct merge_queue *q, uint64_t feed)
+{
+    if (q->count == q->cap) {
+        size_t cap = q->cap ? q->cap * 2 : 256;
+        uint64_t *feeds = malloc(cap * sizeof *feeds);
+        CHECK(feeds);
+        for (size_t i = 0; i < q->count; i++)
+            feeds[i] = q->feeds[(q->first + i) % q->cap];
+        free(q->feeds);
+        *q = (struct merge_queue){.feeds = feeds, .count = q->count, .cap = cap};
+    }
+    q->feeds[(q->first + q->count++) % q->cap] = feed;
+}
+
+static uint64_t queue_pop(struct merge_queue *q)
+{
+    uint64_t feed = q->feeds[q->first];
+    q->first = (q->first + 1) % q->cap;
+    q->count--;
+    return feed;
+}
+
+void history_merge_want(struct history *h, struct open_feed *f)
+{
+    if (f->queued || f->fresh_rows < MERGE_ROWS)
+        return;
+    f->queued = true;
+    queue_push(&h->queue, f->feed);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int gather(struct fold *f, char kind, struct row_key key, struct slice row,
+                  struct point_list *to)
+{
+    char raw[ROW_KEY_BYTES];
+    history_key(raw, kind, f->feed, key);
+    buf_put(&f->old_keys, raw, sizeof raw);
+    f->rows_read++;
+    return row_decode(row, key, INT64_MIN, INT64_MAX, to);
+}
+
+static int load_fresh(struct fold *f, bool *ret_more)
+{
+    struct row_key key = {.us = INT64_MIN};
+    struct slice row;
+    *ret_more = false;
+    history_seek(f->it, KEY_FRESH, f->feed, key);
+    for (; history_row_at(f->it, KEY_FRESH, f->feed, &key, &row); rocksdb_iter_next(f->it)) {
+        *ret_more = f->rows_read >= FOLD_ROWS ||
+                    f->late.count >= (size_t)FOLD_TIMES * f->h->opts.merge_points;
+        if (*ret_more)
+            break;
+        int code = gather(f, KEY_FRESH, key, row, &f->late);
+        if (code < 0)
+            return code;
+    }
+    points_sort(&f->late, false);
+    return rocksdb_iter_valid(f->it) ? 0 : history_db_ended(f->it);
+}
+
+/* Reads the merged rows that the late points fall into. *ret_end: the late points from here on
+ * have to wait; `ret_cut` when there are such. */
+static int gather_merged(struct fold *f, struct row_key *ret_end, bool *ret_cut)
+{
+    struct row_key first = row_key_of(&f->late.at[0]), key;
+    struct row_key last = row_key_of(&f->late.at[f->late.count - 1]);
+    struct slice row;
+    struct row_head head;
+    *ret_cut = false;
+    history_seek_back(f->it, KEY_ROW, f->feed, first);
+    if (history_row_at(f->it, KEY_ROW, f->feed, &key, &row)) {
+        if (!row_peek(row, key, &head))
+            return -EBADMSG;
+        if (head.last_us >= first.us || head.count < f->h->opts.merge_points) {
+            int code = gather(f, KEY_ROW, key, row, &f->points);
+            if (code < 0)
+                return code;
+            f->gathered++;
+        }
+        rocksdb_iter_next(f->it);
+    } else {
+        history_seek(f->it, KEY_ROW, f->feed, (struct row_key){.us = INT64_MIN});
+    }
+    for (; history_row_at(f->it, KEY_ROW, f->feed, &key, &row); rocksdb_iter_next(f->it)) {
+        if (row_key_compare(key, last) > 0)
+            break;
+        if (f->gathered++ >= GATHER_ROWS) {
+            *ret_end = key;
+            *ret_cut = true;
+            break;
+        }
+        int code = gather(f, KEY_ROW, key, row, &f->points);
+        if (code < 0)
+            return code;
+    }
+    return rocksdb_iter_valid(f->it) ? 0 : history_db_ended(f->it);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void put_row(struct fold *f, char kind, const struct history_point *p, size_t n)
+{
+    char key[ROW_KEY_BYTES];
+    history_key(key, kind, f->feed, row_key_of(p));
+    buf_clear(&f->row);
+    row_encode(&f->row, p, n);
+    CHECK(!f->row.failed);
+    rocksdb_writebatch_put(f->batch, key, sizeof key, f->row.ptr, f->row.len);
+}
+
+/* In rows of about 2 to 4 times merge_points, or one smaller one. */
+static void put_rows(struct fold *f, char kind, const struct history_point *p, size_t n)
+{
+    size_t rows = n / (2 * (size_t)f->h->opts.merge_points);
+    if (rows == 0)
+        rows = n > 0;
+    for (size_t i = 0; i < rows; i++) {
+        size_t from = n * i / rows, to = n * (i + 1) / rows;
+        put_row(f, kind, p + from, to - from);
+    }
+}
+
+static void delete_op(struct fold *f, const struct op *op)
+{
+    char key[OP_KEY_BYTES];
+    history_op_key(key, f->feed, op->event_ms, op->offset, op->deleted);
+    rocksdb_writebatch_delete(f->batch, key, sizeof key);
+}
+
+static bool op_has_point(const struct op *op, const struct point_list *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (op_matches(op, &l->at[i]))
+            return true;
+    return false;
+}
+
+/* Applies the point records about `points` and removes them, also those about `orphan_ms` that
+ * match nothing. Returns how many matched, or a negative errno. */
+static int64_t fold_ops(struct fold *f, int64_t from_us, int64_t to_us, bool orphans,
+                        int64_t orphan_ms)
+{
+    if (!atomic_load_explicit(&f->h->has_ops, memory_order_relaxed))
+        return 0;
+    int code = op_list_load(&f->ops, f->it, f->feed, from_us, to_us);
+    if (code == 0)
+        code = op_list_ready(&f->ops);
+    if (code < 0)
+        return code;
+    int64_t matched = 0;
+    for (size_t i = 0; i < f->ops.count; i++) {
+        bool hit = op_has_point(&f->ops.at[i], &f->points);
+        matched += hit;
+        if (hit || (orphans && f->ops.at[i].event_ms == orphan_ms))
+            delete_op(f, &f->ops.at[i]);
+    }
+    return op_list_apply(&f->ops, &f->points, 0) ? matched : -ENOMEM;
+}
+
+/* Replaces the rows read by the points. */
+static void replace_rows(struct fold *f)
+{
+    for (size_t at = 0; at < f->old_keys.len; at += ROW_KEY_BYTES)
+        rocksdb_writebatch_delete(f->batch, f->old_keys.ptr + at, ROW_KEY_BYTES);
+    points_bind(&f->points);
+    put_rows(f, KEY_ROW, f->points.at, f->points.count);
+    atomic_fetch_add_explicit(&f->h->merges, 1, memory_order_relaxed);
+    metric_add(METRIC_history_rows_merged, f->rows_read);
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+static int step_fresh(struct fold *f, bool more_fresh)
+{
+    struct row_key end = {0};
+    bool cut;
+    int code = gather_merged(f, &end, &cut);
+    if (code < 0)
+        return code;
+    size_t taken = f->late.count;
+    while (cut && taken > 0 && row_key_compare(row_key_of(&f->late.at[taken - 1]), end) >= 0)
+        taken--;
+    if (!points_reserve(&f->points, taken))
+        return -ENOMEM;
+    memcpy(f->points.at + f->points.count, f->late.at, taken * sizeof *f->late.at);
+    f->points.count += taken;
+    points_sort(&f->points, false);
+    int64_t matched = fold_ops(f, f->points.at[0].event_us,
+                               f->points.at[f->points.count - 1].event_us, false, 0);
+    if (matched < 0 || f->text.failed || f->old_keys.failed)
+        return matched < 0 ? (int)matched : -ENOMEM;
+    replace_rows(f);
+    points_bind(&f->late);
+    put_rows(f, KEY_FRESH, f->late.at + taken, f->late.count - taken);
+    bool ops = atomic_load_explicit(&f->h->has_ops, memory_order_relaxed);
+    return more_fresh || taken < f->late.count || ops ? STEP_MORE : STEP_DONE;
+}
+
+/* The feed has no fresh rows: folds its oldest point record into the row of its datum. */
+static int step_op(struct fold *f)
+{
+    struct op op;
+    history_seek(f->it, KEY_OP, f->feed, (struct row_key){.us = INT64_MIN});
+    if (!history_op_at(f->it, f->feed, &op))
+        return rocksdb_iter_valid(f->it) ? STEP_DONE : history_db_ended(f->it);
+    int64_t from = (op.event_ms - 1) * 1000, to = (op.event_ms + 1) * 1000;
+    struct row_key key;
+    struct slice row;
+    struct row_head head;
+    bool cut = false;
+    history_seek_back(f->it, KEY_ROW, f->feed, (struct row_key){.us = to, .offset = UINT64_MAX});
+    for (; history_row_at(f->it, KEY_ROW, f->feed, &key, &row); rocksdb_iter_prev(f->it)) {
+        if (!row_peek(row, key, &head))
+            return -EBADMSG;
+        if (head.last_us < from)
+            break;
+        cut = f->gathered++ >= GATHER_ROWS;
+        if (cut)
+            break;
+        int code = gather(f, KEY_ROW, key, row, &f->points);
+        if (code < 0)
+            return code;
+    }
+    if (!rocksdb_iter_valid(f->it)) {
+        int code = history_db_ended(f->it);
+        if (code < 0)
+            return code;
+    }
+    points_sort(&f->points, false);
+    if (f->points.count && f->points.at[0].event_us < from)
+        from = f->points.at[0].event_us;
+    if (f->points.count && f->points.at[f->points.count - 1].event_us > to)
+        to = f->points.at[f->points.count - 1].event_us;
+    int64_t matched = fold_ops(f, from, to, !cut, op.event_ms);
+    if (matched < 0 || f->text.failed || f->old_keys.failed)
+        return matched < 0 ? (int)matched : -ENOMEM;
+    if (matched)
+        replace_rows(f);
+    return matched || !cut ? STEP_MORE : STEP_DONE;
+}
+
+static int step(struct fold *f, uint64_t feed)
+{
+    f->feed = feed;
+    f->rows_read = f->gathered = 0;
+    f->late.count = f->points.count = f->ops.count = 0;
+    buf_clear(&f->text);
+    buf_clear(&f->ops.text);
+    buf_clear(&f->old_keys);
+    bool more;
+    int code = load_fresh(f, &more);
+    if (code < 0)
+        return code;
+    return f->late.count ? step_fresh(f, more) : step_op(f);
+}
+
+static void fold_init(struct fold *f, struct history *h)
+{
+    *f = (struct fold){.h = h};
+    buf_init(&f->text, SIZE_MAX / 2);
+    buf_init(&f->old_keys, SIZE_MAX / 2);
+    buf_init(&f->row, SIZE_MAX / 2);
+    points_init(&f->late, &f->text);
+    points_init(&f->points, &f->text);
+    op_list_init(&f->ops);
+    f->it = rocksdb_create_iterator(h->db.db, h->db.read_once);
+    f->batch = rocksdb_writebatch_create();
+}
+
+static void fold_fini(struct fold *f)
+{
+    rocksdb_iter_destroy(f->it);
+    rocksdb_writebatch_destroy(f->batch);
+    op_list_fini(&f->ops);
+    points_fini(&f->late);
+    points_fini(&f->points);
+    buf_fini(&f->text);
+    buf_fini(&f->old_keys);
+    buf_fini(&f->row);
+}
+
+/* The feed's entry, if its rows may be merged now. */
+static struct open_feed *mergeable(struct history *h, uint64_t feed)
+{
+    struct open_feed *f = open_find(h->open, feed);
+    if (f && f->more && f->more->floor) { /* all of it goes with the next flush */
+        f->queued = false;
+        return NULL;
+    }
+    return f;
+}
+
+/* Takes up to `n` feeds from the queue and does one step of each. Returns how many. One that cannot
+ * be read ends the piece and is not tried again until it has collected new rows. */
+static size_t steps(struct history *h, struct fold *fold, size_t n, uint64_t *feeds, int *outcome)
+{
+    size_t done = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct open_feed *f = mergeable(h, queue_pop(&h->queue));
+        if (!f)
+            continue;
+        feeds[done] = f->feed;
+        outcome[done] = step(fold, f->feed);
+        if (outcome[done++] >= 0)
+            continue;
+        log_line(LOG_ERROR, "history.merge_failed", "path=%s feed=%llu error=%s", h->path,
+                 (unsigned long long)f->feed, strerror(-outcome[done - 1]));
+        break;
+    }
+    return done;
+}
+
+int history_merge_some(struct history *h)
+{
+    size_t n = h->queue.count / STEPS_SHARE + 1;
+    if (n > STEPS_MAX)
+        n = STEPS_MAX;
+    if (n > h->queue.count)
+        n = h->queue.count;
+    if (n == 0)
+        return 0;
+    struct fold fold;
+    fold_init(&fold, h);
+    uint64_t feeds[STEPS_MAX];
+    int outcome[STEPS_MAX], code = 0;
+    size_t done = steps(h, &fold, n, feeds, outcome);
+    bool all = done == 0 || outcome[done - 1] >= 0;
+    if (all && done) {
+        char *text = NULL;
+        rocksdb_write(h->db.db, h->db.write, fold.batch, &text);
+        code = history_db_error(text);
+    }
+    for (size_t i = 0; i < done; i++) {
+        struct open_feed *f = open_find(h->open, feeds[i]);
+        bool again = outcome[i] >= 0 && (!all || code < 0 || outcome[i] == STEP_MORE);
+        if (again) {
+            queue_push(&h->queue, feeds[i]);
+        } else {
+            f->queued = false;
+            f->fresh_rows = 0;
+        }
+    }
+    fold_fini(&fold);
+    return code;
+}

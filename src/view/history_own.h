@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view/history_own.h - what the files of history share; nobody else includes it.
+ *
+ * history.c        the writer: apply, flush, tick
+ * history_merge.c  the merging pass
+ * history_read.c   queries
+ * history_db.c     RocksDB: options, keys, errors
+ */
+#pragma once
+
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+#include "view/history.h"
+#include "view/open.h"
+#include "view/row.h"
+
+/* Keys of the one column family: a letter, then big-endian numbers, so that they sort. */
+enum {
+    KEY_CURSOR = 'c', /* u64: everything of the journal below it is in this database */
+    KEY_META = 'm',   /* u32 format, 16 bytes log id */
+    KEY_FRESH = 'f',  /* feed, time, offset -> a row as flushed; they may overlap */
+    KEY_ROW = 'r',    /* feed, time, offset -> a merged row; those of a feed do not overlap */
+    KEY_OP = 'o',     /* feed, ms, offset of the datum, 0 change | 1 deletion -> the new datum */
+};
+
+enum { ROW_KEY_BYTES = 25, OP_KEY_BYTES = 26 };
+
+struct history_db {
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_cache_t *cache;
+    rocksdb_readoptions_t *read, *read_no_io, *read_durable, *read_once;
+    rocksdb_writeoptions_t *write;
+    rocksdb_flushoptions_t *flush;
+};
+
+struct history {
+    struct history_opts opts;
+    char *path;
+    struct history_db db;
+    struct open_table *open;
+    _Atomic uint64_t version; /* odd while a flush is being written; see history.c */
+    _Atomic bool has_ops;     /* the database may hold point records */
+
+    /* The history thread's: */
+    uint64_t applied;  /* next offset to apply */
+    uint64_t written;  /* cursor of the last batch written, perhaps not yet flushed */
+    bool unflushed;    /* written is beyond what is durable */
+    uint64_t base_bytes;  /* what memory held just after the last flush */
+    uint64_t bytes_since, flushed_ns, retry_ns;
+    bool clock_known, failing;
+    uint64_t records_since; /* for the metric */
+    struct merge_queue {
+        uint64_t *feeds;
+        size_t first, count, cap;
+    } queue;
+    struct point_list points; /* for encoding; text is not used */
+    struct buf text, row;
+
+    _Atomic uint64_t durable, rows_written, points_written, merges;
+};
+
+/* ---- history_db.c ---------------------------------------------------------------------------- */
+int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,
+                    struct error *err);
+void history_db_close(struct history_db *d);
+/* Frees what a RocksDB call left. 0, -EBADMSG (damaged), -EAGAIN (would have to read the disk),
+ * -ENOSPC, -EIO. */
+int history_db_error(char *text);
+/* Of an iterator that is not valid: 0 is the end. */
+int history_db_ended(const rocksdb_iterator_t *it);
+
+void history_key(char out[ROW_KEY_BYTES], char kind, uint64_t feed, struct row_key at);
+void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset, bool deleted);
+/* What the iterator points to, if it is of that kind and feed. */
+bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
+                    struct slice *ret_row);
+bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret);
+void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
+void history_seek_back(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
+
+/* ---- ops.c: changes and deletions as readers and the merging pass apply them ------------------ */
+struct op_list {
+    struct op *at; /* payloads are places in `text` until op_list_ready */
+    size_t count, cap;
+    struct buf text;
+    bool no_memory;
+};
+void op_list_init(struct op_list *l);
+void op_list_fini(struct op_list *l);
+/* Later ones win over earlier ones, but a deletion over all. Copies. */
+void op_list_add(struct op_list *l, struct op op);
+/* Those of the feed in the database about data with from_us <= event time <= to_us. Leaves the
+ * iterator anywhere. 0 or a negative errno. */
+int op_list_load(struct op_list *l, rocksdb_iterator_t *it, uint64_t feed, int64_t from_us,
+                 int64_t to_us);
+/* Sorts; 0 or -ENOMEM. */
+int op_list_ready(struct op_list *l);
+/* Applies the ops to the unbound points from `start` on, drops the deleted ones. False: no memory. */
+bool op_list_apply(const struct op_list *l, struct point_list *points, size_t start);
+/* Whether the op is about this point. */
+bool op_matches(const struct op *op, const struct history_point *p);
+
+/* ---- history_merge.c ------------------------------------------------------------------------- */
+/* Puts the feed into the queue, if it is worth it. */
+void history_merge_want(struct history *h, struct open_feed *f);
+/* A bounded piece of merging. 0 or a negative errno: nothing was changed. */
+int history_merge_some(struct history *h);

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The snapshot file, little endian:
+ *   8 bytes  "SLLATEST"
+ *   u32 format, u32 0, 16 bytes log id, u64 cursor, u64 entries
+ *   per entry: u64 feed, i64 event us, u64 offset, i64 changed us, u32 length | GONE, payload
+ *   u32      CRC-32C of all before it
+ * It is replaced as a whole. The projector thread is the table's only writer, so it encodes the
+ * table without any lock and no reader waits.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <isa-l/crc.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "view/latest_own.h"
+
+enum {
+    FORMAT = 1,
+    HEAD_BYTES = 48,
+    ENTRY_BYTES = 36,
+    CRC_BYTES = 4,
+    CRC_PIECE = 1 << 30, /* crc32_iscsi takes an int */
+    INTERVAL_S = 30,
+    PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
+};
+
+#define GONE (1u << 31)
+#define FILE_MAX (1ull << 40)
+
+static const char magic[8] = {'S', 'L', 'L', 'A', 'T', 'E', 'S', 'T'};
+
+static uint32_t crc32c(const char *ptr, size_t len)
+{
+    uint32_t crc = ~0u;
+    while (len) {
+        size_t piece = len < CRC_PIECE ? len : CRC_PIECE;
+        crc = crc32_iscsi((unsigned char *)(uintptr_t)ptr, (int)piece, crc);
+        ptr += piece;
+        len -= piece;
+    }
+    return ~crc;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void put_entry(struct buf *b, const struct latest_entry *e)
+{
+    char head[ENTRY_BYTES];
+    uint32_t len = e->len | (e->gone ? GONE : 0);
+    memcpy(head, &e->feed, 8);
+    memcpy(head + 8, &e->event_us, 8);
+    memcpy(head + 16, &e->offset, 8);
+    memcpy(head + 24, &e->changed_us, 8);
+    memcpy(head + 32, &len, 4);
+    buf_put(b, head, sizeof head);
+    buf_put(b, latest_payload(e), e->len);
+}
+
+int latest_snapshot(struct latest *l, uint64_t cursor)
+{
+    struct buf b;
+    buf_init(&b, FILE_MAX);
+    buf_put(&b, magic, sizeof magic);
+    buf_put_u32(&b, FORMAT);
+    buf_put_u32(&b, 0);
+    buf_put(&b, l->opts.log_id, 16);
+    buf_put_u64(&b, cursor);
+    buf_put_u64(&b, l->feeds);
+    for (unsigned i = 0; i < LATEST_SHARDS; i++) {
+        const struct latest_shard *s = &l->shards[i];
+        for (uint32_t k = 0; k < s->places; k++)
+            if (s->at[k].feed)
+                put_entry(&b, &s->at[k]);
+    }
+    if (!b.failed)
+        buf_put_u32(&b, crc32c(b.ptr, b.len));
+    int code = b.failed ? -ENOMEM : disk_replace(l->opts.disk, l->path, b.ptr, b.len);
+    buf_fini(&b);
+    if (code == 0)
+        l->saved = cursor;
+    return code;
+}
+
+uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns)
+{
+    if (next_offset > l->applied)
+        l->applied = next_offset;
+    if (!l->clock_known) {
+        l->clock_known = true;
+        l->saved_ns = now_ns;
+        l->pause_ns = INTERVAL_S * NS_PER_S;
+    }
+    if (l->applied == l->saved || now_ns - l->saved_ns < l->pause_ns)
+        return l->saved;
+    uint64_t begin = clock_mono_ns();
+    int code = latest_snapshot(l, l->applied);
+    uint64_t took = clock_mono_ns() - begin;
+    l->saved_ns = now_ns;
+    l->pause_ns = took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES
+                                                             : INTERVAL_S * NS_PER_S;
+    if (code < 0 && !l->failing)
+        log_line(LOG_ERROR, "latest.snapshot_failed", "path=%s error=%s", l->path, strerror(-code));
+    l->failing = code < 0;
+    return l->saved;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int damaged(const struct latest *l, struct error *err, const char *what)
+{
+    return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", l->path, what);
+}
+
+static int read_file(struct latest *l, char **ret, size_t *ret_len, struct error *err)
+{
+    struct disk *d = l->opts.disk;
+    struct disk_file *f;
+    int code = d->open(d, l->path, O_RDONLY, &f);
+    if (code == -ENOENT)
+        return 0;
+    if (code < 0)
+        return error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
+    uint64_t size = 0;
+    char *bytes = NULL;
+    code = d->size(d, f, &size);
+    if (code == 0 && size > FILE_MAX)
+        code = -EFBIG;
+    if (code == 0) {
+        bytes = malloc(size + 1);
+        code = bytes ? disk_read_full(d, f, bytes, size, 0) : -ENOMEM;
+    }
+    d->close(d, f);
+    if (code < 0) {
+        free(bytes);
+        return error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
+    }
+    *ret = bytes;
+    *ret_len = size;
+    return 0;
+}
+
+static int load_entries(struct latest *l, const char *at, const char *end, uint64_t entries,
+                        struct error *err)
+{
+    for (uint64_t i = 0; i < entries; i++) {
+        struct latest_entry e = {0};
+        uint32_t len;
+        if (end - at < ENTRY_BYTES)
+            return damaged(l, err, "it is too short");
+        memcpy(&e.feed, at, 8);
+        memcpy(&e.event_us, at + 8, 8);
+        memcpy(&e.offset, at + 16, 8);
+        memcpy(&e.changed_us, at + 24, 8);
+        memcpy(&len, at + 32, 4);
+        e.gone = len & GONE;
+        len &= ~GONE;
+        at += ENTRY_BYTES;
+        struct datum unused;
+        struct slice payload = slice_of(at, len);
+        if (len > end - at || e.feed == 0 || (e.gone ? len != 0 : !datum_decode(payload, &unused)))
+            return damaged(l, err, "an entry is none");
+        latest_put(l, &e, payload);
+        at += len;
+    }
+    return at == end ? 0 : damaged(l, err, "it is too long");
+}
+
+static int load(struct latest *l, const char *bytes, size_t len, struct error *err)
+{
+    uint32_t format, crc;
+    uint64_t entries;
+    if (len < HEAD_BYTES + CRC_BYTES || memcmp(bytes, magic, sizeof magic) != 0)
+        return damaged(l, err, "it does not begin like one");
+    memcpy(&format, bytes + 8, 4);
+    if (format > FORMAT) /* before the CRC: who knows where a newer one keeps it */
+        return error_set(err, -ENOTSUP, "snapshot %s has format %u; this version reads %u", l->path,
+                         format, (unsigned)FORMAT);
+    memcpy(&crc, bytes + len - CRC_BYTES, 4);
+    if (format == 0 || crc != crc32c(bytes, len - CRC_BYTES))
+        return damaged(l, err, "its checksum is wrong");
+    if (memcmp(bytes + 16, l->opts.log_id, 16) != 0)
+        return error_set(err, -ESTALE, "snapshot %s belongs to another journal", l->path);
+    memcpy(&l->applied, bytes + 32, 8);
+    memcpy(&entries, bytes + 40, 8);
+    l->saved = l->applied;
+    return load_entries(l, bytes + HEAD_BYTES, bytes + len - CRC_BYTES, entries, err);
+}
+
+int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *ret_cursor,
+                struct error *err)
+{
+    struct latest *l = latest_new(opts);
+    char *bytes = NULL;
+    size_t len = 0;
+    int code = read_file(l, &bytes, &len, err);
+    if (code == 0 && bytes)
+        code = load(l, bytes, len, err);
+    free(bytes);
+    if (code < 0) {
+        latest_close(l);
+        return code;
+    }
+    *ret = l;
+    *ret_cursor = l->applied;
+    return 0;
+}

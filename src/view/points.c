@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "view/row.h"
+
+void points_init(struct point_list *l, struct buf *text)
+{
+    *l = (struct point_list){.text = text};
+}
+
+void points_fini(struct point_list *l)
+{
+    free(l->at);
+    free(l->columns);
+    *l = (struct point_list){0};
+}
+
+bool points_reserve(struct point_list *l, size_t n)
+{
+    if (n <= l->cap - l->count)
+        return true;
+    size_t cap = l->cap ? l->cap * 2 : 64;
+    if (cap < l->count + n)
+        cap = l->count + n;
+    struct history_point *at = realloc(l->at, cap * sizeof *at);
+    if (!at)
+        return false;
+    l->at = at;
+    l->cap = cap;
+    return true;
+}
+
+bool points_add(struct point_list *l, struct history_point p)
+{
+    if (!points_reserve(l, 1))
+        return false;
+    size_t place = l->text->len;
+    buf_put_slice(l->text, p.datum.value);
+    if (l->text->failed)
+        return false;
+    p.datum.value.ptr = (const char *)(uintptr_t)place;
+    l->at[l->count++] = p;
+    return true;
+}
+
+void points_bind(struct point_list *l)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        struct slice *v = &l->at[i].datum.value;
+        v->ptr = v->len ? l->text->ptr + (uintptr_t)v->ptr : "";
+    }
+}
+
+static int by_key_up(const void *a, const void *b)
+{
+    return row_key_compare(row_key_of(a), row_key_of(b));
+}
+
+static int by_key_down(const void *a, const void *b)
+{
+    return row_key_compare(row_key_of(b), row_key_of(a));
+}
+
+/* Merges the sorted runs [0, half) and [half, n) of `from` into `to`; the left one wins ties. */
+static void merge_runs(struct history_point *to, const struct history_point *from, size_t half,
+                       size_t n, int (*compare)(const void *, const void *))
+{
+    size_t left = 0, right = half;
+    while (left < half && right < n)
+        *to++ = compare(&from[left], &from[right]) <= 0 ? from[left++] : from[right++];
+    memcpy(to, from + left, (half - left) * sizeof *to);
+    memcpy(to + (half - left), from + right, (n - right) * sizeof *to);
+}
+
+/* Stable, as "the first added stays" asks for. qsort would not be, and allocates as well. */
+static void merge_sort(struct history_point *at, struct history_point *spare, size_t n,
+                       int (*compare)(const void *, const void *))
+{
+    if (n < 2)
+        return;
+    size_t half = n / 2;
+    merge_sort(at, spare, half, compare);
+    merge_sort(at + half, spare, n - half, compare);
+    if (compare(&at[half - 1], &at[half]) <= 0)
+        return;
+    memcpy(spare, at, n * sizeof *at);
+    merge_runs(at, spare, half, n, compare);
+}
+
+void points_sort(struct point_list *l, bool newest_first)
+{
+    int (*compare)(const void *, const void *) = newest_first ? by_key_down : by_key_up;
+    size_t n = l->count, at = 1;
+    while (at < n && compare(&l->at[at - 1], &l->at[at]) < 0)
+        at++;
+    if (at >= n)
+        return;
+    struct history_point *spare = malloc(n * sizeof *spare);
+    if (spare) {
+        merge_sort(l->at, spare, n, compare);
+        free(spare);
+    } else { /* slow, but right: insertion */
+        for (size_t i = 1; i < n; i++) {
+            struct history_point p = l->at[i];
+            size_t to = i;
+            for (; to > 0 && compare(&l->at[to - 1], &p) > 0; to--)
+                l->at[to] = l->at[to - 1];
+            l->at[to] = p;
+        }
+    }
+    size_t kept = 1;
+    for (size_t i = 1; i < n; i++)
+        if (compare(&l->at[kept - 1], &l->at[i]) != 0)
+            l->at[kept++] = l->at[i];
+    l->count = kept;
+}

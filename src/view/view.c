@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "view/view.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+/* How long a quiet view sleeps at the most: its timed flushes are that exact. */
+#define IDLE_NS  (200 * NS_PER_MS)
+#define RETRY_NS (1000 * NS_PER_MS)
+
+struct view {
+    struct view_opts opts;
+    struct journal_reader *reader;
+    pthread_t thread;
+    _Atomic bool stop, stuck;
+    _Atomic uint64_t applied, durable, gaps, errors;
+    _Atomic int64_t received_us; /* of the record last applied */
+    bool failing, commit_failing;
+    uint64_t committed;
+};
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+/* Lets retention go on. A commit that fails is tried again with the next tick. */
+static void commit(struct view *v, uint64_t cursor)
+{
+    if (cursor <= v->committed)
+        return;
+    atomic_store(&v->durable, cursor);
+    int code = journal_reader_commit(v->reader, cursor);
+    if (code == 0)
+        v->committed = cursor;
+    else if (!v->commit_failing)
+        log_line(LOG_ERROR, "view.commit_failed", "view=%s error=%s", v->opts.ops->name,
+                 strerror(-code));
+    v->commit_failing = code < 0;
+}
+
+static void tick(struct view *v, uint64_t next_offset, uint64_t bytes)
+{
+    const struct view_ops *ops = v->opts.ops;
+    commit(v, ops->tick(v->opts.of, next_offset, bytes, clock_mono_ns()));
+    while (ops->stuck && ops->stuck(v->opts.of) && !atomic_load(&v->stop)) {
+        atomic_store(&v->stuck, true);
+        journal_reader_wait(v->reader, RETRY_NS);
+        commit(v, ops->tick(v->opts.of, next_offset, 0, clock_mono_ns()));
+    }
+    atomic_store(&v->stuck, false);
+}
+
+static void publish(struct view *v, uint64_t next_offset)
+{
+    if (next_offset <= atomic_load_explicit(&v->applied, memory_order_relaxed))
+        return;
+    atomic_store(&v->applied, next_offset);
+    if (v->opts.on_applied)
+        v->opts.on_applied(v->opts.arg);
+}
+
+/* Applies the batch's records from `from` on: a batch may begin below the cursor. */
+static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t from)
+{
+    size_t at = 0;
+    uint64_t offset = b->first_offset;
+    struct record r;
+    int more;
+    while ((more = journal_batch_record(b, &at, &r)) > 0) {
+        if (offset >= from) {
+            v->opts.ops->apply(v->opts.of, &r, offset);
+            atomic_store_explicit(&v->received_us, r.receive_us, memory_order_relaxed);
+        }
+        offset++;
+    }
+    if (more < 0) {
+        /* The batch had a right checksum, so trying again cannot help, and stopping here would hold
+         * the journal for ever. It keeps the bytes; what was not understood is named here. */
+        atomic_fetch_add(&v->errors, 1);
+        log_line(LOG_ERROR, "view.bad_batch", "view=%s batch=%llu skipped_from=%llu records=%u",
+                 v->opts.ops->name, (unsigned long long)b->first_offset, (unsigned long long)offset,
+                 b->count);
+    }
+}
+
+static void note_read_error(struct view *v, int code)
+{
+    atomic_fetch_add(&v->errors, 1);
+    if (!v->failing)
+        log_line(LOG_ERROR, "view.read_failed", "view=%s offset=%llu error=%s", v->opts.ops->name,
+                 (unsigned long long)journal_reader_offset(v->reader), strerror(-code));
+    v->failing = true;
+}
+
+/* One call of the reader and what follows from it. */
+static void pull(struct view *v)
+{
+    struct journal_batch b = {0};
+    uint64_t from = journal_reader_offset(v->reader);
+    int next = journal_reader_next(v->reader, &b);
+    if (next < 0) {
+        note_read_error(v, next);
+        tick(v, from, 0);
+        journal_reader_wait(v->reader, RETRY_NS);
+        return;
+    }
+    v->failing = false;
+    if (next == JOURNAL_WAIT) {
+        tick(v, from, 0);
+        journal_reader_wait(v->reader, IDLE_NS);
+        return;
+    }
+    uint64_t to = journal_reader_offset(v->reader);
+    if (next == JOURNAL_GAP) {
+        atomic_fetch_add(&v->gaps, 1);
+        log_line(LOG_WARN, "view.gap", "view=%s from=%llu to=%llu", v->opts.ops->name,
+                 (unsigned long long)from, (unsigned long long)to);
+    } else {
+        apply_batch(v, &b, atomic_load_explicit(&v->applied, memory_order_relaxed));
+    }
+    /* First say it is applied, then do what may take long. */
+    publish(v, to);
+    tick(v, to, b.body.len);
+}
+
+static void run(void *arg)
+{
+    struct view *v = arg;
+    while (!atomic_load(&v->stop))
+        pull(v);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int view_start(const struct view_opts *opts, struct view **ret, struct error *err)
+{
+    struct view *v = calloc(1, sizeof *v);
+    CHECK(v);
+    v->opts = *opts;
+    v->applied = v->durable = v->committed = opts->cursor;
+    struct journal_reader_opts reader = {
+        .name = opts->ops->name, .has_start = true, .start = opts->cursor};
+    int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
+    if (code < 0) {
+        free(v);
+        return code;
+    }
+    v->thread = thread_start(opts->ops->name, run, v);
+    *ret = v;
+    return 0;
+}
+
+void view_stop(struct view *v)
+{
+    if (!v)
+        return;
+    atomic_store(&v->stop, true);
+    journal_reader_wake(v->reader);
+    pthread_join(v->thread, NULL);
+    uint64_t applied = view_applied(v);
+    int code = v->opts.ops->flush(v->opts.of, applied);
+    if (code == 0)
+        commit(v, applied);
+    else
+        log_line(LOG_ERROR, "view.flush_failed", "view=%s replay_from=%llu error=%s",
+                 v->opts.ops->name, (unsigned long long)v->durable, strerror(-code));
+    journal_reader_close(v->reader);
+    free(v);
+}
+
+uint64_t view_applied(const struct view *v)
+{
+    return atomic_load(&v->applied);
+}
+
+struct view_stats view_stats(const struct view *v)
+{
+    uint64_t applied = view_applied(v), end = journal_durable(v->opts.journal);
+    struct view_stats s = {
+        .applied = applied,
+        .durable = v->durable,
+        .lag = end > applied ? end - applied : 0,
+        .gaps = v->gaps,
+        .errors = v->errors,
+        .stuck = v->stuck,
+    };
+    int64_t received = v->received_us, now = clock_wall_us();
+    if (s.lag && received && now > received)
+        s.lag_us = (uint64_t)(now - received);
+    return s;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view/view.h - the runner of one view: a thread that pulls batches from the journal, gives every
+ * record to the view, says how far it has got, and lets retention go on as the view's own storage
+ * becomes durable.
+ *
+ * Owned by the pipeline. The ops are called on the view's thread only, but for view_stop, which
+ * waits for that thread to end.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "flow/record.h"
+#include "journal/journal.h"
+
+struct view;
+
+struct view_ops {
+    const char *name; /* of the thread and of the journal's reader */
+    /* One record, in order. Cannot fail. */
+    void (*apply)(void *of, const struct record *r, uint64_t offset);
+    /* Ends a batch of `bytes`, or nothing came for a while (0). Everything below `next_offset` was
+     * applied. Returns the durable cursor: a crash begins again there. */
+    uint64_t (*tick)(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
+    /* Whether the view can take no more now; then only tick is called. May be NULL. */
+    bool (*stuck)(void *of);
+    /* Makes everything below `next_offset` durable. 0 or negative errno. */
+    int (*flush)(void *of, uint64_t next_offset);
+};
+
+/* The two views; `of` is a struct latest, a struct history. */
+extern const struct view_ops view_latest_ops, view_history_ops;
+
+struct view_opts {
+    struct journal *journal;
+    const struct view_ops *ops;
+    void *of;                      /* outlives the view */
+    uint64_t cursor;               /* where to begin: what the open of the view returned */
+    void (*on_applied)(void *arg); /* after the watermark moved; view's thread; may be NULL */
+    void *arg;
+};
+
+/* Opens the named reader and starts the thread. 0 or negative errno. */
+int view_start(const struct view_opts *opts, struct view **ret, struct error *err);
+/* Stops the thread after the batch at hand, flushes, commits the cursor, frees. Accepts NULL. */
+void view_stop(struct view *v);
+/* One past the last record applied; never moves back. Any thread, one atomic load. */
+uint64_t view_applied(const struct view *v);
+
+struct view_stats {
+    uint64_t applied, durable; /* watermarks of this view */
+    uint64_t lag;              /* records durable in the journal and not yet applied */
+    uint64_t lag_us;           /* age of the record last applied, while behind */
+    uint64_t gaps, errors;
+    bool stuck;
+};
+struct view_stats view_stats(const struct view *v);

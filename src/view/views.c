@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the runner calls of each view. */
+#include "view/history.h"
+#include "view/latest.h"
+#include "view/view.h"
+
+static void on_latest_apply(void *of, const struct record *r, uint64_t offset)
+{
+    latest_apply(of, r, offset);
+}
+
+static uint64_t on_latest_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
+{
+    return latest_tick(of, next_offset, now_ns);
+}
+
+static int on_latest_flush(void *of, uint64_t next_offset)
+{
+    return latest_snapshot(of, next_offset);
+}
+
+const struct view_ops view_latest_ops = {
+    .name = "latest",
+    .apply = on_latest_apply,
+    .tick = on_latest_tick,
+    .flush = on_latest_flush,
+};
+
+static void on_history_apply(void *of, const struct record *r, uint64_t offset)
+{
+    history_apply(of, r, offset);
+}
+
+static uint64_t on_history_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
+{
+    return history_tick(of, next_offset, bytes, now_ns);
+}
+
+static bool on_history_stuck(void *of)
+{
+    return history_stuck(of);
+}
+
+static int on_history_flush(void *of, uint64_t next_offset)
+{
+    return history_flush(of); /* the last tick has told it the offset */
+}
+
+const struct view_ops view_history_ops = {
+    .name = "history",
+    .apply = on_history_apply,
+    .tick = on_history_tick,
+    .stuck = on_history_stuck,
+    .flush = on_history_flush,
+};

@@ -1,0 +1,120 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench]
+#
+# Asks nothing, installs only what is missing, says what it does; a second run does nothing.
+# promtool and nginx come with packages that also start (and, at every boot, start again) a daemon.
+# We need only the programs, so they are unpacked to build-tools/bin and nothing is installed.
+# SLUICE_PACKAGES=skip leaves the machine alone: then what is missing shows in the build.
+set -eu
+cd "$(dirname "$0")/.."
+
+# What the binary is built from, and what `make run` itself uses.
+RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev libcrypt-dev libjansson-dev
+     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev
+     curl ca-certificates"
+# The second compiler, sanitizers, test frameworks and clients.
+TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-requests strace"
+BENCH="wrk"
+
+purpose=${1:-run}
+case $purpose in
+run) wanted=$RUN programs= ;;
+test) wanted="$RUN $TEST" programs="promtool:prometheus" ;;
+bench) wanted="$RUN $TEST $BENCH" programs="promtool:prometheus nginx:nginx" ;;
+*)
+    echo "usage: $0 [run|test|bench]" >&2
+    exit 2
+    ;;
+esac
+
+say() {
+    echo "packages: $*"
+}
+
+die() {
+    echo "packages: $*" >&2
+    exit 1
+}
+
+is_installed() {
+    dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# The environment goes through `env` because sudo clears it. NEEDRESTART_SUSPEND: restarting the
+# services of this machine is not our business.
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes NEEDRESTART_SUSPEND=1 apt-get -qq \
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@" </dev/null
+}
+
+# Whether we may install at all; else ends with what the reader can do about it.
+need_root() {
+    [ "$(id -u)" = 0 ] && return
+    command -v sudo >/dev/null || die "not root and no sudo here. As root, run: apt-get install $*"
+    sudo -n true 2>/dev/null || [ -t 0 ] ||
+        die "sudo wants a password and there is no terminal to ask. As root, run: apt-get install $*"
+}
+
+lists_updated=
+update_lists() {
+    [ -n "$lists_updated" ] && return
+    say "updating the package lists"
+    apt update || say "some package lists could not be updated; trying with what is there"
+    lists_updated=yes
+}
+
+install_packages() {
+    missing=
+    for package in $wanted; do
+        is_installed "$package" || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    # shellcheck disable=SC2086  # a list of words
+    need_root $missing
+    say "this needs Debian packages that are not installed:$missing"
+    update_lists
+    say "installing them (apt-get install --no-install-recommends)"
+    # shellcheck disable=SC2086
+    apt install -y --no-install-recommends $missing >/dev/null || die "apt-get could not install them"
+    say "installed"
+}
+
+download() {
+    (cd build-tools/unpack && apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$1")
+}
+
+# unpack_program PROGRAM PACKAGE: puts one program of a package into build-tools/bin.
+unpack_program() {
+    [ -x "build-tools/bin/$1" ] && return
+    PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
+    say "unpacking $1 from the package $2 to build-tools/bin (not installed: no daemon is wanted)"
+    rm -rf build-tools/unpack
+    mkdir -p build-tools/bin build-tools/unpack
+    if ! download "$2" 2>/dev/null; then # no package lists yet, or old ones
+        need_root "$2"
+        update_lists
+        download "$2" || die "apt-get could not download $2"
+    fi
+    dpkg-deb -x build-tools/unpack/*.deb build-tools/unpack/root
+    mv "$(find build-tools/unpack/root -path "*bin/$1" -type f)" "build-tools/bin/$1"
+    rm -rf build-tools/unpack
+}
+
+[ "${SLUICE_PACKAGES:-}" != skip ] || exit 0
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    die "this is no Debian. Install by hand what these packages hold: $wanted." \
+        "Then run again with SLUICE_PACKAGES=skip"
+fi
+install_packages
+for pair in $programs; do
+    unpack_program "${pair%%:*}" "${pair##*:}"
+done
