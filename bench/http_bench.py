@@ -107,7 +107,7 @@ class Sluice:
         self.url = self.server.url + "/v1/telemetry"
         self.server.add_account("bench")
         begun = time.monotonic()
-        self.auths = self.server.add_devices("bench", [(f"device-{i:05d}", None) for i in range(devices)])
+        self.auths = self.server.add_devices("bench", [(f"device-{i:05d}", None, None) for i in range(devices)])
         print(f"{devices} devices made in {time.monotonic() - begun:.1f} s", file=sys.stderr)
 
     def cpu(self):

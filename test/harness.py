@@ -174,18 +174,20 @@ class Server:
         return self.cli("key", "add", account, name)["key"]
 
     def add_devices(self, account, devices):
-        """Many at once; [(id, secret), ...], a secret of None is generated. Their headers."""
+        """Many at once: [(id, secret, hash), ...]; without a secret one is generated, a hash is stored
+        as the secret's. Their headers."""
         admin = AdminConnection(self.data / "admin.sock")
         made = []
-        for device, secret in devices:
-            args = {"secret": secret} if secret else {}
+        for device, secret, stored in devices:
+            args = {"hash": stored} if stored else {"secret": secret} if secret else {}
             answer = admin.call("device", "add", account=account, device=device, **args)
             made.append(device_auth(device, secret or answer["secret"]))
         admin.close()
         return made
 
     def add_device(self, account, device, *args):
-        return self.cli("device", "add", account, device, *args)["secret"]
+        """Its secret, when it was generated."""
+        return self.cli("device", "add", account, device, *args).get("secret")
 
 
 class AdminConnection(http.client.HTTPConnection):

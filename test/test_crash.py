@@ -136,22 +136,41 @@ def test_torn_tail_is_cut(make_server):
     life.check(acked, None)
 
 
+def damage(segment, share):
+    """Flips one bit at that share of what is written; returns the whole damaged file."""
+    data = bytearray(segment.read_bytes())
+    data[int(len(bytes(data).rstrip(b"\0")) * share)] ^= 0x10
+    segment.write_bytes(data)
+    return bytes(data)
+
+
 def test_damage_below_what_was_durable_is_refused_by_name(make_server):
     """A flipped bit in the middle of the log: never a silent loss, always a sentence with the file."""
-    server = make_server(SMALL)
+    server = make_server()
     life = Life(server, SEED + 4)
     life.run_pushers()
-    server.start()
-    assert server.stop() == 0
-    segment = min((server.data / "journal").glob("*.slg"), key=lambda p: p.name)
-    data = bytearray(segment.read_bytes())
-    place = len(bytes(data).rstrip(b"\0")) // 2
-    data[place] ^= 0x10
-    segment.write_bytes(data)
+    [segment] = (server.data / "journal").glob("*.slg")
+    data = damage(segment, 0.5)
     server.spawn()
     assert server.process.wait(30) not in (0, -6, -11)
     assert segment.name in server.log()[-2000:], server.log()[-2000:]
-    assert segment.read_bytes() == bytes(data), "the evidence was changed"
+    assert segment.read_bytes() == data, "the evidence was changed"
+
+
+def test_old_damage_is_found_by_verify(make_server):
+    """What a clean start does not read again, `journal verify` does."""
+    server = make_server()
+    life = Life(server, SEED + 5)
+    life.run_pushers()
+    server.start()
+    assert server.stop() == 0
+    sound = server.cli_run("journal", "verify")
+    assert sound.returncode == 0, sound.stderr
+    [segment] = (server.data / "journal").glob("*.slg")
+    data = damage(segment, 0.3)
+    found = server.cli_run("journal", "verify")
+    assert found.returncode == 1 and segment.name in found.stdout + found.stderr
+    assert segment.read_bytes() == data, "the evidence was changed"
 
 
 def test_two_servers_on_one_directory(make_server):
