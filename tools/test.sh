@@ -135,9 +135,11 @@ stage_static() {
     step "static: format" check_format
 }
 
+# gcc sees null pointers and overflows that are none in code that UBSan has instrumented (its manual
+# says so): what gcc warns of stops the build in stage tsan, what clang warns of in stage clang.
 build_test() {
     [ -n "${built_test:-}" ] && return "$built_test"
-    step "build: gcc, ASan, UBSan" build build-test -Db_sanitize=address,undefined
+    step "build: gcc, ASan, UBSan" build build-test -Db_sanitize=address,undefined -Dwerror=false
     built_test=$?
     return "$built_test"
 }
