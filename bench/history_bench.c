@@ -19,10 +19,10 @@
 #include "view/latest.h"
 
 enum {
-    BATCH = 500,         /* records of one journal batch */
-    RECORD_BYTES = 150,  /* of one record in the journal, about */
-    STEP_US = 10000000,  /* each feed sends every 10 s */
-    JITTER_US = 2000,    /* and its messages arrive this unevenly */
+    BATCH = 500,        /* records of one journal batch */
+    RECORD_BYTES = 150, /* of one record in the journal, about */
+    STEP_US = 10000000, /* each feed sends every 10 s */
+    JITTER_US = 2000,   /* and its messages arrive this unevenly */
 };
 
 struct feed {

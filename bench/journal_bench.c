@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the journal costs.
- *   journal_bench commit DIR [SECONDS]      messages/s and CPU at 1, 10, 100, 1000 messages a commit
- *   journal_bench null DIR [SECONDS]        the same, with a sync that does nothing: our own share
- *   journal_bench fill DIR MESSAGES         writes them, then kills itself (kill -9)
- *   journal_bench reopen DIR                time from open to the first durable accept after that
+ *   journal_bench commit DIR [SECONDS]  messages/s and CPU at 1, 10, 100, 1000 messages a commit
+ *   journal_bench null DIR [SECONDS]    the same, with a sync that does nothing: our own share
+ *   journal_bench fill DIR MESSAGES     writes them, then kills itself (kill -9)
+ *   journal_bench reopen DIR            time from open to the first durable accept after that
  * Messages are data of 200 bytes. CPU is that of all threads of the process, kernel included.
  */
 #include <signal.h>
@@ -51,8 +51,11 @@ static void on_done(struct journal_append *a)
 
 static void put(struct journal_append *a, uint64_t n)
 {
-    struct record r = {.kind = RECORD_DATUM, .account = n % 10000, .feed = n % 100000,
-                       .credential = n % 10000, .receive_us = 1700000000000000 + (int64_t)n,
+    struct record r = {.kind = RECORD_DATUM,
+                       .account = n % 10000,
+                       .feed = n % 100000,
+                       .credential = n % 10000,
+                       .receive_us = 1700000000000000 + (int64_t)n,
                        .event_us = 1700000000000000 + (int64_t)n,
                        .payload = slice_of(payload, sizeof payload)};
     journal_put(a, &r);
@@ -60,8 +63,11 @@ static void put(struct journal_append *a, uint64_t n)
 
 static struct journal *open_or_die(struct disk *disk, const char *dir)
 {
-    struct journal_opts o = {.disk = disk, .dir = dir, .segment_bytes = 64 << 20,
-                             .ring_bytes = 64 << 20, .pending_bytes = 64 << 20,
+    struct journal_opts o = {.disk = disk,
+                             .dir = dir,
+                             .segment_bytes = 64 << 20,
+                             .ring_bytes = 64 << 20,
+                             .pending_bytes = 64 << 20,
                              .refuse_percent = 99};
     struct error err;
     struct journal *j;

@@ -9,6 +9,6 @@ int main(int argc, char **argv)
     /* Sockets and pipes that the other side closed say so by EPIPE. */
     signal(SIGPIPE, SIG_IGN);
     /* Hashes of secrets and people's data are not for everyone on this machine. */
-    umask(027);
+    umask(077);
     return cli_main(argc, argv);
 }

@@ -24,7 +24,9 @@
 #include "base/metric.h"
 #include "pipeline_private.h"
 
+/* Where a path, or a method on it, is not served: said only to a valid key under /api/. */
 static const struct route no_route = {.path = "", .class = ROUTE_SELF, .permission = 0};
+static const struct route no_method = {.path = "", .class = ROUTE_SELF, .permission = 0};
 
 static void authenticate(struct job *j);
 
@@ -77,7 +79,7 @@ void job_keep(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     exchange_keep(x);
-    if (j->match.route == &no_route)
+    if (j->match.route == &no_route || j->match.route == &no_method)
         return;
     struct buf none;
     buf_init(&none, 0);
@@ -204,6 +206,10 @@ static void authorize(struct job *j)
     }
     if (j->match.route == &no_route) {
         job_refuse(j, REASON_invalid_url, NULL);
+        return;
+    }
+    if (j->match.route == &no_method) {
+        job_refuse(j, REASON_method, NULL);
         return;
     }
     if (j->match.username.ptr && !slice_eq(j->match.username, j->account->name)) {
@@ -341,15 +347,14 @@ static void authenticate(struct job *j)
 
 /* ---- which operation ---- */
 
-/* An unknown path under /api/ is refused as such only to a valid key. */
 static void refuse_path(struct job *j, bool known_path)
 {
     struct exchange *x = job_exchange(j);
-    if (known_path) {
-        job_refuse(j, REASON_method, NULL);
-    } else if (slice_starts(x->request.path, SLICE("/api/"))) {
-        j->match = (struct route_match){.route = &no_route};
+    if (slice_starts(x->request.path, SLICE("/api/"))) {
+        j->match = (struct route_match){.route = known_path ? &no_method : &no_route};
         authenticate(j);
+    } else if (known_path) {
+        job_refuse(j, REASON_method, NULL);
     } else {
         job_refuse(j, REASON_not_found, "not found - there is nothing at this path");
     }
@@ -430,9 +435,9 @@ void lane_free(struct lane *l)
     free(l);
 }
 
-void lane_turn_end(void *lane)
+bool lane_turn_end(void *lane)
 {
-    write_turn_end(lane);
+    return write_turn_end(lane);
 }
 
 void lane_tick(void *lane)

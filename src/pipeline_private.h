@@ -56,6 +56,8 @@ struct batch {
     struct lane *lane;
     struct batch *next;
     struct job *jobs, **jobs_last;
+    uint32_t seen; /* records at the end of the last turn */
+    unsigned turns; /* that it has been filled in */
     uint32_t received; /* records whose senders were answered already */
     uint64_t submitted_ns;
 };
@@ -106,7 +108,7 @@ void write_run(struct job *j);
 void write_deletion(struct job *j, struct datum_target id);
 /* ROUTE_CHANGE: feeds. */
 void change_run(struct job *j);
-void write_turn_end(struct lane *l);
+bool write_turn_end(struct lane *l);
 void write_tick(struct lane *l, uint64_t now_ns);
 void write_lane_free(struct lane *l);
 

@@ -89,6 +89,10 @@ void wait_for_views(struct job *j, unsigned views, uint64_t need, uint64_t deadl
         then(j);
         return;
     }
+    if (views & VIEW_LATEST)
+        view_hurry(l->p->opts.latest_view, need);
+    if (views & VIEW_HISTORY)
+        view_hurry(l->p->opts.history_view, need);
     j->next = l->waiting;
     l->waiting = j;
     atomic_fetch_add(&l->waiting_count, 1);

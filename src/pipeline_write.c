@@ -16,7 +16,8 @@
 #include "codec/text.h"
 #include "pipeline_private.h"
 
-#define TEXTS_MAX (1u << 20)
+#define TEXTS_MAX   (1u << 20)
+#define BATCH_TURNS 8u
 
 /* ---- answers ---- */
 
@@ -179,6 +180,8 @@ static struct batch *open_batch(struct lane *l)
     }
     b->next = NULL;
     b->submitted_ns = 0;
+    b->seen = 0;
+    b->turns = 0;
     b->jobs = NULL;
     b->jobs_last = &b->jobs;
     l->open = b;
@@ -210,10 +213,22 @@ static void submit_open(struct lane *l)
     batch_recycle(b);
 }
 
-void write_turn_end(struct lane *l)
+/*
+ * Hands the batch on as soon as a look for more input brings none: the senders that were just answered
+ * are about to send again, and their messages share this commit. No timer: a lone message costs one
+ * more look at the sockets. BATCH_TURNS bounds it when input never ends.
+ */
+bool write_turn_end(struct lane *l)
 {
-    if (l->open)
-        submit_open(l);
+    struct batch *b = l->open;
+    if (!b || !b->append.count)
+        return false;
+    if (b->append.count > b->seen && ++b->turns < BATCH_TURNS) {
+        b->seen = b->append.count;
+        return true;
+    }
+    submit_open(l);
+    return false;
 }
 
 /* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
@@ -362,24 +377,30 @@ static void drop_feeds(struct lane *l, unsigned count)
         l->feeds[i] = feed_unref(l->feeds[i]);
 }
 
-/* Lower case, '-' for ' ' and '_': what a name becomes as a key. At most one dot. In place in
- * `out`, which the key fits. False: other characters. */
+/* Lower case, '-' for ' ' and '_': what a name becomes as a key, "feed" or "group.feed", each part at
+ * most FEED_NAME_MAX long and the feed's with a letter in it. Into `out`, which the key fits. False:
+ * no key comes of it. */
 static bool fold_key(struct slice name, char *out)
 {
     unsigned dots = 0;
+    size_t part = 0;
+    bool letter = false;
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
+        if (++part > FEED_NAME_MAX + 1 || (part > FEED_NAME_MAX && c != '.'))
+            return false;
         if (c >= 'A' && c <= 'Z')
             c = (char)(c - 'A' + 'a');
         else if (c == ' ' || c == '_')
             c = '-';
         else if (c == '.' && i > 0 && i + 1 < name.len && ++dots == 1)
-            c = '.';
+            c = '.', part = 0, letter = false;
         else if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
             return false;
+        letter = letter || (c >= 'a' && c <= 'z');
         out[i] = c;
     }
-    return name.len > 0;
+    return letter;
 }
 
 static struct feed *feed_of(struct job *j, const struct point *p, char *key, struct slice *ret_key)
@@ -421,10 +442,9 @@ static enum resolved resolve(struct job *j, unsigned *ret_missing, enum reason *
             error_set(err, 0, "element %u: there is no feed \"%.*s\", and this credential may not "
                               "create it", i, SLICE_ARG(p->feed));
             *ret_reason = REASON_forbidden;
-        } else if (f) {
-            *ret_reason = api_point_check(p, i, f, j->now_us, err);
         } else {
-            ++*ret_missing;
+            *ret_reason = api_point_check(p, i, f, j->now_us, err);
+            *ret_missing += f == NULL;
         }
         if (*ret_reason != REASON_ok) {
             drop_feeds(l, i + 1);
@@ -508,7 +528,7 @@ static void on_feeds_made(struct job *j)
     j->asks_count = 0;
     buf_fini(&j->texts);
     if (reason != REASON_ok)
-        job_refuse(j, reason, text);
+        job_refuse(j, reason == REASON_bad_request ? REASON_bad_body : reason, text);
     else
         write_run(j);
 }

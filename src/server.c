@@ -467,12 +467,13 @@ static void check_quiet(struct unit *u)
     u->quiet = !connections && !lane_busy(u->lane);
 }
 
-static void on_turn_end(void *arg)
+static bool on_turn_end(void *arg)
 {
     struct unit *u = arg;
-    lane_turn_end(u->lane);
+    bool again = lane_turn_end(u->lane);
     if (__builtin_expect(u->stop, 0))
         check_quiet(u);
+    return again;
 }
 
 static void on_tick(void *arg)
@@ -497,6 +498,7 @@ static void add_front(struct unit *u, enum surface surface)
         .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
         .body_rate_min = c->http.body_rate_min,
         .cors_origin = surface == SURFACE_PUBLIC ? c->http.cors_origin : "",
+        .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
         .trusted = s->trusted,
         .trusted_count = surface == SURFACE_PUBLIC ? s->trusted_count : 0,
         .proxy_protocol = surface == SURFACE_PUBLIC && c->listen.proxy_protocol,

@@ -6,7 +6,7 @@
 #   unit    gcc with ASan and UBSan: build, unit tests, generated documents
 #   e2e     the real binary of that build, driven by pytest; the tests of the tools too
 #   clang   everything again with clang, its warnings as errors; replay of the fuzz targets
-#   tsan    the unit tests under the thread sanitizer
+#   tsan    the unit tests that have threads, under the thread sanitizer
 #
 # Everything counts as a test: a case, a check, a build. What a runner wrote for machines is counted,
 # never its exit status alone. Logs and the list of results are in build-results/.
@@ -135,9 +135,11 @@ stage_static() {
     step "static: format" check_format
 }
 
+# gcc sees null pointers and overflows that are none in code that UBSan has instrumented (its manual
+# says so): what gcc warns of stops the build in stage tsan, what clang warns of in stage clang.
 build_test() {
     [ -n "${built_test:-}" ] && return "$built_test"
-    step "build: gcc, ASan, UBSan" build build-test -Db_sanitize=address,undefined
+    step "build: gcc, ASan, UBSan" build build-test -Db_sanitize=address,undefined -Dwerror=false
     built_test=$?
     return "$built_test"
 }
@@ -171,10 +173,12 @@ stage_clang() {
     fi
 }
 
+# Left out: what has no threads (and takes long here), and RocksDB, which is not built with the thread
+# sanitizer, so that it takes the order its atomics make for a race. A new test is in until it is left out.
 stage_tsan() {
     step "build: gcc, TSan" build build-tsan -Db_sanitize=thread || return
-    TSAN_OPTIONS="suppressions=$root/tools/tsan.supp ${TSAN_OPTIONS:-}" \
-        run_suite build-tsan tsan unit
+    run_suite build-tsan tsan unit '!codec/*' '!flow/*' '!load/*' '!cli/*' '!*_oracle' \
+        '!journal/recover' '!catalog/load' '!view/history*' '!view/row'
 }
 
 # A report ends the test that caused it, so that no finding passes unseen.

@@ -39,7 +39,7 @@ bool api_looks_like_json(struct slice body);
 /* Parses the request's body as its operation wants it. REASON_ok, or the reason with a sentence. */
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err);
-/* The records of RFC 3339 times must not lie in the future, values must fit the feed. */
+/* Times must not lie in the future, values must fit the feed (NULL: one that is yet to be made). */
 enum reason api_point_check(const struct point *p, unsigned index, const struct feed *f,
                             int64_t now_us, struct error *err);
 

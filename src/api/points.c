@@ -57,6 +57,7 @@ enum reason api_points(const struct route_match *m, const struct request *q, str
 enum reason api_point_check(const struct point *p, unsigned index, const struct feed *f,
                             int64_t now_us, struct error *err)
 {
+    uint32_t flags = f ? f->flags : 0;
     if (p->has_time && p->time_us > now_us + FUTURE_SLACK_US) {
         error_set(err, 0, "data created_at may not be in the future (element %u)", index);
         return REASON_bad_body;
@@ -65,13 +66,13 @@ enum reason api_point_check(const struct point *p, unsigned index, const struct 
         error_set(err, 0, "data created_at may not be before 1970 (element %u)", index);
         return REASON_bad_body;
     }
-    if (!(f->flags & FEED_NO_HISTORY) && p->value.len > VALUE_MAX) {
+    if (!(flags & FEED_NO_HISTORY) && p->value.len > VALUE_MAX) {
         error_set(err, 0,
                   "the value of element %u is %zu bytes long; a feed with history takes at most %d",
                   index, p->value.len, VALUE_MAX);
         return REASON_bad_body;
     }
-    if (f->flags & FEED_DISABLED) {
+    if (flags & FEED_DISABLED) {
         error_set(err, 0, "feed \"%.*s\" (element %u) is disabled", SLICE_ARG(f->key), index);
         return REASON_forbidden;
     }

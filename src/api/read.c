@@ -10,19 +10,20 @@
 #define STORAGE_MAX   (32u << 20)
 #define QUERY_VALUE_MAX 128
 
-/* A decoded query parameter, NUL-terminated; empty when absent. */
+/* A decoded query parameter, NUL-terminated; empty when absent. What cannot be decoded reads as "?",
+ * which none of them takes. */
 static struct slice parameter(struct slice query, const char *name, char *out)
 {
     struct slice n, v;
     out[0] = 0;
     while (query_next(&query, &n, &v)) {
-        if (!slice_eq(n, slice_str(name)) || v.len > QUERY_VALUE_MAX)
+        if (!slice_eq(n, slice_str(name)))
             continue;
         struct buf b;
         buf_init(&b, QUERY_VALUE_MAX);
-        size_t len = percent_decode(v, true, &b) ? b.len : 0;
-        if (len)
-            memcpy(out, b.ptr, len);
+        bool good = percent_decode(v, true, &b) && !b.failed;
+        size_t len = good ? b.len : 1;
+        memcpy(out, good && len ? b.ptr : "?", len);
         out[len] = 0;
         buf_fini(&b);
         return slice_of(out, len);

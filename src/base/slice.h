@@ -47,6 +47,8 @@ static inline bool slice_starts(struct slice s, struct slice prefix)
 
 static inline struct slice slice_from(struct slice s, size_t at)
 {
+    if (!s.ptr) /* NULL + 0 is undefined in C */
+        return s;
     return at >= s.len ? (struct slice){.ptr = s.ptr + s.len, .len = 0}
                        : (struct slice){.ptr = s.ptr + at, .len = s.len - at};
 }

@@ -13,6 +13,11 @@ static bool is_lower(char c)
     return c >= 'a' && c <= 'z';
 }
 
+static bool is_letter(char c)
+{
+    return is_lower(c) || (c >= 'A' && c <= 'Z');
+}
+
 static bool is_alnum(char c)
 {
     return is_lower(c) || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -80,8 +85,10 @@ bool name_is_feed(struct slice s)
 {
     bool spoken = false;
     for (size_t i = 0; i < s.len; i++) {
-        if (is_alnum(s.ptr[i]))
+        if (is_letter(s.ptr[i]))
             spoken = true;
+        else if (is_alnum(s.ptr[i]))
+            continue;
         else if (s.ptr[i] == 0 || !strchr(" -_.", s.ptr[i]))
             return false;
     }

@@ -19,7 +19,7 @@ bool name_is_reserved(struct slice s);
 bool name_is_device_id(struct slice s);
 /* UTF-8 without control characters, 1 to DEVICE_ID_MAX bytes: a key's label. */
 bool name_is_label(struct slice s);
-/* Letters, digits, blank, '-', '_', '.'; at least one letter or digit; 1 to FEED_NAME_MAX. */
+/* Letters, digits, blank, '-', '_', '.'; at least one letter; 1 to FEED_NAME_MAX. */
 bool name_is_feed(struct slice s);
 /* UTF-8 without NUL of at most `max` bytes; may be empty. */
 bool name_is_text(struct slice s, size_t max);

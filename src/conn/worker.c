@@ -16,6 +16,8 @@ struct worker {
     uv_async_t wake;
     uv_check_t after_poll;
     uv_prepare_t before_poll;
+    uv_idle_t sleepless; /* while active, polling does not wait */
+    bool is_sleepless, ticked;
     uv_timer_t tick;
     struct worker_hook hook;
     struct wheel wheel;
@@ -52,26 +54,40 @@ static void on_wake(uv_async_t *handle)
     run_mail(w);
 }
 
+static void on_sleepless(uv_idle_t *handle)
+{
+    (void)handle; /* its being active is all */
+}
+
+static void end_turn(struct worker *w)
+{
+    bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
+    if (again && !w->is_sleepless)
+        uv_idle_start(&w->sleepless, on_sleepless);
+    else if (!again && w->is_sleepless)
+        uv_idle_stop(&w->sleepless);
+    w->is_sleepless = again;
+    w->now_ns = 0;
+}
+
 static void on_after_poll(uv_check_t *handle)
 {
-    struct worker *w = handle->data;
-    if (w->hook.turn_end)
-        w->hook.turn_end(w->hook.arg);
-    w->now_ns = 0;
+    end_turn(handle->data);
 }
 
 /* What ran before polling (timers) may have left something to hand on as well. */
 static void on_before_poll(uv_prepare_t *handle)
 {
     struct worker *w = handle->data;
-    if (w->hook.turn_end)
-        w->hook.turn_end(w->hook.arg);
-    w->now_ns = 0;
+    if (w->ticked)
+        end_turn(w);
+    w->ticked = false;
 }
 
 static void on_tick(uv_timer_t *handle)
 {
     struct worker *w = handle->data;
+    w->ticked = true;
     w->now_ns = clock_mono_ns();
     wheel_turn(&w->wheel, w->now_ns);
     if (w->hook.tick)
@@ -89,6 +105,7 @@ struct worker *worker_new(unsigned index)
     CHECK(uv_async_init(&w->loop, &w->wake, on_wake) == 0);
     CHECK(uv_check_init(&w->loop, &w->after_poll) == 0);
     CHECK(uv_prepare_init(&w->loop, &w->before_poll) == 0);
+    CHECK(uv_idle_init(&w->loop, &w->sleepless) == 0);
     CHECK(uv_timer_init(&w->loop, &w->tick) == 0);
     w->wake.data = w->after_poll.data = w->before_poll.data = w->tick.data = w;
     wheel_init(&w->wheel, clock_mono_ns());
@@ -192,5 +209,6 @@ void worker_finish(struct worker *w)
     uv_close((uv_handle_t *)&w->wake, NULL);
     uv_close((uv_handle_t *)&w->after_poll, NULL);
     uv_close((uv_handle_t *)&w->before_poll, NULL);
+    uv_close((uv_handle_t *)&w->sleepless, NULL);
     uv_close((uv_handle_t *)&w->tick, NULL);
 }

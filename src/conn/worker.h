@@ -20,9 +20,10 @@ struct mail {
 };
 
 /* Called on the worker's thread at the end of each turn of the loop, after all that was readable
- * was read and all mail was run: the place where a batch is handed on. */
+ * was read and all mail was run: the place where a batch is handed on. True: look for more input
+ * first, without sleeping; it is called again after that. */
 struct worker_hook {
-    void (*turn_end)(void *arg);
+    bool (*turn_end)(void *arg);
     void (*tick)(void *arg); /* every WORKER_TICK_MS */
     void *arg;
 };

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include "base/buf.h"
+
 enum reason {
 #define REASON(name, http, mqtt, text) REASON_##name,
 #include "flow/reasons.def"
@@ -20,5 +22,9 @@ struct reason_info {
     const char *text; /* what the sender reads */
 };
 
+/* Counts one refusal (REASON_ok counts nothing). Any thread. */
+void reason_count(enum reason r);
+/* sluice_refusals_total{reason="..."} of all reasons, in the Prometheus text format. */
+void reason_format(struct buf *out);
 /* The table's line. */
 const struct reason_info *reason_info(enum reason r);

@@ -108,11 +108,11 @@ static void arm(struct http_conn *c)
     else if (c->first)
         at = 0; /* the pipeline has deadlines of its own */
     else if (c->waiting_body)
-        at = now + NS_PER_S;
-    else if (c->scanned && !c->head_due_ns)
-        at = c->head_due_ns = now + c->front->opts.head_timeout_ns;
-    else if (c->head_due_ns)
-        at = c->head_due_ns;
+        at = c->due_ns = c->due_ns > now ? c->due_ns : now + NS_PER_S;
+    else if (c->scanned && !c->due_ns)
+        at = c->due_ns = now + c->front->opts.head_timeout_ns;
+    else if (c->due_ns)
+        at = c->due_ns;
     else
         at = now + c->front->opts.idle_timeout_ns;
     deadline_set(worker_wheel(w), &c->deadline, at);
@@ -154,15 +154,18 @@ static void on_due(struct deadline *d)
 
 static bool may_read(const struct http_conn *c)
 {
-    return !c->kept && c->state != HTTP_CLOSING && c->queued < c->front->opts.pipeline_max;
+    return !c->kept && !c->in_turn && c->state != HTTP_CLOSING &&
+           c->queued < c->front->opts.pipeline_max;
 }
 
 static void dequeue(struct http_conn *c)
 {
     struct http_exchange *e = c->first;
     c->first = e->next;
-    if (!c->first)
+    if (!c->first) {
         c->last = &c->first;
+        c->in_turn = c->unsafe_queued = false;
+    }
     c->queued--;
 }
 
@@ -311,15 +314,21 @@ static void refuse_late(struct http_conn *c)
     refuse(c, 408, "the request took too long to arrive");
 }
 
+static bool is_safe(enum http1_method m)
+{
+    return m == HTTP1_GET || m == HTTP1_HEAD || m == HTTP1_OPTIONS;
+}
+
 static void hand_up(struct http_conn *c, const struct http1_request *r, struct slice body)
 {
     struct http_front *f = c->front;
     metric_add(METRIC_http_requests, 1);
     c->state = HTTP_HEAD;
     c->scanned = 0;
-    c->head_due_ns = 0;
+    c->due_ns = 0;
     c->waiting_body = c->want_continue = false;
     struct http_exchange *e = enqueue(c);
+    c->unsafe_queued = c->unsafe_queued || !is_safe(r->method);
     enum reason reason = http_request_fill(e, r, body, &c->client);
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
     if (e->close)
@@ -331,10 +340,19 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     f->opts.handle(f->opts.arg, &e->x);
 }
 
+/* Pipelined requests may be worked on side by side only if they are all safe (RFC 9112 section 9.3.2).
+ * POSTs as well: what they append keeps their order. Anything else waits for the answers before it. */
+static bool must_wait_its_turn(const struct http_conn *c, const struct http1_request *r)
+{
+    if (!c->first)
+        return false;
+    return is_safe(r->method) ? c->unsafe_queued : r->method != HTTP1_POST;
+}
+
 static void expect_body(struct http_conn *c, const struct http1_request *r)
 {
     c->waiting_body = true;
-    c->head_due_ns = 0;
+    c->due_ns = 0;
     c->body_start_ns = worker_now_ns(c->front->opts.worker);
     if (r->expect_continue && r->minor > 0)
         c->want_continue = true;
@@ -384,6 +402,11 @@ static size_t take_head(struct http_conn *c, char *ptr, size_t len, bool *more)
         return 0;
     case HTTP1_DONE:
         break;
+    }
+    if (must_wait_its_turn(c, &r)) {
+        c->in_turn = c->stalled = true;
+        stream_pause(c->stream);
+        return 0;
     }
     if (r.chunked) {
         buf_clear(&c->head);
@@ -552,8 +575,8 @@ bool http_accept(void *front, struct stream *s)
     f->conns_count++;
     stream_set_owner(s, &conn_ops, c, f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
     /* The first request must be there within the header's time, not the idle time. */
-    c->head_due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
-    deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->head_due_ns);
+    c->due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
+    deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->due_ns);
     return true;
 }
 

@@ -35,13 +35,15 @@ struct http_conn {
     struct address client; /* the peer, or what the PROXY header said */
     size_t scanned;        /* of the head in hand */
     size_t need;           /* HTTP_BODY: bytes of head and body together */
-    uint64_t head_due_ns;  /* when the head in hand must be whole; 0: none begun */
+    uint64_t due_ns;       /* when the head in hand must be whole, or its body is looked at again */
     uint64_t body_start_ns;
     uint64_t sent_seen;    /* progress of writing at the last look */
     struct http1_chunked chunked;
     struct buf head, body; /* HTTP_CHUNKED: the head's bytes, the body so far */
     struct http_exchange *kept; /* what reading waits for */
     bool ended, want_continue, waiting_body, stalled;
+    bool in_turn;         /* the request in hand waits for the answers before it */
+    bool unsafe_queued;   /* one of the queued requests changes something */
     struct deadline deadline;
 };
 

@@ -96,6 +96,7 @@ static void put_head(struct buf *out, struct http_exchange *e, struct worker *w,
 void http_reply_format(struct http_exchange *e, struct worker *w)
 {
     struct reply *r = &e->x.reply;
+    reason_count(r->reason);
     unsigned status = r->reason == REASON_ok ? r->status : reason_info(r->reason)->http;
     if (r->reason != REASON_ok && !r->body.len) {
         buf_put_str(&r->body, "{\"error\":");
@@ -119,6 +120,7 @@ void http_reply_bad(struct http_exchange *e, struct worker *w, unsigned status, 
     r->reason = REASON_ok;
     r->status = (uint16_t)status;
     e->close = true;
+    reason_count(REASON_bad_request);
     buf_clear(&r->body);
     buf_put_str(&r->body, "{\"error\":");
     buf_put_json(&r->body, slice_str(why));

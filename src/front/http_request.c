@@ -145,9 +145,13 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     e->has_origin = found.origin.ptr && e->front->opts.cors_origin[0];
 
     struct address from = *client;
-    if (e->front->opts.trusted_count && (found.forwarded.ptr || found.x_forwarded_for.ptr))
-        from = forwarded_client(found.forwarded, found.x_forwarded_for, client,
-                                e->front->opts.trusted, e->front->opts.trusted_count);
+    /* Only the header that the proxies are known to write: the other one a client could forge. */
+    const struct http_opts *o = &e->front->opts;
+    const struct slice none = {0};
+    if (o->trusted_count)
+        from = forwarded_client(o->use_forwarded ? found.forwarded : none,
+                                o->use_forwarded ? none : found.x_forwarded_for, client, o->trusted,
+                                o->trusted_count);
     q->source = address_source(&from);
 
     buf_clear(&e->scratch);

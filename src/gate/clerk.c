@@ -4,8 +4,8 @@
  * the flight off the desk. A worker that finds no flight under the lock looks at slot and negative
  * cache again before it makes one, so no secret is ever hashed twice for want of a moment.
  *
- * Only the clerk runs, finishes and frees flights, so it may look at one that runs without the lock;
- * its tickets, which workers add to, only with it.
+ * Only the clerk runs, finishes and frees flights, so it may look at one that runs without the
+ * lock; its tickets, which workers add to, only with it.
  *
  * A hash thread of idle priority may get no CPU for long while it has a job. The trickle computes
  * such a job again; the first result counts, and the flight is freed when the last seat is done.
@@ -23,8 +23,8 @@
 #include "base/thread.h"
 #include "gate/verified.h"
 
-#define TICK_MS          10  /* while something waits: expiry, the trickle's rest */
-#define STARVED_FACTOR   8u  /* a job this many times its CPU time old, ... */
+#define TICK_MS          10                /* while something waits: expiry, the trickle's rest */
+#define STARVED_FACTOR   8u                /* a job this many times its CPU time old, ... */
 #define STARVED_LEAST_NS (200 * NS_PER_MS) /* ... and at least this old, has starved */
 
 void clerk_wake(struct shield *s)
@@ -159,9 +159,8 @@ static void expire(struct shield *s)
     uint64_t now = clock_mono_ns();
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        struct ticket *t = now >= s->opts.hash_wait_ns
-                               ? desk_expire(s->desk, now - s->opts.hash_wait_ns)
-                               : NULL;
+        struct ticket *t =
+            now >= s->opts.hash_wait_ns ? desk_expire(s->desk, now - s->opts.hash_wait_ns) : NULL;
         uint64_t retry = t ? clerk_retry_ns(s) : 0;
         pthread_mutex_unlock(&s->lock);
         if (!t)
@@ -171,7 +170,8 @@ static void expire(struct shield *s)
     }
 }
 
-/* Takes the tickets off whose address has failed too often meanwhile. Returns whether any is left. */
+/* Takes the tickets off whose address has failed too often meanwhile. Returns whether any is left.
+ */
 static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
 {
     struct ticket_list away = TAILQ_HEAD_INITIALIZER(away);
@@ -205,8 +205,7 @@ static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
 static bool settle_unhashed(struct shield *s, struct flight *f)
 {
     uint64_t now = clock_mono_ns(), wait;
-    if (f->job.real &&
-        verified_look(f->credential->live, f->tag, now, now) == VERIFIED_YES) {
+    if (f->job.real && verified_look(f->credential->live, f->tag, now, now) == VERIFIED_YES) {
         settle(s, f, REASON_ok, 0);
     } else if (negative_has(s->negative, f->tag, now)) {
         metric_add(METRIC_shield_negative_hits, 1);

@@ -23,7 +23,9 @@ struct verifier_cost decoy_cost(const struct decoy *d)
 {
     uint64_t p = atomic_load(&d->dearest);
     return (struct verifier_cost){
-        .class = p >> 48 == 2 ? VERIFIER_BCRYPT : p >> 48 == 1 ? VERIFIER_YESCRYPT : VERIFIER_BAD,
+        .class = p >> 48 == 2   ? VERIFIER_BCRYPT
+                 : p >> 48 == 1 ? VERIFIER_YESCRYPT
+                                : VERIFIER_BAD,
         .cost = (unsigned)(p >> 32 & 0xffff),
         .params = {(char)(p >> 16), (char)(p >> 8), (char)p, 0},
     };

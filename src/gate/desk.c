@@ -280,7 +280,8 @@ struct flight *desk_find(struct desk *d, uint64_t lane_id, const uint8_t tag[MAC
     if (lane->active && memcmp(lane->active->tag, tag, MAC_TAG_BYTES) == 0)
         return lane->active;
     struct flight *f;
-    TAILQ_FOREACH(f, &lane->waiting, link) {
+    TAILQ_FOREACH(f, &lane->waiting, link)
+    {
         if (memcmp(f->tag, tag, MAC_TAG_BYTES) == 0)
             return f;
     }

@@ -65,8 +65,8 @@ struct flight *desk_find(struct desk *d, uint64_t lane_id, const uint8_t tag[MAC
 /* Whether there is no room for one more check from this source, or for one more secret of this
  * lane (a bound on what desk_find looks through). */
 bool desk_full(struct desk *d, uint64_t lane_id, uint64_t source);
-/* Puts a check on a flight: on one that desk_find found, or (with f->lane == NULL) on a new one that
- * has lane_id and tag, which is taken over. False: no memory, nothing changed. */
+/* Puts a check on a flight: on one that desk_find found, or (with f->lane == NULL) on a new one
+ * that has lane_id and tag, which is taken over. False: no memory, nothing changed. */
 bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t source,
                bool suspect, uint64_t now_ns);
 /* The flight whose turn it is, now running, or NULL. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bucket b covers [b * width, (b+1) * width) with width = W/63 rounded up. At a time in bucket b the
- * window (now - W, now] reaches at most into bucket b - 63, so the 64 buckets b-63..b hold all of it,
- * and bucket j has left once the present is in bucket j + 64.
+ * Bucket b covers [b * width, (b+1) * width) with width = W/63 rounded up. At a time in bucket b
+ * the window (now - W, now] reaches at most into bucket b - 63, so the 64 buckets b-63..b hold all
+ * of it, and bucket j has left once the present is in bucket j + 64.
  */
 #include "gate/histogram.h"
 
@@ -40,24 +40,32 @@ static uint64_t oldest_bucket(uint64_t now)
     return now >= BUCKETS - 1 ? now - (BUCKETS - 1) : 0;
 }
 
-/* When enough buckets will have left that at most `keep` remain counted; 0 = now. */
-static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t now_ns)
+/* What the buckets hold that still count, and the first of them. */
+static uint64_t counted(const struct histogram *h, uint64_t now, uint64_t *ret_first)
 {
-    uint64_t width = width_ns(h->window_ms);
-    uint64_t now = now_ns / width;
     uint64_t total = h->total, j = oldest_bucket(h->newest);
     for (; j < oldest_bucket(now) && j <= h->newest; j++)
         total -= h->buckets[j % BUCKETS];
+    *ret_first = j;
+    return total;
+}
+
+/* How long until enough buckets have left that at most `keep` remain; 0 = now. */
+static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t now_ns)
+{
+    uint64_t width = width_ns(h->window_ms), j;
+    uint64_t total = counted(h, now_ns / width, &j);
     uint64_t at_ns = now_ns;
     for (; total > keep && j <= h->newest; j++) {
+        if (!h->buckets[j % BUCKETS])
+            continue;
         total -= h->buckets[j % BUCKETS];
         at_ns = (j + BUCKETS) * width;
     }
     return at_ns - now_ns;
 }
 
-uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
-                           uint64_t now_ns)
+uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns)
 {
     const struct histogram *h = find(s, w.window_ms);
     if (!h || h->total + cost <= w.count)
@@ -65,21 +73,18 @@ uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t co
     return drained_in(h, w.count - cost, now_ns);
 }
 
-struct window_use histogram_use(const struct subject *s, struct window w, uint64_t now_ns)
+uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
     const struct histogram *h = find(s, w.window_ms);
-    if (!h || !h->total)
-        return (struct window_use){0};
-    uint64_t width = width_ns(w.window_ms), now = now_ns / width;
-    uint64_t total = h->total, j = oldest_bucket(h->newest);
-    for (; j < oldest_bucket(now) && j <= h->newest; j++)
-        total -= h->buckets[j % BUCKETS];
-    if (!total)
-        return (struct window_use){0};
-    while (!h->buckets[j % BUCKETS])
-        j++;
-    uint32_t used = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
-    return (struct window_use){used, (j + BUCKETS) * width - now_ns};
+    uint64_t first;
+    uint64_t total = h ? counted(h, now_ns / width_ns(w.window_ms), &first) : 0;
+    return total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
+}
+
+uint64_t histogram_free_ns(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    uint32_t used = histogram_used(s, w, now_ns);
+    return used ? drained_in(find(s, w.window_ms), used - 1ull, now_ns) : 0;
 }
 
 /* Empties the buckets that left since the last count. */

@@ -8,11 +8,12 @@
 
 #include "gate/subject.h"
 
-/* As ring_wait_ns and ring_use, of the window with w.window_ms; a window that was never counted is
- * empty. */
+/* As ring_wait_ns, ring_used and ring_free_ns, of the window with w.window_ms; a window that was
+ * never counted is empty. */
 uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
                            uint64_t now_ns);
-struct window_use histogram_use(const struct subject *s, struct window w, uint64_t now_ns);
+uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_ns);
+uint64_t histogram_free_ns(const struct subject *s, struct window w, uint64_t now_ns);
 /* Counts into the window's buckets, made when missing. False: no memory. */
 bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint32_t count,
                     uint64_t now_ns);

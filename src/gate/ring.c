@@ -63,8 +63,11 @@ static uint32_t first_within(const struct subject *s, uint32_t from, uint64_t sp
     uint64_t newest = units_up(s->last_ns, s->scale);
     uint64_t now_us = now_ns / NS_PER_US;
     uint32_t low = from, high = s->len;
-    if (low < high && stamp_us(s, newest, low) + span_us > now_us)
-        return low; /* the usual case: it was pruned when it was last counted */
+    /* The usual case: it was pruned when it was last counted, and few have left since. */
+    for (; low < high && low < from + 3; low++) {
+        if (stamp_us(s, newest, low) + span_us > now_us)
+            return low;
+    }
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if (stamp_us(s, newest, middle) + span_us > now_us)
@@ -75,15 +78,19 @@ static uint32_t first_within(const struct subject *s, uint32_t from, uint64_t sp
     return low;
 }
 
-struct window_use ring_use(const struct subject *s, struct window w, uint64_t now_ns)
+uint32_t ring_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
     uint32_t from = s->len > w.count ? s->len - w.count : 0;
-    uint32_t first = first_within(s, from, window_us(w), now_ns);
-    if (first == s->len)
-        return (struct window_use){0};
+    return s->len - first_within(s, from, window_us(w), now_ns);
+}
+
+uint64_t ring_free_ns(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    uint32_t used = ring_used(s, w, now_ns);
+    if (!used)
+        return 0;
     uint64_t newest = units_up(s->last_ns, s->scale);
-    uint64_t leaves_us = stamp_us(s, newest, first) + window_us(w);
-    return (struct window_use){s->len - first, until_ns(leaves_us, now_ns)};
+    return until_ns(stamp_us(s, newest, s->len - used) + window_us(w), now_ns);
 }
 
 static void drop_oldest(struct subject *s, uint32_t count)
@@ -140,7 +147,8 @@ static void rescale(struct subject *s, uint64_t span_us)
         uint32_t *at = s->grown ? s->more : s->few;
         for (uint32_t i = 0; i < s->len; i++) {
             uint64_t us = stamp_us(s, newest, i);
-            at[(s->first + i) & (capacity(s) - 1)] = (uint32_t)((us + (1ull << scale) - 1) >> scale);
+            at[(s->first + i) & (capacity(s) - 1)] =
+                (uint32_t)((us + (1ull << scale) - 1) >> scale);
         }
     }
     s->scale = (uint8_t)scale;

@@ -12,7 +12,9 @@
  * the (count - cost + 1)-th newest stamp leaves (ClassDojo's rule in peterkhayes'
  * rolling-rate-limiter, kept in a ring). */
 uint64_t ring_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns);
-struct window_use ring_use(const struct subject *s, struct window w, uint64_t now_ns);
+/* How many stamps the window sees, at most w.count; how long until the oldest of them leaves. */
+uint32_t ring_used(const struct subject *s, struct window w, uint64_t now_ns);
+uint64_t ring_free_ns(const struct subject *s, struct window w, uint64_t now_ns);
 /*
  * Counts `count` stamps of `now_ns` (not before s->last_ns), which becomes s->last_ns. `depth` is
  * the largest count and `span_ms` the longest window to serve. False: no memory to grow, older

@@ -6,9 +6,9 @@
  *  2. failure windows, 3. negative cache: both before any hash;
  *  4. a flight on the desk: joined if it is under way, else made.
  *
- * What decides whether a remembered secret is still good is the stored hash, which is in its tag. At
- * the TTL the current record is fetched: the same hash keeps the slot under the new version, so a
- * changed plan or role of ten thousand devices costs no password hash at all; another hash, or no
+ * What decides whether a remembered secret is still good is the stored hash, which is in its tag.
+ * At the TTL the current record is fetched: the same hash keeps the slot under the new version, so
+ * a changed plan or role of ten thousand devices costs no password hash at all; another hash, or no
  * record, empties it.
  */
 #include "gate/shield.h"
@@ -50,6 +50,11 @@ struct shield *shield_new(const struct shield_opts *opts)
     if (!s->opts.hash_threads) {
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
         s->opts.hash_threads = cores > 0 ? (unsigned)cores : 1;
+    }
+    for (unsigned i = 0; i < opts->fail_address.windows_count; i++) {
+        uint64_t ns = opts->fail_address.windows[i].window_ms * NS_PER_MS;
+        if (ns > s->fail_window_ns)
+            s->fail_window_ns = ns;
     }
     mac_key_new(&s->key);
     rand_secret(&s->seed, sizeof s->seed);
@@ -149,6 +154,15 @@ void shield_failed(struct shield *s, uint64_t lane, uint64_t source, uint64_t no
     struct throttle_ask a = lane_ask(s, lane), b = source_ask(s, source);
     throttle_charge(s->opts.throttle, &a, 1, now_ns);
     throttle_charge(s->opts.throttle, &b, 1, now_ns);
+    s->failed_at_ns = now_ns;
+}
+
+/* Clears the address, if any address can have a failure left at all. */
+static void succeeded_now(struct shield *s, uint64_t source, uint64_t now_ns)
+{
+    uint64_t failed_at = s->failed_at_ns;
+    if (failed_at && now_ns <= failed_at + s->fail_window_ns)
+        shield_succeeded(s, source);
 }
 
 void shield_succeeded(struct shield *s, uint64_t source)
@@ -182,11 +196,16 @@ static void make_tag(const struct shield *s, struct question *q)
     mac_tag(&s->key, fast ? DOMAIN_FAST : DOMAIN_CRYPT, fields, 4, q->tag);
 }
 
-/* Known devices count by number, unknown ones by a keyed hash with the top bit set. */
+/* Known devices count by number and stored hash, so that the failures of an old secret do not stand
+ * in the way of a new one; unknown ones by a keyed hash with the top bit set. */
 static uint64_t lane_of(const struct shield *s, const struct question *q)
 {
-    if (q->credential)
-        return q->credential->number;
+    const struct credential *c = q->credential;
+    if (c) {
+        struct slice stored = c->verifier_kind == VERIFIER_FAST ? slice_of(c->fast, sizeof c->fast)
+                                                                : c->verifier;
+        return XXH3_64bits_withSeed(stored.ptr, stored.len, s->seed ^ c->number) >> 1;
+    }
     return XXH3_64bits_withSeed(q->unknown.ptr, q->unknown.len, s->seed) | 1ull << 63;
 }
 
@@ -362,8 +381,7 @@ static enum shield_answer answer_cold(struct shield *s, struct question *q, stru
                       lane_wait > source_wait ? lane_wait : source_wait);
     }
     const struct credential *c = q->credential;
-    bool decoy = !(c && c->kind == CREDENTIAL_KEY) &&
-                 decoy_cost(&s->decoy).class != VERIFIER_BAD;
+    bool decoy = !(c && c->kind == CREDENTIAL_KEY) && decoy_cost(&s->decoy).class != VERIFIER_BAD;
     if (!has_crypt(c) && !decoy)
         return refuse_wrong(s, q, w);
     if (negative_has(s->negative, q->tag, q->now_ns)) {
@@ -392,7 +410,7 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
         result = answer_cold(s, &q, w);
     }
     if (result == SHIELD_RIGHT)
-        shield_succeeded(s, source);
+        succeeded_now(s, source, now_ns);
     credential_unref(q.held);
     return result;
 }
@@ -407,5 +425,6 @@ void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, stru
     }
     struct throttle_ask ask = source_ask(s, source);
     throttle_charge(s->opts.throttle, &ask, 1, now_ns);
+    s->failed_at_ns = now_ns;
     refuse(w, REASON_bad_key, 0);
 }

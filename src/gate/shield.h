@@ -7,8 +7,8 @@
  * A secret once verified against a stored hash is remembered as an HMAC-SHA-256 tag under a random
  * per-process key over the length-prefixed (account, credential, stored hash, secret), in the
  * credential's one slot. bcrypt therefore runs once per pair of stored hash and presented secret,
- * never because time passed: after the TTL only the credential's record is looked at again. The same
- * stored hash keeps the slot; another one, a disabled or a missing record empties it.
+ * never because time passed: after the TTL only the credential's record is looked at again. The
+ * same stored hash keeps the slot; another one, a disabled or a missing record empties it.
  */
 #pragma once
 
@@ -23,15 +23,15 @@
 struct shield;
 
 struct shield_opts {
-    struct throttle *throttle;      /* holds the failure windows */
-    unsigned hash_threads;          /* 0: one per core */
-    unsigned hash_queue_max;        /* checks waiting, all sources */
-    unsigned hash_per_source_max;   /* checks waiting from one source address */
-    uint64_t hash_wait_ns;          /* longest wait before a check is turned away */
-    bool hash_idle_priority;        /* run under SCHED_IDLE */
-    uint64_t verified_ttl_ns;       /* when the version is looked at again (30 s) */
-    uint64_t negative_ttl_ns;       /* how long a wrong secret is remembered (5 s) */
-    unsigned negative_max;          /* wrong secrets remembered */
+    struct throttle *throttle;        /* holds the failure windows */
+    unsigned hash_threads;            /* 0: one per core */
+    unsigned hash_queue_max;          /* checks waiting, all sources */
+    unsigned hash_per_source_max;     /* checks waiting from one source address */
+    uint64_t hash_wait_ns;            /* longest wait before a check is turned away */
+    bool hash_idle_priority;          /* run under SCHED_IDLE */
+    uint64_t verified_ttl_ns;         /* when the version is looked at again (30 s) */
+    uint64_t negative_ttl_ns;         /* how long a wrong secret is remembered (5 s) */
+    unsigned negative_max;            /* wrong secrets remembered */
     struct limit_set fail_credential; /* failures one credential may have */
     struct limit_set fail_address;    /* failures one address may have */
     /* The credential's current record by number, a new reference, or NULL when it is gone. Called
@@ -54,16 +54,16 @@ void shield_note_verifier(struct shield *s, struct slice stored);
 struct shield_wait {
     void (*done)(struct shield_wait *w);
     void *owner;
-    enum reason reason;   /* ok, bad_key/bad_device (wrong), busy, too_many_failures, stopping */
-    uint64_t retry_ns;    /* for busy and too_many_failures: an honest wait */
+    enum reason reason; /* ok, bad_key/bad_device (wrong), busy, too_many_failures, stopping */
+    uint64_t retry_ns;  /* for busy and too_many_failures: an honest wait */
     struct shield_wait *next; /* the shield's */
 };
 
 enum shield_answer { SHIELD_RIGHT, SHIELD_REFUSED, SHIELD_PENDING };
 
 /*
- * Checks `secret` for `credential`; NULL stands for "no such device" and takes the same path, with a
- * decoy hash, whenever any credential in the catalog uses a password hash. `unknown` is what was
+ * Checks `secret` for `credential`; NULL stands for "no such device" and takes the same path, with
+ * a decoy hash, whenever any credential in the catalog uses a password hash. `unknown` is what was
  * presented as the device id then (it keys the failure windows and the negative cache).
  * `source` is the client's address as the throttle counts it.
  *
@@ -80,11 +80,13 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
 void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w);
 
 /* ---- making verifiers (command line, catalog) ---- */
-/* fast verifier: SHA-256("sluice-fast-v1" || 0 || secret). Only for secrets with 128 random bits. */
+/* fast verifier: SHA-256("sluice-fast-v1" || 0 || secret). Only for secrets with 128 random bits.
+ */
 void shield_fast_digest(struct slice secret, uint8_t ret[32]);
 /* crypt(3) verifier of `secret`: setting prefix "$2b$" (bcrypt) or "$y$" (yescrypt) with `cost`.
  * Takes as long as the cost says. 0 or -EINVAL (secret with NUL, or over 72 bytes for bcrypt). */
-int shield_crypt_new(struct slice secret, const char *prefix, unsigned cost, char ret[VERIFIER_MAX]);
+int shield_crypt_new(struct slice secret, const char *prefix, unsigned cost,
+                     char ret[VERIFIER_MAX]);
 /* Whether a stored hash is one we can check at a sane cost: NULL, or what is wrong with it. */
 const char *shield_verifier_problem(struct slice stored);
 /* Whether the text looks like a secret with at least 128 random bits that may have a fast verifier:

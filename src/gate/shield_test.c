@@ -62,8 +62,8 @@ static struct world *world_raw(void)
 {
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
-    w->throttle = throttle_new(
-        &(struct throttle_opts){.subjects_max = 100000, .memory_max = 16 << 20});
+    w->throttle =
+        throttle_new(&(struct throttle_opts){.subjects_max = 100000, .memory_max = 16 << 20});
     w->account = account_new(0);
     assert_true(w->throttle && w->account);
     w->account->number = 1;
@@ -197,7 +197,10 @@ static void verifiers_are_judged(void **state)
         "$2y$16$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxBq",
     };
     static const char *const bad[] = {
-        "", "$2b$", "secret", "$2b$10$",
+        "",
+        "$2b$",
+        "secret",
+        "$2b$10$",
         "$2x$10$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxBq",
         "$2b$17$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxBq",
         "$2b$31$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxBq",
@@ -205,7 +208,12 @@ static void verifiers_are_judged(void **state)
         "$2b$1x$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxBq",
         "$2b$10$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRaxB",
         "$2b$10$abcdefghijklmnopqrstuuhP6Bh1WbE1SkpZ7ffUMk1kVVBDRax!q",
-        "$y$", "$y$j9T$", "$y$j9T$abc$def", "$y$jzz$abcdefgh$abc", "$6$abc$def", "$y$j9T$abcdefgh",
+        "$y$",
+        "$y$j9T$",
+        "$y$j9T$abc$def",
+        "$y$jzz$abcdefgh$abc",
+        "$6$abc$def",
+        "$y$j9T$abcdefgh",
     };
     for (unsigned i = 0; i < sizeof good / sizeof *good; i++)
         assert_null(shield_verifier_problem(slice_str(good[i])));
@@ -309,7 +317,8 @@ static void a_thousand_at_once_cost_one_hash(void **state)
 {
     for (unsigned round = 0; round < 5; round++) {
         struct world *w = world_new();
-        struct crowd crowd = {.world = w, .credential = add_device(w, 1, SLICE("right")),
+        struct crowd crowd = {.world = w,
+                              .credential = add_device(w, 1, SLICE("right")),
                               .secrets = {SLICE("right"), SLICE("right")}};
         uint64_t before = all_hashes();
         assert_int_equal(run_thousand(&crowd), 0);
@@ -321,7 +330,8 @@ static void a_thousand_at_once_cost_one_hash(void **state)
 static void one_wrong_among_them_is_refused_alone(void **state)
 {
     struct world *w = world_new();
-    struct crowd crowd = {.world = w, .credential = add_device(w, 1, SLICE("right")),
+    struct crowd crowd = {.world = w,
+                          .credential = add_device(w, 1, SLICE("right")),
                           .secrets = {SLICE("right"), SLICE("wrong")}};
     uint64_t before = all_hashes();
     assert_int_equal(run_thousand(&crowd), 1);
@@ -389,7 +399,8 @@ static void names_and_secrets_do_not_run_together(void **state)
     add_device(w, 1, SLICE("c"));
     struct asker a;
     struct shield_wait *wait = &a.wait;
-    static const char *const pairs[][2] = {{"a-b", "c"}, {"a", "b-c"}, {"a-b-", "c"}, {"a-b", "-c"}};
+    static const char *const pairs[][2] = {
+        {"a-b", "c"}, {"a", "b-c"}, {"a-b-", "c"}, {"a-b", "-c"}};
     for (unsigned i = 0; i < 4; i++) {
         uint64_t before = metric_sum(METRIC_shield_negative_hits);
         a = (struct asker){.wait = {.done = on_done, .owner = &a}};
@@ -539,12 +550,13 @@ static void a_remembered_failure_does_not_outlive_a_change(void **state)
     assert_int_equal(ask(w, c, SLICE("new")), REASON_bad_device);
     uint64_t before = all_hashes();
     assert_int_equal(ask(w, c, SLICE("new")), REASON_bad_device);
-    assert_int_equal(all_hashes() - before, 0); /* remembered, */
-    struct throttle_ask f = {{THROTTLE_FAILURE_CREDENTIAL, 1},
-                             &(struct limit_set){.windows = {{10, 60000}}, .windows_count = 1}};
-    assert_int_equal(throttle_used(w->throttle, &f, 0, clock_mono_ns()), 2); /* but counted */
+    assert_int_equal(all_hashes() - before, 0); /* remembered, but counted: */
     assert_true(shield_stats(w->shield).negative_entries == 1);
-    c = add_device(w, 1, SLICE("new"));
+    enum reason last = REASON_bad_device;
+    for (unsigned i = 0; i < 30 && last == REASON_bad_device; i++)
+        last = ask(w, c, SLICE("new"));
+    assert_int_equal(last, REASON_too_many_failures);
+    c = add_device(w, 1, SLICE("new")); /* the old secret's failures do not lock out the new one */
     assert_int_equal(ask(w, c, SLICE("new")), REASON_ok);
     world_free(w);
 }
@@ -591,8 +603,8 @@ static void an_address_is_held_and_restored(void **state)
         char id[16];
         struct asker a = {.wait = {.done = on_done, .owner = &a}};
         snprintf(id, sizeof id, "id-%u", i);
-        enum shield_answer answer = shield_check(w->shield, NULL, slice_str(id), SLICE("x"), 9,
-                                                 clock_mono_ns(), &a.wait);
+        enum shield_answer answer =
+            shield_check(w->shield, NULL, slice_str(id), SLICE("x"), 9, clock_mono_ns(), &a.wait);
         if (answer == SHIELD_PENDING)
             await(&a);
         refused += a.wait.reason == REASON_too_many_failures;
@@ -616,8 +628,7 @@ static void a_burst_of_guesses_is_cut_off(void **state)
     for (unsigned i = 0; i < 200; i++) {
         char wrong[16];
         snprintf(wrong, sizeof wrong, "wrong-%u", i);
-        if (ask_at(w, &askers[i], c, slice_str(wrong), 1000 + i, clock_mono_ns()) !=
-            SHIELD_PENDING)
+        if (ask_at(w, &askers[i], c, slice_str(wrong), 1000 + i, clock_mono_ns()) != SHIELD_PENDING)
             askers[i].answers = 1;
     }
     for (unsigned i = 0; i < 200; i++)
@@ -747,9 +758,8 @@ static void who_waits_too_long_is_told_when_to_come_back(void **state)
     for (unsigned i = 0; i < 60; i++)
         publish(w, i, "d", verifier, 1);
     for (unsigned i = 0; i < 60; i++)
-        assert_int_equal(
-            ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
-            SHIELD_PENDING);
+        assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
+                         SHIELD_PENDING);
     for (unsigned i = 0; i < 60; i++) {
         await(&askers[i]);
         late += askers[i].wait.reason == REASON_busy && askers[i].wait.retry_ns > 0;
@@ -801,9 +811,8 @@ static void stopping_answers_all(void **state)
     for (unsigned i = 0; i < 60; i++)
         publish(w, i, "d", verifier, 1);
     for (unsigned i = 0; i < 60; i++)
-        assert_int_equal(
-            ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
-            SHIELD_PENDING);
+        assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
+                         SHIELD_PENDING);
     world_free(w);
     unsigned stopped = 0;
     for (unsigned i = 0; i < 60; i++) {
@@ -842,15 +851,17 @@ static void logins_progress_on_a_busy_machine(void **state)
     struct burner burner = {0};
     pthread_t threads[8];
     struct asker askers[20];
+    char verifier[VERIFIER_MAX];
+    /* 20 hashes of 7 ms: three seconds by the trickle, minutes with what the burners leave. */
+    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 7, verifier), 0);
     for (unsigned i = 0; i < 20; i++)
-        add_device(w, i, SLICE("right"));
+        publish(w, i, "d", verifier, 1);
     for (unsigned i = 0; i < 8; i++)
         threads[i] = thread_start("burner", run_burner, &burner);
     uint64_t began = clock_mono_ns();
     for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(
-            ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
-            SHIELD_PENDING);
+        assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
+                         SHIELD_PENDING);
     for (unsigned i = 0; i < 20; i++) {
         await(&askers[i]);
         assert_int_equal(askers[i].wait.reason, REASON_ok);
@@ -859,7 +870,7 @@ static void logins_progress_on_a_busy_machine(void **state)
     burner.stop = true;
     for (unsigned i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    assert_true(took < 20 * NS_PER_S);
+    assert_true(took < 30 * NS_PER_S);
     world_free(w);
 }
 

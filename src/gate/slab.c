@@ -70,7 +70,7 @@ void slab_free(struct slab *s)
         return;
     for (struct region *r = s->regions, *next; r; r = next) {
         next = r->next;
-        region_unmap(r->memory);
+        region_unmap(r->memory, REGION_BYTES);
         free(r);
     }
     free(s);
@@ -81,7 +81,7 @@ static void add_region(struct slab *s)
     struct region *r = malloc(sizeof *r);
     if (!r)
         return;
-    *r = (struct region){.next = s->regions, .memory = region_map()};
+    *r = (struct region){.next = s->regions, .memory = region_map(REGION_BYTES)};
     if (!r->memory) {
         free(r);
         return;

@@ -21,7 +21,7 @@
 struct histogram;
 
 struct subject {
-    uint64_t id; /* while free: the next free one's number */
+    uint64_t id;         /* while free: the next free one's number */
     uint64_t last_ns;    /* newest stamp counted */
     uint64_t idle_at_ns; /* from then on all its windows are empty */
     uint32_t *more;      /* the ring's stamps when they are more than RING_FEW */
@@ -35,9 +35,3 @@ struct subject {
     uint32_t few[RING_FEW];
 };
 _Static_assert(sizeof(struct subject) == 64, "one cache line");
-
-/* What one window says of a subject at one moment. */
-struct window_use {
-    uint32_t used;    /* how much of it is used, at most its count for a ring */
-    uint64_t free_ns; /* until the oldest of that leaves; 0 when nothing is used */
-};

@@ -24,14 +24,25 @@
 #include "gate/window.h"
 
 #define HEADS_PER_REGION (REGION_BYTES / sizeof(struct subject))
-#define TEND_EVERY_NS    (20 * NS_PER_MS)
-#define TEND_ENTRIES     16u
+#define TEND_EVERY_NS    (100 * NS_PER_MS) /* a million subjects are gone through in a minute */
+#define TEND_ENTRIES     8u
+#define TEND_GROWN       2u /* smaller rings are not worth the cache miss */
 #define RECLAIM_SHARDS   16u
 #define RECLAIM_ENTRIES  32u
 
 struct entry {
     uint32_t hash;
     uint32_t head; /* 0 = empty */
+};
+
+/* The index arrays of all shards that have `size` entries each, in one mapping, so that huge pages
+ * can back it. A shard that grows moves to the next generation by itself; the one it leaves is
+ * unmapped with the last shard. Guarded by generations_lock. */
+struct generation {
+    struct entry *entries;
+    uint32_t size;   /* entries of one shard */
+    uint32_t shards; /* that use it */
+    struct generation *newer;
 };
 
 struct shard {
@@ -41,6 +52,7 @@ struct shard {
     uint64_t tend_ns;
     struct entry *_Atomic entries; /* read without the lock only to prefetch */
     _Atomic uint32_t mask;         /* number of entries - 1 */
+    struct generation *generation;
 };
 
 struct subjects {
@@ -56,7 +68,14 @@ struct subjects {
     _Alignas(64) struct spin heads_lock;
     uint32_t heads_made; /* numbers 1.. */
     uint32_t free_head;  /* 0 = none */
+    struct spin generations_lock;
+    struct generation *oldest;
 };
+
+static size_t generation_bytes(const struct generation *g)
+{
+    return (size_t)g->size * SHARDS * sizeof(struct entry);
+}
 
 struct subjects *subjects_new(uint64_t subjects_max, uint64_t memory_max)
 {
@@ -82,10 +101,13 @@ void subjects_free(struct subjects *t)
     if (!t)
         return;
     metric_move(METRIC_throttle_subjects, -(int64_t)t->subjects);
-    for (unsigned i = 0; i < SHARDS; i++)
-        free(t->shards[i].entries);
+    for (struct generation *g = t->oldest, *newer; g; g = newer) {
+        newer = g->newer;
+        region_unmap(g->entries, generation_bytes(g));
+        free(g);
+    }
     for (uint32_t i = 0; t->regions && i < t->regions_max; i++)
-        region_unmap(t->regions[i]);
+        region_unmap(t->regions[i], REGION_BYTES);
     free(t->regions);
     slab_free(t->slab);
     free(t);
@@ -131,7 +153,7 @@ static uint32_t take_head(struct subjects *t)
     } else if (t->heads_made < t->subjects_max) {
         struct subject **region = &t->regions[t->heads_made / HEADS_PER_REGION];
         if (!*region)
-            *region = region_map();
+            *region = region_map(REGION_BYTES);
         if (*region)
             number = ++t->heads_made;
     }
@@ -176,22 +198,71 @@ static void put_entry(struct entry *entries, uint32_t mask, struct entry e)
     entries[i] = e;
 }
 
+/* The generation with `size` entries, made if it is missing and already counting the caller's
+ * shard. NULL: no memory. */
+static struct generation *join_generation(struct subjects *t, uint32_t size)
+{
+    spin_lock(&t->generations_lock);
+    struct generation **at = &t->oldest;
+    while (*at && (*at)->size < size)
+        at = &(*at)->newer;
+    struct generation *g = *at;
+    if (!g || g->size != size) {
+        g = calloc(1, sizeof *g);
+        if (g) {
+            *g = (struct generation){.size = size, .newer = *at};
+            g->entries = region_map(generation_bytes(g));
+        }
+        if (g && g->entries) {
+            t->index_bytes += generation_bytes(g);
+            *at = g;
+        } else {
+            free(g);
+            g = NULL;
+        }
+    }
+    if (g)
+        g->shards++;
+    spin_unlock(&t->generations_lock);
+    return g;
+}
+
+static void leave_generation(struct subjects *t, struct generation *g)
+{
+    spin_lock(&t->generations_lock);
+    bool empty = --g->shards == 0;
+    if (empty) {
+        struct generation **at = &t->oldest;
+        while (*at != g)
+            at = &(*at)->newer;
+        *at = g->newer;
+        t->index_bytes -= generation_bytes(g);
+    }
+    spin_unlock(&t->generations_lock);
+    if (empty) {
+        region_unmap(g->entries, generation_bytes(g));
+        free(g);
+    }
+}
+
 static bool grow(struct subjects *t, struct shard *sh)
 {
-    struct entry *was = entries_of(sh);
-    uint32_t size = was ? mask_of(sh) + 1 : 0;
-    uint32_t now = size ? size * 2 : 8;
-    struct entry *entries = calloc(now, sizeof *entries);
-    if (!entries)
+    struct generation *was = sh->generation;
+    uint32_t size = was ? was->size : 0;
+    struct generation *now = join_generation(t, size ? size * 2 : 8);
+    if (!now)
         return false;
+    struct entry *from = entries_of(sh);
+    struct entry *entries = now->entries + (size_t)(sh - t->shards) * now->size;
     for (uint32_t i = 0; i < size; i++) {
-        if (was[i].head)
-            put_entry(entries, now - 1, was[i]);
+        if (from[i].head)
+            put_entry(entries, now->size - 1, from[i]);
     }
     atomic_store_explicit(&sh->entries, entries, memory_order_relaxed);
-    atomic_store_explicit(&sh->mask, now - 1, memory_order_relaxed);
-    free(was);
-    t->index_bytes += (now - size) * sizeof *entries;
+    atomic_store_explicit(&sh->mask, now->size - 1, memory_order_relaxed);
+    sh->generation = now;
+    if (was)
+        leave_generation(t, was);
     return true;
 }
 
@@ -213,7 +284,8 @@ static int64_t place_of(struct subjects *t, struct shard *sh, uint64_t hash,
     return -1;
 }
 
-/* Removes the entry and its head. Later entries of the run move back, so none becomes unfindable. */
+/* Removes the entry and its head. Later entries of the run move back, so none becomes unfindable.
+ */
 static void remove_place(struct subjects *t, struct shard *sh, uint32_t hole)
 {
     struct entry *entries = entries_of(sh);
@@ -284,7 +356,7 @@ static unsigned tend(struct subjects *t, struct shard *sh, unsigned count, uint6
             removed++;
             continue;
         }
-        if (s && s->grown)
+        if (s && s->grown >= TEND_GROWN)
             ring_shrink(s, t->slab, s->idle_at_ns - s->last_ns, now_ns);
         sh->tend_at = (i + 1) & mask;
     }
@@ -302,7 +374,7 @@ void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns)
     }
 }
 
-void subjects_reclaim(struct subjects *t, uint64_t now_ns)
+bool subjects_reclaim(struct subjects *t, uint64_t now_ns)
 {
     for (unsigned i = 0; i < RECLAIM_SHARDS; i++) {
         struct shard *sh = &t->shards[t->reclaim_at++ % SHARDS];
@@ -311,8 +383,9 @@ void subjects_reclaim(struct subjects *t, uint64_t now_ns)
         unsigned removed = tend(t, sh, RECLAIM_ENTRIES, now_ns);
         spin_unlock(&sh->lock);
         if (removed)
-            return;
+            return true;
     }
+    return false;
 }
 
 /* ---- the rest ------------------------------------------------------------------------------- */

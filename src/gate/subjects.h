@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gate/subjects.h - finds a subject's head. 512 shards, each an index under its own spinlock; the heads
- * lie densely in 2 MiB regions and never move. Owned by the throttle; any thread.
+ * gate/subjects.h - finds a subject's head. 512 shards, each an index under its own spinlock; the
+ * heads lie densely in 2 MiB regions and never move. Owned by the throttle; any thread.
  *
  * Subjects whose windows are all empty are removed: a few are looked at now and then by whoever
  * passes by, more when the table is full. One that still counts is never removed.
@@ -47,7 +47,7 @@ void subjects_prefetch(struct subjects *t, uint64_t hash);
 void subjects_prefetch_head(struct subjects *t, uint64_t hash);
 
 struct slab *subjects_slab(struct subjects *t);
-/* After subjects_insert said full: looks for idle subjects in other shards, so that the next one fits.
- * The caller may hold locks: it only tries the others'. */
-void subjects_reclaim(struct subjects *t, uint64_t now_ns);
+/* After subjects_insert said full: looks for an idle subject in some other shards. True: one made
+ * room. The caller may hold locks: it only tries the others'. */
+bool subjects_reclaim(struct subjects *t, uint64_t now_ns);
 struct throttle_stats subjects_stats(struct subjects *t);

@@ -102,30 +102,34 @@ static void tell_refused(struct throttle_verdict *v, const struct seat *at, stru
         return;
     }
     struct window w = l->windows[why.window];
-    struct window_use use = window_use(at->subject, w, at->now_ns);
+    uint32_t used = window_used(at->subject, w, at->now_ns);
     v->limit = w.count;
     v->window_ms = w.window_ms;
-    v->remaining = use.used < w.count ? w.count - use.used : 0;
+    v->remaining = used < w.count ? w.count - used : 0;
 }
 
-/* Notes the ask's tightest window, if it is tighter than what `v` has. */
+/* Notes the ask's tightest window, if it is tighter than what `v` has; of two alike the longer one,
+ * which keeps the sender waiting more. */
 static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsigned ask)
 {
     const struct limit_set *l = at->ask->limits;
+    bool tighter = false;
     for (unsigned i = 0; i < l->windows_count; i++) {
         struct window w = l->windows[i];
-        struct window_use use = window_use(at->subject, w, at->now_ns);
-        uint32_t remaining = use.used < w.count ? w.count - use.used : 0;
+        uint32_t used = window_used(at->subject, w, at->now_ns);
+        uint32_t remaining = used < w.count ? w.count - used : 0;
         if (v->limit && (remaining > v->remaining ||
-                         (remaining == v->remaining && use.free_ns <= v->retry_ns)))
+                         (remaining == v->remaining && w.window_ms <= v->window_ms)))
             continue;
+        tighter = true;
         v->ask = (uint8_t)ask;
         v->window = (uint8_t)i;
         v->limit = w.count;
         v->window_ms = w.window_ms;
         v->remaining = remaining;
-        v->retry_ns = use.free_ns;
     }
+    if (tighter)
+        v->retry_ns = window_free_ns(at->subject, l->windows[v->window], at->now_ns);
 }
 
 /* ---- seats ---------------------------------------------------------------------------------- */
@@ -151,9 +155,10 @@ static void count(struct throttle *t, struct seat *at, uint32_t cost)
         find_subject(t, at);
     if (!at->subject)
         at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
+    if (!at->subject && subjects_reclaim(t->subjects, at->now_ns))
+        at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
     if (!at->subject) {
         metric_add(METRIC_throttle_table_full, 1);
-        subjects_reclaim(t->subjects, at->now_ns);
         return;
     }
     if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost, at->now_ns))
@@ -344,7 +349,7 @@ uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsig
     unsigned shard = subjects_shard(at.hash);
     subjects_lock(t->subjects, shard);
     find_subject(t, &at);
-    uint32_t used = window_use(at.subject, ask->limits->windows[window], at.now_ns).used;
+    uint32_t used = window_used(at.subject, ask->limits->windows[window], at.now_ns);
     subjects_unlock(t->subjects, shard);
     return used;
 }

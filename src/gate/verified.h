@@ -9,7 +9,7 @@
 #include "gate/mac.h"
 
 enum verified {
-    VERIFIED_NO,    /* not this secret */
+    VERIFIED_NO, /* not this secret */
     VERIFIED_YES,
     VERIFIED_STALE, /* this secret, but the version must be looked at: the caller does, others are
                        served meanwhile */
@@ -21,8 +21,8 @@ enum verified verified_look(struct credential_live *live, const uint8_t tag[MAC_
 /* Remembers a verified secret. */
 void verified_put(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES], uint64_t version,
                   uint64_t check_at_ns);
-/* The version was looked at: the tag of the secret under the current record. Keeps the slot if it is
- * still the same, else empties it. Returns whether it was kept. */
+/* The version was looked at: the tag of the secret under the current record. Keeps the slot if it
+ * is still the same, else empties it. Returns whether it was kept. */
 bool verified_extend(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES],
                      uint64_t version, uint64_t check_at_ns);
 /* Forgets the secret, if it is the one remembered. */

@@ -47,8 +47,8 @@ static struct verifier_cost bcrypt_cost(struct slice s)
     return c;
 }
 
-/* "$y$j9T$salt$hash": flavour j, N = 2^(1 + digit), r = 1 + digit (libxcrypt's alg-yescrypt). Longer
- * parameter lists are legal and nobody's default; they are refused. */
+/* "$y$j9T$salt$hash": flavour j, N = 2^(1 + digit), r = 1 + digit (libxcrypt's alg-yescrypt).
+ * Longer parameter lists are legal and nobody's default; they are refused. */
 static struct verifier_cost yescrypt_cost(struct slice s)
 {
     struct verifier_cost c = {.class = VERIFIER_BAD};

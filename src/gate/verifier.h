@@ -29,8 +29,8 @@ struct verifier_cost verifier_cost(struct slice stored);
  * real one. c.class must not be VERIFIER_BAD. */
 void verifier_setting(struct verifier_cost c, char ret[VERIFIER_MAX]);
 
-/* Whether crypt can check this secret at all: not empty, no NUL inside, at most SECRET_MAX bytes, 72
- * for bcrypt (which would silently ignore the rest). */
+/* Whether crypt can check this secret at all: not empty, no NUL inside, at most SECRET_MAX bytes,
+ * 72 for bcrypt (which would silently ignore the rest). */
 bool verifier_can_check(struct verifier_cost c, struct slice secret);
 
 /* One hash: whether `secret` under `stored` gives `stored`. Constant time in what is compared.

@@ -13,11 +13,18 @@ uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost,
                                : histogram_wait_ns(s, w, cost, now_ns);
 }
 
-struct window_use window_use(const struct subject *s, struct window w, uint64_t now_ns)
+uint32_t window_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
     if (!s)
-        return (struct window_use){0};
-    return w.count <= RING_MAX ? ring_use(s, w, now_ns) : histogram_use(s, w, now_ns);
+        return 0;
+    return w.count <= RING_MAX ? ring_used(s, w, now_ns) : histogram_used(s, w, now_ns);
+}
+
+uint64_t window_free_ns(const struct subject *s, struct window w, uint64_t now_ns)
+{
+    if (!s)
+        return 0;
+    return w.count <= RING_MAX ? ring_free_ns(s, w, now_ns) : histogram_free_ns(s, w, now_ns);
 }
 
 uint64_t window_distance_ns(const struct subject *s, const struct limit_set *l, uint64_t now_ns)

@@ -11,7 +11,10 @@
 /* How long until `cost` more fit into window `i`; s may be NULL (nothing counted). cost must not be
  * over the window's count. */
 uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns);
-struct window_use window_use(const struct subject *s, struct window w, uint64_t now_ns);
+/* How much of the window is used; a ring tells at most its count. */
+uint32_t window_used(const struct subject *s, struct window w, uint64_t now_ns);
+/* How long until the oldest of that leaves; 0 when nothing is used. */
+uint64_t window_free_ns(const struct subject *s, struct window w, uint64_t now_ns);
 /* How long until the minimum distance from the last stamp has passed. */
 uint64_t window_distance_ns(const struct subject *s, const struct limit_set *l, uint64_t now_ns);
 /* Counts `cost` at now_ns (not before s->last_ns) in all windows. False: no memory to count all. */

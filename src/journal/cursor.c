@@ -41,7 +41,8 @@ static void slot_encode(char out[CURSOR_SECTOR], const struct cursor *s)
     seal(out, CURSOR_SECTOR, SLOT_MAGIC);
 }
 
-/* The newer of the slot's two sectors. False: damaged (neither is whole, yet something is there). */
+/* The newer of the slot's two sectors. False: damaged (neither is whole, yet something is there).
+ */
 static bool slot_decode(const char *in, struct cursor *ret)
 {
     bool dirty = false;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal/cursor.h - the watermark page: one durable cursor per named reader, in the file `cursors`.
- * Owned by the journal; any thread, its own lock.
+ * journal/cursor.h - the watermark page: one durable cursor per named reader, in the file
+ * `cursors`. Owned by the journal; any thread, its own lock.
  *
- * The file is a 4 KiB header and CURSORS_MAX slots of two 512-byte sectors, written in turn: a write
- * that is torn by a power cut leaves the sector before it.
+ * The file is a 4 KiB header and CURSORS_MAX slots of two 512-byte sectors, written in turn: a
+ * write that is torn by a power cut leaves the sector before it.
  */
 #pragma once
 

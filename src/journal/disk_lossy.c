@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Real files, but what was written since the last fdatasync lives in this process only, by 512-byte
- * sectors: kill -9 is then a power cut. Reads see these sectors over the file. With the seed some of
- * them reach the file early, in any order, as write-back would do it.
+ * sectors: kill -9 is then a power cut. Reads see these sectors over the file. With the seed some
+ * of them reach the file early, in any order, as write-back would do it.
  *
  * Not simulated: names. create, rename, unlink and truncate are immediate, so a lost directory sync
  * does not show here (disk_sim.c does that). An orderly exit loses what was not synced, too.

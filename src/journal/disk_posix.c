@@ -92,7 +92,7 @@ static int posix_unlink(struct disk *d, const char *path)
 
 static int posix_mkdir(struct disk *d, const char *path)
 {
-    return mkdir(path, 0750) < 0 && errno != EEXIST ? -errno : 0;
+    return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 static int posix_sync_dir(struct disk *d, const char *path)

@@ -119,8 +119,8 @@ static void change_free(struct change *c)
         inode_unref(c->inode);
 }
 
-static void change_add(struct disk_sim *s, enum change_kind kind, const char *path, const char *from,
-                       struct inode *inode)
+static void change_add(struct disk_sim *s, enum change_kind kind, const char *path,
+                       const char *from, struct inode *inode)
 {
     CHECK(s->changes_count < CHANGES_MAX);
     if (inode)

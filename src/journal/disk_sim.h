@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal/disk_sim.h - a disk in memory with seeded faults, for tests. Owned by the test; any thread
- * (one lock inside).
+ * journal/disk_sim.h - a disk in memory with seeded faults, for tests. Owned by the test; any
+ * thread (one lock inside).
  *
- * The model. A write goes to the cache; fdatasync takes the file's cache to the platter. Before that,
- * any subset of 512-byte sectors may get there early, in any order. Names (create, rename, unlink) are
- * pending until sync_dir. A power cut keeps of everything unsynced a random subset of sectors and of
- * name changes, and forgets the rest. A failed fdatasync drops the dirty sectors: the cache goes on
- * showing them, the platter may never get them, and the next fdatasync says all is well.
+ * The model. A write goes to the cache; fdatasync takes the file's cache to the platter. Before
+ * that, any subset of 512-byte sectors may get there early, in any order. Names (create, rename,
+ * unlink) are pending until sync_dir. A power cut keeps of everything unsynced a random subset of
+ * sectors and of name changes, and forgets the rest. A failed fdatasync drops the dirty sectors:
+ * the cache goes on showing them, the platter may never get them, and the next fdatasync says all
+ * is well.
  */
 #pragma once
 
@@ -20,14 +21,14 @@ struct disk_sim;
 
 /* Chances are of 65536; 0 = never. */
 struct disk_sim_faults {
-    unsigned short_io;     /* a read or write moves less than asked for */
-    unsigned eintr;        /* ... or nothing */
-    unsigned early;        /* a write sends some sectors to the platter at once */
-    unsigned sync_fails;   /* fdatasync fails once, as described above */
+    unsigned short_io;      /* a read or write moves less than asked for */
+    unsigned eintr;         /* ... or nothing */
+    unsigned early;         /* a write sends some sectors to the platter at once */
+    unsigned sync_fails;    /* fdatasync fails once, as described above */
     unsigned syncs_failing; /* ... so many of the next, for certain */
-    unsigned flip_read;    /* one bit of what a read returns is wrong */
-    uint64_t capacity;     /* bytes of the file system; 0 = no bound */
-    bool ignore_fdatasync; /* the lying disk: says yes, does nothing */
+    unsigned flip_read;     /* one bit of what a read returns is wrong */
+    uint64_t capacity;      /* bytes of the file system; 0 = no bound */
+    bool ignore_fdatasync;  /* the lying disk: says yes, does nothing */
 };
 
 struct disk_sim *disk_sim_new(uint64_t seed);
@@ -38,8 +39,8 @@ struct disk_sim_faults *disk_sim_faults(struct disk_sim *s);
 
 /* Calls so far that change or sync something. */
 uint64_t disk_sim_calls(struct disk_sim *s);
-/* The n-th such call from now on happens in part, it and all later ones fail: the process is dead. 0
- * = never. */
+/* The n-th such call from now on happens in part, it and all later ones fail: the process is dead.
+ * 0 = never. */
 void disk_sim_die_after(struct disk_sim *s, uint64_t calls);
 bool disk_sim_dead(struct disk_sim *s);
 /* Power cut: what was not synced is lost, locks are gone, calls work again. All files must be

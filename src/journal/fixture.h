@@ -34,9 +34,12 @@ static inline struct fixture *fixture_new(uint64_t segment_bytes)
     assert_non_null(f);
     f->sim = disk_sim_new(1);
     f->rand.state = 42;
-    f->opts = (struct journal_opts){.disk = disk_sim_disk(f->sim), .dir = "log",
-                                    .segment_bytes = segment_bytes, .ring_bytes = 65536,
-                                    .pending_bytes = 8 << 20, .refuse_percent = 95};
+    f->opts = (struct journal_opts){.disk = disk_sim_disk(f->sim),
+                                    .dir = "log",
+                                    .segment_bytes = segment_bytes,
+                                    .ring_bytes = 65536,
+                                    .pending_bytes = 8 << 20,
+                                    .refuse_percent = 95};
     return f;
 }
 
@@ -78,13 +81,18 @@ static inline void fixture_put(struct journal_append *a, uint64_t n, size_t len)
 {
     static char payload[1 << 20];
     memset(payload, (int)(n & 255), len);
-    struct record r = {.kind = RECORD_DATUM, .account = n + 1, .feed = 9, .receive_us = 5,
-                       .event_us = 5, .payload = slice_of(payload, len)};
+    struct record r = {.kind = RECORD_DATUM,
+                       .account = n + 1,
+                       .feed = 9,
+                       .receive_us = 5,
+                       .event_us = 5,
+                       .payload = slice_of(payload, len)};
     assert_true(journal_put(a, &r));
 }
 
 /* Appends records n.. and commits them; what came of it. */
-static inline enum reason fixture_append(struct fixture *f, uint64_t n, unsigned records, size_t len)
+static inline enum reason fixture_append(struct fixture *f, uint64_t n, unsigned records,
+                                         size_t len)
 {
     struct journal_append a = {.done = fixture_done, .owner = f};
     buf_init(&a.body, BATCH_BYTES_MAX);
@@ -129,8 +137,8 @@ static inline uint64_t fixture_read(struct fixture *f, uint64_t from, uint64_t *
         }
         assert_int_equal(journal_batch_record(&b, &at, &rec), 0);
     }
-    assert_int_equal(journal_reader_offset(r), journal_durable(f->j) > from ? journal_durable(f->j)
-                                                                            : from);
+    assert_int_equal(journal_reader_offset(r),
+                     journal_durable(f->j) > from ? journal_durable(f->j) : from);
     journal_reader_close(r);
     if (ret_gaps)
         *ret_gaps = gaps;

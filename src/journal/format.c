@@ -75,7 +75,7 @@ enum format_result segment_header_decode(const char in[SEGMENT_HEADER_BYTES],
     };
     memcpy(h.log_id, in + 16, sizeof h.log_id);
     if (h.body_at < SEGMENT_HEADER_BYTES || h.body_at % 8 || h.body_at > h.bytes ||
-        h.bytes > INT64_MAX || h.base_offset == OFFSET_NONE)
+        h.bytes > INT64_MAX || h.base_offset > OFFSET_MAX)
         return FORMAT_BAD;
     *ret = h;
     return FORMAT_OK;
@@ -126,8 +126,8 @@ enum format_result batch_header_decode(const char in[BATCH_HEADER_BYTES], uint64
         return FORMAT_BAD;
     if (h.version > FORMAT_VERSION)
         return FORMAT_NEWER;
-    if (h.body_len > BATCH_BYTES_MAX || h.count > BATCH_RECORDS_MAX ||
-        h.base_offset > OFFSET_NONE - 1 - h.count || h.durable_before > h.base_offset)
+    if (h.body_len > BATCH_BYTES_MAX || h.count > BATCH_RECORDS_MAX || h.base_offset > OFFSET_MAX ||
+        h.durable_before > h.base_offset)
         return FORMAT_BAD;
     *ret = h;
     return FORMAT_OK;
@@ -163,6 +163,8 @@ enum format_result checkpoint_decode(const char in[CHECKPOINT_BYTES], struct che
         .chain = le32_get(in + 72),
     };
     memcpy(c.log_id, in + 16, sizeof c.log_id);
+    if (c.durable > OFFSET_MAX)
+        return FORMAT_BAD;
     if (c.segment_base != OFFSET_NONE &&
         (c.position < SEGMENT_HEADER_BYTES || c.position % 8 || c.segment_base > c.durable))
         return FORMAT_BAD;

@@ -11,15 +11,17 @@
  *   <20 digits>.slg    a segment, named by the offset of its first record
  *
  * A segment is a 4 KiB header, room for a dictionary (up to `body_at`), batches, and zeros. A batch
- * is a 64-byte header and its records, padded with zeros to 8 bytes. The place of magic, version
- * and CRC in every header is fixed for all versions to come, so that a newer file is recognised.
+ * is a 64-byte header and its records, padded with zeros to 8 bytes. Nobody reads what lies behind
+ * the last batch of a segment that has a successor: that is the room for an index. The place of
+ * magic, version and CRC in every header is fixed for all versions to come, so that a newer file is
+ * recognised.
  *
  * Why each field is there:
  *   header_crc      covers length and offset, seeded with the segment's salt: a flipped length is
- *                   seen before it is used, and a sender cannot plant a batch inside a payload
+ *                   seen before it is used; a sender cannot plant a batch inside a payload
  *   chain           header_crc of the batch before: a missing or stale batch is seen
- *   durable_before  everything below was fdatasynced before this batch was written. If a batch below
- *                   it is bad, that is corruption; if not, it is the torn end of the last commit
+ *   durable_before  everything below was fdatasynced before this batch was written; if a batch
+ *                   below it is bad, that is corruption, else the torn end of the last commit
  *   supersedes_from a segment made after a failed fdatasync: what earlier segments hold from there
  *                   on was never acknowledged and does not count
  */
@@ -38,7 +40,8 @@
 #define BATCH_HEADER_BYTES   64u
 #define CHECKPOINT_BYTES     4096u
 #define OFFSET_NONE          UINT64_MAX
-#define SEGMENT_NAME_BYTES   32 /* "<20 digits>.slg" and its NUL */
+#define OFFSET_MAX           (1ull << 62) /* far beyond any log; sums of offsets do not overflow */
+#define SEGMENT_NAME_BYTES   32           /* "<20 digits>.slg" and its NUL */
 
 enum { BATCH_F_CONTROL = 1 }; /* holds no records, only says what is durable */
 

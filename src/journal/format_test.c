@@ -9,7 +9,8 @@
 
 static void crc_is_castagnoli(void **state)
 {
-    assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283); /* RFC 3720's polynomial, check value */
+    assert_int_equal(crc32c(0, "123456789", 9),
+                     0xe3069283); /* RFC 3720's polynomial, check value */
     assert_int_equal(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xe3069283);
     assert_int_equal(crc32c(0, "", 0), 0);
 }
@@ -17,8 +18,13 @@ static void crc_is_castagnoli(void **state)
 static void every_flipped_bit_is_seen(void **state)
 {
     char raw[BATCH_HEADER_BYTES];
-    struct batch_header h = {.base_offset = 1000, .body_len = 77, .count = 3, .body_crc = 9,
-                             .version = FORMAT_VERSION, .durable_before = 990, .boot_epoch = 2},
+    struct batch_header h = {.base_offset = 1000,
+                             .body_len = 77,
+                             .count = 3,
+                             .body_crc = 9,
+                             .version = FORMAT_VERSION,
+                             .durable_before = 990,
+                             .boot_epoch = 2},
                         back;
     batch_header_encode(raw, &h, 0x1234567890abcdef);
     assert_int_equal(batch_header_decode(raw, 0x1234567890abcdef, &back), FORMAT_OK);
@@ -35,7 +41,8 @@ static void newer_versions_are_told_from_damage(void **state)
 {
     char raw[SEGMENT_HEADER_BYTES] = {0};
     struct segment_header h = {.version = FORMAT_VERSION, .bytes = 65536, .body_at = 4096}, back;
-    struct checkpoint c = {.version = FORMAT_VERSION, .segment_base = OFFSET_NONE, .seq = 9}, c_back;
+    struct checkpoint c = {.version = FORMAT_VERSION, .segment_base = OFFSET_NONE, .seq = 9},
+                      c_back;
     assert_int_equal(segment_header_decode(raw, &back), FORMAT_EMPTY);
     segment_header_encode(raw, &h);
     assert_int_equal(segment_header_decode(raw, &back), FORMAT_OK);

@@ -24,7 +24,7 @@
 
 #define JOURNAL_MAGIC    0x4a524e4cu
 #define PATH_BYTES       4096
-#define IDLE_NS          (50 * NS_PER_MS) /* then an empty batch says that the last one is durable */
+#define IDLE_NS          (50 * NS_PER_MS)  /* then an empty batch proves that the last is durable */
 #define KEEP_NS          (500 * NS_PER_MS) /* between two looks of the keeper */
 #define COMMIT_BYTES_MAX (8u << 20)
 #define COMMIT_PIECES    32
@@ -72,10 +72,10 @@ struct tail {
     uint64_t position; /* where the next batch goes */
     uint64_t offset;   /* of the next record */
     uint32_t chain;
-    bool superseding;      /* the open segment supersedes something */
-    bool supersede;        /* the next segment supersedes what was left behind a failure */
-    bool control_due;      /* the last batch has nothing behind it that says it is durable */
-    uint64_t gap_from;     /* OFFSET_NONE, or for the next segment's header */
+    bool superseding;  /* the open segment supersedes something */
+    bool supersede;    /* the next segment supersedes what was left behind a failure */
+    bool control_due;  /* the last batch has nothing behind it that says it is durable */
+    uint64_t gap_from; /* OFFSET_NONE, or for the next segment's header */
     uint64_t since_checkpoint;
 };
 
@@ -132,11 +132,12 @@ struct journal {
     uint64_t recovered_records, recovery_ns, torn_bytes;
 };
 
-/* journal.c. `seeded` NULL: threads and real randomness. Else no thread is started: the caller steps
- * the writer by journal_step, and all randomness comes from it. */
+/* journal.c. `seeded` NULL: threads and real randomness. Else no thread is started: the caller
+ * steps the writer by journal_step, and all randomness comes from it. */
 int journal_open_with(const struct journal_opts *opts, struct rand *seeded, struct journal **ret,
                       struct error *err);
-/* Ends the object without a clean checkpoint and without committing, as a kill would. Stepped only. */
+/* Ends the object without a clean checkpoint and without committing, as a kill would. Stepped only.
+ */
 void journal_abandon(struct journal *j);
 int path_format(char out[PATH_BYTES], const struct journal *j, const char *name);
 void refuse_set(struct journal *j, uint32_t bit, bool on);

@@ -96,8 +96,9 @@ static int take_lock(struct journal *j, struct error *err)
     }
     rc = j->disk->lock(j->disk, j->lock);
     if (rc)
-        return error_set(err, rc, rc == -EWOULDBLOCK ? "%s: another process uses this journal"
-                                                     : "%s: cannot be locked",
+        return error_set(err, rc,
+                         rc == -EWOULDBLOCK ? "%s: another process uses this journal"
+                                            : "%s: cannot be locked",
                          path);
     return 0;
 }
@@ -149,8 +150,8 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
         destroy(j);
         return rc;
     }
-    log_line(LOG_INFO, "journal.open", "dir=%s durable=%llu recovered=%llu us=%llu torn=%llu", j->dir,
-             (unsigned long long)j->tail.offset, (unsigned long long)j->recovered_records,
+    log_line(LOG_INFO, "journal.open", "dir=%s durable=%llu recovered=%llu us=%llu torn=%llu",
+             j->dir, (unsigned long long)j->tail.offset, (unsigned long long)j->recovered_records,
              (unsigned long long)(j->recovery_ns / NS_PER_US), (unsigned long long)j->torn_bytes);
     if (!seeded) {
         j->threaded = true;

@@ -25,16 +25,16 @@ enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
 
 struct journal_opts {
     struct disk *disk;
-    const char *dir;          /* made if missing */
-    uint64_t segment_bytes;   /* size of a pre-zeroed segment file */
-    uint64_t retain_bytes;    /* keep at most this much, 0 = no bound */
-    uint64_t retain_ms;       /* keep at most this old, 0 = no bound */
-    uint64_t cap_bytes;       /* hard cap, even if a required reader lags; 0 = none */
+    const char *dir;        /* made if missing */
+    uint64_t segment_bytes; /* size of a pre-zeroed segment file */
+    uint64_t retain_bytes;  /* keep at most this much, 0 = no bound */
+    uint64_t retain_ms;     /* keep at most this old, 0 = no bound */
+    uint64_t cap_bytes;     /* hard cap, even if a required reader lags; 0 = none */
     enum journal_when_full when_full;
-    unsigned refuse_percent;  /* of the file system in use: appends are refused (95) */
-    uint64_t ring_bytes;      /* recent batches kept in memory for readers */
-    uint64_t pending_bytes;   /* un-durable bytes that may queue; above it submit refuses */
-    bool skip_corrupt;        /* go on behind corruption, with a gap record */
+    unsigned refuse_percent; /* of the file system in use: appends are refused (95) */
+    uint64_t ring_bytes;     /* recent batches kept in memory for readers */
+    uint64_t pending_bytes;  /* un-durable bytes that may queue; above it submit refuses */
+    bool skip_corrupt;       /* go on behind corruption, with a gap record */
 };
 
 /* Where the log stands. `log_id` names this log; offsets of another log mean nothing here. */
@@ -142,7 +142,8 @@ uint64_t journal_reader_offset(struct journal_reader *r);
  * 0 at the end, -EBADMSG when the bytes are no records. */
 int journal_batch_record(const struct journal_batch *b, size_t *at, struct record *ret);
 
-/* ---- tools (command line; the log may belong to a running server for verify and tail) --------- */
+/* ---- tools (command line; the log may belong to a running server for verify and tail) ---------
+ */
 /* One line per segment: file, offsets, bytes, times, state. 0 or negative errno. */
 int journal_inspect(struct disk *disk, const char *dir, struct buf *out, struct error *err);
 /* Reads every batch and checks every CRC and the chain; lines for what is wrong. 0 when all is

@@ -71,7 +71,7 @@ struct life {
     char wrong[256];
 };
 
-static bool wrong(struct life *l, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(struct life *l, const char *format, ...)
 {
     if (!l->wrong[0]) {
         va_list args;
@@ -141,8 +141,11 @@ static void submit_one(struct life *l)
     uint64_t records = 1 + rand_below(&l->rand, 5);
     s->first_id = l->next_id;
     for (uint64_t i = 0; i < records; i++) {
-        struct record r = {.kind = RECORD_DATUM, .account = l->next_id, .feed = 3,
-                           .receive_us = l->clock.wall_us, .event_us = l->clock.wall_us};
+        struct record r = {.kind = RECORD_DATUM,
+                           .account = l->next_id,
+                           .feed = 3,
+                           .receive_us = l->clock.wall_us,
+                           .event_us = l->clock.wall_us};
         r.payload = slice_of(payload, make_payload(l->next_id, payload));
         assert_true(journal_put(&s->append, &r));
         l->next_id++;
@@ -175,8 +178,8 @@ static bool check_batch(struct life *l, const struct journal_batch *b, const cha
             return wrong(l, "a gap record though nothing was corrupt");
         size_t len = make_payload(r.account, payload);
         if (r.feed != 3 || !slice_eq(r.payload, slice_of(payload, len)))
-            return wrong(l, "offset %llu: other bytes (%s)", (unsigned long long)b->first_offset + n,
-                         how);
+            return wrong(l, "offset %llu: other bytes (%s)",
+                         (unsigned long long)b->first_offset + n, how);
         if (!learn(l, b->first_offset + n, r.account, how))
             return false;
         n++;
@@ -258,8 +261,7 @@ static uint64_t check_all(struct life *l, struct journal *j, bool adopt)
     int rc;
     while (!l->wrong[0] && (rc = journal_reader_next(r, &b)) != JOURNAL_WAIT) {
         if (rc != JOURNAL_BATCH) {
-            wrong(l, "recovered log: %d at %llu", rc,
-                  (unsigned long long)journal_reader_offset(r));
+            wrong(l, "recovered log: %d at %llu", rc, (unsigned long long)journal_reader_offset(r));
             break;
         }
         size_t at = 0;

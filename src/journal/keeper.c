@@ -4,8 +4,8 @@
  * segment, removes what retention no longer wants, and looks how full the file system is.
  *
  * The spare is zeroed under the name spare.tmp, synced, then renamed to spare.zero: a file of that
- * name is all zeros and durable, so it may be used after a restart. While the writer has taken it and
- * not yet renamed it (SPARE_TAKEN), the name is the writer's. It is written in pieces with
+ * name is all zeros and durable, so it may be used after a restart. While the writer has taken it
+ * and not yet renamed it (SPARE_TAKEN), the name is the writer's. It is written in pieces with
  * pauses, because one long write-out would make the writer's fdatasync wait behind it.
  */
 #include <errno.h>
@@ -17,12 +17,12 @@
 #include "base/metric.h"
 #include "journal/internal.h"
 
-#define ZERO_PIECE   (256u << 10)
-#define ZERO_SYNC    (4u << 20)
-#define ZERO_PAUSE   (1 * NS_PER_MS)
-#define SPARE_TMP    "spare.tmp"
-#define SPARE_ZERO   "spare.zero"
-#define LARGE_TMP    "large.tmp"
+#define ZERO_PIECE (256u << 10)
+#define ZERO_SYNC  (4u << 20)
+#define ZERO_PAUSE (1 * NS_PER_MS)
+#define SPARE_TMP  "spare.tmp"
+#define SPARE_ZERO "spare.zero"
+#define LARGE_TMP  "large.tmp"
 
 static bool may_pause(struct journal *j)
 {
@@ -79,8 +79,7 @@ static bool spare_reuse(struct journal *j, struct disk_file **ret)
 {
     char path[PATH_BYTES];
     uint64_t size;
-    if (path_format(path, j, SPARE_ZERO) != 0 ||
-        j->disk->open(j->disk, path, O_RDWR, ret) != 0)
+    if (path_format(path, j, SPARE_ZERO) != 0 || j->disk->open(j->disk, path, O_RDWR, ret) != 0)
         return false;
     if (j->disk->size(j->disk, *ret, &size) == 0 && size == j->opts.segment_bytes)
         return true;
@@ -135,7 +134,8 @@ static void spare_look(struct journal *j)
         refuse_set(j, REFUSE_SEGMENT, false);
 }
 
-int keeper_take_spare(struct journal *j, uint64_t need, struct disk_file **ret, const char **ret_from)
+int keeper_take_spare(struct journal *j, uint64_t need, struct disk_file **ret,
+                      const char **ret_from)
 {
     struct spare *s = &j->spare;
     if (need != j->opts.segment_bytes) {

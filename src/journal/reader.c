@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A reader is in one of two places: in a slab of the ring (bytes that the writer made, not checked
- * again, no lock taken per batch) or in a segment file (every batch checked). It leaves a slab at its
- * end, and then knows where in which file to go on if the ring has lapped it.
+ * again, no lock taken per batch) or in a segment file (every batch checked). It leaves a slab at
+ * its end, and then knows where in which file to go on if the ring has lapped it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -37,6 +37,11 @@ int journal_reader_open(struct journal *j, const struct journal_reader_opts *opt
     *r = (struct journal_reader){.j = j, .slot = -1, .next = start, .hint_base = OFFSET_NONE};
     if (opts->name) {
         uint64_t offset = start;
+        if (start > journal_durable(j)) {
+            free(r);
+            return error_set(err, -EINVAL, "reader \"%s\": record %llu is beyond the log",
+                             opts->name, (unsigned long long)start);
+        }
         r->slot = cursors_slot(&j->cursors, opts->name, start, &offset);
         if (r->slot < 0) {
             int rc = r->slot;
@@ -50,10 +55,11 @@ int journal_reader_open(struct journal *j, const struct journal_reader_opts *opt
             r->next = offset;
         if (offset > journal_durable(j)) {
             free(r);
-            return error_set(err, -EINVAL,
-                             "reader \"%s\" has read up to record %llu, but the log ends before: it "
-                             "is not the log this reader has read",
-                             opts->name, (unsigned long long)offset);
+            return error_set(
+                err, -EINVAL,
+                "reader \"%s\" has read up to record %llu, but the log ends before: it "
+                "is not the log this reader has read",
+                opts->name, (unsigned long long)offset);
         }
     }
     atomic_fetch_add(&j->readers, 1);
@@ -165,7 +171,8 @@ static int report_damage(struct journal_reader *r, uint64_t limit, const char *w
         return rc;
     if (rc) {
         r->walk.position = at;
-        rc = walk_next(&r->walk, OFFSET_NONE, &h, &body); /* its body is judged when its turn comes */
+        rc = walk_next(&r->walk, OFFSET_NONE, &h,
+                       &body); /* its body is judged when its turn comes */
         if (rc < 0)
             return rc;
         r->walk.position = at;
@@ -200,8 +207,8 @@ static int next_in_file(struct journal_reader *r, uint64_t limit, struct journal
         int rc = walk_next(&r->walk, r->next, &h, &body);
         if (rc < 0)
             return rc;
-        if (rc == WALK_BAD && r->walk.why == walk_bad_body && h.count &&
-            h.base_offset <= r->next && h.base_offset + h.count > r->next)
+        if (rc == WALK_BAD && r->walk.why == walk_bad_body && h.count && h.base_offset <= r->next &&
+            h.base_offset + h.count > r->next)
             return report_body(r, &h, ret);
         if (rc != WALK_BATCH)
             return report_damage(r, limit, rc == WALK_BAD ? r->walk.why : "no batch", ret);

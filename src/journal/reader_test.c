@@ -50,7 +50,8 @@ static void any_start_from_ring_and_files(void **state)
     fixture_free(f);
 }
 
-/* A reader that is lapped by the ring goes over to the files and comes back; its slab stays whole. */
+/* A reader that is lapped by the ring goes over to the files and comes back; its slab stays whole.
+ */
 static void lapped_and_back(void **state)
 {
     struct fixture *f = fixture_new(32768);
@@ -261,7 +262,7 @@ static void tools_see_the_log(void **state)
     assert_int_equal(journal_verify(d, "log", &out, &f->err), 0);
     assert_int_equal(journal_inspect(d, "log", &out, &f->err), 0);
     buf_put_u8(&out, 0);
-    assert_non_null(strstr(out.ptr, "records=0..31 "));
+    assert_non_null(strstr(out.ptr, "records=0..32 "));
     journal_close(f->j);
     f->j = NULL;
     count = 0; /* closed: the checkpoint proves all */
@@ -270,12 +271,12 @@ static void tools_see_the_log(void **state)
 
     char junk = 0x11;
     disk_sim_poke(f->sim, "log/00000000000000000000.slg", 4096 + 1000, &junk, 1);
-    disk_sim_poke(f->sim, "log/00000000000000000031.slg", 4096 + 2000, &junk, 1);
+    disk_sim_poke(f->sim, "log/00000000000000000032.slg", 4096 + 2000, &junk, 1);
     buf_clear(&out);
     assert_int_equal(journal_verify(d, "log", &out, &f->err), -EBADMSG);
     buf_put_u8(&out, 0);
     assert_non_null(strstr(out.ptr, "log/00000000000000000000.slg: corrupt at 4"));
-    assert_non_null(strstr(out.ptr, "log/00000000000000000031.slg: corrupt at 5"));
+    assert_non_null(strstr(out.ptr, "log/00000000000000000032.slg: corrupt at 5"));
     count = 0;
     assert_int_equal(journal_scan(d, "log", 0, count_record, &count, &f->err), -EBADMSG);
     buf_fini(&out);

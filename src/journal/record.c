@@ -43,14 +43,14 @@ static char *put_bytes(char *to, struct slice s)
 static bool get_varint(const char **at, const char *end, uint64_t *ret)
 {
     uint64_t v = 0;
-    if (*at < end && (uint8_t)**at < 0x80) { /* most are that short */
-        *ret = (uint8_t)*(*at)++;
+    if (*at < end && (uint8_t) * *at < 0x80) { /* most are that short */
+        *ret = (uint8_t) * (*at)++;
         return true;
     }
     for (unsigned shift = 0; shift < 70; shift += 7) {
         if (*at == end)
             return false;
-        uint8_t byte = (uint8_t)*(*at)++;
+        uint8_t byte = (uint8_t) * (*at)++;
         if (shift == 63 && byte > 1)
             return false;
         v |= (uint64_t)(byte & 0x7f) << shift;

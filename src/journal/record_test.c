@@ -77,15 +77,21 @@ static void typical_datum_is_small(void **state)
 {
     struct buf b;
     buf_init(&b, 4096);
-    struct record r = {.kind = RECORD_DATUM, .account = 1000, .feed = 100000, .credential = 5000,
-                       .receive_us = 1700000000000000, .event_us = 1700000000000000,
-                       .payload = SLICE("\0" "21.50")};
+    struct record r = {.kind = RECORD_DATUM,
+                       .account = 1000,
+                       .feed = 100000,
+                       .credential = 5000,
+                       .receive_us = 1700000000000000,
+                       .event_us = 1700000000000000,
+                       .payload = SLICE("\0"
+                                        "21.50")};
     assert_true(record_encode(&b, &r));
     assert_true(b.len <= 6 + 22);
     buf_fini(&b);
 }
 
-/* Every proper prefix is refused; the copy is exactly as long, so a sanitizer sees a byte too far. */
+/* Every proper prefix is refused; the copy is exactly as long, so a sanitizer sees a byte too far.
+ */
 static void truncated_at_every_byte(void **state)
 {
     struct rand r = {.state = 4};

@@ -4,16 +4,16 @@
  *
  * 1. Look, change nothing: list the files, read both checkpoints and all segment headers. A newer
  *    format or another log's file ends it here.
- * 2. Walk from the newer checkpoint to the end. Each batch must have a right CRC, the offset that is
- *    next, and the chain value of its predecessor.
+ * 2. Walk from the newer checkpoint to the end. Each batch must have a right CRC, the offset that
+ *    is next, and the chain value of its predecessor.
  * 3. The first place P that does not, when offset E was expected, is CORRUPTION if
  *      - it is in a segment that has a successor and E is below the successor's base,
  *      - or behind P lies a whole batch whose durable_before is above E,
  *      - or E is below a checkpoint's `durable`.
  *    Otherwise it is the torn end of the commit that was running: its batches were never
- *    acknowledged. (A damaged last batch that was acknowledged with nothing written after it looks the
- *    same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close keep
- *    that window short.)
+ *    acknowledged. (A damaged last batch that was acknowledged with nothing written after it looks
+ *    the same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close
+ *    keep that window short.)
  * 4. The batches of the last commit are written again and everything behind P is zeroed, then the
  *    file is synced. Again, because after a failed fdatasync the page cache may show what the disk
  *    does not hold; zeroed, because a stale batch must not fit on behind a new one later.
@@ -65,12 +65,12 @@ static int gap_add(struct recovery *r, uint64_t first, uint64_t next, const char
 
 static int corrupt(struct recovery *r, const char *what)
 {
-    return error_set(r->err, -EBADMSG,
-                     "%s: corrupt at %llu: %s; record %llu was expected there and had been durable. "
-                     "Nothing was changed. Restore the file, or start with journal.skip_corrupt to go "
-                     "on behind the damage",
-                     r->path, (unsigned long long)r->walk.position, what,
-                     (unsigned long long)r->expected);
+    return error_set(
+        r->err, -EBADMSG,
+        "%s: corrupt at %llu: %s; record %llu was expected there and had been durable. "
+        "Nothing was changed. Restore the file, or start with journal.skip_corrupt to go "
+        "on behind the damage",
+        r->path, (unsigned long long)r->walk.position, what, (unsigned long long)r->expected);
 }
 
 static const struct survey_segment *current(const struct recovery *r)
@@ -99,8 +99,7 @@ static int find_start(struct recovery *r)
     bool with_place = c && c->segment_base != OFFSET_NONE;
     while (with_place && r->at < s->count && current(r)->head.base_offset < c->segment_base)
         r->at++;
-    bool found = with_place && r->at < s->count &&
-                 current(r)->head.base_offset == c->segment_base;
+    bool found = with_place && r->at < s->count && current(r)->head.base_offset == c->segment_base;
     if (!found && with_place) {
         /* What the checkpoint says was durable is not there. Without the option: refused. */
         snprintf(r->path, sizeof r->path, "%s", r->j->dir);
@@ -304,7 +303,8 @@ static int zero_out(struct disk *d, struct disk_file *f, uint64_t from, uint64_t
     return rc;
 }
 
-/* Makes the end of the last segment what the walk found, durably, and hands the file to the tail. */
+/* Makes the end of the last segment what the walk found, durably, and hands the file to the tail.
+ */
 static int settle_end(struct recovery *r, uint64_t used)
 {
     struct journal *j = r->j;
@@ -340,12 +340,12 @@ static int settle_end(struct recovery *r, uint64_t used)
 static bool lost_last(const struct recovery *r)
 {
     const struct survey *s = &r->survey;
-    return r->last_missing || (s->damaged_count &&
-                               s->damaged[s->damaged_count - 1].head.base_offset >= r->expected);
+    return r->last_missing ||
+           (s->damaged_count && s->damaged[s->damaged_count - 1].head.base_offset >= r->expected);
 }
 
-/* Nothing may be appended where something else was, and no offset used again: go on in a new segment,
- * as many offsets further as bytes were lost, since each record has at least one. */
+/* Nothing may be appended where something else was, and no offset used again: go on in a new
+ * segment, as many offsets further as bytes were lost, since each record has at least one. */
 static int leave_lost_end(struct recovery *r)
 {
     const struct survey *s = &r->survey;
@@ -412,9 +412,12 @@ static int publish(struct recovery *r)
     const struct survey *s = &r->survey;
     for (size_t i = 0; i < s->count; i++) {
         const struct segment_header *h = &s->segments[i].head;
-        struct segment seg = {.base = h->base_offset, .bytes = s->segments[i].size,
-                              .created_us = h->created_us, .supersedes_from = h->supersedes_from,
-                              .gap_from = h->gap_from, .chain = h->chain};
+        struct segment seg = {.base = h->base_offset,
+                              .bytes = s->segments[i].size,
+                              .created_us = h->created_us,
+                              .supersedes_from = h->supersedes_from,
+                              .gap_from = h->gap_from,
+                              .chain = h->chain};
         int rc = segments_add(j, &seg);
         if (rc)
             return rc;

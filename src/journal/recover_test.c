@@ -221,8 +221,10 @@ static void newer_format_is_refused_untouched(void **state)
         assert_int_equal(fixture_open(f), 0);
         uint64_t n = fill(f, 0, 60, 300);
         uint64_t position = f->j->tail.position, salt = f->j->tail.salt;
-        struct batch_header h = {.base_offset = n, .version = FORMAT_VERSION + 1,
-                                 .chain = f->j->tail.chain, .durable_before = n};
+        struct batch_header h = {.base_offset = n,
+                                 .version = FORMAT_VERSION + 1,
+                                 .chain = f->j->tail.chain,
+                                 .durable_before = n};
         char path[64], raw[SEGMENT_HEADER_BYTES];
         path_of(path, what == 0 ? 0 : f->j->tail.segment_base);
         fixture_die(f, false);
@@ -287,7 +289,8 @@ static void files_of_another_log_are_refused(void **state)
     fixture_free(f);
 }
 
-/* A crash at each single call of recovery and of what follows; then it must recover all the same. */
+/* A crash at each single call of recovery and of what follows; then it must recover all the same.
+ */
 static void crash_at_every_call(void **state)
 {
     struct fixture *f = fixture_new(16384);

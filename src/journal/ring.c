@@ -89,7 +89,10 @@ struct slab *ring_reserve(struct ring *r, size_t need, uint64_t offset, uint64_t
     s = slab_take(r, need);
     if (s) {
         size_t cap = s->cap;
-        *s = (struct slab){.first_offset = offset, .segment_base = base, .refs = 1, .cap = cap,
+        *s = (struct slab){.first_offset = offset,
+                           .segment_base = base,
+                           .refs = 1,
+                           .cap = cap,
                            .file_position = position};
         atomic_store_explicit(&s->end_offset, offset, memory_order_relaxed);
         if (r->newest)

@@ -22,8 +22,8 @@ struct slab {
     uint64_t file_position;
     uint32_t refs; /* the ring's lock */
     size_t cap;
-    size_t used;                /* writer */
-    _Atomic size_t committed;   /* readers go up to here */
+    size_t used;                 /* writer */
+    _Atomic size_t committed;    /* readers go up to here */
     _Atomic uint64_t end_offset; /* one past the last committed record */
     char data[];
 };
@@ -39,9 +39,9 @@ void ring_init(struct ring *r, size_t bytes_max);
 /* No reader may hold a slab any more. */
 void ring_fini(struct ring *r);
 
-/* Writer: room for `need` bytes that will lie at `position` of segment `base`, beginning with record
- * `offset`. A new slab when the newest is full, or its bytes do not lie just before these in the
- * same file. NULL: no memory. */
+/* Writer: room for `need` bytes that will lie at `position` of segment `base`, beginning with
+ * record `offset`. A new slab when the newest is full, or its bytes do not lie just before these in
+ * the same file. NULL: no memory. */
 struct slab *ring_reserve(struct ring *r, size_t need, uint64_t offset, uint64_t base,
                           uint64_t position);
 /* Writer: forgets what is not committed, after a failure. */

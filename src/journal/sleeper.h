@@ -26,8 +26,8 @@ static inline uint32_t sleeper_key(struct sleeper *s)
     return atomic_load(&s->events);
 }
 
-/* Returns at once when there was a signal since the key was taken; otherwise sleeps until one, until
- * `ns` passed, or for no reason. */
+/* Returns at once when there was a signal since the key was taken; otherwise sleeps until one,
+ * until `ns` passed, or for no reason. */
 void sleeper_wait(struct sleeper *s, uint32_t key, uint64_t ns);
 /* Wakes all. */
 void sleeper_signal(struct sleeper *s);

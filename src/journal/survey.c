@@ -122,9 +122,10 @@ static int read_checkpoint(struct survey *s, struct disk *disk, const char *dir,
     case FORMAT_OK:
         break;
     case FORMAT_NEWER:
-        return error_set(err, -EPROTONOSUPPORT,
-                         "%s: format version %u is newer than this program's %u; nothing was changed",
-                         path, le16_get(raw + 8), FORMAT_VERSION);
+        return error_set(
+            err, -EPROTONOSUPPORT,
+            "%s: format version %u is newer than this program's %u; nothing was changed", path,
+            le16_get(raw + 8), FORMAT_VERSION);
     default:
         s->checkpoints_damaged++; /* the other one serves; a torn write leaves one like this */
         return 0;

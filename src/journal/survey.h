@@ -17,7 +17,8 @@ struct survey_segment {
 struct survey {
     struct survey_segment *segments; /* ascending by base */
     size_t count;
-    struct survey_segment *damaged; /* left out: only base_offset (by the name) and size are known */
+    struct survey_segment
+        *damaged; /* left out: only base_offset (by the name) and size are known */
     size_t damaged_count;
     bool has_log_id;
     uint8_t log_id[16];

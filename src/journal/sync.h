@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * journal/sync.h - the one call the whole promise hangs on, alone in a file so that a build can leave
- * it out and show that the crash tests notice. Writer's thread.
+ * journal/sync.h - the one call the whole promise hangs on, alone in a file so that a build can
+ * leave it out and show that the crash tests notice. Writer's thread.
  */
 #pragma once
 

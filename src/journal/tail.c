@@ -94,8 +94,8 @@ int checkpoint_write(struct journal *j, bool clean)
         result = rc;
         if (!j->checkpoints.log_once) {
             j->checkpoints.log_once = true;
-            log_line(LOG_WARN, "journal.checkpoint_failed", "file=%s error=%d",
-                     checkpoint_names[i], -rc);
+            log_line(LOG_WARN, "journal.checkpoint_failed", "file=%s error=%d", checkpoint_names[i],
+                     -rc);
         }
     }
     j->tail.since_checkpoint = 0;
@@ -162,8 +162,11 @@ static int roll_once(struct journal *j, uint64_t bytes)
     header_make(j, bytes, &h);
     rc = install(j, file, from, &h);
     keeper_spare_installed(j, from, rc == 0);
-    struct segment s = {.base = h.base_offset, .bytes = bytes, .created_us = h.created_us,
-                        .supersedes_from = h.supersedes_from, .gap_from = h.gap_from,
+    struct segment s = {.base = h.base_offset,
+                        .bytes = bytes,
+                        .created_us = h.created_us,
+                        .supersedes_from = h.supersedes_from,
+                        .gap_from = h.gap_from,
                         .chain = h.chain};
     if (!rc)
         rc = segments_add(j, &s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tools look at the files alone and take no lock, so the log may be in use. What is in the files
- * of a running server may not be durable yet; `proven_end` says how far it is.
+ * The tools look at the files alone and take no lock, so the log may be in use. What is in the
+ * files of a running server may not be durable yet; `proven_end` says how far it is.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -50,7 +50,9 @@ struct finding {
 /* Walks until `limit`, where the next segment takes over. `bodies`: check them too. */
 static int look_at(struct walk *w, uint64_t limit, bool bodies, struct finding *ret)
 {
-    struct finding f = {.end_offset = w->head.base_offset, .chain = w->head.chain, .follows = true,
+    struct finding f = {.end_offset = w->head.base_offset,
+                        .chain = w->head.chain,
+                        .follows = true,
                         .ended = WALK_END};
     while (f.end_offset < limit) {
         struct batch_header h;
@@ -270,12 +272,12 @@ static int scan_segment(struct scan *s, struct walk *w, uint64_t limit, struct e
         else if (rc >= 0)
             rc = -EBADMSG;
         if (rc)
-            return rc == -EBADMSG
-                       ? error_set(err, rc, "segment %020llu.slg: corrupt at %llu: record %llu "
-                                            "should be there",
-                                   (unsigned long long)w->head.base_offset, (unsigned long long)at,
-                                   (unsigned long long)s->next)
-                       : rc;
+            return rc == -EBADMSG ? error_set(err, rc,
+                                              "segment %020llu.slg: corrupt at %llu: record %llu "
+                                              "should be there",
+                                              (unsigned long long)w->head.base_offset,
+                                              (unsigned long long)at, (unsigned long long)s->next)
+                                  : rc;
     }
 }
 

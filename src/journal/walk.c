@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A live segment grows while it is read, so what was read ahead may be stale beyond what was durable
- * then. Therefore nothing but a whole batch is ever concluded from old bytes: anything else is read
- * again from the file first.
+ * A live segment grows while it is read, so what was read ahead may be stale beyond what was
+ * durable then. Therefore nothing but a whole batch is ever concluded from old bytes: anything else
+ * is read again from the file first.
  */
 #include "journal/walk.h"
 
@@ -32,9 +32,10 @@ static int read_header(struct walk *w, const char *path, struct error *err)
         w->position = w->head.body_at;
         return 0;
     case FORMAT_NEWER:
-        return error_set(err, -EPROTONOSUPPORT,
-                         "%s: format version %u is newer than this program's %u; nothing was changed",
-                         path, le16_get(raw + 8), FORMAT_VERSION);
+        return error_set(
+            err, -EPROTONOSUPPORT,
+            "%s: format version %u is newer than this program's %u; nothing was changed", path,
+            le16_get(raw + 8), FORMAT_VERSION);
     default:
         return error_set(err, -EBADMSG, "%s: corrupt at 0: the segment's header is damaged", path);
     }

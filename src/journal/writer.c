@@ -3,17 +3,17 @@
  * The writer: takes everything that queued while the last fdatasync ran and makes it durable with
  * one write and one fdatasync.
  *
- * Appends are copied once, into the ring (journal/ring.h), which is at the same time what is written
- * and what readers at the tip read. The copy costs less than a vector per append would cost the
- * kernel, gives each batch one CRC run, and gives the bodies back at once.
+ * Appends are copied once, into the ring (journal/ring.h), which is at the same time what is
+ * written and what readers at the tip read. The copy costs less than a vector per append would cost
+ * the kernel, gives each batch one CRC run, and gives the bodies back at once.
  *
  * Invariants
  * 1. `durable` moves only after fdatasync returned 0 for everything below it.
  * 2. Within a commit all batches are in one segment and carry the same durable_before, which is the
  *    base of the first of them.
  * 3. `done` is called in the order of submission, each exactly once.
- * 4. An error of write or fdatasync: the file is left for good, the commit is written again to a new
- *    segment. If that fails too: REFUSE_FAILED, for ever.
+ * 4. An error of write or fdatasync: the file is left for good, the commit is written again to a
+ * new segment. If that fails too: REFUSE_FAILED, for ever.
  */
 #include <errno.h>
 #include <string.h>
@@ -172,8 +172,8 @@ static char *place_reserve(struct journal *j, struct commit *c, uint64_t need, s
 }
 
 /* Fills in the header before the body at `at`, and counts the batch into the commit. */
-static void batch_seal(struct journal *j, struct commit *c, struct slab *s, char *at, size_t body_len,
-                       uint32_t count, int64_t now_us)
+static void batch_seal(struct journal *j, struct commit *c, struct slab *s, char *at,
+                       size_t body_len, uint32_t count, int64_t now_us)
 {
     size_t bytes = (size_t)batch_bytes(body_len);
     memset(at + BATCH_HEADER_BYTES + body_len, 0, bytes - BATCH_HEADER_BYTES - body_len);
@@ -460,8 +460,8 @@ int writer_record_gaps(struct journal *j)
         buf_put_json(&payload, slice_str(g->why));
         buf_put_str(&payload, "}");
         int64_t now = clock_wall_us();
-        struct record r = {.kind = RECORD_GAP, .event_us = now, .receive_us = now,
-                           .payload = buf_slice(&payload)};
+        struct record r = {
+            .kind = RECORD_GAP, .event_us = now, .receive_us = now, .payload = buf_slice(&payload)};
         bool put = !payload.failed && journal_put(&a, &r);
         if (put) {
             atomic_fetch_add(&j->pending, a.body.len);

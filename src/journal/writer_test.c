@@ -202,7 +202,8 @@ static void clean_close_and_reopen(void **state)
     fixture_free(f);
 }
 
-/* Between taking the spare and renaming it the keeper must not mistake its name for the next one. */
+/* Between taking the spare and renaming it the keeper must not mistake its name for the next one.
+ */
 static void spare_in_hand_is_left_alone(void **state)
 {
     struct fixture *f = fixture_new(65536);
@@ -241,10 +242,10 @@ static void on_sent(struct journal_append *a)
         s->in_order += s->answered == 0 || a->first_offset > s->last_offset;
         s->last_offset = a->first_offset;
     }
-    s->answered++;
     buf_clear(&a->body);
     a->count = 0;
     atomic_fetch_or(&s->free_bits, 1u << (a - s->appends));
+    s->answered++; /* last: who counts may free it all */
 }
 
 static void *send_all(void *arg)
@@ -258,8 +259,8 @@ static void *send_all(void *arg)
         }
         struct journal_append *a = &s->appends[__builtin_ctz(bits)];
         atomic_fetch_and(&s->free_bits, ~(1u << (a - s->appends)));
-        struct record r = {.kind = RECORD_DATUM, .account = s->number, .feed = n,
-                           .payload = SLICE("21.5")};
+        struct record r = {
+            .kind = RECORD_DATUM, .account = s->number, .feed = n, .payload = SLICE("21.5")};
         if (!journal_put(a, &r) || journal_submit(s->j, a) != REASON_ok)
             abort();
         n++;
@@ -309,8 +310,12 @@ static void threads_on(struct disk *d)
 {
     char dir[] = "/tmp/journal-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
-    struct journal_opts o = {.disk = d, .dir = dir, .segment_bytes = 1 << 14, .ring_bytes = 1 << 18,
-                             .pending_bytes = 1 << 20, .refuse_percent = 100};
+    struct journal_opts o = {.disk = d,
+                             .dir = dir,
+                             .segment_bytes = 1 << 14,
+                             .ring_bytes = 1 << 18,
+                             .pending_bytes = 1 << 20,
+                             .refuse_percent = 100};
     struct sender *s = calloc(SENDERS, sizeof *s);
     struct watcher w[2] = {0};
     struct journal *j;
@@ -379,8 +384,11 @@ static void close_answers_everything(void **state)
     char dir[] = "/tmp/journal-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
     struct fixture f = {0};
-    struct journal_opts o = {.disk = disk_posix(), .dir = dir, .segment_bytes = 1 << 17,
-                             .ring_bytes = 1 << 18, .pending_bytes = 1 << 20};
+    struct journal_opts o = {.disk = disk_posix(),
+                             .dir = dir,
+                             .segment_bytes = 1 << 17,
+                             .ring_bytes = 1 << 18,
+                             .pending_bytes = 1 << 20};
     struct journal_append a[20];
     struct journal *j;
     assert_int_equal(journal_open(&o, &j, &f.err), 0);
@@ -405,8 +413,11 @@ static void idle_writer_proves_the_last_batch(void **state)
     char dir[] = "/tmp/journal-test-XXXXXX";
     assert_non_null(mkdtemp(dir));
     struct fixture f = {0};
-    struct journal_opts o = {.disk = disk_posix(), .dir = dir, .segment_bytes = 1 << 17,
-                             .ring_bytes = 1 << 18, .pending_bytes = 1 << 20};
+    struct journal_opts o = {.disk = disk_posix(),
+                             .dir = dir,
+                             .segment_bytes = 1 << 17,
+                             .ring_bytes = 1 << 18,
+                             .pending_bytes = 1 << 20};
     struct journal_append a = {.done = fixture_done, .owner = &f};
     struct journal *j;
     assert_int_equal(journal_open(&o, &j, &f.err), 0);

@@ -192,8 +192,8 @@ static void forget_open(struct history *h, struct open_feed **all, size_t n, uin
     for (size_t i = 0; i < n; i++) {
         unsigned some = rows_of(all[i]);
         rows += some;
-        all[i]->fresh_rows = (uint8_t)(all[i]->fresh_rows + some < 255 ? all[i]->fresh_rows + some
-                                                                       : 255);
+        all[i]->fresh_rows =
+            (uint8_t)(all[i]->fresh_rows + some < 255 ? all[i]->fresh_rows + some : 255);
         history_merge_want(h, all[i]);
     }
     atomic_fetch_add_explicit(&h->rows_written, rows, memory_order_relaxed);

@@ -45,10 +45,10 @@ struct history {
     _Atomic bool has_ops;     /* the database may hold point records */
 
     /* The history thread's: */
-    uint64_t applied;  /* next offset to apply */
-    uint64_t written;  /* cursor of the last batch written, perhaps not yet flushed */
-    bool unflushed;    /* written is beyond what is durable */
-    uint64_t base_bytes;  /* what memory held just after the last flush */
+    uint64_t applied;    /* next offset to apply */
+    uint64_t written;    /* cursor of the last batch written, perhaps not yet flushed */
+    bool unflushed;      /* written is beyond what is durable */
+    uint64_t base_bytes; /* what memory held just after the last flush */
     uint64_t bytes_since, flushed_ns, retry_ns;
     bool clock_known, failing;
     uint64_t records_since; /* for the metric */
@@ -73,7 +73,8 @@ int history_db_error(char *text);
 int history_db_ended(const rocksdb_iterator_t *it);
 
 void history_key(char out[ROW_KEY_BYTES], char kind, uint64_t feed, struct row_key at);
-void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset, bool deleted);
+void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset,
+                    bool deleted);
 /* What the iterator points to, if it is of that kind and feed. */
 bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
                     struct slice *ret_row);
@@ -81,7 +82,8 @@ bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret);
 void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
 void history_seek_back(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
 
-/* ---- ops.c: changes and deletions as readers and the merging pass apply them ------------------ */
+/* ---- ops.c: changes and deletions as readers and the merging pass apply them ------------------
+ */
 struct op_list {
     struct op *at; /* payloads are places in `text` until op_list_ready */
     size_t count, cap;
@@ -98,7 +100,8 @@ int op_list_load(struct op_list *l, rocksdb_iterator_t *it, uint64_t feed, int64
                  int64_t to_us);
 /* Sorts; 0 or -ENOMEM. */
 int op_list_ready(struct op_list *l);
-/* Applies the ops to the unbound points from `start` on, drops the deleted ones. False: no memory. */
+/* Applies the ops to the unbound points from `start` on, drops the deleted ones. False: no memory.
+ */
 bool op_list_apply(const struct op_list *l, struct point_list *points, size_t start);
 /* Whether the op is about this point. */
 bool op_matches(const struct op *op, const struct history_point *p);

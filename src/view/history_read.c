@@ -52,8 +52,8 @@ static int begin(struct reading *r, unsigned flags)
         uint64_t before = atomic_load(&h->version);
         int code = open_copy(h->open, r->feed, &r->copy);
         if (code == 0)
-            r->it = rocksdb_create_iterator(h->db.db, flags & HISTORY_NO_IO ? h->db.read_no_io
-                                                                            : h->db.read);
+            r->it = rocksdb_create_iterator(h->db.db,
+                                            flags & HISTORY_NO_IO ? h->db.read_no_io : h->db.read);
         uint64_t after = atomic_load(&h->version);
         if (code < 0 || after == before || (before % 2 == 1 && after == before + 1))
             return code;
@@ -220,7 +220,8 @@ static size_t count_above(const struct reading *r, struct row_key bound, size_t 
 }
 
 /* Whether more than `limit` of the points found lie above everything up to `bound`. While a flush
- * is going on a point may have been found twice, in memory and in the database; sorting drops it. */
+ * is going on a point may have been found twice, in memory and in the database; sorting drops it.
+ */
 static bool enough(struct reading *r, struct row_key bound, size_t limit)
 {
     if (r->one)

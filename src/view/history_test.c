@@ -25,9 +25,9 @@
 #include "base/rand.h"
 #include "base/thread.h"
 
-#define SEEDS   400
-#define RECORDS 500
-#define FEEDS   4
+#define SEEDS     250
+#define RECORDS   500
+#define FEEDS     4
 #define FLUSH_AGE NS_PER_S
 
 static char root[64];
@@ -77,7 +77,7 @@ struct entry {
 static size_t random_value(struct rand *r, char *out, unsigned style)
 {
     static const char *odd[] = {"",     "-0",   "1e5",  "21.50", "ü€😀", "007",
-                                "true", "-1.0", "0.10", ".5",    "5.",   "999999999999999999"};
+                                "true", "-1.0", "0.10", ".5",    "5.",  "999999999999999999"};
     if (style == 1)
         return (size_t)sprintf(out, "%.1f", (double)rand_below(r, 400) / 10);
     if (style == 2)
@@ -337,7 +337,7 @@ static void one_seed(uint64_t seed)
     fresh_path(path);
     uint64_t until = 0;
     while (until < RECORDS) {
-        until += 1 + rand_below(&r, RECORDS);
+        until += 1 + RECORDS / 5 + rand_below(&r, RECORDS);
         if (until > RECORDS)
             until = RECORDS;
         bool crash = until < RECORDS && rand_below(&r, 4);
@@ -379,10 +379,9 @@ static void put(struct history *h, uint64_t feed, int64_t us, uint64_t offset, c
     struct buf b;
     buf_init(&b, 4096);
     datum_encode(&b, &(struct datum){.value = slice_str(value)});
-    history_apply(h, &(struct record){.kind = RECORD_DATUM,
-                                      .feed = feed,
-                                      .event_us = us,
-                                      .payload = buf_slice(&b)},
+    history_apply(h,
+                  &(struct record){
+                      .kind = RECORD_DATUM, .feed = feed, .event_us = us, .payload = buf_slice(&b)},
                   offset);
     buf_fini(&b);
 }
@@ -395,7 +394,7 @@ static void pages_of_equal_times(void **state)
     struct history *h = open_at(fresh_path(path), &cursor);
     for (uint64_t i = 0; i < POINTS; i++) {
         put(h, 5, 1000, i, "1");
-        if (i % 37 == 0)
+        if (i % 17 == 0)
             history_tick(h, i + 1, 1000, now += NS_PER_MS);
     }
     for (unsigned i = 0; i < 500; i++)
@@ -540,10 +539,10 @@ static void readers_see_one_moment(void **state)
             buf_clear(&target);
             uint64_t old = i - 2 * RUN;
             datum_target_encode(&target, (struct datum_target){(int64_t)old, old});
-            history_apply(c.h, &(struct record){.kind = RECORD_DELETED,
-                                                .feed = 1,
-                                                .payload = buf_slice(&target)},
-                          i + 1);
+            history_apply(
+                c.h,
+                &(struct record){.kind = RECORD_DELETED, .feed = 1, .payload = buf_slice(&target)},
+                i + 1);
         }
         atomic_store(&c.applied, i);
         if (i % 20 == 0)
@@ -627,12 +626,11 @@ static int remove_root(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_histories),
-        cmocka_unit_test(pages_of_equal_times),
-        cmocka_unit_test(no_io_says_incomplete),
-        cmocka_unit_test(refuses_what_is_not_its_own),
-        cmocka_unit_test(readers_see_one_moment),
-        cmocka_unit_test(full_disk_loses_nothing),
+        cmocka_unit_test(random_histories),       cmocka_unit_test(pages_of_equal_times),
+        cmocka_unit_test(no_io_says_incomplete),  cmocka_unit_test(refuses_what_is_not_its_own),
+        cmocka_unit_test(readers_see_one_moment), cmocka_unit_test(full_disk_loses_nothing),
     };
+    if (getenv("TEST")) /* one of them, for a sanitizer that cannot fork */
+        cmocka_set_test_filter(getenv("TEST"));
     return cmocka_run_group_tests_name("history", tests, make_root, remove_root);
 }

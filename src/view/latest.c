@@ -276,7 +276,8 @@ enum latest_found latest_get(struct latest *l, uint64_t feed, struct buf *storag
     spin_unlock(&s->lock);
     if (!at)
         return LATEST_NONE;
-    /* A storage that is too small is the caller's mistake; an answer from history is the right one. */
+    /* A storage that is too small is the caller's mistake; an answer from history is the right one.
+     */
     if (e.gone || storage->failed)
         return LATEST_ASK_HISTORY;
     CHECK(datum_decode(buf_slice(storage), &ret->datum));

@@ -29,7 +29,7 @@ enum {
     PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
 };
 
-#define GONE (1u << 31)
+#define GONE     (1u << 31)
 #define FILE_MAX (1ull << 40)
 
 static const char magic[8] = {'S', 'L', 'L', 'A', 'T', 'E', 'S', 'T'};
@@ -101,8 +101,8 @@ uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns)
     int code = latest_snapshot(l, l->applied);
     uint64_t took = clock_mono_ns() - begin;
     l->saved_ns = now_ns;
-    l->pause_ns = took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES
-                                                             : INTERVAL_S * NS_PER_S;
+    l->pause_ns =
+        took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES : INTERVAL_S * NS_PER_S;
     if (code < 0 && !l->failing)
         log_line(LOG_ERROR, "latest.snapshot_failed", "path=%s error=%s", l->path, strerror(-code));
     l->failing = code < 0;

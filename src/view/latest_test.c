@@ -93,11 +93,12 @@ static struct latest *open_file(uint64_t *ret_cursor)
 static void apply_payload(struct latest *l, enum record_kind kind, uint64_t feed, int64_t us,
                           uint64_t offset, const struct buf *payload)
 {
-    latest_apply(l, &(struct record){.kind = kind,
-                                     .feed = feed,
-                                     .event_us = us,
-                                     .receive_us = us + 5,
-                                     .payload = buf_slice(payload)},
+    latest_apply(l,
+                 &(struct record){.kind = kind,
+                                  .feed = feed,
+                                  .event_us = us,
+                                  .receive_us = us + 5,
+                                  .payload = buf_slice(payload)},
                  offset);
 }
 
@@ -186,9 +187,9 @@ static void a_snapshot_brings_all_back(void **state)
     memset(big, 'x', sizeof big);
     for (uint64_t f = 1; f <= FEEDS; f++) {
         char text[40];
-        put(l, f, (int64_t)f * 1000, f, slice_of(text, (size_t)sprintf(text, "%llu%.*s",
-                                                                (unsigned long long)f, (int)(f % 20),
-                                                                "aaaaaaaaaaaaaaaaaaaa")));
+        put(l, f, (int64_t)f * 1000, f,
+            slice_of(text, (size_t)sprintf(text, "%llu%.*s", (unsigned long long)f, (int)(f % 20),
+                                           "aaaaaaaaaaaaaaaaaaaa")));
         if (f % 7 == 0)
             change(l, f, (int64_t)f, f, f, NULL), change(l, f, (int64_t)f, f, FEEDS + f, NULL);
     }

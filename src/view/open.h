@@ -42,7 +42,7 @@ struct open_more {
 };
 
 struct open_feed {
-    uint64_t feed; /* 0: a free place in the table */
+    uint64_t feed;  /* 0: a free place in the table */
     uint8_t *bytes; /* the chunk: steps of (time, offset), length, record payload */
     uint32_t len, cap, count;
     uint8_t fresh_rows; /* in the database since the feed was last merged, at most 255 */

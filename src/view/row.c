@@ -70,9 +70,9 @@ static unsigned column_parameter(const uint64_t *v, size_t n)
 struct encoder {
     const struct history_point *p;
     size_t n;
-    uint64_t *column;  /* n */
+    uint64_t *column;       /* n */
     struct decimal *number; /* n */
-    uint8_t *k;        /* where the next parameter goes */
+    uint8_t *k;             /* where the next parameter goes */
     struct bits_out bits;
 };
 
@@ -253,8 +253,13 @@ void row_encode(struct buf *out, const struct history_point *p, size_t n)
     *at++ = (uint8_t)(unit | (unsigned)values << 2 | places << 4);
     at = varint_put(at, n);
     at = varint_put(at, (uint64_t)p[n - 1].event_us - (uint64_t)p[0].event_us);
-    unsigned parameters = 2 + (values == VALUE_RAW ? 1 : values == VALUE_MIXED ? 3 : 2) +
-                          (!places ? 0 : places & PLACE_WIDE ? 1 : 4);
+    unsigned parameters = 2 +
+                          (values == VALUE_RAW     ? 1
+                           : values == VALUE_MIXED ? 3
+                                                   : 2) +
+                          (!places               ? 0
+                           : places & PLACE_WIDE ? 1
+                                                 : 4);
     e.k = at;
     e.bits.at = at + parameters;
     put_keys(&e, unit);
@@ -277,7 +282,7 @@ struct decoder {
     const uint8_t *k; /* the next parameter */
     struct bits_in bits;
     uint64_t *times, *offsets, *numbers, *drops; /* n each */
-    uint8_t *place; /* n */
+    uint8_t *place;                              /* n */
 };
 
 static bool decode_head(struct slice row, struct decoder *d)
@@ -294,8 +299,13 @@ static bool decode_head(struct slice row, struct decoder *d)
         n > ROW_POINTS_MAX || !(at = varint_get(at, end, &d->span)))
         return false;
     d->n = (uint32_t)n;
-    unsigned parameters = 2 + (d->values == VALUE_RAW ? 1 : d->values == VALUE_MIXED ? 3 : 2) +
-                          (!d->places ? 0 : d->places & PLACE_WIDE ? 1 : 4);
+    unsigned parameters = 2 +
+                          (d->values == VALUE_RAW     ? 1
+                           : d->values == VALUE_MIXED ? 3
+                                                      : 2) +
+                          (!d->places               ? 0
+                           : d->places & PLACE_WIDE ? 1
+                                                    : 4);
     if ((size_t)(end - at) < parameters)
         return false;
     d->k = at;

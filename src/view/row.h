@@ -40,8 +40,8 @@ static inline int row_key_compare(struct row_key a, struct row_key b)
 struct point_list {
     struct history_point *at;
     size_t count, cap;
-    struct buf *text;   /* values are appended here; the caller's */
-    uint64_t *columns;  /* scratch of row_decode */
+    struct buf *text;  /* values are appended here; the caller's */
+    uint64_t *columns; /* scratch of row_decode */
     size_t columns_cap;
 };
 

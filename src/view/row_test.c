@@ -16,11 +16,29 @@
 
 static void decimals_are_exact(void **state)
 {
-    static const char *yes[] = {"0",    "5",     "-5",        "0.0",                "0.10",
-                                "21.5", "21.50", "-0.000001", "999999999999999999", "1.000000000"};
-    static const char *no[] = {"",   "-0",  "-0.0", "1e5",  "007", "+1", " 1",          "1 ",
-                               ".5", "5.",  "-",    "1.",   "NaN", "1_", "1.0000000000", "--1",
-                               "1,5", "0x1", "1000000000000000000", "12345678901.12345678"};
+    static const char *yes[] = {
+        "0",          "5", "-5", "0.0", "0.10", "21.5", "21.50", "-0.000001", "999999999999999999",
+        "1.000000000"};
+    static const char *no[] = {"",
+                               "-0",
+                               "-0.0",
+                               "1e5",
+                               "007",
+                               "+1",
+                               " 1",
+                               "1 ",
+                               ".5",
+                               "5.",
+                               "-",
+                               "1.",
+                               "NaN",
+                               "1_",
+                               "1.0000000000",
+                               "--1",
+                               "1,5",
+                               "0x1",
+                               "1000000000000000000",
+                               "12345678901.12345678"};
     for (unsigned i = 0; i < sizeof yes / sizeof *yes; i++) {
         struct decimal d;
         char out[DECIMAL_TEXT_MAX];
@@ -186,9 +204,10 @@ static void sorting_is_stable_and_unique(void **state)
         l.count = 0;
         bool down = turn % 2;
         for (uint64_t i = 0; i < 100; i++)
-            assert_true(points_add(&l, (struct history_point){.event_us = (int64_t)rand_below(&r, 9),
-                                                              .offset = rand_below(&r, 9),
-                                                              .datum.lat = (double)i}));
+            assert_true(
+                points_add(&l, (struct history_point){.event_us = (int64_t)rand_below(&r, 9),
+                                                      .offset = rand_below(&r, 9),
+                                                      .datum.lat = (double)i}));
         struct history_point before[100];
         memcpy(before, l.at, sizeof before);
         points_sort(&l, down);

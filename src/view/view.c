@@ -13,6 +13,9 @@
 
 /* How long a quiet view sleeps at the most: its timed flushes are that exact. */
 #define IDLE_NS  (200 * NS_PER_MS)
+/* How long a view that is at the end lets more come together before it looks again. Waking up for
+ * every commit would cost two context switches each; a read that waits ends the nap (view_hurry). */
+#define NAP_NS   (5 * NS_PER_MS)
 #define RETRY_NS (1000 * NS_PER_MS)
 
 struct view {
@@ -20,6 +23,10 @@ struct view {
     struct journal_reader *reader;
     pthread_t thread;
     _Atomic bool stop, stuck;
+    _Atomic uint64_t wanted; /* somebody waits until everything below is applied */
+    bool busy;               /* the last look brought something */
+    pthread_mutex_t nap_lock;
+    pthread_cond_t nap_end;
     _Atomic uint64_t applied, durable, gaps, errors;
     _Atomic int64_t received_us; /* of the record last applied */
     bool failing, commit_failing;
@@ -97,6 +104,30 @@ static void note_read_error(struct view *v, int code)
     v->failing = true;
 }
 
+/* Sleeps NAP_NS, or until somebody wants more than is applied. */
+static void nap(struct view *v, uint64_t applied)
+{
+    uint64_t end = clock_mono_ns() + NAP_NS;
+    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
+                                   .tv_nsec = (long)(end % NS_PER_S)};
+    pthread_mutex_lock(&v->nap_lock);
+    while (!atomic_load(&v->stop) && atomic_load(&v->wanted) <= applied) {
+        if (pthread_cond_timedwait(&v->nap_end, &v->nap_lock, &until) != 0)
+            break;
+    }
+    pthread_mutex_unlock(&v->nap_lock);
+}
+
+void view_hurry(struct view *v, uint64_t offset)
+{
+    uint64_t was = atomic_load(&v->wanted);
+    while (was < offset && !atomic_compare_exchange_weak(&v->wanted, &was, offset))
+        ;
+    pthread_mutex_lock(&v->nap_lock);
+    pthread_cond_signal(&v->nap_end);
+    pthread_mutex_unlock(&v->nap_lock);
+}
+
 /* One call of the reader and what follows from it. */
 static void pull(struct view *v)
 {
@@ -112,9 +143,14 @@ static void pull(struct view *v)
     v->failing = false;
     if (next == JOURNAL_WAIT) {
         tick(v, from, 0);
-        journal_reader_wait(v->reader, IDLE_NS);
+        if (v->busy)
+            nap(v, from);
+        else
+            journal_reader_wait(v->reader, IDLE_NS);
+        v->busy = false;
         return;
     }
+    v->busy = true;
     uint64_t to = journal_reader_offset(v->reader);
     if (next == JOURNAL_GAP) {
         atomic_fetch_add(&v->gaps, 1);
@@ -145,6 +181,12 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     v->applied = v->durable = v->committed = opts->cursor;
     struct journal_reader_opts reader = {
         .name = opts->ops->name, .has_start = true, .start = opts->cursor};
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&v->nap_end, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&v->nap_lock, NULL);
     int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
     if (code < 0) {
         free(v);
@@ -160,6 +202,7 @@ void view_stop(struct view *v)
     if (!v)
         return;
     atomic_store(&v->stop, true);
+    view_hurry(v, 0);
     journal_reader_wake(v->reader);
     pthread_join(v->thread, NULL);
     uint64_t applied = view_applied(v);

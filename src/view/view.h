@@ -47,6 +47,9 @@ struct view_opts {
 int view_start(const struct view_opts *opts, struct view **ret, struct error *err);
 /* Stops the thread after the batch at hand, flushes, commits the cursor, frees. Accepts NULL. */
 void view_stop(struct view *v);
+/* Somebody waits until everything below `offset` is applied: ends the view's nap, which otherwise
+ * lets records come together for some milliseconds. Any thread. */
+void view_hurry(struct view *v, uint64_t offset);
 /* One past the last record applied; never moves back. Any thread, one atomic load. */
 uint64_t view_applied(const struct view *v);
 

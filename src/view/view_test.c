@@ -19,9 +19,10 @@ struct turn {
 
 static struct {
     const struct turn *turns;
-    unsigned count, at;
+    _Atomic unsigned count;
+    unsigned at;
     _Atomic uint64_t offset, committed, end;
-    int commit_error;
+    _Atomic int commit_error;
     _Atomic unsigned waits, opened;
 } script;
 
@@ -53,9 +54,8 @@ int journal_reader_next(struct journal_reader *r, struct journal_batch *ret)
     const struct turn *t = &script.turns[script.at++];
     if (t->next < 0 || t->next == JOURNAL_WAIT)
         return t->next;
-    *ret = (struct journal_batch){.first_offset = script.offset,
-                                  .count = t->count,
-                                  .body = slice_of(t, t->count + t->bad)};
+    *ret = (struct journal_batch){
+        .first_offset = script.offset, .count = t->count, .body = slice_of(t, t->count + t->bad)};
     script.offset += t->count + t->bad;
     return t->next;
 }
@@ -201,9 +201,12 @@ static void records_arrive_in_order(void **state)
 
 static void gaps_and_errors_do_not_stop_it(void **state)
 {
-    static const struct turn turns[] = {{JOURNAL_BATCH, 1}, {-EIO},
-                                        {-EIO},             {JOURNAL_GAP, 100},
-                                        {JOURNAL_BATCH, 2}, {JOURNAL_BATCH, 3, .bad = true},
+    static const struct turn turns[] = {{JOURNAL_BATCH, 1},
+                                        {-EIO},
+                                        {-EIO},
+                                        {JOURNAL_GAP, 100},
+                                        {JOURNAL_BATCH, 2},
+                                        {JOURNAL_BATCH, 3, .bad = true},
                                         {JOURNAL_BATCH, 1}};
     struct model m = {0};
     struct view *v = run_script(&m, turns, 7, 0);
