@@ -30,6 +30,7 @@
 #define FEEDS     4
 #define FLUSH_AGE NS_PER_S
 
+static uint32_t merge_points = 8; /* so that a short journal makes many rows */
 static char root[64];
 
 static const char *fresh_path(char *out)
@@ -54,7 +55,7 @@ static struct history *open_at(const char *path, uint64_t *ret_cursor)
                                 .flush_bytes = 4000,
                                 .flush_ns = FLUSH_AGE,
                                 .cache_bytes = 8 << 20,
-                                .merge_points = 8};
+                                .merge_points = merge_points};
     struct history *h = NULL;
     struct error err = {0};
     int code = history_open(&opts, &h, ret_cursor, &err);
@@ -493,7 +494,7 @@ static void refuses_what_is_not_its_own(void **state)
 
 /* The writer gives feed 1 a point per record; when record n was applied it deletes n - 200. So at
  * any moment the feed holds an unbroken run of offsets that ends at the newest. */
-enum { RUN = 200, RACE_RECORDS = 60000 };
+enum { RUN = 200, RACE_RECORDS = 20000, RACE_READS = 6000 };
 
 struct race {
     struct history *h;
@@ -527,13 +528,14 @@ static void readers_see_one_moment(void **state)
 {
     char path[96];
     uint64_t cursor, now = 0;
+    merge_points = 256;
     struct race c = {.h = open_at(fresh_path(path), &cursor)};
     pthread_t reader[2];
     for (unsigned i = 0; i < 2; i++)
         reader[i] = thread_start("reader", read_race, &c);
     struct buf target;
     buf_init(&target, 64);
-    for (uint64_t i = 0; i < RACE_RECORDS || c.reads < 200; i += 2) {
+    for (uint64_t i = 0; i < RACE_RECORDS || c.reads < RACE_READS; i += 2) {
         put(c.h, 1, (int64_t)i * 1000, i, "21.5");
         if (i >= 2 * RUN) {
             buf_clear(&target);
@@ -546,11 +548,12 @@ static void readers_see_one_moment(void **state)
         }
         atomic_store(&c.applied, i);
         if (i % 20 == 0)
-            history_tick(c.h, i + 2, 200, now += NS_PER_MS);
+            history_tick(c.h, i + 2, 2000, now += NS_PER_MS); /* flush, merge, flush, ... */
     }
     atomic_store(&c.stop, true);
     for (unsigned i = 0; i < 2; i++)
         pthread_join(reader[i], NULL);
+    merge_points = 8;
     assert_true(history_stats(c.h).merges > 0);
     buf_fini(&target);
     history_close(c.h);
