@@ -42,6 +42,17 @@ static void on_call_done(struct admin_call *call)
     job_post(call->owner, on_admin_done);
 }
 
+/* A copy with a NUL. Not strndup: behind the slice there need not be one. */
+static char *text_of(struct slice s)
+{
+    char *text = malloc(s.len + 1);
+    CHECK(text);
+    if (s.len)
+        memcpy(text, s.ptr, s.len);
+    text[s.len] = 0;
+    return text;
+}
+
 void admin_begin(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -58,8 +69,8 @@ void admin_begin(struct job *j)
     struct admin_call *call = calloc(1, sizeof *call);
     CHECK(call);
     size_t noun_len = (size_t)(slash - rest.ptr);
-    call->noun = strndup(rest.ptr, noun_len);
-    call->verb = strndup(slash + 1, rest.len - noun_len - 1);
+    call->noun = text_of(slice_of(rest.ptr, noun_len));
+    call->verb = text_of(slice_from(rest, noun_len + 1));
     call->args = args;
     call->done = on_call_done;
     call->owner = j;

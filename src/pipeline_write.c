@@ -204,13 +204,13 @@ static void submit_open(struct lane *l)
     enum reason reason = journal_submit(l->p->opts.api.journal, &b->append);
     if (reason == REASON_ok)
         return;
-    unlink_flying(l, b);
     if (reason == REASON_busy) {
+        unlink_flying(l, b);
         l->open = b;
         return;
     }
-    batch_answer(b, reason);
-    batch_recycle(b);
+    b->append.reason = reason; /* answered from the mail, as the journal's own refusals are */
+    worker_post(l->worker, &b->mail);
 }
 
 /*
@@ -313,33 +313,45 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
     exchange_release(job_exchange(j));
 }
 
-/* Puts records into the open batch by `put`; when it is full, into the next one. */
-static void append(struct job *j, bool (*put)(struct job *j, struct batch *b))
+/*
+ * Puts records into the open batch by `put`; when it is full, into the next one. NULL: there is no
+ * room, *ret_reason says why. Nobody is answered in here: an answer may let the connection's next
+ * request in at once, and that would use the lane's points and feeds while they are still needed.
+ */
+static struct batch *take_room(struct job *j, bool (*put)(struct job *j, struct batch *b),
+                               uint32_t *ret_first, enum reason *ret_reason)
 {
     struct lane *l = j->lane;
-    enum reason reason = journal_accepts(l->p->opts.api.journal);
-    if (reason != REASON_ok && reason != REASON_busy) {
-        metric_add(METRIC_journal_refused, 1);
-        job_not_durable(j, reason);
-        return;
-    }
+    *ret_reason = journal_accepts(l->p->opts.api.journal);
+    if (*ret_reason != REASON_ok && *ret_reason != REASON_busy)
+        return NULL;
     for (int tries = 0; tries < 2; tries++) {
         struct batch *b = open_batch(l);
-        uint32_t first = b->append.count;
-        if (put(j, b)) {
-            join_batch(j, b, first);
-            return;
-        }
-        if (first == 0)
+        *ret_first = b->append.count;
+        if (put(j, b))
+            return b;
+        if (*ret_first == 0)
             break; /* larger than a whole batch */
         submit_open(l);
         if (l->open == b) { /* the journal is busy, and this batch is full */
-            metric_add(METRIC_journal_refused, 1);
-            job_not_durable(j, REASON_busy);
-            return;
+            *ret_reason = REASON_busy;
+            return NULL;
         }
     }
-    job_refuse(j, REASON_too_large, NULL);
+    *ret_reason = REASON_too_large;
+    return NULL;
+}
+
+static void end_append(struct job *j, struct batch *b, uint32_t first, enum reason reason)
+{
+    if (b) {
+        join_batch(j, b, first);
+    } else if (reason == REASON_too_large) {
+        job_refuse(j, reason, NULL);
+    } else {
+        metric_add(METRIC_journal_refused, 1);
+        job_not_durable(j, reason);
+    }
 }
 
 /* ---- the reply of Adafruit's create data ---- */
@@ -592,8 +604,10 @@ void write_run(struct job *j)
     unsigned count = l->points.count;
     if (j->match.route->op != OP_TELEMETRY_POST)
         prepare_data_reply(j);
-    append(j, put_points);
+    uint32_t first = 0;
+    struct batch *b = take_room(j, put_points, &first, &reason);
     drop_feeds(l, count);
+    end_append(j, b, first, reason);
 }
 
 /* ---- deletions and changes ---- */
@@ -618,7 +632,10 @@ void write_deletion(struct job *j, struct datum_target id)
     datum_target_encode(&j->lane->payload, id);
     j->now_us = clock_wall_us();
     j->ack = j->account->ack == ACK_RECEIVED ? ACK_DURABLE : j->account->ack;
-    append(j, put_deletion);
+    uint32_t first = 0;
+    enum reason reason;
+    struct batch *b = take_room(j, put_deletion, &first, &reason);
+    end_append(j, b, first, reason);
 }
 
 static void on_change_done(struct job *j)

@@ -186,10 +186,17 @@ static bool parse_list(struct slice query, const struct api *a, struct list_ask 
             return false;
         }
         unsigned extra = 0;
-        for (size_t i = 1; i < us.len && i < 4; i++)
+        bool sound = us.len == 0 || (us.len == 4 && us.ptr[0] == '-');
+        for (size_t i = 1; i < us.len && sound; i++) {
+            sound = us.ptr[i] >= '0' && us.ptr[i] <= '9';
             extra = extra * 10 + (unsigned)(us.ptr[i] - '0');
+        }
+        if (!sound) {
+            *why = "before is no token that was given out here";
+            return false;
+        }
         l->q.has_before = true;
-        l->q.before_us = before_ms * 1000 + (int64_t)(extra % 1000);
+        l->q.before_us = before_ms * 1000 + (int64_t)extra;
     }
     return true;
 }

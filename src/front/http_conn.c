@@ -108,7 +108,7 @@ static void arm(struct http_conn *c)
     else if (c->first)
         at = 0; /* the pipeline has deadlines of its own */
     else if (c->waiting_body)
-        at = c->due_ns = c->due_ns > now ? c->due_ns : now + NS_PER_S;
+        at = c->due_ns = c->due_ns ? c->due_ns : now + NS_PER_S;
     else if (c->scanned && !c->due_ns)
         at = c->due_ns = now + c->front->opts.head_timeout_ns;
     else if (c->due_ns)
@@ -140,6 +140,7 @@ static void on_due(struct deadline *d)
         return;
     }
     if (!stream_unsent(c->stream) && c->waiting_body && !body_is_slow(c, now)) {
+        c->due_ns = 0; /* only looking moves it on: bytes that trickle in must not */
         arm(c);
         return;
     }

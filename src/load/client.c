@@ -162,7 +162,7 @@ static void conn_free_for_work(struct conn *c, uint64_t now)
 static bool find_offset(struct slice body, uint64_t *ret)
 {
     static const char name[] = "\"offset\":";
-    const char *at = body.len ? memmem(body.ptr, body.len, name, sizeof name - 1) : NULL;
+    const char *at = body.ptr ? memmem(body.ptr, body.len, name, sizeof name - 1) : NULL;
     if (!at)
         return false;
     struct slice rest = slice_from(body, (size_t)(at - body.ptr) + sizeof name - 1);
