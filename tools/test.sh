@@ -183,7 +183,6 @@ stage_tsan() {
 
 # A report ends the test that caused it, so that no finding passes unseen.
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
-export ASAN_OPTIONS="strict_string_checks=1:${ASAN_OPTIONS:-}"
 export TSAN_OPTIONS="halt_on_error=1:${TSAN_OPTIONS:-}"
 
 step "packages" tools/install_packages.sh test || exit 1
