@@ -185,7 +185,7 @@ static void reopen(const char *dir)
 
 int main(int argc, char **argv)
 {
-    double seconds = argc > 3 ? atof(argv[3]) : 2;
+    double seconds = argc > 3 ? strtod(argv[3], NULL) : 2;
     log_set_level(LOG_WARN);
     if (argc >= 3 && strcmp(argv[1], "commit") == 0)
         measure(argv[2], seconds, false);

@@ -121,11 +121,8 @@ bool job_throttle(struct job *j, uint32_t cost)
         return true;
     struct throttle_verdict v;
     throttle_decide(o->api.throttle, asks, count, cost, worker_now_ns(j->lane->worker), &v);
-    if (v.allow) {
-        metric_add(METRIC_throttle_allowed, 1);
+    if (v.allow)
         return true;
-    }
-    metric_add(METRIC_throttle_refused, 1);
     api_throttle_fields(x, j->account, asks, count, &v);
     job_send(j);
     return false;

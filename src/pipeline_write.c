@@ -394,25 +394,40 @@ static void drop_feeds(struct lane *l, unsigned count)
  * no key comes of it. */
 static bool fold_key(struct slice name, char *out)
 {
+    /* 0: not in a key; else what the byte becomes. */
+    static const char folded[256] = {
+        [' '] = '-', ['-'] = '-', ['_'] = '-', ['.'] = '.',
+        ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4', ['5'] = '5', ['6'] = '6',
+        ['7'] = '7', ['8'] = '8', ['9'] = '9',
+#define LETTER(upper, lower) [upper] = lower, [lower] = lower
+        LETTER('A', 'a'), LETTER('B', 'b'), LETTER('C', 'c'), LETTER('D', 'd'), LETTER('E', 'e'),
+        LETTER('F', 'f'), LETTER('G', 'g'), LETTER('H', 'h'), LETTER('I', 'i'), LETTER('J', 'j'),
+        LETTER('K', 'k'), LETTER('L', 'l'), LETTER('M', 'm'), LETTER('N', 'n'), LETTER('O', 'o'),
+        LETTER('P', 'p'), LETTER('Q', 'q'), LETTER('R', 'r'), LETTER('S', 's'), LETTER('T', 't'),
+        LETTER('U', 'u'), LETTER('V', 'v'), LETTER('W', 'w'), LETTER('X', 'x'), LETTER('Y', 'y'),
+        LETTER('Z', 'z'),
+#undef LETTER
+    };
     unsigned dots = 0;
     size_t part = 0;
     bool letter = false;
     for (size_t i = 0; i < name.len; i++) {
-        char c = name.ptr[i];
-        if (++part > FEED_NAME_MAX + 1 || (part > FEED_NAME_MAX && c != '.'))
-            return false;
-        if (c >= 'A' && c <= 'Z')
-            c = (char)(c - 'A' + 'a');
-        else if (c == ' ' || c == '_')
-            c = '-';
-        else if (c == '.' && i > 0 && i + 1 < name.len && ++dots == 1)
-            c = '.', part = 0, letter = false;
-        else if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
-            return false;
-        letter = letter || (c >= 'a' && c <= 'z');
+        char c = folded[(unsigned char)name.ptr[i]];
         out[i] = c;
+        if (c >= 'a') {
+            letter = true;
+        } else if (c == '.') {
+            if (i == 0 || i + 1 == name.len || ++dots > 1 || part > FEED_NAME_MAX)
+                return false;
+            part = 0;
+            letter = false;
+            continue;
+        } else if (!c) {
+            return false;
+        }
+        part++;
     }
-    return letter;
+    return letter && part <= FEED_NAME_MAX;
 }
 
 static struct feed *feed_of(struct job *j, const struct point *p, char *key, struct slice *ret_key)

@@ -161,10 +161,6 @@ static int open_journal(struct server *s, struct error *err)
         return rc;
     s->position = journal_position(s->journal);
     s->caught_up_at = s->position.durable;
-    struct journal_stats st = journal_stats(s->journal);
-    log_line(LOG_INFO, "journal.open", "durable=%llu recovered=%llu torn_bytes=%llu ms=%llu",
-             (unsigned long long)s->position.durable, (unsigned long long)st.recovered_records,
-             (unsigned long long)st.torn_bytes, (unsigned long long)(st.recovery_ns / NS_PER_MS));
     return 0;
 }
 

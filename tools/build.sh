@@ -8,7 +8,7 @@ tools/install_packages.sh run
 if [ ! -f build/build.ninja ]; then
     echo "build: configuring"
     rm -rf build
-    log=$(meson setup build --buildtype=debugoptimized -Dwerror=false) || {
+    log=$(meson setup build --buildtype=debugoptimized -Db_lto=true -Dwerror=false) || {
         echo "$log" >&2
         exit 1
     }

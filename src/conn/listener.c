@@ -22,6 +22,11 @@ struct listener {
     bool is_unix;
 };
 
+static bool is_path(struct slice where)
+{
+    return where.len && memchr(where.ptr, '/', where.len);
+}
+
 static void on_refused(uv_handle_t *handle)
 {
     free(handle->data);
@@ -123,7 +128,7 @@ static bool to_sockaddr(struct slice where, struct sockaddr_storage *to)
 int listener_probe(struct slice where)
 {
     struct sockaddr_storage to;
-    if (where.len && (where.ptr[0] == '/' || where.ptr[0] == '.'))
+    if (is_path(where))
         return 0;
     if (!to_sockaddr(where, &to))
         return -EINVAL;
@@ -167,7 +172,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
     CHECK(l);
     l->worker = w;
     l->opts = *opts;
-    l->is_unix = where.len && (where.ptr[0] == '/' || where.ptr[0] == '.');
+    l->is_unix = is_path(where);
     int rc;
     if (l->is_unix) {
         rc = uv_pipe_init(worker_loop(w), &l->handle.pipe, 0);

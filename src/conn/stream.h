@@ -71,7 +71,7 @@ struct listener_opts {
     void *arg;
 };
 
-/* "address:port" with a numeric address ("[::1]:80"), or a path that begins with '/' or '.'. An
+/* "address:port" with a numeric address ("[::1]:80"), or a path, which has a '/' in it. An
  * existing socket file is replaced. Binds and listens; accepting begins when the worker runs.
  * 0 or a negative errno. */
 int listener_open(struct worker *w, struct slice where, const struct listener_opts *opts,

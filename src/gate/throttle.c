@@ -113,7 +113,6 @@ static void tell_refused(struct throttle_verdict *v, const struct seat *at, stru
 static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsigned ask)
 {
     const struct limit_set *l = at->ask->limits;
-    bool tighter = false;
     for (unsigned i = 0; i < l->windows_count; i++) {
         struct window w = l->windows[i];
         uint32_t used = window_used(at->subject, w, at->now_ns);
@@ -121,15 +120,12 @@ static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsi
         if (v->limit && (remaining > v->remaining ||
                          (remaining == v->remaining && w.window_ms <= v->window_ms)))
             continue;
-        tighter = true;
         v->ask = (uint8_t)ask;
         v->window = (uint8_t)i;
         v->limit = w.count;
         v->window_ms = w.window_ms;
         v->remaining = remaining;
     }
-    if (tighter)
-        v->retry_ns = window_free_ns(at->subject, l->windows[v->window], at->now_ns);
 }
 
 /* ---- seats ---------------------------------------------------------------------------------- */
@@ -335,6 +331,9 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
         ret->retry_ns = at.now_ns + why.wait_ns - now_ns;
     } else {
         tell_allowed(ret, &at, 0);
+        /* Only here: what a device never asks for must not cost each message a walk. */
+        if (ret->limit)
+            ret->retry_ns = window_free_ns(at.subject, ask->limits->windows[ret->window], at.now_ns);
     }
     subjects_unlock(t->subjects, shard);
 }

@@ -58,8 +58,8 @@ struct throttle_verdict {
     uint32_t window_ms; /* that window's length (the distance when min_distance decided) */
     uint32_t remaining; /* how many more it would take now */
     uint64_t retry_ns;  /* refused: when one more of this cost is allowed, if nothing else is sent
-                           until then (with `never`: the window's length). Allowed: when the next
-                           slot of the window frees; 0 when nothing is used */
+                           until then (with `never`: the window's length). Allowed, and only by
+                           throttle_peek: when the window's next slot frees; 0 when none is used */
 };
 
 /*

@@ -279,7 +279,11 @@ static void verdict_tells(void **state)
     assert_int_equal(v.window, 0);
     assert_int_equal(v.limit, 3);
     assert_int_equal(v.remaining, 2);
-    assert_int_equal(v.retry_ns, NS_PER_S);
+    struct throttle_ask ask = {{THROTTLE_ACCOUNT, 1}, &s};
+    struct throttle_verdict peeked;
+    throttle_peek(t, &ask, 1, START, &peeked);
+    assert_int_equal(peeked.remaining, 2);
+    assert_int_equal(peeked.retry_ns, NS_PER_S);
     v = decide(t, 1, &s, 2, START + NS_PER_MS);
     assert_int_equal(v.remaining, 0);
     v = decide(t, 1, &s, 1, START + 2 * NS_PER_MS);

@@ -142,7 +142,7 @@ int shield_crypt_new(struct slice secret, const char *prefix, unsigned cost, cha
     const char *made = crypt_rn(text, setting, scratch, sizeof *scratch);
     int rc = made && strlen(made) < VERIFIER_MAX ? 0 : -EINVAL;
     if (rc == 0)
-        strcpy(ret, made);
+        memcpy(ret, made, strlen(made) + 1);
     explicit_bzero(text, sizeof text);
     explicit_bzero(scratch, sizeof *scratch);
     free(scratch);

@@ -374,7 +374,7 @@ static int put_aside(struct recovery *r)
         char name[SEGMENT_NAME_BYTES + 8], from[PATH_BYTES], to[PATH_BYTES];
         segment_name_format(name, r->survey.damaged[i].head.base_offset);
         rc = path_format(from, j, name);
-        strcat(name, ".broken");
+        memcpy(name + strlen(name), ".broken", sizeof ".broken");
         if (!rc)
             rc = path_format(to, j, name);
         if (!rc)
