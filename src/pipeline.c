@@ -3,12 +3,11 @@
  * The order of the stages, and nothing else:
  *
  *   lane_handle    which operation is it?          api/route
- *   authenticate   who is it?                      catalog look-up, gate/shield (may come back later)
- *   authorize      may they?                       permission mask, owner, feed patterns
- *   job_throttle   how much?                       gate/throttle (once the number of points is known)
- *   dispatch       write_run   -> journal -> reply     pipeline_write.c
- *                  read_run    -> views   -> reply     pipeline_read.c
- *                  change_run  -> catalog -> reply
+ *   authenticate   who is it?                      catalog look-up, gate/shield (may come back
+ * later) authorize      may they?                       permission mask, owner, feed patterns
+ *   job_throttle   how much?                       gate/throttle (once the number of points is
+ * known) dispatch       write_run   -> journal -> reply     pipeline_write.c read_run    -> views
+ * -> reply     pipeline_read.c change_run  -> catalog -> reply
  *
  * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
  * again from job_post's mail on the same lane.
@@ -109,14 +108,14 @@ bool job_throttle(struct job *j, uint32_t cost)
     struct throttle_ask asks[3];
     unsigned count = 0;
     if (j->account->limits.windows_count || j->account->limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){{THROTTLE_ACCOUNT, j->account->number},
-                                              &j->account->limits};
+        asks[count++] =
+            (struct throttle_ask){{THROTTLE_ACCOUNT, j->account->number}, &j->account->limits};
     if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
         asks[count++] = (struct throttle_ask){{THROTTLE_CREDENTIAL, j->credential->number},
                                               &j->account->device_limits};
     if (o->address_limits.windows_count)
-        asks[count++] = (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source},
-                                              &o->address_limits};
+        asks[count++] =
+            (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source}, &o->address_limits};
     if (!count)
         return true;
     struct throttle_verdict v;
@@ -239,8 +238,8 @@ static void on_checked(struct job *j)
         refuse_credential(j);
         return;
     }
-    struct credential *now = catalog_credential(j->lane->p->opts.api.catalog,
-                                                j->credential->number);
+    struct credential *now =
+        catalog_credential(j->lane->p->opts.api.catalog, j->credential->number);
     bool same = now && now->version == j->credential->version;
     credential_unref(now);
     if (same) {
@@ -368,8 +367,7 @@ void lane_handle(void *lane, struct exchange *x)
     l->busy++;
     if (x->request.method == METHOD_OPTIONS) {
         x->reply.status = 204;
-        buf_put_str(&x->reply.fields,
-                    "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        buf_put_str(&x->reply.fields, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
         job_send(j);
         return;
     }
@@ -393,7 +391,6 @@ void lane_handle(void *lane, struct exchange *x)
         authenticate(j);
     }
 }
-
 
 /* ---- lanes ---- */
 

@@ -19,7 +19,7 @@ struct pipeline_opts {
     struct admin *admin;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct limit_set address_limits;
-    enum ack_level ack;        /* for accounts that do not say */
+    enum ack_level ack; /* for accounts that do not say */
     uint64_t ack_timeout_ns;
     uint64_t read_deadline_ns;
     unsigned read_threads, read_queue_max, read_per_account_max;

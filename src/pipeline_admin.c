@@ -59,8 +59,9 @@ void admin_begin(struct job *j)
     struct slice rest = j->match.rest;
     const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
     json_error_t where;
-    json_t *args = x->request.body.len ? json_loadb(x->request.body.ptr, x->request.body.len, 0, &where)
-                                       : json_object();
+    json_t *args = x->request.body.len
+                       ? json_loadb(x->request.body.ptr, x->request.body.len, 0, &where)
+                       : json_object();
     if (!slash || !json_is_object(args)) {
         json_decref(args);
         job_refuse(j, REASON_bad_request, "POST /v1/admin/NOUN/VERB takes a JSON object");

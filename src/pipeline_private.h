@@ -17,8 +17,8 @@ enum { VIEW_LATEST = 1, VIEW_HISTORY = 2 };
 struct job {
     uint32_t magic;
     struct lane *lane;
-    struct job *next;       /* in a batch or in the lane's waiting list */
-    struct mail mail;       /* brings it back from another thread */
+    struct job *next;              /* in a batch or in the lane's waiting list */
+    struct mail mail;              /* brings it back from another thread */
     void (*resume)(struct job *j); /* what the mail does */
     struct route_match match;
     struct account *account; /* references */
@@ -42,7 +42,7 @@ struct job {
     int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
     /* Waiting for views: */
     unsigned views;
-    uint64_t need;        /* until they have applied everything below */
+    uint64_t need; /* until they have applied everything below */
     uint64_t deadline_ns;
     void (*on_applied)(struct job *j);
     struct fair_item pool_item;
@@ -56,8 +56,8 @@ struct batch {
     struct lane *lane;
     struct batch *next;
     struct job *jobs, **jobs_last;
-    uint32_t seen; /* records at the end of the last turn */
-    unsigned turns; /* that it has been filled in */
+    uint32_t seen;     /* records at the end of the last turn */
+    unsigned turns;    /* that it has been filled in */
     uint32_t received; /* records whose senders were answered already */
     uint64_t submitted_ns;
 };
@@ -76,7 +76,7 @@ struct lane {
     struct pipeline *p;
     struct worker *worker;
     unsigned busy;
-    struct batch *open;                 /* being filled in this turn */
+    struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
     struct batch *spare;
     struct job *waiting; /* for views */

@@ -2,7 +2,8 @@
 /*
  * Reads. A read first waits until the view it uses has applied what its account was last told was
  * accepted (as a rule not at all); then it asks the view without touching a disk; if that does not
- * do, it goes to the read pool: a bounded number of threads, fair between accounts, with a deadline.
+ * do, it goes to the read pool: a bounded number of threads, fair between accounts, with a
+ * deadline.
  */
 #include <stdlib.h>
 
@@ -232,7 +233,8 @@ static void read_now(struct job *j)
 static unsigned views_of(enum route_op op)
 {
     return op == OP_DATA_LIST || op == OP_DATA_GET || op == OP_DATA_DELETE
-               ? VIEW_LATEST | VIEW_HISTORY : VIEW_LATEST;
+               ? VIEW_LATEST | VIEW_HISTORY
+               : VIEW_LATEST;
 }
 
 void read_run(struct job *j)
@@ -246,6 +248,6 @@ void read_run(struct job *j)
     unsigned views = views_of(j->match.route->op);
     if (!views_have(p, views, need))
         job_keep(j);
-    wait_for_views(j, views, need,
-                   worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns, read_now);
+    wait_for_views(j, views, need, worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns,
+                   read_now);
 }

@@ -25,9 +25,8 @@
 static void remember_told(struct account *a, uint64_t end)
 {
     uint64_t was = atomic_load_explicit(&a->live->told, memory_order_relaxed);
-    while (was < end &&
-           !atomic_compare_exchange_weak_explicit(&a->live->told, &was, end, memory_order_relaxed,
-                                                  memory_order_relaxed))
+    while (was < end && !atomic_compare_exchange_weak_explicit(
+                            &a->live->told, &was, end, memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
@@ -214,9 +213,9 @@ static void submit_open(struct lane *l)
 }
 
 /*
- * Hands the batch on as soon as a look for more input brings none: the senders that were just answered
- * are about to send again, and their messages share this commit. No timer: a lone message costs one
- * more look at the sockets. BATCH_TURNS bounds it when input never ends.
+ * Hands the batch on as soon as a look for more input brings none: the senders that were just
+ * answered are about to send again, and their messages share this commit. No timer: a lone message
+ * costs one more look at the sockets. BATCH_TURNS bounds it when input never ends.
  */
 bool write_turn_end(struct lane *l)
 {
@@ -261,8 +260,12 @@ void write_lane_free(struct lane *l)
 static bool put_point(struct job *j, struct batch *b, const struct point *p, const struct feed *f)
 {
     struct lane *l = j->lane;
-    struct datum d = {.value = p->value, .has_place = p->has_place, .has_ele = p->has_ele,
-                      .lat = p->lat, .lon = p->lon, .ele = p->ele};
+    struct datum d = {.value = p->value,
+                      .has_place = p->has_place,
+                      .has_ele = p->has_ele,
+                      .lat = p->lat,
+                      .lon = p->lon,
+                      .ele = p->ele};
     buf_clear(&l->payload);
     datum_encode(&l->payload, &d);
     struct record r = {
@@ -368,8 +371,12 @@ static void prepare_data_reply(struct job *j)
         buf_put_u8(out, '[');
     for (unsigned i = 0; i < l->points.count; i++) {
         const struct point *p = &l->points.list[i];
-        struct datum d = {.value = p->value, .has_place = p->has_place, .has_ele = p->has_ele,
-                          .lat = p->lat, .lon = p->lon, .ele = p->ele};
+        struct datum d = {.value = p->value,
+                          .has_place = p->has_place,
+                          .has_ele = p->has_ele,
+                          .lat = p->lat,
+                          .lon = p->lon,
+                          .ele = p->ele};
         size_t at = 0;
         if (i)
             buf_put_u8(out, ',');
@@ -389,16 +396,16 @@ static void drop_feeds(struct lane *l, unsigned count)
         l->feeds[i] = feed_unref(l->feeds[i]);
 }
 
-/* Lower case, '-' for ' ' and '_': what a name becomes as a key, "feed" or "group.feed", each part at
- * most FEED_NAME_MAX long and the feed's with a letter in it. Into `out`, which the key fits. False:
- * no key comes of it. */
+/* Lower case, '-' for ' ' and '_': what a name becomes as a key, "feed" or "group.feed", each part
+ * at most FEED_NAME_MAX long and the feed's with a letter in it. Into `out`, which the key fits.
+ * False: no key comes of it. */
 static bool fold_key(struct slice name, char *out)
 {
     /* 0: not in a key; else what the byte becomes. */
     static const char folded[256] = {
-        [' '] = '-', ['-'] = '-', ['_'] = '-', ['.'] = '.',
-        ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4', ['5'] = '5', ['6'] = '6',
-        ['7'] = '7', ['8'] = '8', ['9'] = '9',
+        [' '] = '-',      ['-'] = '-',      ['_'] = '-',      ['.'] = '.',      ['0'] = '0',
+        ['1'] = '1',      ['2'] = '2',      ['3'] = '3',      ['4'] = '4',      ['5'] = '5',
+        ['6'] = '6',      ['7'] = '7',      ['8'] = '8',      ['9'] = '9',
 #define LETTER(upper, lower) [upper] = lower, [lower] = lower
         LETTER('A', 'a'), LETTER('B', 'b'), LETTER('C', 'c'), LETTER('D', 'd'), LETTER('E', 'e'),
         LETTER('F', 'f'), LETTER('G', 'g'), LETTER('H', 'h'), LETTER('I', 'i'), LETTER('J', 'j'),
@@ -458,16 +465,20 @@ static enum resolved resolve(struct job *j, unsigned *ret_missing, enum reason *
         l->feeds[i] = f;
         *ret_reason = REASON_ok;
         if (!f && !folded.len) {
-            error_set(err, 0, "element %u: \"%.*s\" is no feed key: use letters, digits, '-' and at "
-                              "most one '.'", i, SLICE_ARG(p->feed));
+            error_set(err, 0,
+                      "element %u: \"%.*s\" is no feed key: use letters, digits, '-' and at "
+                      "most one '.'",
+                      i, SLICE_ARG(p->feed));
             *ret_reason = REASON_bad_body;
         } else if (!credential_covers(j->credential, f ? f->key : folded)) {
             error_set(err, 0, "element %u: this credential may not use feed \"%.*s\"", i,
                       SLICE_ARG(p->feed));
             *ret_reason = REASON_forbidden;
         } else if (!f && !(j->credential->permissions & PERM_feed_write)) {
-            error_set(err, 0, "element %u: there is no feed \"%.*s\", and this credential may not "
-                              "create it", i, SLICE_ARG(p->feed));
+            error_set(err, 0,
+                      "element %u: there is no feed \"%.*s\", and this credential may not "
+                      "create it",
+                      i, SLICE_ARG(p->feed));
             *ret_reason = REASON_forbidden;
         } else {
             *ret_reason = api_point_check(p, i, f, j->now_us, err);

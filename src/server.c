@@ -33,9 +33,9 @@ struct unit {
     struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
     struct listener *listeners[LISTENERS_MAX];
     unsigned listeners_count;
-    struct mail mail;        /* stop */
-    struct mail barrier;     /* revocation */
-    _Atomic bool quiet;      /* stopping: no connection and no request left */
+    struct mail mail;    /* stop */
+    struct mail barrier; /* revocation */
+    _Atomic bool quiet;  /* stopping: no connection and no request left */
     _Atomic bool stop, abort;
 };
 
@@ -81,8 +81,9 @@ static unsigned cores(void)
 
 static enum ack_level ack_of(const char *name)
 {
-    return !strcmp(name, "received") ? ACK_RECEIVED
-           : !strcmp(name, "applied") ? ACK_APPLIED : ACK_DURABLE;
+    return !strcmp(name, "received")  ? ACK_RECEIVED
+           : !strcmp(name, "applied") ? ACK_APPLIED
+                                      : ACK_DURABLE;
 }
 
 /* The next item of a comma-separated list. */
@@ -123,8 +124,9 @@ static int open_data(struct server *s, struct error *err)
     struct slice rest = slice_str(s->config->listen.trusted_proxies), item;
     while (next_item(&rest, &item)) {
         if (s->trusted_count == TRUSTED_MAX || !cidr_parse(item, &s->trusted[s->trusted_count++]))
-            return error_set(err, -EINVAL, "listen.trusted_proxies: \"%.*s\" is no network such as "
-                                           "10.0.0.0/8, or there are over %d",
+            return error_set(err, -EINVAL,
+                             "listen.trusted_proxies: \"%.*s\" is no network such as "
+                             "10.0.0.0/8, or there are over %d",
                              SLICE_ARG(item), TRUSTED_MAX);
     }
     return 0;
@@ -149,8 +151,8 @@ static int open_journal(struct server *s, struct error *err)
         .retain_bytes = c->journal.retain_size,
         .retain_ms = c->journal.retain_time,
         .cap_bytes = c->journal.cap_size,
-        .when_full = !strcmp(c->journal.when_full, "drop_oldest") ? JOURNAL_DROP_OLDEST
-                                                                  : JOURNAL_BLOCK,
+        .when_full =
+            !strcmp(c->journal.when_full, "drop_oldest") ? JOURNAL_DROP_OLDEST : JOURNAL_BLOCK,
         .refuse_percent = (unsigned)c->journal.refuse_percent,
         .ring_bytes = c->journal.ring_size,
         .pending_bytes = c->journal.pending_max,
@@ -228,7 +230,8 @@ static void on_emitted(struct journal_append *a)
 }
 
 /* One append of as many records as fit; waits until it is durable. */
-static int emit_some(struct server *s, const struct record *records, unsigned count, unsigned *taken)
+static int emit_some(struct server *s, const struct record *records, unsigned count,
+                     unsigned *taken)
 {
     struct emission e = {.append = {.done = on_emitted, .owner = &e}};
     buf_init(&e.append.body, BATCH_BYTES_MAX);
@@ -309,7 +312,8 @@ static int open_views(struct server *s, struct error *err)
     uint64_t log_id[2], latest_cursor, history_cursor;
     memcpy(log_id, s->position.log_id, sizeof log_id);
 
-    struct latest_opts latest = {.disk = s->disk, .path = data_path(s, "latest.snap", s->latest_path)};
+    struct latest_opts latest = {.disk = s->disk,
+                                 .path = data_path(s, "latest.snap", s->latest_path)};
     memcpy(latest.log_id, log_id, sizeof log_id);
     int rc = latest_open(&latest, &s->latest, &latest_cursor, err);
     if (rc)
@@ -325,10 +329,18 @@ static int open_views(struct server *s, struct error *err)
     if (rc)
         return rc;
     const struct view_opts views[] = {
-        {.journal = s->journal, .ops = &view_latest_ops, .of = s->latest, .cursor = latest_cursor,
-         .on_applied = on_applied, .arg = s},
-        {.journal = s->journal, .ops = &view_history_ops, .of = s->history,
-         .cursor = history_cursor, .on_applied = on_applied, .arg = s},
+        {.journal = s->journal,
+         .ops = &view_latest_ops,
+         .of = s->latest,
+         .cursor = latest_cursor,
+         .on_applied = on_applied,
+         .arg = s},
+        {.journal = s->journal,
+         .ops = &view_history_ops,
+         .of = s->history,
+         .cursor = history_cursor,
+         .on_applied = on_applied,
+         .arg = s},
     };
     rc = view_start(&views[0], &s->latest_view, err);
     return rc ? rc : view_start(&views[1], &s->history_view, err);
@@ -407,12 +419,14 @@ static void put_views(void *arg, struct buf *out)
     const struct {
         const char *name;
         uint64_t applied;
-    } views[] = {{"latest", view_applied(s->latest_view)}, {"history", view_applied(s->history_view)}};
+    } views[] = {{"latest", view_applied(s->latest_view)},
+                 {"history", view_applied(s->history_view)}};
     buf_put_str(out, ",\"views\":{");
     for (unsigned i = 0; i < 2; i++)
-        buf_printf(out, "%s\"%s\":{\"applied\":%llu,\"lag\":%llu}", i ? "," : "", views[i].name,
-                   (unsigned long long)views[i].applied,
-                   (unsigned long long)(durable > views[i].applied ? durable - views[i].applied : 0));
+        buf_printf(
+            out, "%s\"%s\":{\"applied\":%llu,\"lag\":%llu}", i ? "," : "", views[i].name,
+            (unsigned long long)views[i].applied,
+            (unsigned long long)(durable > views[i].applied ? durable - views[i].applied : 0));
     buf_put_str(out, "}");
 }
 
@@ -426,10 +440,18 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
                                               .queue_max = 1000});
     struct pipeline_opts opts = {
-        .api = {.catalog = s->catalog, .journal = s->journal, .latest = s->latest,
-                .history = s->history, .throttle = s->throttle, .shield = s->shield,
-                .node = (uint16_t)c->server.node, .expiration_ms = c->history.expiration,
-                .start_ns = clock_mono_ns(), .ready = is_ready, .status = put_views, .arg = s,
+        .api = {.catalog = s->catalog,
+                .journal = s->journal,
+                .latest = s->latest,
+                .history = s->history,
+                .throttle = s->throttle,
+                .shield = s->shield,
+                .node = (uint16_t)c->server.node,
+                .expiration_ms = c->history.expiration,
+                .start_ns = clock_mono_ns(),
+                .ready = is_ready,
+                .status = put_views,
+                .arg = s,
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
         .latest_view = s->latest_view,
@@ -485,8 +507,10 @@ static void add_front(struct unit *u, enum surface surface)
     struct http_opts opts = {
         .worker = u->worker,
         .surface = surface,
-        .limits = {.head_bytes = c->http.head_max, .target_bytes = c->http.target_max,
-                   .fields = (unsigned)c->http.fields_max, .body_bytes = c->http.body_max},
+        .limits = {.head_bytes = c->http.head_max,
+                   .target_bytes = c->http.target_max,
+                   .fields = (unsigned)c->http.fields_max,
+                   .body_bytes = c->http.body_max},
         .body_max = c->http.body_max,
         .pipeline_max = (unsigned)c->http.pipeline_max,
         .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
@@ -642,12 +666,9 @@ struct stage {
 };
 
 static const struct stage stages[] = {
-    {"data", open_data, close_data},
-    {"journal", open_journal, close_journal},
-    {"gate", open_gate, close_gate},
-    {"views", open_views, close_views},
-    {"catalog", open_catalog, close_catalog},
-    {"pipeline", open_pipeline, close_pipeline},
+    {"data", open_data, close_data},          {"journal", open_journal, close_journal},
+    {"gate", open_gate, close_gate},          {"views", open_views, close_views},
+    {"catalog", open_catalog, close_catalog}, {"pipeline", open_pipeline, close_pipeline},
     {"workers", open_units, close_units},
 };
 
@@ -655,9 +676,10 @@ static const struct stage stages[] = {
 
 static enum log_level log_level_of(const char *name)
 {
-    return !strcmp(name, "debug") ? LOG_DEBUG
-           : !strcmp(name, "warn") ? LOG_WARN
-           : !strcmp(name, "error") ? LOG_ERROR : LOG_INFO;
+    return !strcmp(name, "debug")   ? LOG_DEBUG
+           : !strcmp(name, "warn")  ? LOG_WARN
+           : !strcmp(name, "error") ? LOG_ERROR
+                                    : LOG_INFO;
 }
 
 /* Signals are blocked before any thread starts, so that only sigwait sees them. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server.h - the wiring: opens the stages in order, runs until SIGTERM or SIGINT, closes them in the
- * opposite order. Called once, on the main thread.
+ * server.h - the wiring: opens the stages in order, runs until SIGTERM or SIGINT, closes them in
+ * the opposite order. Called once, on the main thread.
  */
 #pragma once
 

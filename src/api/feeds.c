@@ -117,8 +117,7 @@ static void read_group(struct slice query, struct catalog_ask *ask, struct buf *
 {
     struct slice name, value;
     while (query_next(&query, &name, &value)) {
-        if (!slice_eq(name, SLICE("group_key")) || !value.len ||
-            slice_eq(value, SLICE("default")))
+        if (!slice_eq(name, SLICE("group_key")) || !value.len || slice_eq(value, SLICE("default")))
             continue;
         struct buf key;
         buf_init(&key, FEED_KEY_MAX);
@@ -148,7 +147,7 @@ enum reason api_feed_create(const struct request *q, struct catalog_ask *ask, st
         return REASON_too_large;
     enum reason reason = form == BODY_URLENCODED && !api_looks_like_json(q->body)
                              ? read_form(q->body, ask, storage, err)
-                                                 : read_json(q->body, ask, storage, err);
+                             : read_json(q->body, ask, storage, err);
     if (reason != REASON_ok)
         return reason;
     if (!ask->feed_name.len && !ask->key.len) {

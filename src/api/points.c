@@ -9,10 +9,14 @@
 static enum reason reason_of(int rc)
 {
     switch (rc) {
-    case 0: return REASON_ok;
-    case -E2BIG: return REASON_too_large;
-    case -ENOMEM: return REASON_internal;
-    default: return REASON_bad_body;
+    case 0:
+        return REASON_ok;
+    case -E2BIG:
+        return REASON_too_large;
+    case -ENOMEM:
+        return REASON_internal;
+    default:
+        return REASON_bad_body;
     }
 }
 

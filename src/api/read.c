@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads of views. A feed's newest datum comes from `latest` in memory; everything else from history,
- * first without touching the disk. */
+/* Reads of views. A feed's newest datum comes from `latest` in memory; everything else from
+ * history, first without touching the disk. */
 #include "api/api.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "codec/text.h"
 
-#define LIST_MAX      1000u
-#define STORAGE_MAX   (32u << 20)
+#define LIST_MAX        1000u
+#define STORAGE_MAX     (32u << 20)
 #define QUERY_VALUE_MAX 128
 
-/* A decoded query parameter, NUL-terminated; empty when absent. What cannot be decoded reads as "?",
- * which none of them takes. */
+/* A decoded query parameter, NUL-terminated; empty when absent. What cannot be decoded reads as
+ * "?", which none of them takes. */
 static struct slice parameter(struct slice query, const char *name, char *out)
 {
     struct slice n, v;
@@ -61,7 +61,8 @@ static enum api_read ask_history(const struct api *a, struct history_query *q, b
 
 /* The newest datum of the feed. *ret_has is false when there is none. */
 static enum api_read newest(const struct api *a, const struct feed *f, bool may_block,
-                            struct buf *storage, struct latest_value *ret, bool *ret_has, int *ret_rc)
+                            struct buf *storage, struct latest_value *ret, bool *ret_has,
+                            int *ret_rc)
 {
     *ret_rc = 0;
     *ret_has = false;
@@ -72,17 +73,22 @@ static enum api_read newest(const struct api *a, const struct feed *f, bool may_
         *ret_has = true;
         return API_READ_DONE;
     case LATEST_ASK_HISTORY:
-        if (!may_block) /* the caller waits for history to be as far as latest is, then asks again */
+        if (!may_block) /* the caller waits for history to be as far as latest is, then asks again
+                         */
             return API_READ_IO;
         break;
     }
-    struct history_query q = {.feed = f->number, .from_us = INT64_MIN, .to_us = INT64_MAX, .limit = 1,
+    struct history_query q = {.feed = f->number,
+                              .from_us = INT64_MIN,
+                              .to_us = INT64_MAX,
+                              .limit = 1,
                               .storage = storage};
     if (ask_history(a, &q, may_block, NULL, ret_rc) == API_READ_IO)
         return API_READ_IO;
     if (*ret_rc == 0 && q.count) {
         *ret_has = true;
-        *ret = (struct latest_value){.datum = q.points[0].datum, .event_us = q.points[0].event_us,
+        *ret = (struct latest_value){.datum = q.points[0].datum,
+                                     .event_us = q.points[0].event_us,
                                      .offset = q.points[0].offset};
     }
     return API_READ_DONE;
@@ -147,7 +153,8 @@ struct list_ask {
         end_text[QUERY_VALUE_MAX + 1], before_text[QUERY_VALUE_MAX + 1];
 };
 
-static bool parse_list(struct slice query, const struct api *a, struct list_ask *l, const char **why)
+static bool parse_list(struct slice query, const struct api *a, struct list_ask *l,
+                       const char **why)
 {
     struct slice limit = parameter(query, "limit", l->limit_text);
     l->start_time = parameter(query, "start_time", l->start_text);
@@ -179,7 +186,8 @@ static bool parse_list(struct slice query, const struct api *a, struct list_ask 
     uint16_t node;
     if (before.len) {
         /* "<id>" or "<id>-<microseconds>": the id holds milliseconds only. */
-        struct slice id = slice_of(before.ptr, before.len < DATUM_ID_LEN ? before.len : DATUM_ID_LEN);
+        struct slice id =
+            slice_of(before.ptr, before.len < DATUM_ID_LEN ? before.len : DATUM_ID_LEN);
         struct slice us = slice_from(before, id.len);
         if (!datum_id_parse(id, &before_ms, &node, &l->q.before_offset) || node != a->node) {
             *why = "before is no token that was given out here";
@@ -248,7 +256,8 @@ static void put_link(struct exchange *x, const struct api *a, const struct feed 
 static void put_paging(struct exchange *x, const struct list_ask *l, uint64_t total)
 {
     struct buf *out = &x->reply.fields;
-    buf_printf(out, "X-Pagination-Limit: %u\r\nX-Pagination-Count: %u\r\nX-Pagination-Total: %llu\r\n",
+    buf_printf(out,
+               "X-Pagination-Limit: %u\r\nX-Pagination-Count: %u\r\nX-Pagination-Total: %llu\r\n",
                l->q.limit, l->q.count, (unsigned long long)total);
     buf_put_str(out, "X-Pagination-Start: ");
     if (l->q.count)
@@ -408,9 +417,9 @@ static enum api_read put_latest(const struct api *a, struct buf *out, const stru
     return r;
 }
 
-static enum api_read read_feeds(const struct api *a, const struct route_match *m, struct exchange *x,
-                                const struct account *account, const struct credential *credential,
-                                bool may_block)
+static enum api_read read_feeds(const struct api *a, const struct route_match *m,
+                                struct exchange *x, const struct account *account,
+                                const struct credential *credential, bool may_block)
 {
     bool telemetry = m->route->op == OP_TELEMETRY_GET;
     struct buf list;

@@ -83,12 +83,13 @@ static bool surface_matches(const struct route *r, enum surface s)
 
 static const char *method_name(enum method m)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
-                                        ""};
+    static const char *const names[] = {"GET",   "HEAD",   "POST",    "PUT",
+                                        "PATCH", "DELETE", "OPTIONS", ""};
     return names[m];
 }
 
-enum route_found route_find(const struct request *q, struct route_match *ret, struct buf *ret_methods)
+enum route_found route_find(const struct request *q, struct route_match *ret,
+                            struct buf *ret_methods)
 {
     struct slice path = q->path;
     enum method method = q->method == METHOD_HEAD ? METHOD_GET : q->method;

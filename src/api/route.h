@@ -21,11 +21,25 @@ enum route_class {
 };
 
 enum route_op {
-    OP_HEALTHZ, OP_READYZ, OP_METRICS, OP_STATUS, OP_ADMIN,
-    OP_TELEMETRY_POST, OP_TELEMETRY_GET,
-    OP_USER, OP_THROTTLE,
-    OP_FEED_LIST, OP_FEED_CREATE, OP_FEED_GET, OP_FEED_DELETE,
-    OP_DATA_CREATE, OP_DATA_BATCH, OP_DATA_LIST, OP_DATA_LAST, OP_DATA_GET, OP_DATA_DELETE,
+    OP_HEALTHZ,
+    OP_READYZ,
+    OP_METRICS,
+    OP_STATUS,
+    OP_ADMIN,
+    OP_TELEMETRY_POST,
+    OP_TELEMETRY_GET,
+    OP_USER,
+    OP_THROTTLE,
+    OP_FEED_LIST,
+    OP_FEED_CREATE,
+    OP_FEED_GET,
+    OP_FEED_DELETE,
+    OP_DATA_CREATE,
+    OP_DATA_BATCH,
+    OP_DATA_LIST,
+    OP_DATA_LAST,
+    OP_DATA_GET,
+    OP_DATA_DELETE,
 };
 
 struct route {
@@ -46,6 +60,7 @@ struct route_match {
 
 enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
 
-/* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored. *ret_methods: a list for
- * the Allow field when the path is served by other methods. */
-enum route_found route_find(const struct request *q, struct route_match *ret, struct buf *ret_methods);
+/* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored. *ret_methods: a list
+ * for the Allow field when the path is served by other methods. */
+enum route_found route_find(const struct request *q, struct route_match *ret,
+                            struct buf *ret_methods);

@@ -31,7 +31,8 @@ static void finds_what_is_served(void **state)
     assert_int_equal(find(METHOD_GET, SURFACE_PUBLIC, "/api/v2/u/feeds/k/data/0E.json", &m, &allow),
                      ROUTE_FOUND);
     assert_true(slice_eq(m.id, SLICE("0E")));
-    assert_int_equal(find(METHOD_POST, SURFACE_ADMIN, "/v1/admin/device/add", &m, &allow), ROUTE_FOUND);
+    assert_int_equal(find(METHOD_POST, SURFACE_ADMIN, "/v1/admin/device/add", &m, &allow),
+                     ROUTE_FOUND);
     assert_true(slice_eq(m.rest, SLICE("device/add")));
     buf_fini(&allow);
 }
@@ -41,14 +42,24 @@ static void refuses_the_rest(void **state)
     struct route_match m;
     struct buf allow;
     buf_init(&allow, 1000);
-    static const char *const none[] = {"/", "", "/v1", "/v1/telemetry/x", "/v1/telemetryx",
-                                       "/api/v2/u/feeds/k/data/last/x", "/metrics", "/v1/status",
-                                       "/v1/admin/device/add", "x/v1/telemetry", "/api/v2"};
+    static const char *const none[] = {"/",
+                                       "",
+                                       "/v1",
+                                       "/v1/telemetry/x",
+                                       "/v1/telemetryx",
+                                       "/api/v2/u/feeds/k/data/last/x",
+                                       "/metrics",
+                                       "/v1/status",
+                                       "/v1/admin/device/add",
+                                       "x/v1/telemetry",
+                                       "/api/v2"};
     for (unsigned i = 0; i < sizeof none / sizeof *none; i++)
         assert_int_equal(find(METHOD_GET, SURFACE_PUBLIC, none[i], &m, &allow), ROUTE_NO_PATH);
-    assert_int_equal(find(METHOD_PUT, SURFACE_PUBLIC, "/v1/telemetry", &m, &allow), ROUTE_NO_METHOD);
+    assert_int_equal(find(METHOD_PUT, SURFACE_PUBLIC, "/v1/telemetry", &m, &allow),
+                     ROUTE_NO_METHOD);
     assert_true(slice_eq(buf_slice(&allow), SLICE("Allow: POST, GET\r\n")));
-    assert_int_equal(find(METHOD_POST, SURFACE_OPERATOR, "/v1/telemetry", &m, &allow), ROUTE_NO_PATH);
+    assert_int_equal(find(METHOD_POST, SURFACE_OPERATOR, "/v1/telemetry", &m, &allow),
+                     ROUTE_NO_PATH);
     assert_int_equal(find(METHOD_GET, SURFACE_OPERATOR, "/healthz", &m, &allow), ROUTE_FOUND);
     buf_fini(&allow);
 }

@@ -33,8 +33,9 @@ static void put_status(const struct api *a, struct buf *out)
     struct latest_stats l = latest_stats(a->latest);
     struct history_stats h = history_stats(a->history);
 #define U(v) (unsigned long long)(v)
-    buf_printf(out, "{\"version\":\"" SLUICE_VERSION "\",\"uptime_seconds\":%llu,\"workers\":%u,"
-                    "\"connections\":%llu,",
+    buf_printf(out,
+               "{\"version\":\"" SLUICE_VERSION "\",\"uptime_seconds\":%llu,\"workers\":%u,"
+               "\"connections\":%llu,",
                U((clock_mono_ns() - a->start_ns) / NS_PER_S), a->workers,
                U(metric_gauge(METRIC_connections_open)));
     buf_printf(out,
@@ -130,9 +131,12 @@ void api_self(const struct api *a, const struct route_match *m, struct exchange 
 static const char *policy_name(const struct throttle_ask *ask)
 {
     switch (ask->subject.kind) {
-    case THROTTLE_ACCOUNT: return "account";
-    case THROTTLE_CREDENTIAL: return "device";
-    default: return "address";
+    case THROTTLE_ACCOUNT:
+        return "account";
+    case THROTTLE_CREDENTIAL:
+        return "device";
+    default:
+        return "address";
     }
 }
 
@@ -158,22 +162,24 @@ void api_throttle_fields(struct exchange *x, const struct account *account,
     if (first)
         return;
     uint64_t wait_s = (v->retry_ns + NS_PER_S - 1) / NS_PER_S;
-    buf_printf(out, "\r\nRateLimit: \"%s\";r=%u;t=%llu\r\n", policy_name(&asks[v->ask]), v->remaining,
-               (unsigned long long)wait_s);
+    buf_printf(out, "\r\nRateLimit: \"%s\";r=%u;t=%llu\r\n", policy_name(&asks[v->ask]),
+               v->remaining, (unsigned long long)wait_s);
     if (v->allow)
         return;
     struct buf *body = &x->reply.body;
     buf_clear(body);
     if (v->never) {
         x->reply.reason = REASON_too_large;
-        buf_put_str(body, "{\"error\":\"request failed - one request holds more than a whole window "
-                          "of the rate limit allows\"}");
+        buf_put_str(body,
+                    "{\"error\":\"request failed - one request holds more than a whole window "
+                    "of the rate limit allows\"}");
         return;
     }
     x->reply.reason = REASON_throttled;
     x->reply.retry_ns = v->retry_ns ? v->retry_ns : 1;
     /* The shape its clients parse: the first comma is followed by the seconds. */
-    buf_printf(body, "{\"error\":\"request failed - %.*s data rate limit reached, %llu seconds until "
-                     "throttle released\"}",
+    buf_printf(body,
+               "{\"error\":\"request failed - %.*s data rate limit reached, %llu seconds until "
+               "throttle released\"}",
                SLICE_ARG(account->name), (unsigned long long)(wait_s ? wait_s : 1));
 }

@@ -28,7 +28,8 @@ void buf_init(struct buf *b, size_t max);
 void buf_fini(struct buf *b);
 /* Forgets the contents and the failure, keeps the memory. */
 void buf_clear(struct buf *b);
-/* Room for `n` more bytes: where to write them, or NULL (then `failed` is set). Does not move `len`. */
+/* Room for `n` more bytes: where to write them, or NULL (then `failed` is set). Does not move
+ * `len`. */
 char *buf_reserve(struct buf *b, size_t n);
 void buf_put(struct buf *b, const void *ptr, size_t n);
 void buf_put_slice(struct buf *b, struct slice s);

@@ -33,8 +33,8 @@ static void writes_numbers_and_json(void **state)
     buf_put_json(&b, slice_of("a\"b\\\n\x01z", 7));
     buf_printf(&b, "%s-%d", "k", 7);
     assert_false(b.failed);
-    assert_true(slice_eq(buf_slice(&b),
-                         SLICE("018446744073709551615\"a\\\"b\\\\\\n\\u0001z\"k-7")));
+    assert_true(
+        slice_eq(buf_slice(&b), SLICE("018446744073709551615\"a\\\"b\\\\\\n\\u0001z\"k-7")));
     buf_consume(&b, 1);
     assert_true(b.ptr[0] == '1');
     buf_fini(&b);

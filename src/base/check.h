@@ -5,7 +5,8 @@
  */
 #pragma once
 
-#define CHECK(e) (__builtin_expect(!!(e), 1) ? (void)0 : check_fail(#e, __FILE__, __LINE__, __func__))
+#define CHECK(e)                                                                                   \
+    (__builtin_expect(!!(e), 1) ? (void)0 : check_fail(#e, __FILE__, __LINE__, __func__))
 
 /* A place that no input can reach. */
 #define CHECK_UNREACHABLE(what) check_fail("unreachable: " what, __FILE__, __LINE__, __func__)

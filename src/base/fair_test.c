@@ -35,7 +35,7 @@ static void takes_turns(void **state)
         struct item *t = (struct item *)fair_take(&q);
         assert_non_null(t);
         assert_int_equal(t->n, next[t->key]++); /* in order within a key */
-        if (i < 16) /* the short queue is not behind the long one */
+        if (i < 16)                             /* the short queue is not behind the long one */
             assert_int_equal(t->key, 1 + i % 2);
     }
     assert_null(fair_take(&q));

@@ -156,12 +156,14 @@ static void format_histogram(struct buf *out, enum metric_histogram id, const ch
 void metric_format(struct buf *out)
 {
 #define COUNTER(name, help)                                                                        \
-    buf_printf(out, "# HELP sluice_" #name "_total " help "\n# TYPE sluice_" #name                 \
-                    "_total counter\nsluice_" #name "_total %llu\n",                               \
+    buf_printf(out,                                                                                \
+               "# HELP sluice_" #name "_total " help "\n# TYPE sluice_" #name                      \
+               "_total counter\nsluice_" #name "_total %llu\n",                                    \
                (unsigned long long)metric_sum(METRIC_##name));
 #define GAUGE(name, help)                                                                          \
-    buf_printf(out, "# HELP sluice_" #name " " help "\n# TYPE sluice_" #name                       \
-                    " gauge\nsluice_" #name " %llu\n",                                             \
+    buf_printf(out,                                                                                \
+               "# HELP sluice_" #name " " help "\n# TYPE sluice_" #name " gauge\nsluice_" #name    \
+               " %llu\n",                                                                          \
                (unsigned long long)metric_gauge(METRIC_##name));
 #define HISTOGRAM(name, help) format_histogram(out, METRIC_##name, #name, help);
 #include "base/metrics.def"

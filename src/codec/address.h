@@ -34,8 +34,8 @@ bool cidr_covers(const struct cidr *list, unsigned count, const struct address *
 
 enum proxy_outcome { PROXY_MORE, PROXY_DONE, PROXY_BAD };
 /* PROXY protocol version 1 or 2 at the start of a connection (haproxy proxy-protocol.txt). DONE:
- * *ret_used bytes belong to it; *ret_has is false for LOCAL and UNKNOWN. MORE is never said for over
- * 536 bytes. */
+ * *ret_used bytes belong to it; *ret_has is false for LOCAL and UNKNOWN. MORE is never said for
+ * over 536 bytes. */
 enum proxy_outcome proxy_header_parse(struct slice in, size_t *ret_used, bool *ret_has,
                                       struct address *ret);
 

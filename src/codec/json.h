@@ -2,8 +2,8 @@
 /*
  * codec/json.h - a JSON scanner for the hot path (RFC 8259): checks and finds, allocates nothing,
  * keeps numbers as they were written. Accepts exactly what jansson accepts
- * with JSON_DECODE_ANY (so: valid UTF-8 only, no NUL, no lone surrogates), except where the depth or
- * a number's range is concerned (see json.c); a fuzz target holds the two against each other.
+ * with JSON_DECODE_ANY (so: valid UTF-8 only, no NUL, no lone surrogates), except where the depth
+ * or a number's range is concerned (see json.c); a fuzz target holds the two against each other.
  */
 #pragma once
 
@@ -15,7 +15,15 @@
 
 #define JSON_DEPTH_MAX 32
 
-enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+    JSON_NULL,
+    JSON_FALSE,
+    JSON_TRUE,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
+};
 
 struct json {
     enum json_type type;

@@ -12,8 +12,9 @@
 #include "base/error.h"
 
 struct point {
-    struct slice feed;  /* key as sent; empty where the URL names the feed */
-    struct slice value; /* text: a string's contents, a number or bool as written, else compact JSON */
+    struct slice feed; /* key as sent; empty where the URL names the feed */
+    struct slice
+        value; /* text: a string's contents, a number or bool as written, else compact JSON */
     bool has_time, has_place, has_ele;
     int64_t time_us;
     double lat, lon, ele;
@@ -28,7 +29,8 @@ struct points_limits {
 struct points {
     struct point *list; /* in a block of `storage` */
     unsigned count;
-    struct buf *storage; /* the caller's, cleared first; slices may point into it or into the body */
+    struct buf
+        *storage; /* the caller's, cleared first; slices may point into it or into the body */
 };
 
 /* What a body is written in. */
@@ -43,9 +45,9 @@ enum body_form body_form(struct slice content_type, struct slice *ret_boundary);
  * array of such objects; or NDJSON. */
 int points_telemetry(struct slice body, enum body_form form, const struct points_limits *limits,
                      struct points *out, struct error *err);
-/* Adafruit create data: {"value":..}, {"datum":{..}}, a urlencoded or multipart form. Null and unknown
- * members are ignored; JSON without a `value` member is an error (-EINVAL, "data missing required
- * value"). created_at (RFC 3339) or epoch (seconds) give the time. */
+/* Adafruit create data: {"value":..}, {"datum":{..}}, a urlencoded or multipart form. Null and
+ * unknown members are ignored; JSON without a `value` member is an error (-EINVAL, "data missing
+ * required value"). created_at (RFC 3339) or epoch (seconds) give the time. */
 int points_datum(struct slice body, enum body_form form, struct slice boundary,
                  const struct points_limits *limits, struct points *out, struct error *err);
 /* Adafruit batch: {"data":[..]} or a bare array of such. */

@@ -11,9 +11,9 @@
 #define WHEEL_SLOT_NS 100000000ull
 
 struct deadline {
-    struct deadline *next, **prev; /* in a slot; prev NULL: in none */
-    uint64_t at_ns;                /* when it is due; 0: never */
-    uint64_t slot;                 /* slot number (not reduced) it is linked in */
+    struct deadline *next, **prev;   /* in a slot; prev NULL: in none */
+    uint64_t at_ns;                  /* when it is due; 0: never */
+    uint64_t slot;                   /* slot number (not reduced) it is linked in */
     void (*due)(struct deadline *d); /* unlinked already; may set it again */
 };
 

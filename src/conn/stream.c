@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading goes into the worker's scratch block, so an idle connection holds no buffer; only what the
- * owner leaves unconsumed is copied to `kept`. Writing is tried at once; only what the kernel
+ * Reading goes into the worker's scratch block, so an idle connection holds no buffer; only what
+ * the owner leaves unconsumed is copied to `kept`. Writing is tried at once; only what the kernel
  * refuses is copied.
  */
 #include "conn/stream_private.h"
@@ -14,7 +14,7 @@
 
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
 
-#define LINGER_NS  (2 * NS_PER_S)
+#define LINGER_NS (2 * NS_PER_S)
 
 static void read_more(struct stream *s);
 
@@ -50,7 +50,8 @@ uint64_t stream_sent(const struct stream *s)
     return s->sent;
 }
 
-/* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself. */
+/* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself.
+ */
 static void offer(struct stream *s, char *ptr, size_t len)
 {
     bool from_kept = ptr == s->kept.ptr;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn/stream.h - one accepted connection (TCP or Unix): bytes in, bytes out, back-pressure. Belongs
- * to the worker that accepted it; all calls on that worker's thread.
+ * conn/stream.h - one accepted connection (TCP or Unix): bytes in, bytes out, back-pressure.
+ * Belongs to the worker that accepted it; all calls on that worker's thread.
  *
  * Input that the owner did not consume is kept (at most `input_max` bytes; more closes nothing, the
  * stream just stops reading until the owner consumes). Output that the kernel does not take is kept
@@ -33,7 +33,8 @@ struct stream_ops {
 
 /* Bytes in and out, for metrics: counted by the stream itself. */
 
-void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner, size_t input_max);
+void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner,
+                      size_t input_max);
 struct worker *stream_worker(const struct stream *s);
 /* All zero for a Unix socket. */
 const struct address *stream_peer(const struct stream *s);
@@ -76,8 +77,8 @@ struct listener_opts {
  * 0 or a negative errno. */
 int listener_open(struct worker *w, struct slice where, const struct listener_opts *opts,
                   struct listener **ret);
-/* Whether the address is free: SO_REUSEPORT would let a second server bind it unnoticed. 0, -EADDRINUSE,
- * or another negative errno. */
+/* Whether the address is free: SO_REUSEPORT would let a second server bind it unnoticed. 0,
+ * -EADDRINUSE, or another negative errno. */
 int listener_probe(struct slice where);
 /* The port it is bound to (for port 0); 0 for a Unix socket. */
 unsigned listener_port(const struct listener *l);

@@ -25,7 +25,7 @@ struct stream {
     uint64_t sent;
     uv_shutdown_t shutdown;
     struct deadline linger; /* of a finished stream: how long it may still drain input */
-    unsigned *open;     /* the listeners' shared count */
+    unsigned *open;         /* the listeners' shared count */
     bool paused, reading, ended, finishing, lingering, closing, offering;
 };
 

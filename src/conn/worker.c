@@ -197,8 +197,9 @@ const char *worker_http_date(struct worker *w)
         time_t when = (time_t)second;
         gmtime_r(&when, &t);
         snprintf(w->date, sizeof w->date, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[t.tm_wday],
-                 (unsigned)t.tm_mday % 100u, months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000u,
-                 (unsigned)t.tm_hour % 100u, (unsigned)t.tm_min % 100u, (unsigned)t.tm_sec % 100u);
+                 (unsigned)t.tm_mday % 100u, months[t.tm_mon],
+                 (unsigned)(t.tm_year + 1900) % 10000u, (unsigned)t.tm_hour % 100u,
+                 (unsigned)t.tm_min % 100u, (unsigned)t.tm_sec % 100u);
         w->date_second = second;
     }
     return w->date;

@@ -3,9 +3,9 @@
  * flow/exchange.h - one request and its reply, whatever the protocol. The front makes it and owns
  * it; the pipeline works on it; both on the worker of its connection.
  *
- * Life: the front fills `request` and calls the pipeline. The pipeline either fills `reply` and calls
- * exchange_send at once, or later; if it must look at the request again after its first call has
- * returned, it calls exchange_keep before returning, which copies the request's bytes and stops
+ * Life: the front fills `request` and calls the pipeline. The pipeline either fills `reply` and
+ * calls exchange_send at once, or later; if it must look at the request again after its first call
+ * has returned, it calls exchange_keep before returning, which copies the request's bytes and stops
  * reading from that connection until exchange_release (or exchange_send). After exchange_send the
  * exchange is the front's again. A connection that goes away does not take its exchanges with it:
  * they are sent into the void.
@@ -19,7 +19,13 @@
 #include "flow/reason.h"
 
 enum method {
-    METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE, METHOD_OPTIONS,
+    METHOD_GET,
+    METHOD_HEAD,
+    METHOD_POST,
+    METHOD_PUT,
+    METHOD_PATCH,
+    METHOD_DELETE,
+    METHOD_OPTIONS,
     METHOD_OTHER,
 };
 
@@ -47,18 +53,18 @@ struct request {
     struct slice content_type;
     struct slice host;
     struct presented presented;
-    uint64_t source;    /* the client's address as limits count it */
-    uint64_t start_ns;  /* monotonic: the request was whole */
+    uint64_t source;   /* the client's address as limits count it */
+    uint64_t start_ns; /* monotonic: the request was whole */
 };
 
 struct reply {
-    enum reason reason;        /* REASON_ok: `status`; else the table's status and text */
-    uint16_t status;           /* with REASON_ok */
-    const char *content_type;  /* NULL: application/json */
-    struct buf body;           /* with a reason: left empty, the front writes the error body, or filled
-                                  with a JSON body of the same shape */
-    struct buf fields;         /* more header lines, each with CRLF */
-    uint64_t retry_ns;         /* with a reason: Retry-After; 0 = none */
+    enum reason reason;       /* REASON_ok: `status`; else the table's status and text */
+    uint16_t status;          /* with REASON_ok */
+    const char *content_type; /* NULL: application/json */
+    struct buf body;   /* with a reason: left empty, the front writes the error body, or filled
+                          with a JSON body of the same shape */
+    struct buf fields; /* more header lines, each with CRLF */
+    uint64_t retry_ns; /* with a reason: Retry-After; 0 = none */
 };
 
 #define EXCHANGE_MAGIC 0x5eedc0deu

@@ -53,8 +53,10 @@ static int parse_item(struct slice item, struct limit_set *l, struct error *err)
         return error_set(err, -EINVAL, "\"%.*s\" is no limit: write COUNT/LENGTH, such as 60/60s",
                          SLICE_ARG(item));
     if (count < 1 || count > 1000000000 || window_ms < 10)
-        return error_set(err, -EINVAL, "\"%.*s\": the count must be 1 to 1000000000, the window at "
-                                       "least 10ms", SLICE_ARG(item));
+        return error_set(err, -EINVAL,
+                         "\"%.*s\": the count must be 1 to 1000000000, the window at "
+                         "least 10ms",
+                         SLICE_ARG(item));
     if (l->windows_count == WINDOWS_MAX)
         return error_set(err, -EINVAL, "at most %d windows", WINDOWS_MAX);
     l->windows[l->windows_count++] = (struct window){(uint32_t)count, window_ms};

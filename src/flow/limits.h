@@ -5,18 +5,18 @@
  */
 #pragma once
 
-#define USERNAME_MAX       64   /* bytes of an account's name */
-#define FEED_KEY_MAX       257  /* "group.feed", each at most 128 */
-#define FEED_NAME_MAX      128
-#define DEVICE_ID_MAX      128
-#define SECRET_MAX         256  /* bytes of a secret as presented */
-#define BCRYPT_SECRET_MAX  72   /* bcrypt reads no further; longer ones are refused */
-#define VERIFIER_MAX       128  /* a stored hash, "$2b$..." or "$y$..." */
-#define VALUE_MAX          1024 /* a datum's value with history on (Adafruit's limit) */
-#define VALUE_BIG_MAX      102400 /* with history off */
-#define REQUEST_RECORDS_MAX 1000 /* elements of one request */
-#define BATCH_BYTES_MAX    (4u << 20) /* body of one journal batch; above the request body limit */
-#define BATCH_RECORDS_MAX  65536u
-#define WINDOWS_MAX        4    /* rolling windows of one limit set */
-#define WORKERS_MAX        64
-#define FEED_PATTERNS_MAX  16   /* patterns a device is bound to */
+#define USERNAME_MAX        64  /* bytes of an account's name */
+#define FEED_KEY_MAX        257 /* "group.feed", each at most 128 */
+#define FEED_NAME_MAX       128
+#define DEVICE_ID_MAX       128
+#define SECRET_MAX          256        /* bytes of a secret as presented */
+#define BCRYPT_SECRET_MAX   72         /* bcrypt reads no further; longer ones are refused */
+#define VERIFIER_MAX        128        /* a stored hash, "$2b$..." or "$y$..." */
+#define VALUE_MAX           1024       /* a datum's value with history on (Adafruit's limit) */
+#define VALUE_BIG_MAX       102400     /* with history off */
+#define REQUEST_RECORDS_MAX 1000       /* elements of one request */
+#define BATCH_BYTES_MAX     (4u << 20) /* body of one journal batch; above the request body limit */
+#define BATCH_RECORDS_MAX   65536u
+#define WINDOWS_MAX         4 /* rolling windows of one limit set */
+#define WORKERS_MAX         64
+#define FEED_PATTERNS_MAX   16 /* patterns a device is bound to */

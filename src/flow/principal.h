@@ -70,8 +70,8 @@ enum credential_kind { CREDENTIAL_KEY, CREDENTIAL_DEVICE };
 
 struct credential {
     _Atomic uint32_t refs;
-    uint64_t number;  /* never reused */
-    uint64_t version; /* grows with each change of the credential or its account */
+    uint64_t number;         /* never reused */
+    uint64_t version;        /* grows with each change of the credential or its account */
     struct account *account; /* a reference */
     enum credential_kind kind;
     struct slice name; /* device id, or the key's label */
@@ -81,7 +81,8 @@ struct credential {
     uint8_t fast[32];      /* VERIFIER_FAST: domain-separated SHA-256 of the secret */
     struct slice verifier; /* VERIFIER_CRYPT: as crypt(3) wrote it, NUL behind it */
     uint16_t patterns_count;
-    struct slice *patterns; /* feed keys the device is bound to, '*' at the end matches; none = all */
+    struct slice
+        *patterns; /* feed keys the device is bound to, '*' at the end matches; none = all */
     struct credential_live *live; /* shared by all versions of the record */
 };
 

@@ -80,7 +80,8 @@ static const char crockford[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node, uint64_t offset)
 {
-    unsigned __int128 v = (unsigned __int128)((uint64_t)(event_us / 1000) & 0xffffffffffffull) << 80;
+    unsigned __int128 v = (unsigned __int128)((uint64_t)(event_us / 1000) & 0xffffffffffffull)
+                          << 80;
     v |= (unsigned __int128)node << 64 | offset;
     for (int i = DATUM_ID_LEN - 1; i >= 0; i--) {
         out[i] = crockford[(unsigned)v & 31];

@@ -13,14 +13,14 @@
 
 /* Numbers are part of the journal's format: never change or reuse one. */
 enum record_kind {
-    RECORD_DATUM = 1,     /* payload: datum */
-    RECORD_PUBLISH = 2,   /* topic and MQTT 5 properties, for topics that are no feeds */
-    RECORD_CHANGED = 3,   /* payload: datum_target, then the new datum */
-    RECORD_DELETED = 4,   /* payload: datum_target; with no target: the whole feed */
+    RECORD_DATUM = 1,      /* payload: datum */
+    RECORD_PUBLISH = 2,    /* topic and MQTT 5 properties, for topics that are no feeds */
+    RECORD_CHANGED = 3,    /* payload: datum_target, then the new datum */
+    RECORD_DELETED = 4,    /* payload: datum_target; with no target: the whole feed */
     RECORD_DICTIONARY = 5, /* what a number means: feed, account (JSON) */
-    RECORD_SESSION = 6,   /* MQTT session state */
-    RECORD_AUDIT = 7,     /* who changed what (JSON) */
-    RECORD_GAP = 8,       /* offsets that are gone: payload u64 first, u64 next, JSON why */
+    RECORD_SESSION = 6,    /* MQTT session state */
+    RECORD_AUDIT = 7,      /* who changed what (JSON) */
+    RECORD_GAP = 8,        /* offsets that are gone: payload u64 first, u64 next, JSON why */
 };
 
 enum {

@@ -23,9 +23,9 @@ struct http_opts {
     size_t body_max; /* also after unpacking */
     unsigned pipeline_max;
     uint64_t head_timeout_ns, idle_timeout_ns, write_timeout_ns;
-    uint64_t body_rate_min; /* bytes per second, after five seconds; 0 = any */
+    uint64_t body_rate_min;  /* bytes per second, after five seconds; 0 = any */
     const char *cors_origin; /* "" = no CORS */
-    bool use_forwarded; /* trusted proxies write Forwarded, not X-Forwarded-For */
+    bool use_forwarded;      /* trusted proxies write Forwarded, not X-Forwarded-For */
     const struct cidr *trusted;
     unsigned trusted_count;
     bool proxy_protocol;

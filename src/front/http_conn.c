@@ -233,8 +233,9 @@ static void on_keep(struct exchange *x)
     struct request *q = &x->request;
     if (e->kept || !e->conn)
         return;
-    struct slice *all[] = {&q->path, &q->query, &q->body, &q->content_type, &q->host,
-                           &q->presented.id, &q->presented.secret};
+    struct slice *all[] = {
+        &q->path,         &q->query,           &q->body, &q->content_type, &q->host,
+        &q->presented.id, &q->presented.secret};
     size_t bytes = 1;
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         bytes += all[i]->len;
@@ -341,8 +342,9 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     f->opts.handle(f->opts.arg, &e->x);
 }
 
-/* Pipelined requests may be worked on side by side only if they are all safe (RFC 9112 section 9.3.2).
- * POSTs as well: what they append keeps their order. Anything else waits for the answers before it. */
+/* Pipelined requests may be worked on side by side only if they are all safe (RFC 9112
+ * section 9.3.2). POSTs as well: what they append keeps their order. Anything else waits for the
+ * answers before it. */
 static bool must_wait_its_turn(const struct http_conn *c, const struct http1_request *r)
 {
     if (!c->first)
@@ -393,7 +395,8 @@ static size_t take_head(struct http_conn *c, char *ptr, size_t len, bool *more)
     struct http1_request r;
     unsigned status = 400;
     const char *why = "";
-    switch (http1_parse(slice_of(ptr, len), &c->front->opts.limits, &c->scanned, &r, &status, &why)) {
+    switch (
+        http1_parse(slice_of(ptr, len), &c->front->opts.limits, &c->scanned, &r, &status, &why)) {
     case HTTP1_MORE:
         if (!c->scanned && len)
             c->scanned = 1; /* a head has begun: its deadline runs */
@@ -446,8 +449,8 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     size_t used = 0, body = 0;
     unsigned status = 400;
     const char *why = "";
-    enum http1_outcome outcome = http1_dechunk(&c->chunked, ptr, len, c->front->opts.body_max,
-                                               &used, &body, &status, &why);
+    enum http1_outcome outcome =
+        http1_dechunk(&c->chunked, ptr, len, c->front->opts.body_max, &used, &body, &status, &why);
     if (outcome == HTTP1_BAD) {
         refuse(c, status, why);
         return 0;
@@ -564,8 +567,10 @@ bool http_accept(void *front, struct stream *s)
     c->last = &c->first;
     c->client = *stream_peer(s);
     c->deadline.due = on_due;
-    c->state = f->opts.proxy_protocol && cidr_covers(f->opts.trusted, f->opts.trusted_count, &c->client)
-                   ? HTTP_PROXY : HTTP_HEAD;
+    c->state =
+        f->opts.proxy_protocol && cidr_covers(f->opts.trusted, f->opts.trusted_count, &c->client)
+            ? HTTP_PROXY
+            : HTTP_HEAD;
     buf_init(&c->head, f->opts.limits.head_bytes + 16);
     buf_init(&c->body, f->opts.body_max + 16);
     c->next = f->conns;
@@ -574,7 +579,8 @@ bool http_accept(void *front, struct stream *s)
         c->next->prev = &c->next;
     f->conns = c;
     f->conns_count++;
-    stream_set_owner(s, &conn_ops, c, f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
+    stream_set_owner(s, &conn_ops, c,
+                     f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
     /* The first request must be there within the header's time, not the idle time. */
     c->due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
     deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->due_ns);

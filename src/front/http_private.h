@@ -19,7 +19,7 @@ struct http_exchange {
     struct buf plain;   /* the unpacked body */
     struct buf out;     /* the answer, ready to send */
     bool done, kept, close, head_only, minor0, has_origin;
-    struct exchange x;  /* last: it ends in the pipeline's part */
+    struct exchange x; /* last: it ends in the pipeline's part */
 };
 
 enum http_state { HTTP_PROXY, HTTP_HEAD, HTTP_BODY, HTTP_CHUNKED, HTTP_CLOSING };
@@ -28,7 +28,7 @@ struct http_conn {
     uint32_t magic;
     struct http_front *front;
     struct stream *stream;
-    struct http_conn *next, **prev; /* all connections of the front */
+    struct http_conn *next, **prev;      /* all connections of the front */
     struct http_exchange *first, **last; /* requests without an answer sent, oldest first */
     unsigned queued;
     enum http_state state;
@@ -37,13 +37,13 @@ struct http_conn {
     size_t need;           /* HTTP_BODY: bytes of head and body together */
     uint64_t due_ns;       /* when the head in hand must be whole, or its body is looked at again */
     uint64_t body_start_ns;
-    uint64_t sent_seen;    /* progress of writing at the last look */
+    uint64_t sent_seen; /* progress of writing at the last look */
     struct http1_chunked chunked;
-    struct buf head, body; /* HTTP_CHUNKED: the head's bytes, the body so far */
+    struct buf head, body;      /* HTTP_CHUNKED: the head's bytes, the body so far */
     struct http_exchange *kept; /* what reading waits for */
     bool ended, want_continue, waiting_body, stalled;
-    bool in_turn;         /* the request in hand waits for the answers before it */
-    bool unsafe_queued;   /* one of the queued requests changes something */
+    bool in_turn;       /* the request in hand waits for the answers before it */
+    bool unsafe_queued; /* one of the queued requests changes something */
     struct deadline deadline;
 };
 

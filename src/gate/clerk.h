@@ -17,7 +17,7 @@
 struct shield {
     struct shield_opts opts;
     struct mac_key key;
-    uint64_t seed; /* of hashes of foreign device ids */
+    uint64_t seed;                 /* of hashes of foreign device ids */
     _Atomic uint64_t failed_at_ns; /* when any address last failed; 0: never */
     uint64_t fail_window_ns;       /* how long a failure counts against an address */
     struct decoy decoy;

@@ -202,8 +202,8 @@ static uint64_t lane_of(const struct shield *s, const struct question *q)
 {
     const struct credential *c = q->credential;
     if (c) {
-        struct slice stored = c->verifier_kind == VERIFIER_FAST ? slice_of(c->fast, sizeof c->fast)
-                                                                : c->verifier;
+        struct slice stored =
+            c->verifier_kind == VERIFIER_FAST ? slice_of(c->fast, sizeof c->fast) : c->verifier;
         return XXH3_64bits_withSeed(stored.ptr, stored.len, s->seed ^ c->number) >> 1;
     }
     return XXH3_64bits_withSeed(q->unknown.ptr, q->unknown.len, s->seed) | 1ull << 63;

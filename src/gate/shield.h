@@ -75,8 +75,8 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
                                 struct slice unknown, struct slice secret, uint64_t source,
                                 uint64_t now_ns, struct shield_wait *w);
 
-/* An account key that nobody has was presented: counts against the address. Sets w->reason (bad_key,
- * or too_many_failures) and w->retry_ns. */
+/* An account key that nobody has was presented: counts against the address. Sets w->reason
+ * (bad_key, or too_many_failures) and w->retry_ns. */
 void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w);
 
 /* ---- making verifiers (command line, catalog) ---- */

@@ -157,7 +157,8 @@ static void count(struct throttle *t, struct seat *at, uint32_t cost)
         metric_add(METRIC_throttle_table_full, 1);
         return;
     }
-    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost, at->now_ns))
+    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost,
+                         at->now_ns))
         metric_add(METRIC_throttle_table_full, 1);
 }
 
@@ -333,7 +334,8 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
         tell_allowed(ret, &at, 0);
         /* Only here: what a device never asks for must not cost each message a walk. */
         if (ret->limit)
-            ret->retry_ns = window_free_ns(at.subject, ask->limits->windows[ret->window], at.now_ns);
+            ret->retry_ns =
+                window_free_ns(at.subject, ask->limits->windows[ret->window], at.now_ns);
     }
     subjects_unlock(t->subjects, shard);
 }

@@ -18,7 +18,7 @@ struct latest;
 
 struct latest_opts {
     struct disk *disk;
-    const char *path; /* of the snapshot file */
+    const char *path;   /* of the snapshot file */
     uint64_t log_id[2]; /* the journal this view belongs to: another log's snapshot is refused */
 };
 
@@ -38,7 +38,7 @@ int latest_snapshot(struct latest *l, uint64_t cursor);
 uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns);
 
 enum latest_found {
-    LATEST_NONE,  /* the feed never had data, or its data were deleted */
+    LATEST_NONE, /* the feed never had data, or its data were deleted */
     LATEST_VALUE,
     LATEST_ASK_HISTORY, /* the newest was deleted: history knows what is newest now */
 };
@@ -47,7 +47,7 @@ enum latest_found {
 struct latest_value {
     struct datum datum;
     int64_t event_us;
-    uint64_t offset; /* of the datum as first stored: with event_us it makes the id */
+    uint64_t offset;    /* of the datum as first stored: with event_us it makes the id */
     int64_t changed_us; /* receive time of the record that made or changed it */
 };
 enum latest_found latest_get(struct latest *l, uint64_t feed, struct buf *storage,

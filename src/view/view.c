@@ -12,9 +12,10 @@
 #include "base/thread.h"
 
 /* How long a quiet view sleeps at the most: its timed flushes are that exact. */
-#define IDLE_NS  (200 * NS_PER_MS)
+#define IDLE_NS (200 * NS_PER_MS)
 /* How long a view that is at the end lets more come together before it looks again. Waking up for
- * every commit would cost two context switches each; a read that waits ends the nap (view_hurry). */
+ * every commit would cost two context switches each; a read that waits ends the nap (view_hurry).
+ */
 #define NAP_NS   (5 * NS_PER_MS)
 #define RETRY_NS (1000 * NS_PER_MS)
 
