@@ -159,7 +159,7 @@ static void dispatch(struct job *j)
         return;
     }
     default:
-        CHECK(!"a route that needs a credential");
+        CHECK_UNREACHABLE("a route that needs a credential");
     }
 }
 

@@ -464,7 +464,7 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
     case OP_TELEMETRY_GET:
         return read_feeds(a, m, x, account, credential, may_block);
     default:
-        CHECK(!"an operation that reads");
+        CHECK_UNREACHABLE("an operation that reads");
         return API_READ_DONE;
     }
 }

@@ -92,7 +92,7 @@ void api_plain(const struct api *a, const struct route_match *m, struct exchange
         answer(x, 200);
         return;
     default:
-        CHECK(!"a plain operation");
+        CHECK_UNREACHABLE("a plain operation");
     }
 }
 

@@ -7,6 +7,9 @@
 
 #define CHECK(e) (__builtin_expect(!!(e), 1) ? (void)0 : check_fail(#e, __FILE__, __LINE__, __func__))
 
+/* A place that no input can reach. */
+#define CHECK_UNREACHABLE(what) check_fail("unreachable: " what, __FILE__, __LINE__, __func__)
+
 /* First field of every object that travels through a void pointer is `uint32_t magic`. */
 #define OBJ_CHECK(o, MAGIC) (CHECK((o) != 0), CHECK((o)->magic == (MAGIC)))
 
