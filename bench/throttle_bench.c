@@ -93,8 +93,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         accounts = strtoull(argv[1], NULL, 10);
-    unsigned only_load = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
-    unsigned only_batch = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
+    unsigned only_load = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
+    unsigned only_batch = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
     static const unsigned loads[] = {1, 6, 60};
     for (unsigned i = 0; i < sizeof loads / sizeof *loads; i++) {
         if (only_load && only_load != loads[i])

@@ -312,6 +312,13 @@ static void proxy_version_2(void **state)
         if (has)
             assert_string_equal(shown(&a), "192.0.2.1:56324");
     }
+}
+
+static void proxy_version_2_long_forms(void **state)
+{
+    size_t used;
+    bool has;
+    struct address a;
     char v6[16 + 36] = SIG "\x21\x21\x00\x24\x20\x01\x0d\xb8";
     v6[16 + 15] = 7;
     v6[16 + 33] = 80;
@@ -389,6 +396,7 @@ int main(void)
         cmocka_unit_test(cidrs),
         cmocka_unit_test(proxy_version_1),
         cmocka_unit_test(proxy_version_2),
+        cmocka_unit_test(proxy_version_2_long_forms),
         cmocka_unit_test(forwarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
