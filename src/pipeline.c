@@ -285,6 +285,9 @@ static void check_device(struct job *j, struct slice id, struct slice secret)
     j->wait.owner = j;
     if (!j->credential)
         j->credential = catalog_device(a->catalog, id);
+    if (j->credential)
+        throttle_prefetch(a->throttle,
+                          (struct throttle_subject){THROTTLE_CREDENTIAL, j->credential->number});
     switch (shield_check(a->shield, j->credential, id, secret, x->request.source,
                          worker_now_ns(j->lane->worker), &j->wait)) {
     case SHIELD_RIGHT:

@@ -244,6 +244,11 @@ static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uin
     metric_add(v->allow ? METRIC_throttle_allowed : METRIC_throttle_refused, 1);
 }
 
+void throttle_prefetch(struct throttle *t, struct throttle_subject s)
+{
+    subjects_prefetch(t->subjects, subjects_hash(t->subjects, s));
+}
+
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned n, uint32_t cost,
                      uint64_t now_ns, struct throttle_verdict *ret)
 {

@@ -72,6 +72,9 @@ struct throttle_verdict {
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned count,
                      uint32_t cost, uint64_t now_ns, struct throttle_verdict *ret);
 
+/* The subject is asked about soon: begins to fetch its place. */
+void throttle_prefetch(struct throttle *t, struct throttle_subject s);
+
 /* The same for `n` independent requests at once: the table's cache misses overlap. */
 struct throttle_job {
     const struct throttle_ask *asks;

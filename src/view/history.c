@@ -96,6 +96,11 @@ void history_close(struct history *h)
 
 /* ---- applying -------------------------------------------------------------------------------- */
 
+void history_prefetch(struct history *h, uint64_t feed)
+{
+    open_prefetch(h->open, feed);
+}
+
 void history_apply(struct history *h, const struct record *r, uint64_t offset)
 {
     if (offset < h->applied)

@@ -241,6 +241,13 @@ static void apply_deleted(struct latest *l, const struct record *r)
     }
 }
 
+void latest_prefetch(struct latest *l, uint64_t feed)
+{
+    uint64_t hash = feed_hash(feed);
+    const struct latest_shard *s = shard_of(l, hash);
+    __builtin_prefetch(&s->at[place_of(s, hash)], 1);
+}
+
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset)
 {
     if (offset < l->applied)

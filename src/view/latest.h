@@ -28,6 +28,8 @@ int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *r
                 struct error *err);
 void latest_close(struct latest *l);
 
+/* Fetches into the cache what latest_apply of this feed will touch. Projector thread. */
+void latest_prefetch(struct latest *l, uint64_t feed);
 /* Applies one record. */
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset);
 /* Writes the snapshot: everything below `cursor`. Projector thread. 0 or negative errno. */

@@ -114,6 +114,15 @@ static struct open_feed *shard_find(const struct shard *s, uint64_t hash, uint64
     }
 }
 
+void open_prefetch(struct open_table *t, uint64_t feed)
+{
+    uint64_t hash = feed_hash(feed);
+    const struct shard *s = shard_of(t, hash);
+    const struct open_feed *at = &s->at[(uint32_t)hash & s->mask];
+    __builtin_prefetch(at, 1);
+    __builtin_prefetch((const char *)at + 64, 1);
+}
+
 struct open_feed *open_find(struct open_table *t, uint64_t feed)
 {
     uint64_t hash = feed_hash(feed);

@@ -66,6 +66,8 @@ void open_put(struct open_table *t, uint64_t feed, struct row_key key, struct sl
 void open_op(struct open_table *t, uint64_t feed, struct datum_target id, struct slice payload);
 /* Forgets the feed's points; those in the database below `floor` count as deleted. */
 void open_drop(struct open_table *t, uint64_t feed, uint64_t floor);
+/* Fetches the feed's place into the cache. */
+void open_prefetch(struct open_table *t, uint64_t feed);
 /* The feed's entry, or NULL. It stays where it is until the next put, op, drop or clear. */
 struct open_feed *open_find(struct open_table *t, uint64_t feed);
 /* All entries that are active, by feed number; *ret is the caller's to free. */

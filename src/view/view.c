@@ -16,7 +16,9 @@
 /* How long a view that is at the end lets more come together before it looks again. Waking up for
  * every commit would cost two context switches each; a read that waits ends the nap (view_hurry).
  */
-#define NAP_NS   (5 * NS_PER_MS)
+#define NAP_NS (5 * NS_PER_MS)
+/* Records decoded ahead of the one applied: the memory that each will need is fetched meanwhile. */
+#define AHEAD    8u
 #define RETRY_NS (1000 * NS_PER_MS)
 
 struct view {
@@ -75,14 +77,24 @@ static void publish(struct view *v, uint64_t next_offset)
 /* Applies the batch's records from `from` on: a batch may begin below the cursor. */
 static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t from)
 {
+    const struct view_ops *ops = v->opts.ops;
     size_t at = 0;
-    uint64_t offset = b->first_offset;
-    struct record r;
-    int more;
-    while ((more = journal_batch_record(b, &at, &r)) > 0) {
+    uint64_t offset = b->first_offset, decoded = offset;
+    struct record window[AHEAD];
+    int more = 1;
+    for (;;) {
+        while (more > 0 && decoded - offset < AHEAD &&
+               (more = journal_batch_record(b, &at, &window[decoded % AHEAD])) > 0) {
+            if (ops->prefetch)
+                ops->prefetch(v->opts.of, window[decoded % AHEAD].feed);
+            decoded++;
+        }
+        if (offset == decoded)
+            break;
+        const struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
-            v->opts.ops->apply(v->opts.of, &r, offset);
-            atomic_store_explicit(&v->received_us, r.receive_us, memory_order_relaxed);
+            ops->apply(v->opts.of, r, offset);
+            atomic_store_explicit(&v->received_us, r->receive_us, memory_order_relaxed);
         }
         offset++;
     }

@@ -22,6 +22,8 @@ struct view_ops {
     const char *name; /* of the thread and of the journal's reader */
     /* One record, in order. Cannot fail. */
     void (*apply)(void *of, const struct record *r, uint64_t offset);
+    /* A record of this feed comes soon: fetches what applying it will touch. May be NULL. */
+    void (*prefetch)(void *of, uint64_t feed);
     /* Ends a batch of `bytes`, or nothing came for a while (0). Everything below `next_offset` was
      * applied. Returns the durable cursor: a crash begins again there. */
     uint64_t (*tick)(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);

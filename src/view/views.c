@@ -9,6 +9,11 @@ static void on_latest_apply(void *of, const struct record *r, uint64_t offset)
     latest_apply(of, r, offset);
 }
 
+static void on_latest_prefetch(void *of, uint64_t feed)
+{
+    latest_prefetch(of, feed);
+}
+
 static uint64_t on_latest_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
     return latest_tick(of, next_offset, now_ns);
@@ -22,6 +27,7 @@ static int on_latest_flush(void *of, uint64_t next_offset)
 const struct view_ops view_latest_ops = {
     .name = "latest",
     .apply = on_latest_apply,
+    .prefetch = on_latest_prefetch,
     .tick = on_latest_tick,
     .flush = on_latest_flush,
 };
@@ -29,6 +35,11 @@ const struct view_ops view_latest_ops = {
 static void on_history_apply(void *of, const struct record *r, uint64_t offset)
 {
     history_apply(of, r, offset);
+}
+
+static void on_history_prefetch(void *of, uint64_t feed)
+{
+    history_prefetch(of, feed);
 }
 
 static uint64_t on_history_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
@@ -49,6 +60,7 @@ static int on_history_flush(void *of, uint64_t next_offset)
 const struct view_ops view_history_ops = {
     .name = "history",
     .apply = on_history_apply,
+    .prefetch = on_history_prefetch,
     .tick = on_history_tick,
     .stuck = on_history_stuck,
     .flush = on_history_flush,
