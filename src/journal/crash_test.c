@@ -18,9 +18,12 @@ struct told {
 
 static int pipe_out;
 
+/* The id an append carries; 0: the append is free. */
+typedef _Atomic uint64_t carried_id;
+
 static void on_done(struct journal_append *a)
 {
-    uint64_t *id = a->owner;
+    carried_id *id = a->owner;
     if (a->reason == REASON_ok) {
         struct told t = {a->first_offset, *id};
         if (write(pipe_out, &t, sizeof t) != sizeof t)
@@ -29,7 +32,6 @@ static void on_done(struct journal_append *a)
     buf_clear(&a->body);
     a->count = 0;
     *id = 0;
-    __atomic_store_n(&a->first_offset, UINT64_MAX, __ATOMIC_RELEASE); /* free again */
 }
 
 static struct journal_opts opts_of(struct disk *d, const char *dir)
@@ -46,7 +48,7 @@ static void child(const char *dir, uint64_t seed, int fd)
 {
     struct journal_opts o = opts_of(disk_lossy(seed), dir);
     static struct journal_append a[INFLIGHT];
-    static uint64_t ids[INFLIGHT];
+    static carried_id ids[INFLIGHT];
     struct journal *j;
     struct error err;
     pipe_out = fd;
@@ -55,16 +57,14 @@ static void child(const char *dir, uint64_t seed, int fd)
         _exit(2);
     }
     for (unsigned i = 0; i < INFLIGHT; i++) {
-        a[i] =
-            (struct journal_append){.done = on_done, .owner = &ids[i], .first_offset = UINT64_MAX};
+        a[i] = (struct journal_append){.done = on_done, .owner = &ids[i]};
         buf_init(&a[i].body, 1 << 16);
     }
     for (uint64_t n = 1;; n++) {
         struct journal_append *s = &a[n % INFLIGHT];
-        while (__atomic_load_n(&s->first_offset, __ATOMIC_ACQUIRE) != UINT64_MAX)
+        while (ids[n % INFLIGHT])
             sched_yield();
-        s->first_offset = 0;
-        *(uint64_t *)s->owner = seed << 32 | n;
+        ids[n % INFLIGHT] = seed << 32 | n;
         struct record r = {
             .kind = RECORD_DATUM, .account = seed << 32 | n, .payload = SLICE("23.5")};
         if (!journal_put(s, &r) || journal_submit(j, s) != REASON_ok)
