@@ -222,6 +222,8 @@ bool write_turn_end(struct lane *l)
     struct batch *b = l->open;
     if (!b || !b->append.count)
         return false;
+    if (l->flying)
+        return false;
     if (b->append.count > b->seen && ++b->turns < BATCH_TURNS) {
         b->seen = b->append.count;
         return true;
