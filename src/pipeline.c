@@ -401,7 +401,7 @@ size_t lane_stage_bytes(void)
 
 unsigned lane_busy(const struct lane *l)
 {
-    return l->busy;
+    return l->busy + write_unfinished(l);
 }
 
 struct lane *lane_new(struct pipeline *p, struct worker *w)

@@ -108,6 +108,8 @@ void write_run(struct job *j);
 void write_deletion(struct job *j, struct datum_target id);
 /* ROUTE_CHANGE: feeds. */
 void change_run(struct job *j);
+/* Appends that the journal has not given back, or not taken yet. */
+unsigned write_unfinished(const struct lane *l);
 bool write_turn_end(struct lane *l);
 void write_tick(struct lane *l, uint64_t now_ns);
 void write_lane_free(struct lane *l);

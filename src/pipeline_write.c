@@ -243,6 +243,11 @@ void write_tick(struct lane *l, uint64_t now_ns)
         batch_answer(b, REASON_outcome_unknown);
 }
 
+unsigned write_unfinished(const struct lane *l)
+{
+    return (l->flying != NULL) + (l->open && l->open->append.count);
+}
+
 void write_lane_free(struct lane *l)
 {
     CHECK(!l->flying);

@@ -110,3 +110,29 @@ def test_start_after_stop_is_clean(make_server):
         server.start()
     r = requests.get(owner.url + "/feeds/t/data", headers=owner.key_auth, timeout=10)
     assert [d["value"] for d in r.json()] == ["2", "1", "0"]
+
+
+SLOW_SYNC = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
+             "-e", "inject=fdatasync:delay_enter=250000:when=4+")
+
+
+def slow_server(make_server, settings=None):
+    """A server whose disk takes its time, with one account and its feed made."""
+    server = make_server({"server.workers": "1", **(settings or {})}, wrapper=SLOW_SYNC,
+                         env={"ASAN_OPTIONS": "detect_leaks=0"})
+    owner = owner_on(server, "a")
+    r = requests.post(server.url + "/v1/telemetry", json={"t": 0}, headers=owner.auth, timeout=20)
+    assert r.status_code == 202
+    return server, owner
+
+
+def test_what_was_received_is_written_before_the_end(make_server):
+    """Its senders are gone, so nobody waits for the append: the stop must."""
+    server, owner = slow_server(make_server)
+    with Wire(server.http_port) as w:
+        r = w.ask(request("POST", "/v1/telemetry?ack=received", owner.auth, b'{"t":"kept"}'))
+        assert r.status == 202
+    assert server.stop() == 0, server.log()[-3000:]
+    server.wrapper, server.env = [], os.environ
+    server.start()
+    assert "kept" in read_back(server, owner, "t").values()
