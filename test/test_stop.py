@@ -136,3 +136,15 @@ def test_what_was_received_is_written_before_the_end(make_server):
     server.wrapper, server.env = [], os.environ
     server.start()
     assert "kept" in read_back(server, owner, "t").values()
+
+
+def test_stop_deadline_ends_in_good_order(make_server):
+    """A request that waits for an expensive hash cannot be waited for: exit status 1, no crash."""
+    server = make_server({"server.stop_deadline": "100ms"})
+    server.add_account("a")
+    stored = "$2b$16$" + "abcdefghijklmnopqrstuu" + "x" * 31
+    auth = server.add_devices("a", [("dear", "wrong", stored)])[0]
+    with Wire(server.http_port) as w:
+        w.send(request("POST", "/v1/telemetry", auth, b'{"t":1}'))
+        time.sleep(0.2)
+        assert server.stop() == 1, server.log()[-3000:]
