@@ -138,6 +138,21 @@ def test_what_was_received_is_written_before_the_end(make_server):
     assert "kept" in read_back(server, owner, "t").values()
 
 
+def test_pipelined_requests_under_way_are_all_answered(make_server):
+    """The answer to the first must not close the connection over the others: they are stored too."""
+    server, owner = slow_server(make_server)
+    with Wire(server.http_port) as w:
+        w.send(b"".join(request("POST", "/v1/telemetry", owner.auth, b'{"t":%d}' % i)
+                        for i in range(5)))
+        time.sleep(0.1)
+        os.kill(server.pid, signal.SIGTERM)
+        answers = [w.read() for _ in range(5)]
+        assert [a.status for a in answers] == [202] * 5
+        assert [a.headers.count(("connection", "close")) for a in answers] == [0, 0, 0, 0, 1]
+        assert w.rest() == b""
+    assert server.process.wait(20) == 0
+
+
 def test_stop_deadline_ends_in_good_order(make_server):
     """A request that waits for an expensive hash cannot be waited for: exit status 1, no crash."""
     server = make_server({"server.stop_deadline": "100ms"})

@@ -269,8 +269,11 @@ static void on_send(struct exchange *x)
         exchange_free(e);
         return;
     }
-    if (c->front->stopping)
+    /* Only the last answer closes: the requests behind this one have an outcome too. */
+    if (c->front->stopping && !e->next && !c->waiting_body) {
         e->close = true;
+        c->state = HTTP_CLOSING;
+    }
     http_reply_format(e, c->front->opts.worker);
     e->done = true;
     if (c->kept == e)
@@ -333,7 +336,7 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     c->unsafe_queued = c->unsafe_queued || !is_safe(r->method);
     enum reason reason = http_request_fill(e, r, body, &c->client);
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
-    if (e->close)
+    if (e->close || f->stopping)
         c->state = HTTP_CLOSING; /* nothing behind this request is looked at */
     if (reason != REASON_ok) {
         exchange_refuse(&e->x, reason, NULL);
@@ -614,7 +617,11 @@ void http_front_stop(struct http_front *f)
 {
     f->stopping = true;
     for (struct http_conn *c = f->conns; c; c = c->next) {
-        if (!c->first && !c->waiting_body)
+        if (c->waiting_body)
+            continue;
+        if (c->first)
+            c->state = HTTP_CLOSING; /* after the answers to what was handed up */
+        else
             stream_finish(c->stream);
     }
 }
