@@ -8,9 +8,9 @@
  *
  * Invariants: 1. `first..last` are the requests handed up whose answers have not left, in order of
  * arrival; only the head of the queue may leave. 2. Input is looked at only while nothing is kept
- * and the queue is below pipeline_max (`may_read`); the stream is paused otherwise. 3. An exchange
- * that is still with the pipeline when its connection closes is orphaned (conn NULL) and freed when
- * it is sent.
+ * and the queue is below pipeline_max and the client takes its answers (`may_read`); the stream is
+ * paused otherwise. 3. An exchange that is still with the pipeline when its connection closes is
+ * orphaned (conn NULL) and freed when it is sent.
  */
 #include <stdlib.h>
 
@@ -24,6 +24,7 @@
 #define REPLY_MAX     (16u << 20)
 #define FIELDS_MAX    8192u
 #define KEPT_GRACE_NS (5 * NS_PER_S)
+#define UNSENT_MAX    (256u << 10) /* answers not taken: no further requests until they are */
 
 static const struct stream_ops conn_ops;
 static const struct exchange_ops exchange_ops;
@@ -156,7 +157,7 @@ static void on_due(struct deadline *d)
 static bool may_read(const struct http_conn *c)
 {
     return !c->kept && !c->in_turn && c->state != HTTP_CLOSING &&
-           c->queued < c->front->opts.pipeline_max;
+           c->queued < c->front->opts.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
 }
 
 static void dequeue(struct http_conn *c)
@@ -523,6 +524,7 @@ static void on_end(void *owner)
 static void on_drained(void *owner)
 {
     arm(owner);
+    keep_reading(owner);
 }
 
 static void on_closed(void *owner)
