@@ -467,6 +467,8 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     outcome = http1_parse(buf_slice(&c->head), &c->front->opts.limits, &scanned, &r, &status, &why);
     CHECK(outcome == HTTP1_DONE);
     hand_up(c, &r, buf_slice(&c->body));
+    reset_buf(&c->head);
+    reset_buf(&c->body); /* an idle connection holds no large buffer */
     *more = true;
     return used;
 }
