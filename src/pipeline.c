@@ -414,7 +414,8 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
     l->points.storage = &l->points_storage;
-    p->lanes[p->lanes_count++] = l;
+    p->lanes[p->lanes_count] = l;
+    p->lanes_count++;
     return l;
 }
 

@@ -68,7 +68,7 @@ struct pipeline {
     struct pipeline_opts opts;
     uint64_t told_before; /* what was durable at start: all accounts were told of it */
     struct lane *lanes[WORKERS_MAX];
-    unsigned lanes_count;
+    _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
 };
 
