@@ -404,7 +404,7 @@ size_t lane_stage_bytes(void)
 
 unsigned lane_busy(const struct lane *l)
 {
-    return l->busy;
+    return l->busy + write_unfinished(l);
 }
 
 struct lane *lane_new(struct pipeline *p, struct worker *w)
@@ -417,7 +417,8 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
     l->points.storage = &l->points_storage;
-    p->lanes[p->lanes_count++] = l;
+    p->lanes[p->lanes_count] = l;
+    p->lanes_count++;
     return l;
 }
 

@@ -38,7 +38,8 @@ void lane_handle(void *lane, struct exchange *x);
 /* For worker_hook; `lane` is the struct lane. */
 bool lane_turn_end(void *lane);
 void lane_tick(void *lane);
-/* Requests in hand: those that are not answered yet. */
+/* What is in hand: requests that are not answered yet, and appends that are not done though all
+ * their requests were answered (ack level received, or too late). */
 unsigned lane_busy(const struct lane *l);
 
 /* A view has applied more: wakes the requests that wait for it. Any thread. */

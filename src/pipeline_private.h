@@ -68,7 +68,7 @@ struct pipeline {
     struct pipeline_opts opts;
     uint64_t told_before; /* what was durable at start: all accounts were told of it */
     struct lane *lanes[WORKERS_MAX];
-    unsigned lanes_count;
+    _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
 };
 
@@ -108,6 +108,8 @@ void write_run(struct job *j);
 void write_deletion(struct job *j, struct datum_target id);
 /* ROUTE_CHANGE: feeds. */
 void change_run(struct job *j);
+/* Appends that the journal has not given back, or not taken yet. */
+unsigned write_unfinished(const struct lane *l);
 bool write_turn_end(struct lane *l);
 void write_tick(struct lane *l, uint64_t now_ns);
 void write_lane_free(struct lane *l);

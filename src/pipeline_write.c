@@ -131,8 +131,6 @@ static void batch_answer(struct batch *b, enum reason reason)
             job_not_durable(j, reason);
         j = next;
     }
-    if (reason != REASON_ok && b->received)
-        metric_add(METRIC_journal_received_lost, b->received);
 }
 
 static void batch_recycle(struct batch *b)
@@ -150,6 +148,9 @@ static void on_batch_mail(struct mail *m)
 {
     struct batch *b = (struct batch *)((char *)m - offsetof(struct batch, mail));
     unlink_flying(b->lane, b);
+    /* Not in batch_answer: that one also answers those for whom it takes too long. */
+    if (b->append.reason != REASON_ok && b->received)
+        metric_add(METRIC_journal_received_lost, b->received);
     batch_answer(b, b->append.reason);
     batch_recycle(b);
 }
@@ -243,6 +244,11 @@ void write_tick(struct lane *l, uint64_t now_ns)
     struct batch *b = l->open; /* not taken yet: the journal is busy */
     if (b && b->jobs && b->submitted_ns && now_ns - b->submitted_ns > timeout)
         batch_answer(b, REASON_outcome_unknown);
+}
+
+unsigned write_unfinished(const struct lane *l)
+{
+    return (l->flying != NULL) + (l->open && l->open->append.count);
 }
 
 void write_lane_free(struct lane *l)

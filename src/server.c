@@ -634,10 +634,14 @@ static void close_units(struct server *s)
     if (!s->units_count)
         return;
     if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
-        /* Requests still wait for a hash or the catalog. What was accepted is durable; leave. */
+        /* Requests still wait for a hash or the catalog, or the disk hangs. What was accepted is
+         * durable but for the level received, which gets a moment more. Nothing is closed: the
+         * other threads go on using it up to the end. */
         log_line(LOG_WARN, "server.stop_deadline", "ms=%llu",
                  (unsigned long long)(deadline / NS_PER_MS));
-        journal_close(s->journal);
+        uint64_t until = clock_mono_ns() + NS_PER_S;
+        while (journal_stats(s->journal).pending_bytes && clock_mono_ns() < until)
+            clock_sleep_ns(2 * NS_PER_MS);
         _exit(1);
     }
     stop_views(s);

@@ -433,3 +433,12 @@ def test_link_names_the_host_that_was_asked(server, owner, api, many):
         r = w.ask(request("GET", f"{owner.api}/feeds/{many}/data?limit=1", owner.key_auth,
                           host="io.example:8443"))
     assert "//io.example:8443/api/v2/" in r["link"]
+
+
+def test_repeated_group_key_counts_once(server, owner, feed):
+    """Each one used to lengthen the key in a storage whose room was taken for one."""
+    target = "&".join(["group_key=a"] * 600)
+    r = requests.post(f"{owner.url}/feeds?{target}", headers=owner.key_auth, timeout=10,
+                      json={"feed": {"name": feed, "description": "d" * 200}})
+    assert r.status_code == 201, r.text
+    assert r.json()["key"] == f"a.{feed}" and r.json()["description"] == "d" * 200

@@ -532,3 +532,27 @@ def test_reset_at_every_point_harms_nobody(server, owner, feed):
     with Wire(server.http_port) as w:
         assert w.ask(data).status == 202
     wait_for("the connections to go", lambda: server.metric("connections_open") <= 5)
+
+
+def test_client_that_never_reads_is_not_read_from(make_server):
+    """Its answers would pile up in memory: the server must stop taking its requests instead."""
+    server = make_server({"server.workers": "1", "http.write_timeout": "60s"})
+    with Wire(server.http_port, timeout=2) as w:
+        many = request("GET", "/healthz") * 1000
+        took = 0
+        try:
+            while took < 40 << 20:
+                took += w.sock.send(many)
+        except TimeoutError:
+            pass
+        assert took < 40 << 20, "the server takes requests without end"
+        held = server.metric("http_requests_total")
+        # Once the client reads, everything that was sent whole is answered.
+        w.sock.settimeout(10)
+        want, got, edge = took // len(request("GET", "/healthz")), 0, b""
+        while got < want:
+            more = w.sock.recv(1 << 20)
+            assert more, f"closed after {got} of {want} answers"
+            got += (edge + more).count(b"HTTP/1.1 200 ")
+            edge = more[-12:]
+        assert server.metric("http_requests_total") > held

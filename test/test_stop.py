@@ -110,3 +110,56 @@ def test_start_after_stop_is_clean(make_server):
         server.start()
     r = requests.get(owner.url + "/feeds/t/data", headers=owner.key_auth, timeout=10)
     assert [d["value"] for d in r.json()] == ["2", "1", "0"]
+
+
+SLOW_SYNC = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
+             "-e", "inject=fdatasync:delay_enter=250000:when=4+")
+
+
+def slow_server(make_server, settings=None):
+    """A server whose disk takes its time, with one account and its feed made."""
+    server = make_server({"server.workers": "1", **(settings or {})}, wrapper=SLOW_SYNC,
+                         env={"ASAN_OPTIONS": "detect_leaks=0"})
+    owner = owner_on(server, "a")
+    r = requests.post(server.url + "/v1/telemetry", json={"t": 0}, headers=owner.auth, timeout=20)
+    assert r.status_code == 202
+    return server, owner
+
+
+def test_what_was_received_is_written_before_the_end(make_server):
+    """Its senders are gone, so nobody waits for the append: the stop must."""
+    server, owner = slow_server(make_server)
+    with Wire(server.http_port) as w:
+        r = w.ask(request("POST", "/v1/telemetry?ack=received", owner.auth, b'{"t":"kept"}'))
+        assert r.status == 202
+    assert server.stop() == 0, server.log()[-3000:]
+    server.wrapper, server.env = [], os.environ
+    server.start()
+    assert "kept" in read_back(server, owner, "t").values()
+
+
+def test_pipelined_requests_under_way_are_all_answered(make_server):
+    """The answer to the first must not close the connection over the others: they are stored too."""
+    server, owner = slow_server(make_server)
+    with Wire(server.http_port) as w:
+        w.send(b"".join(request("POST", "/v1/telemetry", owner.auth, b'{"t":%d}' % i)
+                        for i in range(5)))
+        time.sleep(0.1)
+        os.kill(server.pid, signal.SIGTERM)
+        answers = [w.read() for _ in range(5)]
+        assert [a.status for a in answers] == [202] * 5
+        assert [a.headers.count(("connection", "close")) for a in answers] == [0, 0, 0, 0, 1]
+        assert w.rest() == b""
+    assert server.process.wait(20) == 0
+
+
+def test_stop_deadline_ends_in_good_order(make_server):
+    """A request that waits for an expensive hash cannot be waited for: exit status 1, no crash."""
+    server = make_server({"server.stop_deadline": "100ms"})
+    server.add_account("a")
+    stored = "$2b$16$" + "abcdefghijklmnopqrstuu" + "x" * 31
+    auth = server.add_devices("a", [("dear", "wrong", stored)])[0]
+    with Wire(server.http_port) as w:
+        w.send(request("POST", "/v1/telemetry", auth, b'{"t":1}'))
+        time.sleep(0.2)
+        assert server.stop() == 1, server.log()[-3000:]

@@ -112,7 +112,8 @@ static enum reason read_form(struct slice body, struct catalog_ask *ask, struct 
     return REASON_ok;
 }
 
-/* POST .../feeds?group_key=g puts the feed into that group. */
+/* POST .../feeds?group_key=g puts the feed into that group. The first one counts: each would
+ * lengthen the key, and the storage has room for one. */
 static void read_group(struct slice query, struct catalog_ask *ask, struct buf *storage)
 {
     struct slice name, value;
@@ -132,6 +133,7 @@ static void read_group(struct slice query, struct catalog_ask *ask, struct buf *
             ask->key = slice_of(storage->ptr + at, storage->len - at);
         }
         buf_fini(&key);
+        return;
     }
 }
 

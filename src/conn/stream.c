@@ -47,7 +47,8 @@ size_t stream_unsent(const struct stream *s)
 
 uint64_t stream_sent(const struct stream *s)
 {
-    return s->sent;
+    /* One write at a time is with libuv: what is not in its queue any more has left. */
+    return s->sent + s->writing.len - uv_stream_get_write_queue_size(&s->handle.stream);
 }
 
 /* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself.

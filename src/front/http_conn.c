@@ -8,9 +8,9 @@
  *
  * Invariants: 1. `first..last` are the requests handed up whose answers have not left, in order of
  * arrival; only the head of the queue may leave. 2. Input is looked at only while nothing is kept
- * and the queue is below pipeline_max (`may_read`); the stream is paused otherwise. 3. An exchange
- * that is still with the pipeline when its connection closes is orphaned (conn NULL) and freed when
- * it is sent.
+ * and the queue is below pipeline_max and the client takes its answers (`may_read`); the stream is
+ * paused otherwise. 3. An exchange that is still with the pipeline when its connection closes is
+ * orphaned (conn NULL) and freed when it is sent.
  */
 #include <stdlib.h>
 
@@ -24,6 +24,7 @@
 #define REPLY_MAX     (16u << 20)
 #define FIELDS_MAX    8192u
 #define KEPT_GRACE_NS (5 * NS_PER_S)
+#define UNSENT_MAX    (256u << 10) /* answers not taken: no further requests until they are */
 
 static const struct stream_ops conn_ops;
 static const struct exchange_ops exchange_ops;
@@ -156,7 +157,7 @@ static void on_due(struct deadline *d)
 static bool may_read(const struct http_conn *c)
 {
     return !c->kept && !c->in_turn && c->state != HTTP_CLOSING &&
-           c->queued < c->front->opts.pipeline_max;
+           c->queued < c->front->opts.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
 }
 
 static void dequeue(struct http_conn *c)
@@ -269,8 +270,11 @@ static void on_send(struct exchange *x)
         exchange_free(e);
         return;
     }
-    if (c->front->stopping)
+    /* Only the last answer closes: the requests behind this one have an outcome too. */
+    if (c->front->stopping && !e->next && !c->waiting_body) {
         e->close = true;
+        c->state = HTTP_CLOSING;
+    }
     http_reply_format(e, c->front->opts.worker);
     e->done = true;
     if (c->kept == e)
@@ -333,7 +337,7 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     c->unsafe_queued = c->unsafe_queued || !is_safe(r->method);
     enum reason reason = http_request_fill(e, r, body, &c->client);
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
-    if (e->close)
+    if (e->close || f->stopping)
         c->state = HTTP_CLOSING; /* nothing behind this request is looked at */
     if (reason != REASON_ok) {
         exchange_refuse(&e->x, reason, NULL);
@@ -463,6 +467,8 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     outcome = http1_parse(buf_slice(&c->head), &c->front->opts.limits, &scanned, &r, &status, &why);
     CHECK(outcome == HTTP1_DONE);
     hand_up(c, &r, buf_slice(&c->body));
+    reset_buf(&c->head);
+    reset_buf(&c->body); /* an idle connection holds no large buffer */
     *more = true;
     return used;
 }
@@ -520,6 +526,7 @@ static void on_end(void *owner)
 static void on_drained(void *owner)
 {
     arm(owner);
+    keep_reading(owner);
 }
 
 static void on_closed(void *owner)
@@ -614,7 +621,11 @@ void http_front_stop(struct http_front *f)
 {
     f->stopping = true;
     for (struct http_conn *c = f->conns; c; c = c->next) {
-        if (!c->first && !c->waiting_body)
+        if (c->waiting_body)
+            continue;
+        if (c->first)
+            c->state = HTTP_CLOSING; /* after the answers to what was handed up */
+        else
             stream_finish(c->stream);
     }
 }
