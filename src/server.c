@@ -37,6 +37,7 @@ struct unit {
     struct mail barrier; /* revocation */
     _Atomic bool quiet;  /* stopping: no connection and no request left */
     _Atomic bool stop, abort;
+    unsigned stop_ticks; /* since the stop */
 };
 
 struct server {
@@ -380,8 +381,9 @@ static void post_and_count(struct server *s)
     pthread_mutex_unlock(&s->barrier_lock);
 }
 
-/* Returns when every worker has run mail that was posted after the change: whatever looked at the
- * old record in an earlier turn has been answered or will look again. Admin thread only. */
+/* Returns when every worker has run mail that was posted after the change: every request that
+ * arrives from now on meets the new record. One that arrived before, and still waits (for the
+ * catalog, a view, the disk), may be answered by the old one. Admin thread only. */
 static int barrier(void *arg)
 {
     struct server *s = arg;
@@ -498,6 +500,14 @@ static void on_tick(void *arg)
 {
     struct unit *u = arg;
     lane_tick(u->lane);
+    /* By the second tick every socket was read once more: a request that had arrived before the
+     * stop gets its answer. */
+    if (u->stop && ++u->stop_ticks == 2) {
+        for (unsigned i = 0; i < 3; i++) {
+            if (u->fronts[i])
+                http_front_close_idle(u->fronts[i]);
+        }
+    }
 }
 
 static void add_front(struct unit *u, enum surface surface)
@@ -598,7 +608,7 @@ static void on_stop(struct mail *m)
         else
             http_front_stop(u->fronts[i]);
     }
-    u->stop = true;
+    u->stop = true; /* on_tick closes what is idle */
     check_quiet(u);
 }
 

@@ -63,7 +63,7 @@ static void on_connection(uv_stream_t *server, int status)
     struct stream *s = calloc(1, sizeof *s);
     if (!s || init_handle(worker_loop(l->worker), s, l->is_unix) != 0) {
         free(s);
-        return; /* stays in the backlog until memory is back */
+        return; /* libuv holds the connection and accepts no more here: no memory is no service */
     }
     s->handle.any.data = s;
     s->worker = l->worker;

@@ -6,7 +6,9 @@
  */
 #include "conn/stream_private.h"
 
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -47,8 +49,15 @@ size_t stream_unsent(const struct stream *s)
 
 uint64_t stream_sent(const struct stream *s)
 {
-    /* One write at a time is with libuv: what is not in its queue any more has left. */
-    return s->sent + s->writing.len - uv_stream_get_write_queue_size(&s->handle.stream);
+    /* One write at a time is with libuv: what is not in its queue any more has left. What the
+     * kernel holds and the peer has not acknowledged (SIOCOUTQ, tcp(7)) does not count: a socket
+     * buffer of megabytes would show a slow but steady reader only in bursts. */
+    uint64_t left = s->sent + s->writing.len - uv_stream_get_write_queue_size(&s->handle.stream);
+    uv_os_fd_t fd;
+    int held = 0;
+    if (uv_fileno(&s->handle.any, &fd) == 0 && ioctl(fd, SIOCOUTQ, &held) == 0 && held > 0)
+        left -= (uint64_t)held < left ? (uint64_t)held : left;
+    return left;
 }
 
 /* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself.

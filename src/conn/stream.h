@@ -49,7 +49,7 @@ size_t stream_kept(const struct stream *s);
 void stream_write(struct stream *s, struct slice bytes);
 /* Output not yet taken by the kernel. */
 size_t stream_unsent(const struct stream *s);
-/* Total bytes the kernel has taken so far: tells progress. */
+/* Total bytes the peer has acknowledged so far: tells progress. Costs a system call. */
 uint64_t stream_sent(const struct stream *s);
 
 /* Closes once all output is sent; no further input is offered. */

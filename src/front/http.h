@@ -40,8 +40,11 @@ struct http_front *http_front_new(const struct http_opts *opts);
 void http_front_free(struct http_front *f);
 /* For listener_opts: makes the stream an HTTP connection. `front` is the http_front. */
 bool http_accept(void *front, struct stream *s);
-/* No further requests: idle connections close now, busy ones after their answers. */
+/* Stopping: every connection closes behind the answers to what it has sent. */
 void http_front_stop(struct http_front *f);
+/* Closes those that have sent nothing; to be called when every socket was read once since the stop.
+ */
+void http_front_close_idle(struct http_front *f);
 /* Closes every connection, answered or not. */
 void http_front_abort(struct http_front *f);
 unsigned http_front_connections(const struct http_front *f);

@@ -40,7 +40,8 @@ static struct http_exchange *exchange_new(struct http_front *f)
     } else {
         e = calloc(1, sizeof *e + f->opts.stage_bytes);
         CHECK(e);
-        buf_init(&e->raw, f->opts.body_max + f->opts.limits.head_bytes + 64);
+        /* What is kept: the body and parts of the head, some of them twice (on_keep). */
+        buf_init(&e->raw, f->opts.body_max + f->opts.limits.head_bytes * 2 + 64);
         buf_init(&e->scratch, f->opts.limits.head_bytes * 2 + 64);
         buf_init(&e->plain, f->opts.body_max);
         buf_init(&e->out, REPLY_MAX + FIELDS_MAX + 4096);
@@ -621,11 +622,15 @@ void http_front_stop(struct http_front *f)
 {
     f->stopping = true;
     for (struct http_conn *c = f->conns; c; c = c->next) {
-        if (c->waiting_body)
-            continue;
-        if (c->first)
+        if (c->first && !c->waiting_body)
             c->state = HTTP_CLOSING; /* after the answers to what was handed up */
-        else
+    }
+}
+
+void http_front_close_idle(struct http_front *f)
+{
+    for (struct http_conn *c = f->conns; c; c = c->next) {
+        if (!c->first && !c->waiting_body)
             stream_finish(c->stream);
     }
 }
