@@ -208,6 +208,7 @@ static void proxy_version_1(void **state)
         "PROXY TCP4\r\n",
         "PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n",
         "PROXY UNKNOWN\n",
+        "PROXY UNKNOWN a\nb\r\n", /* an LF inside, however much is there */
         "PROXY UNKNOWN\r\r\n",
         "PROXY  TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
         "PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n",
