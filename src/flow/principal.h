@@ -93,10 +93,10 @@ struct feed {
     uint64_t number;  /* never reused */
     uint64_t account; /* its owner's number */
     struct slice key; /* "feed", or "group.feed" */
+    uint32_t flags;   /* here: what a message looks at lies in one cache line */
     struct slice name;
     struct slice description; /* empty = null */
     struct slice license, unit_type, unit_symbol;
-    uint32_t flags;
     uint32_t status_timeout; /* minutes */
     bool status_notify;
     int64_t created_us, updated_us;
