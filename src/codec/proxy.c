@@ -79,7 +79,8 @@ static enum proxy_outcome v1_parse(struct slice in, size_t *ret_used, bool *ret_
     const char *cr = memchr(in.ptr, '\r', len);
     if (!cr || cr == in.ptr + len - 1)
         return !memchr(in.ptr, '\n', len) && in.len < V1_MAX ? PROXY_MORE : PROXY_BAD;
-    /* An LF before the CR ends the line for others: the verdict must not depend on how much is here. */
+    /* An LF before the CR ends the line for others: the verdict must not depend on how much is
+     * here. */
     if (cr[1] != '\n' || memchr(in.ptr, '\n', (size_t)(cr - in.ptr)))
         return PROXY_BAD;
     enum proxy_outcome o =
