@@ -26,15 +26,6 @@ struct config {
 #define CHOICE(section, name, fallback, choices, text)    const char *name;
 #define LIMITS(section, name, fallback, text)             struct limit_set name;
 #include "options.def"
-#undef SECTION
-#undef END
-#undef STRING
-#undef NUMBER
-#undef SIZE
-#undef DURATION
-#undef FLAG
-#undef CHOICE
-#undef LIMITS
     void *owned; /* what strings point into; config_free's */
 };
 

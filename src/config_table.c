@@ -5,7 +5,6 @@
 
 const struct setting config_settings[SETTINGS_COUNT] = {
 #define SECTION(section, text)
-#define END(section)
 #define STRING(s, n, fallback, text)                                                               \
     {#s, #n, SETTING_STRING, AT(s, n), fallback, 0, 0, 0, NULL, text},
 #define NUMBER(s, n, fallback, min, max, text)                                                     \
@@ -21,37 +20,11 @@ const struct setting config_settings[SETTINGS_COUNT] = {
 #define LIMITS(s, n, fallback, text)                                                               \
     {#s, #n, SETTING_LIMITS, AT(s, n), fallback, 0, 0, 0, NULL, text},
 #include "options.def"
-#undef SECTION
-#undef END
-#undef STRING
-#undef NUMBER
-#undef SIZE
-#undef DURATION
-#undef FLAG
-#undef CHOICE
-#undef LIMITS
 };
 
 const struct config_section config_sections[SECTIONS_COUNT] = {
 #define SECTION(section, text) {#section, text},
-#define END(section)
-#define STRING(...)
-#define NUMBER(...)
-#define SIZE(...)
-#define DURATION(...)
-#define FLAG(...)
-#define CHOICE(...)
-#define LIMITS(...)
 #include "options.def"
-#undef SECTION
-#undef END
-#undef STRING
-#undef NUMBER
-#undef SIZE
-#undef DURATION
-#undef FLAG
-#undef CHOICE
-#undef LIMITS
 };
 
 int config_section_find(struct slice name)

@@ -37,7 +37,6 @@ struct config_section {
 /* Numbers of the rows below. */
 enum {
 #define SECTION(section, text)
-#define END(section)
 #define STRING(section, name, ...)   ROW_##section##_##name,
 #define NUMBER(section, name, ...)   ROW_##section##_##name,
 #define SIZE(section, name, ...)     ROW_##section##_##name,
@@ -46,38 +45,12 @@ enum {
 #define CHOICE(section, name, ...)   ROW_##section##_##name,
 #define LIMITS(section, name, ...)   ROW_##section##_##name,
 #include "options.def"
-#undef SECTION
-#undef END
-#undef STRING
-#undef NUMBER
-#undef SIZE
-#undef DURATION
-#undef FLAG
-#undef CHOICE
-#undef LIMITS
     SETTINGS_COUNT
 };
 
 enum {
 #define SECTION(section, text) ROW_##section,
-#define END(section)
-#define STRING(...)
-#define NUMBER(...)
-#define SIZE(...)
-#define DURATION(...)
-#define FLAG(...)
-#define CHOICE(...)
-#define LIMITS(...)
 #include "options.def"
-#undef SECTION
-#undef END
-#undef STRING
-#undef NUMBER
-#undef SIZE
-#undef DURATION
-#undef FLAG
-#undef CHOICE
-#undef LIMITS
     SECTIONS_COUNT
 };
 

@@ -167,7 +167,4 @@ void metric_format(struct buf *out)
                (unsigned long long)metric_gauge(METRIC_##name));
 #define HISTOGRAM(name, help) format_histogram(out, METRIC_##name, #name, help);
 #include "base/metrics.def"
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
 }

@@ -14,34 +14,19 @@
 
 enum metric_counter {
 #define COUNTER(name, help) METRIC_##name,
-#define GAUGE(name, help)
-#define HISTOGRAM(name, help)
 #include "base/metrics.def"
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
     METRIC_COUNTERS
 };
 
 enum metric_gauge {
-#define COUNTER(name, help)
 #define GAUGE(name, help) METRIC_##name,
-#define HISTOGRAM(name, help)
 #include "base/metrics.def"
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
     METRIC_GAUGES
 };
 
 enum metric_histogram {
-#define COUNTER(name, help)
-#define GAUGE(name, help)
 #define HISTOGRAM(name, help) METRIC_##name,
 #include "base/metrics.def"
-#undef COUNTER
-#undef GAUGE
-#undef HISTOGRAM
     METRIC_HISTOGRAMS
 };
 
