@@ -2,12 +2,14 @@
 /*
  * The order of the stages, and nothing else:
  *
- *   lane_handle    which operation is it?          api/route
- *   authenticate   who is it?                      catalog look-up, gate/shield (may come back
- * later) authorize      may they?                       permission mask, owner, feed patterns
- *   job_throttle   how much?                       gate/throttle (once the number of points is
- * known) dispatch       write_run   -> journal -> reply     pipeline_write.c read_run    -> views
- * -> reply     pipeline_read.c change_run  -> catalog -> reply
+ *   lane_handle       which operation is it?  api/route
+ *   turn_put_off      ... all of a turn together (pipeline_turn.c)
+ *   job_authenticate  who is it?              catalog look-up, gate/shield (may come back later)
+ *   authorize         may they?               permission mask, owner, feed patterns
+ *   job_throttle      how much?               gate/throttle (once the number of points is known)
+ *   dispatch          write_run  -> journal -> reply    pipeline_write.c
+ *                     read_run   -> views   -> reply    pipeline_read.c
+ *                     change_run -> catalog -> reply    pipeline_write.c
  *
  * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
  * again from job_post's mail on the same lane.
@@ -26,8 +28,6 @@
 /* Where a path, or a method on it, is not served: said only to a valid key under /api/. */
 static const struct route no_route = {.path = "", .class = ROUTE_SELF, .permission = 0};
 static const struct route no_method = {.path = "", .class = ROUTE_SELF, .permission = 0};
-
-static void authenticate(struct job *j);
 
 struct exchange *job_exchange(struct job *j)
 {
@@ -247,7 +247,7 @@ static void on_checked(struct job *j)
         return;
     }
     j->credential = credential_unref(j->credential);
-    authenticate(j);
+    job_authenticate(j);
 }
 
 static void on_hash_done(struct shield_wait *w)
@@ -285,9 +285,6 @@ static void check_device(struct job *j, struct slice id, struct slice secret)
     j->wait.owner = j;
     if (!j->credential)
         j->credential = catalog_device(a->catalog, id);
-    if (j->credential)
-        throttle_prefetch(a->throttle,
-                          (struct throttle_subject){THROTTLE_CREDENTIAL, j->credential->number});
     switch (shield_check(a->shield, j->credential, id, secret, x->request.source,
                          worker_now_ns(j->lane->worker), &j->wait)) {
     case SHIELD_RIGHT:
@@ -318,7 +315,7 @@ static void check_basic(struct job *j, const struct presented *p)
     check_device(j, p->id, p->secret);
 }
 
-static void authenticate(struct job *j)
+void job_authenticate(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct presented *p = &x->request.presented;
@@ -351,7 +348,7 @@ static void refuse_path(struct job *j, bool known_path)
     struct exchange *x = job_exchange(j);
     if (slice_starts(x->request.path, SLICE("/api/"))) {
         j->match = (struct route_match){.route = known_path ? &no_method : &no_route};
-        authenticate(j);
+        turn_put_off(j);
     } else if (known_path) {
         job_refuse(j, REASON_method, NULL);
     } else {
@@ -391,7 +388,7 @@ void lane_handle(void *lane, struct exchange *x)
         admin_begin(j); /* pipeline_admin.c */
         return;
     default:
-        authenticate(j);
+        turn_put_off(j);
     }
 }
 
@@ -414,6 +411,7 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     l->p = p;
     l->worker = w;
     l->flying_last = &l->flying;
+    l->put_off_last = &l->put_off;
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
     l->points.storage = &l->points_storage;

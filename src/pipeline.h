@@ -36,6 +36,7 @@ size_t lane_stage_bytes(void);
 /* For http_opts.handle; `lane` is the struct lane. */
 void lane_handle(void *lane, struct exchange *x);
 /* For worker_hook; `lane` is the struct lane. */
+void lane_settle(void *lane);
 bool lane_turn_end(void *lane);
 void lane_tick(void *lane);
 /* What is in hand: requests that are not answered yet, and appends that are not done though all

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pipeline_private.h - what pipeline.c (the order), pipeline_write.c (to the journal and back) and
- * pipeline_read.c (views, waiting, the read pool) share. Nobody else includes it.
+ * pipeline_private.h - what pipeline.c (the order), pipeline_turn.c (the requests of a turn),
+ * pipeline_write.c (to the journal and back) and pipeline_read.c (views, waiting, the read pool)
+ * share. Nobody else includes it.
  */
 #pragma once
 
@@ -17,15 +18,16 @@ enum { VIEW_LATEST = 1, VIEW_HISTORY = 2 };
 struct job {
     uint32_t magic;
     struct lane *lane;
-    struct job *next;              /* in a batch or in the lane's waiting list */
+    struct job *next;              /* put off, in a batch, or in the lane's waiting list */
     struct mail mail;              /* brings it back from another thread */
     void (*resume)(struct job *j); /* what the mail does */
     struct route_match match;
     struct account *account; /* references */
     struct credential *credential;
-    struct feed *feed; /* the one the path names */
-    bool passed;       /* the throttle has counted it */
-    bool owned;        /* counted in lane->busy */
+    struct feed *feed;               /* the one the path names */
+    uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
+    bool passed;                     /* the throttle has counted it */
+    bool owned;                      /* counted in lane->busy */
     enum ack_level ack;
     int64_t now_us;
     /* Waiting for a password hash: */
@@ -76,6 +78,7 @@ struct lane {
     struct pipeline *p;
     struct worker *worker;
     unsigned busy;
+    struct job *put_off, **put_off_last; /* until the worker settles; oldest first */
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
     struct batch *spare;
@@ -100,6 +103,13 @@ void job_post(struct job *j, void (*resume)(struct job *j));
 void job_keep(struct job *j);
 /* Counts the request against all its limits. False: refused and answered. */
 bool job_throttle(struct job *j, uint32_t cost);
+
+/* Who is it, and all the steps behind that. */
+void job_authenticate(struct job *j);
+
+/* ---- pipeline_turn.c ---- */
+/* The job is authenticated when the worker settles. */
+void turn_put_off(struct job *j);
 
 /* ---- pipeline_write.c ---- */
 /* ROUTE_WRITE: points to feeds to the journal. */

@@ -496,6 +496,12 @@ static bool on_turn_end(void *arg)
     return again;
 }
 
+static void on_settle(void *arg)
+{
+    struct unit *u = arg;
+    lane_settle(u->lane);
+}
+
 static void on_tick(void *arg)
 {
     struct unit *u = arg;
@@ -578,7 +584,7 @@ static int open_units(struct server *s, struct error *err)
         u->server = s;
         u->worker = worker_new(i);
         u->lane = lane_new(s->pipeline, u->worker);
-        worker_set_hook(u->worker, (struct worker_hook){on_turn_end, on_tick, u});
+        worker_set_hook(u->worker, (struct worker_hook){on_settle, on_turn_end, on_tick, u});
     }
     for (unsigned i = 0; i < s->units_count && !rc; i++)
         rc = listen_on(&s->units[i], SURFACE_PUBLIC, c->listen.http, "listen.http", err);

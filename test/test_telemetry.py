@@ -55,6 +55,33 @@ def test_names_are_folded_to_keys(server, owner, feed, sent, key):
     assert values(owner, key.format(feed)) == ["5"]
 
 
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("pad", [10, 700, 15000, 60000])
+def test_requests_of_one_turn_do_not_mix(wire, owner, feed, pad, split):
+    """Forty connections whose requests arrive together: bodies small, and larger than what a worker
+    reads into at a time. Half of them pipeline a second request behind the first."""
+    wires = [wire() for _ in range(40)]
+    head = "POST /v1/telemetry HTTP/1.1\r\nHost: x\r\nX-Device-Id: {}\r\nX-Device-Token: {}\r\n".format(
+        owner.device, owner.secret)
+    sent = []
+    for i in range(len(wires)):
+        body = "[" + ",".join(f'{{"{feed}-{i}":"{i}-{k}-' + "x" * min(pad, 900) + '"}'
+                              for k in range(max(1, pad // 900))) + "]"
+        sent.append(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    if split:
+        for i, w in enumerate(wires):
+            w.send(sent[i][:-1])
+    for i, w in enumerate(wires):
+        w.send(sent[i][-1 if split else 0:] + (sent[i] if i % 2 else b""))
+    for i, w in enumerate(wires):
+        for _ in range(1 + i % 2):
+            r = w.read()
+            assert r.status == 202, r
+    for i in range(len(wires)):
+        want = [f"{i}-{k}-" + "x" * min(pad, 900) for k in range(max(1, pad // 900))] * (1 + i % 2)
+        assert values(owner, f"{feed}-{i}") == want
+
+
 def test_several_feeds_in_one_object(server, owner, feed):
     r = post(server, owner, {f"{feed}-a": 1, f"{feed}-b": "two", f"{feed}-c": False})
     assert r.status_code == 202 and r.json()["accepted"] == 3

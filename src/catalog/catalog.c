@@ -432,6 +432,27 @@ struct credential *catalog_device(struct catalog *c, struct slice device_id)
     return memory_device(&c->memory, device_id);
 }
 
+uint64_t catalog_device_hash(const struct catalog *c, struct slice device_id)
+{
+    return memory_device_hash(&c->memory, device_id);
+}
+
+uint64_t catalog_feed_hash(const struct catalog *c, uint64_t account, struct slice key)
+{
+    return memory_feed_hash(&c->memory, account, key);
+}
+
+void catalog_fetch_device(struct catalog *c, uint64_t hash, bool place_is_here)
+{
+    table_fetch(&c->memory.devices, hash, sizeof(struct credential) + 32, place_is_here);
+}
+
+void catalog_fetch_feed(struct catalog *c, uint64_t hash, bool place_is_here)
+{
+    /* A message looks at the first line and at the key, which stands first behind the struct. */
+    table_fetch(&c->memory.feeds_by_key, hash, sizeof(struct feed) + 32, place_is_here);
+}
+
 struct credential *catalog_key(struct catalog *c, const uint8_t digest[32])
 {
     return memory_key(&c->memory, digest);

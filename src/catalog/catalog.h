@@ -68,6 +68,14 @@ struct credential *catalog_credential(struct catalog *c, uint64_t number);
 struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key);
 struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number);
 
+/* Fetching ahead, for who has many look-ups to do: asks for the cache lines that one will touch. No
+ * effect otherwise, and a later look-up may find something else. First the place in the table; when
+ * that is here, what it leads to. The hashes are of the texts and mean nothing elsewhere. */
+uint64_t catalog_device_hash(const struct catalog *c, struct slice device_id);
+uint64_t catalog_feed_hash(const struct catalog *c, uint64_t account, struct slice key);
+void catalog_fetch_device(struct catalog *c, uint64_t hash, bool place_is_here);
+void catalog_fetch_feed(struct catalog *c, uint64_t hash, bool place_is_here);
+
 /* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns
  * how many; the caller unrefs each. */
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret);

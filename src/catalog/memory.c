@@ -225,6 +225,17 @@ void memory_fini(struct memory *m)
 
 /* ---- look-ups -------------------------------------------------------------------------------- */
 
+uint64_t memory_device_hash(const struct memory *m, struct slice id)
+{
+    return hash_text(m, id);
+}
+
+uint64_t memory_feed_hash(const struct memory *m, uint64_t account, struct slice key)
+{
+    const struct feed_name name = {account, key};
+    return hash_feed(m, &name);
+}
+
 struct account *memory_account(struct memory *m, struct slice name)
 {
     return (void *)table_take(&m->accounts_by_name, hash_text(m, name), is_account, &name);

@@ -54,6 +54,8 @@ void memory_fini(struct memory *m);
 struct account *memory_account(struct memory *m, struct slice name);
 struct account *memory_account_by_number(struct memory *m, uint64_t number);
 struct credential *memory_device(struct memory *m, struct slice id);
+uint64_t memory_device_hash(const struct memory *m, struct slice id);
+uint64_t memory_feed_hash(const struct memory *m, uint64_t account, struct slice key);
 struct credential *memory_key(struct memory *m, const uint8_t digest[32]);
 struct credential *memory_credential(struct memory *m, uint64_t number);
 struct feed *memory_feed(struct memory *m, uint64_t account, struct slice key);

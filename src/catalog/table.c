@@ -45,6 +45,23 @@ struct counted *table_find(const struct table *t, uint64_t hash, table_match mat
     return NULL;
 }
 
+void table_fetch(struct table *t, uint64_t hash, size_t bytes, bool place_is_here)
+{
+    struct table_shard *s = shard_of(t, hash);
+    spin_lock(&s->lock);
+    uint64_t i = hash & s->mask;
+    if (place_is_here) {
+        while (s->slots[i].record && s->slots[i].hash != hash)
+            i = (i + 1) & s->mask;
+        const char *record = (const char *)s->slots[i].record;
+        for (size_t at = 0; record && at < bytes; at += 64)
+            __builtin_prefetch(record + at);
+    } else {
+        __builtin_prefetch(&s->slots[i]);
+    }
+    spin_unlock(&s->lock);
+}
+
 static uint64_t free_slot(const struct table_slot *slots, uint64_t mask, uint64_t hash)
 {
     uint64_t i = hash & mask;

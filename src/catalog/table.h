@@ -40,6 +40,10 @@ struct table {
     struct table_shard shards[TABLE_SHARDS];
 };
 
+/* Any thread: asks for the cache line of the place where `hash` is looked for, or (when that is
+ * here) for the first `bytes` of the record that stands there. */
+void table_fetch(struct table *t, uint64_t hash, size_t bytes, bool place_is_here);
+
 typedef bool (*table_match)(const struct counted *record, const void *key);
 
 void table_init(struct table *t);

@@ -20,8 +20,9 @@
 struct stream;
 
 struct stream_ops {
-    /* New or kept input: `ptr` may be written to, and is valid during the call. Returns how many
-     * bytes were consumed. Called again only when more arrives or after stream_resume. */
+    /* New or kept input: `ptr` may be written to, and is valid until the next worker_settle.
+     * Returns how many bytes were consumed. Called again only when more arrives or after
+     * stream_resume. */
     size_t (*on_input)(void *owner, char *ptr, size_t len);
     /* The peer sent its last byte; what was kept unconsumed stays unconsumed. */
     void (*on_end)(void *owner);

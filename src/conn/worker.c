@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/thread.h"
 
+#define SCRATCH_BLOCKS 4u
+
 struct worker {
     unsigned index;
     pthread_t thread;
@@ -24,7 +26,10 @@ struct worker {
     uint64_t now_ns;
     int64_t date_second;
     char date[32];
-    char *scratch;
+    char *scratch; /* SCRATCH_BLOCKS of them, so that a turn's requests can be held together */
+    size_t scratch_held;
+    unsigned settling; /* depth */
+    uint64_t settled;
     _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
 };
 
@@ -59,8 +64,24 @@ static void on_sleepless(uv_idle_t *handle)
     (void)handle; /* its being active is all */
 }
 
+void worker_settle(struct worker *w)
+{
+    w->settling++;
+    w->settled++;
+    if (w->hook.settle)
+        w->hook.settle(w->hook.arg);
+    if (--w->settling == 0)
+        w->scratch_held = 0;
+}
+
+uint64_t worker_settled(const struct worker *w)
+{
+    return w->settled;
+}
+
 static void end_turn(struct worker *w)
 {
+    worker_settle(w);
     bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
     if (again && !w->is_sleepless)
         uv_idle_start(&w->sleepless, on_sleepless);
@@ -99,7 +120,7 @@ struct worker *worker_new(unsigned index)
     struct worker *w = aligned_alloc(64, (sizeof *w + 63) / 64 * 64);
     CHECK(w);
     *w = (struct worker){.index = index};
-    w->scratch = malloc(WORKER_SCRATCH);
+    w->scratch = malloc((size_t)WORKER_SCRATCH * SCRATCH_BLOCKS);
     CHECK(w->scratch);
     CHECK(uv_loop_init(&w->loop) == 0);
     CHECK(uv_async_init(&w->loop, &w->wake, on_wake) == 0);
@@ -183,7 +204,14 @@ struct wheel *worker_wheel(struct worker *w)
 
 char *worker_scratch(struct worker *w)
 {
-    return w->scratch;
+    if (w->scratch_held > (size_t)WORKER_SCRATCH * (SCRATCH_BLOCKS - 1))
+        worker_settle(w);
+    return w->scratch + w->scratch_held;
+}
+
+void worker_scratch_hold(struct worker *w, size_t bytes)
+{
+    w->scratch_held += (bytes + 63) & ~(size_t)63;
 }
 
 const char *worker_http_date(struct worker *w)

@@ -23,6 +23,9 @@ struct mail {
  * was read and all mail was run: the place where a batch is handed on. True: look for more input
  * first, without sleeping; it is called again after that. */
 struct worker_hook {
+    /* Works on what was read so far and put off: nobody looks at the scratch block afterwards. Also
+     * called before each turn_end. May be NULL. */
+    void (*settle)(void *arg);
     bool (*turn_end)(void *arg);
     void (*tick)(void *arg); /* every WORKER_TICK_MS */
     void *arg;
@@ -46,9 +49,16 @@ unsigned worker_index(const struct worker *w);
 uint64_t worker_now_ns(const struct worker *w);
 uv_loop_t *worker_loop(struct worker *w);
 struct wheel *worker_wheel(struct worker *w);
-/* A block of WORKER_SCRATCH bytes that is free between callbacks. */
+/* WORKER_SCRATCH bytes to read into. They are the caller's until the next worker_settle as far as
+ * worker_scratch_hold says, else until it returns to the loop. */
 #define WORKER_SCRATCH 65536u
 char *worker_scratch(struct worker *w);
+void worker_scratch_hold(struct worker *w, size_t bytes);
+/* Runs the hook's settle. Called by itself at the end of a turn; earlier by whoever is about to
+ * reuse bytes that a request may still stand in. May be called from within settle. */
+void worker_settle(struct worker *w);
+/* How often that was done: tells whether something handed up before has been worked on. */
+uint64_t worker_settled(const struct worker *w);
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), renewed each second. 29 bytes. */
 const char *worker_http_date(struct worker *w);
 /* Closes the worker's own handles; the loop ends when the last connection is gone. */

@@ -4,9 +4,11 @@
  * it; the pipeline works on it; both on the worker of its connection.
  *
  * Life: the front fills `request` and calls the pipeline. The pipeline either fills `reply` and
- * calls exchange_send at once, or later; if it must look at the request again after its first call
- * has returned, it calls exchange_keep before returning, which copies the request's bytes and stops
- * reading from that connection until exchange_release (or exchange_send). After exchange_send the
+ * calls exchange_send at once, or later. It may put requests off to work on all of a turn together:
+ * their bytes stay where they are until the worker settles (conn/worker.h), and no later request of
+ * the same connection is handed up before. If it must look at the request again after that, it
+ * calls exchange_keep, which copies the request's bytes and stops reading from that connection
+ * until exchange_release (or exchange_send). After exchange_send the
  * exchange is the front's again. A connection that goes away does not take its exchanges with it:
  * they are sent into the void.
  */

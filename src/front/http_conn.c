@@ -344,6 +344,7 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
         exchange_refuse(&e->x, reason, NULL);
         return;
     }
+    c->handed_up = worker_settled(f->opts.worker) + 1;
     f->opts.handle(f->opts.arg, &e->x);
 }
 
@@ -468,6 +469,7 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     outcome = http1_parse(buf_slice(&c->head), &c->front->opts.limits, &scanned, &r, &status, &why);
     CHECK(outcome == HTTP1_DONE);
     hand_up(c, &r, buf_slice(&c->body));
+    worker_settle(c->front->opts.worker); /* before the bytes go */
     reset_buf(&c->head);
     reset_buf(&c->body); /* an idle connection holds no large buffer */
     *more = true;
@@ -481,6 +483,9 @@ static size_t on_input(void *owner, char *ptr, size_t len)
     size_t used = 0;
     bool more = len > 0;
     while (more && used < len) {
+        /* The request before this one may have to wait, and this one behind it. */
+        if (c->handed_up == worker_settled(c->front->opts.worker) + 1)
+            worker_settle(c->front->opts.worker);
         if (!may_read(c)) {
             if (c->state == HTTP_CLOSING)
                 return len; /* drained and dropped */

@@ -41,6 +41,7 @@ struct http_conn {
     struct http1_chunked chunked;
     struct buf head, body;      /* HTTP_CHUNKED: the head's bytes, the body so far */
     struct http_exchange *kept; /* what reading waits for */
+    uint64_t handed_up;         /* worker_settled + 1 when the last request was; 0: never */
     bool ended, want_continue, waiting_body, stalled;
     bool in_turn;       /* the request in hand waits for the answers before it */
     bool unsafe_queued; /* one of the queued requests changes something */

@@ -244,11 +244,6 @@ static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uin
     metric_add(v->allow ? METRIC_throttle_allowed : METRIC_throttle_refused, 1);
 }
 
-void throttle_prefetch(struct throttle *t, struct throttle_subject s)
-{
-    subjects_prefetch(t->subjects, subjects_hash(t->subjects, s));
-}
-
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned n, uint32_t cost,
                      uint64_t now_ns, struct throttle_verdict *ret)
 {
@@ -259,33 +254,40 @@ void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsign
     decide_seats(t, seats, n, cost, now_ns, ret);
 }
 
-/* Heads, then rings: while one job's line is on its way the next one's is asked for. The locks are
- * held only to look; a head that is removed meanwhile costs a useless prefetch. */
-static void warm_heads(struct throttle *t, const struct seat *seats, unsigned n)
+/* The locks are held only to look; a head that is removed meanwhile costs a useless prefetch. */
+static void warm(struct throttle *t, uint64_t hash, struct throttle_subject key,
+                 enum throttle_part part)
 {
-    for (unsigned i = 0; i < n; i++) {
-        if (!seats[i].limited)
-            continue;
-        unsigned shard = subjects_shard(seats[i].hash);
-        subjects_lock(t->subjects, shard);
-        subjects_prefetch_head(t->subjects, seats[i].hash);
-        subjects_unlock(t->subjects, shard);
+    unsigned shard = subjects_shard(hash);
+    if (part == THROTTLE_PLACE) {
+        subjects_prefetch(t->subjects, hash);
+        return;
     }
-}
-
-static void warm_windows(struct throttle *t, const struct seat *seats, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        if (!seats[i].limited)
-            continue;
-        unsigned shard = subjects_shard(seats[i].hash);
-        subjects_lock(t->subjects, shard);
-        struct subject *s = subjects_find(t->subjects, seats[i].hash, seats[i].ask->subject);
+    subjects_lock(t->subjects, shard);
+    if (part == THROTTLE_HEAD) {
+        subjects_prefetch_head(t->subjects, hash);
+    } else {
+        const struct subject *s = subjects_find(t->subjects, hash, key);
         if (s) {
             ring_prefetch(s);
             histogram_prefetch(s);
         }
-        subjects_unlock(t->subjects, shard);
+    }
+    subjects_unlock(t->subjects, shard);
+}
+
+void throttle_prefetch(struct throttle *t, struct throttle_subject s, enum throttle_part part)
+{
+    warm(t, subjects_hash(t->subjects, s), s, part);
+}
+
+/* While one job's line is on its way the next one's is asked for. */
+static void warm_seats(struct throttle *t, const struct seat *seats, unsigned n,
+                       enum throttle_part part)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (seats[i].limited)
+            warm(t, seats[i].hash, seats[i].ask->subject, part);
     }
 }
 
@@ -298,15 +300,13 @@ void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsign
         for (; to < n && taken < BATCH; to++) {
             CHECK(jobs[to].count <= THROTTLE_ASKS_MAX && jobs[to].cost > 0);
             for (unsigned i = 0; i < jobs[to].count; i++) {
-                struct seat *at = &seats[taken++];
-                take_seat(t, at, &jobs[to].asks[i], now_ns);
-                if (at->limited)
-                    subjects_prefetch(t->subjects, at->hash);
+                take_seat(t, &seats[taken++], &jobs[to].asks[i], now_ns);
             }
         }
         if (to - from > 1) {
-            warm_heads(t, seats, taken);
-            warm_windows(t, seats, taken);
+            warm_seats(t, seats, taken, THROTTLE_PLACE);
+            warm_seats(t, seats, taken, THROTTLE_HEAD);
+            warm_seats(t, seats, taken, THROTTLE_WINDOWS);
         }
         struct seat *at = seats;
         for (; from < to; from++) {

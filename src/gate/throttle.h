@@ -72,8 +72,10 @@ struct throttle_verdict {
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned count,
                      uint32_t cost, uint64_t now_ns, struct throttle_verdict *ret);
 
-/* The subject is asked about soon: begins to fetch its place. */
-void throttle_prefetch(struct throttle *t, struct throttle_subject s);
+/* The subject is asked about soon: asks for the cache lines of its place, of its head (when the
+ * place is here), of its windows (when the head is). */
+enum throttle_part { THROTTLE_PLACE, THROTTLE_HEAD, THROTTLE_WINDOWS };
+void throttle_prefetch(struct throttle *t, struct throttle_subject s, enum throttle_part part);
 
 /* The same for `n` independent requests at once: the table's cache misses overlap. */
 struct throttle_job {
