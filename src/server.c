@@ -53,6 +53,7 @@ struct server {
     char latest_path[PATH_BYTES], history_path[PATH_BYTES];
     struct view *latest_view, *history_view;
     struct admin *admin;
+    struct buf openapi;
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
     struct unit units[WORKERS_MAX];
     unsigned units_count;
@@ -436,6 +437,9 @@ static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
     (void)err;
+    buf_init(&s->openapi, 16u << 20);
+    api_openapi(&s->openapi);
+    CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
                                               .barrier = barrier,
                                               .barrier_arg = s,
@@ -454,6 +458,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .ready = is_ready,
                 .status = put_views,
                 .arg = s,
+                .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
         .latest_view = s->latest_view,
@@ -477,6 +482,7 @@ static void close_pipeline(struct server *s)
     admin_free(s->admin);
     pipeline_free(s->pipeline);
     s->pipeline = NULL;
+    buf_fini(&s->openapi);
 }
 
 static void check_quiet(struct unit *u)

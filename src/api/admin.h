@@ -35,6 +35,11 @@ struct admin_arg {
 
 #define ADMIN_ARGS_MAX 8
 
+/*
+ * A row is a command of the command line, of the admin socket and of HTTP, and an operation of GET
+ * /openapi.json at once. `result` names the schema of its answer in api/openapi.json; a test fails
+ * when it is missing there, or here, and test/test_openapi.py wants a call of it.
+ */
 struct admin_command {
     const char *noun;
     const char *verb;
@@ -43,12 +48,16 @@ struct admin_command {
     bool changes;                          /* false: only looks */
     struct admin_arg args[ADMIN_ARGS_MAX]; /* up to the first without a name */
     enum reason (*run)(struct admin *a, struct admin_call *call); /* on the admin thread */
+    const char *result;                                           /* schema of the answer */
 };
 
 /* The rows, in the order of help; the last has no noun. Constant. */
 extern const struct admin_command admin_commands[];
 /* NULL: there is no such command. */
 const struct admin_command *admin_find(struct slice noun, struct slice verb);
+
+/* The names in a mask of permissions, as a new list. */
+json_t *admin_permission_names(uint64_t mask);
 
 /* ---- running them ------------------------------------------------------------------------- */
 struct admin_opts {

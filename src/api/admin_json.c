@@ -46,7 +46,7 @@ json_t *admin_json_account(const struct account *account)
                      "ack", ack_name(account->ack), "created", text_of_time(account->created_us));
 }
 
-static json_t *names_of_permissions(uint64_t mask)
+json_t *admin_permission_names(uint64_t mask)
 {
     json_t *ret = json_array();
 #define PERMISSION(name, bit, text)                                                                \
@@ -87,6 +87,6 @@ json_t *admin_json_credential(const struct credential *credential)
         json_object_set_new(ret, "verifier", json_string(verifier_name(credential)));
         json_object_set_new(ret, "feeds", patterns_of(credential));
     }
-    json_object_set_new(ret, "permissions", names_of_permissions(credential->permissions));
+    json_object_set_new(ret, "permissions", admin_permission_names(credential->permissions));
     return ret;
 }

@@ -28,6 +28,7 @@ struct api {
     uint64_t expiration_ms; /* what a datum's `expiration` says; 0 = null */
     uint64_t start_ns;
     unsigned workers;
+    struct slice openapi;                       /* what GET /openapi.json answers */
     bool (*ready)(void *arg, const char **why); /* for /readyz */
     void (*status)(void *arg, struct buf *out); /* further members of /v1/status */
     void *arg;
@@ -66,6 +67,11 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
 /* Fills the ask from the body of OP_FEED_CREATE; texts live in `storage`. */
 enum reason api_feed_create(const struct request *q, struct catalog_ask *ask, struct buf *storage,
                             struct error *err);
+
+/* ---- openapi.c ---- */
+/* The OpenAPI 3.1 document: api/openapi.json with a path for every row of the tables of routes and
+ * commands. Once at start; `out` has failed when there was no memory. */
+void api_openapi(struct buf *out);
 
 /* ---- status.c ---- */
 /* ROUTE_PLAIN. */

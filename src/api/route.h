@@ -25,6 +25,7 @@ enum route_op {
     OP_READYZ,
     OP_METRICS,
     OP_STATUS,
+    OP_OPENAPI,
     OP_ADMIN,
     OP_TELEMETRY_POST,
     OP_TELEMETRY_GET,
@@ -42,6 +43,20 @@ enum route_op {
     OP_DATA_DELETE,
 };
 
+/* What GET /openapi.json says of a route. Names are those of api/openapi.json; a test fails when
+ * one is missing there, or here. */
+struct route_doc {
+    const char *id;      /* stable name of the operation, as client generators use it */
+    const char *tag;     /* one of `tags` */
+    const char *summary; /* one line */
+    const char *query;   /* of components/parameters, a blank between; NULL: takes none */
+    /* The schema of a JSON body, then further media types it may come in: "NewDatum text/csv". */
+    const char *body;
+    /* Status and what the answer holds, a schema, [schema] for a list of it or a media type:
+     * "200 [Datum] text/csv", "200 Feed 201 Feed", "204". Errors need not be said. */
+    const char *answer;
+};
+
 struct route {
     enum method method;
     const char *path; /* "{u}" username, "{k}" feed key, "{id}" datum id, "*" the rest */
@@ -50,7 +65,11 @@ struct route {
     enum route_class class;
     enum route_op op;
     uint64_t permission;
+    const struct route_doc *doc; /* NULL: "*", which the table of commands describes */
 };
+
+/* The rows one by one; NULL: there is none of that number. */
+const struct route *route_at(unsigned index);
 
 /* What a path said; slices borrow from the request's path. */
 struct route_match {

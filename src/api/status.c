@@ -92,6 +92,10 @@ void api_plain(const struct api *a, const struct route_match *m, struct exchange
         put_status(a, &x->reply.body);
         answer(x, 200);
         return;
+    case OP_OPENAPI:
+        buf_put_slice(&x->reply.body, a->openapi);
+        answer(x, 200);
+        return;
     default:
         CHECK_UNREACHABLE("a plain operation");
     }
