@@ -125,6 +125,8 @@ static void batch_answer(struct batch *b, enum reason reason)
     while (j) {
         struct job *next = j->next;
         j->next = NULL;
+        if (next)
+            exchange_prefetch(job_exchange(next));
         if (reason == REASON_ok)
             job_durable(j, b->append.first_offset + j->first_index);
         else
@@ -310,6 +312,8 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
 {
     j->first_index = first;
     j->count = b->append.count - first;
+    /* While its cache line is still here; the answer needs only the account. */
+    j->credential = credential_unref(j->credential);
     if (j->ack == ACK_RECEIVED) {
         b->received += j->count;
         metric_add(METRIC_messages_received_unacked, j->count);

@@ -67,7 +67,7 @@ static void on_connection(uv_stream_t *server, int status)
     }
     s->handle.any.data = s;
     s->worker = l->worker;
-    if (uv_accept(server, &s->handle.stream) != 0) {
+    if (uv_accept(server, &s->handle.stream) != 0 || uv_fileno(&s->handle.any, &s->fd) != 0) {
         uv_close(&s->handle.any, on_refused);
         return;
     }

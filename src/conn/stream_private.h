@@ -14,6 +14,7 @@ struct stream {
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } handle;
+    uv_os_fd_t fd; /* the handle's */
     struct worker *worker;
     const struct stream_ops *ops; /* NULL until an owner is set */
     void *owner;

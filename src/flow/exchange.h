@@ -81,10 +81,17 @@ struct exchange {
 
 /* What the front does for the pipeline. */
 struct exchange_ops {
+    void (*prefetch)(struct exchange *x);
     void (*keep)(struct exchange *x);
     void (*release)(struct exchange *x);
     void (*send)(struct exchange *x);
 };
+
+/* It is about to be answered: asks for the cache lines that this will touch. */
+static inline void exchange_prefetch(struct exchange *x)
+{
+    x->ops->prefetch(x);
+}
 
 static inline void exchange_keep(struct exchange *x)
 {

@@ -251,6 +251,16 @@ static void on_keep(struct exchange *x)
     stream_pause(e->conn->stream);
 }
 
+/* `conn` is in a line that the pipeline's part brought along. */
+static void on_prefetch(struct exchange *x)
+{
+    struct http_exchange *e = of(x);
+    __builtin_prefetch(e->out.ptr, 1);
+    __builtin_prefetch(x->reply.body.ptr, 1);
+    if (e->conn)
+        __builtin_prefetch(e->conn->stream);
+}
+
 static void on_release(struct exchange *x)
 {
     struct http_exchange *e = of(x);
@@ -286,6 +296,7 @@ static void on_send(struct exchange *x)
 }
 
 static const struct exchange_ops exchange_ops = {
+    .prefetch = on_prefetch,
     .keep = on_keep,
     .release = on_release,
     .send = on_send,

@@ -150,7 +150,7 @@ void histogram_keep(struct subject *s, struct slab *slab, const struct limit_set
 
 void histogram_prefetch(const struct subject *s)
 {
-    if (!s->histograms)
-        return;
-    __builtin_prefetch(s->histograms, 1);
+    const char *h = (const char *)s->histograms;
+    for (size_t at = 0; h && at < sizeof *s->histograms; at += 64) /* counting empties old buckets */
+        __builtin_prefetch(h + at, 1);
 }
