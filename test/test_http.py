@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 on the wire: what is served, what is refused, and when a connection ends."""
 import json
+import os
+import resource
 import subprocess
 import time
 
@@ -17,6 +19,12 @@ TARGET = "/v1/telemetry"
 def post(owner, body, target=TARGET, **headers):
     return request("POST", target, {**owner.auth, "Content-Type": "application/json", **headers},
                    body)
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def last(server, owner, feed):
@@ -430,6 +438,28 @@ def test_limit_of_connections(make_server):
 
 
 # ---- time ----
+
+def test_no_descriptors_left_is_no_busy_loop(make_server):
+    server = make_server()
+    fds = len(os.listdir(f"/proc/{server.pid}/fd"))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (fds + 10, 4096))
+    wires = [Wire(server.http_port) for _ in range(40)]
+    closed = 0
+    for w in wires:
+        w.sock.settimeout(2)
+        try:
+            w.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            closed += w.read().status != 200
+        except (Closed, OSError):
+            closed += 1
+    assert 25 <= closed < 40
+    before = cpu_seconds(server.pid)
+    time.sleep(1)
+    assert cpu_seconds(server.pid) - before < 0.5
+    for w in wires:
+        w.close()
+    wait_for("a connection", lambda: requests.get(server.url + "/healthz", timeout=5).status_code == 200)
+
 
 def test_slowloris_meets_one_deadline_for_the_whole_head(make_server):
     s = make_server({"http.head_timeout": "500ms"})

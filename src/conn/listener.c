@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -11,73 +14,46 @@
 #include "conn/stream_private.h"
 
 struct listener {
-    union {
-        uv_handle_t any;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } handle;
+    uv_poll_t poll;
+    int fd;
+    int spare; /* given up for a moment when there are no descriptors left */
     struct worker *worker;
     struct listener_opts opts;
     bool is_unix;
 };
+
+#define ACCEPTS_MAX 64u /* in one turn: those who are connected are served in between */
 
 static bool is_path(struct slice where)
 {
     return where.len && memchr(where.ptr, '/', where.len);
 }
 
-static void on_refused(uv_handle_t *handle)
+static void set_peer(struct stream *s, const struct sockaddr_storage *from)
 {
-    free(handle->data);
-}
-
-static int init_handle(uv_loop_t *loop, struct stream *s, bool is_unix)
-{
-    return is_unix ? uv_pipe_init(loop, &s->handle.pipe, 0) : uv_tcp_init(loop, &s->handle.tcp);
-}
-
-static void read_peer(struct stream *s)
-{
-    struct sockaddr_storage from;
-    int len = sizeof from;
-    if (uv_tcp_getpeername(&s->handle.tcp, (struct sockaddr *)&from, &len) != 0)
-        return;
-    if (from.ss_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&from;
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
         s->peer.bytes[10] = s->peer.bytes[11] = 0xff;
         memcpy(s->peer.bytes + 12, &v4->sin_addr, 4);
         s->peer.port = ntohs(v4->sin_port);
-    } else if (from.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&from;
+    } else if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
         memcpy(s->peer.bytes, &v6->sin6_addr, 16);
         s->peer.port = ntohs(v6->sin6_port);
     }
 }
 
-static void on_connection(uv_stream_t *server, int status)
+static void take_connection(struct listener *l, int fd, const struct sockaddr_storage *from)
 {
-    struct listener *l = server->data;
-    if (status < 0)
-        return;
-    struct stream *s = calloc(1, sizeof *s);
-    if (!s || init_handle(worker_loop(l->worker), s, l->is_unix) != 0) {
-        free(s);
-        return; /* libuv holds the connection and accepts no more here: no memory is no service */
-    }
-    s->handle.any.data = s;
-    s->worker = l->worker;
-    if (uv_accept(server, &s->handle.stream) != 0 || uv_fileno(&s->handle.any, &s->fd) != 0) {
-        uv_close(&s->handle.any, on_refused);
+    metric_add(METRIC_connections_accepted, 1);
+    struct stream *s = stream_new(l->worker, fd);
+    if (!s) {
+        metric_add(METRIC_connections_refused, 1);
         return;
     }
     unsigned open = l->opts.open ? __atomic_fetch_add(l->opts.open, 1, __ATOMIC_RELAXED) : 0;
     s->open = l->opts.open;
-    if (!l->is_unix) {
-        uv_tcp_nodelay(&s->handle.tcp, 1);
-        read_peer(s);
-    }
-    metric_add(METRIC_connections_accepted, 1);
+    set_peer(s, from);
     metric_move(METRIC_connections_open, 1);
     if ((l->opts.open && open >= l->opts.open_max) || !l->opts.accept(l->opts.arg, s)) {
         metric_add(METRIC_connections_refused, 1);
@@ -88,18 +64,54 @@ static void on_connection(uv_stream_t *server, int status)
     stream_begin(s);
 }
 
-static int bind_unix(struct listener *l, struct slice where)
+static int accept_one(struct listener *l, struct sockaddr_storage *from)
 {
-    char path[108];
-    if (where.len >= sizeof path)
+    socklen_t len = sizeof *from;
+    return accept4(l->fd, (struct sockaddr *)from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/* No descriptors left: whoever waits is let in by the spare one and sent away, or the listener
+ * would stay readable and the loop would never sleep again. */
+static bool turn_away(struct listener *l)
+{
+    struct sockaddr_storage from;
+    if (l->spare >= 0)
+        close(l->spare);
+    int fd = accept_one(l, &from);
+    if (fd >= 0)
+        close(fd);
+    l->spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
+    metric_add(METRIC_connections_refused, fd >= 0);
+    return fd >= 0;
+}
+
+static void on_connection(uv_poll_t *handle, int status, int events)
+{
+    struct listener *l = handle->data;
+    (void)events;
+    for (unsigned i = 0; status == 0 && i < ACCEPTS_MAX; i++) {
+        struct sockaddr_storage from = {0};
+        int fd = accept_one(l, &from);
+        if (fd >= 0)
+            take_connection(l, fd, &from);
+        else if (errno == EMFILE || errno == ENFILE)
+            status = turn_away(l) ? 0 : -EMFILE;
+        else if (errno != ECONNABORTED && errno != EINTR)
+            break;
+    }
+}
+
+static int bind_unix(int fd, struct slice where)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (where.len >= sizeof to.sun_path)
         return -ENAMETOOLONG;
-    memcpy(path, where.ptr, where.len);
-    path[where.len] = 0;
+    memcpy(to.sun_path, where.ptr, where.len);
     struct stat st;
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(path);
+    if (lstat(to.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(to.sun_path);
     mode_t before = umask(0077); /* only the owner may talk to it */
-    int rc = uv_pipe_bind(&l->handle.pipe, path);
+    int rc = bind(fd, (const struct sockaddr *)&to, sizeof to) == 0 ? 0 : -errno;
     umask(before);
     return rc;
 }
@@ -108,9 +120,9 @@ static int bind_unix(struct listener *l, struct slice where)
 static bool to_sockaddr(struct slice where, struct sockaddr_storage *to)
 {
     struct address a;
+    *to = (struct sockaddr_storage){0};
     if (!address_parse(where, &a))
         return false;
-    *to = (struct sockaddr_storage){0};
     if (address_is_v4(&a)) {
         struct sockaddr_in *v4 = (struct sockaddr_in *)to;
         v4->sin_family = AF_INET;
@@ -125,6 +137,12 @@ static bool to_sockaddr(struct slice where, struct sockaddr_storage *to)
     return true;
 }
 
+static void set(int fd, int level, int option)
+{
+    int on = 1;
+    (void)setsockopt(fd, level, option, &on, sizeof on); /* bind tells what matters */
+}
+
 int listener_probe(struct slice where)
 {
     struct sockaddr_storage to;
@@ -135,64 +153,54 @@ int listener_probe(struct slice where)
     int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    set(fd, SOL_SOCKET, SO_REUSEADDR);
     int rc = bind(fd, (const struct sockaddr *)&to, sizeof to) == 0 ? 0 : -errno;
     close(fd);
     return rc;
 }
 
-static int bind_tcp(struct listener *l, struct slice where)
+static int bind_tcp(int fd, const struct sockaddr_storage *to)
 {
-    struct sockaddr_storage to;
-    if (!to_sockaddr(where, &to))
-        return -EINVAL;
-    int rc = uv_tcp_init_ex(worker_loop(l->worker), &l->handle.tcp, to.ss_family);
-    if (rc)
-        return rc;
-    uv_os_fd_t fd;
-    int on = 1;
-    rc = uv_fileno(&l->handle.any, &fd);
-    if (!rc && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
-        rc = -errno;
-    if (!rc)
-        rc = uv_tcp_bind(&l->handle.tcp, (const struct sockaddr *)&to, 0);
-    return rc;
+    set(fd, SOL_SOCKET, SO_REUSEADDR);
+    set(fd, SOL_SOCKET, SO_REUSEPORT);
+    set(fd, IPPROTO_TCP, TCP_NODELAY); /* accepted sockets inherit it (tcp(7)) */
+    return bind(fd, (const struct sockaddr *)to, sizeof *to) == 0 ? 0 : -errno;
 }
 
-static void on_listener_closed(uv_handle_t *handle)
+/* A bound socket that listens, or a negative errno. */
+static int open_socket(struct slice where, bool is_unix, int backlog)
 {
-    free(handle->data);
+    struct sockaddr_storage to = {.ss_family = AF_UNIX};
+    if (!is_unix && !to_sockaddr(where, &to))
+        return -EINVAL;
+    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    int rc = is_unix ? bind_unix(fd, where) : bind_tcp(fd, &to);
+    if (!rc && listen(fd, backlog) != 0)
+        rc = -errno;
+    if (rc)
+        close(fd);
+    return rc ? rc : fd;
 }
 
 int listener_open(struct worker *w, struct slice where, const struct listener_opts *opts,
                   struct listener **ret)
 {
+    bool is_unix = is_path(where);
+    int fd = open_socket(where, is_unix, opts->backlog);
+    if (fd < 0)
+        return fd;
     struct listener *l = calloc(1, sizeof *l);
     CHECK(l);
+    l->fd = fd;
+    l->spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     l->worker = w;
     l->opts = *opts;
-    l->is_unix = is_path(where);
-    int rc;
-    if (l->is_unix) {
-        rc = uv_pipe_init(worker_loop(w), &l->handle.pipe, 0);
-        l->handle.any.data = l;
-        if (!rc)
-            rc = bind_unix(l, where);
-    } else {
-        rc = bind_tcp(l, where);
-        if (rc == -EINVAL && !l->handle.any.loop) {
-            free(l);
-            return rc;
-        }
-    }
-    l->handle.any.data = l;
-    if (!rc)
-        rc = uv_listen(&l->handle.stream, opts->backlog, on_connection);
-    if (rc) {
-        uv_close(&l->handle.any, on_listener_closed);
-        return rc;
-    }
+    l->is_unix = is_unix;
+    l->poll.data = l;
+    CHECK(uv_poll_init(worker_loop(w), &l->poll, fd) == 0);
+    CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
     *ret = l;
     return 0;
 }
@@ -200,15 +208,24 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
 unsigned listener_port(const struct listener *l)
 {
     struct sockaddr_storage at;
-    int len = sizeof at;
-    if (l->is_unix || uv_tcp_getsockname(&l->handle.tcp, (struct sockaddr *)&at, &len) != 0)
+    socklen_t len = sizeof at;
+    if (l->is_unix || getsockname(l->fd, (struct sockaddr *)&at, &len) != 0)
         return 0;
     return at.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&at)->sin6_port)
                                     : ntohs(((struct sockaddr_in *)&at)->sin_port);
 }
 
+static void on_listener_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
 void listener_close(struct listener *l)
 {
-    if (l)
-        uv_close(&l->handle.any, on_listener_closed);
+    if (!l)
+        return;
+    uv_close((uv_handle_t *)&l->poll, on_listener_closed);
+    close(l->fd);
+    if (l->spare >= 0)
+        close(l->spare);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * A socket and its uv_poll_t. libuv's own streams were measured: read(2) and write(2), which they
+ * use, cost the kernel more than recv(2) and send(2), on every request and every answer.
+ *
  * Reading goes into the worker's scratch block, so an idle connection holds no buffer; only what
  * the owner leaves unconsumed is copied to `kept`. Writing is tried at once; only what the kernel
  * refuses is copied.
@@ -11,16 +14,18 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
 
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
+#define READS_MAX  16u          /* of one connection in a turn: others wait */
 
 #define LINGER_NS (2 * NS_PER_S)
 
-static void read_more(struct stream *s);
+static void watch(struct stream *s);
 
 void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner, size_t input_max)
 {
@@ -46,20 +51,21 @@ size_t stream_kept(const struct stream *s)
 
 size_t stream_unsent(const struct stream *s)
 {
-    return s->writing.len + s->queued.len;
+    return s->unsent.len - s->unsent_at;
 }
 
 uint64_t stream_sent(const struct stream *s)
 {
-    /* One write at a time is with libuv: what is not in its queue any more has left. What the
-     * kernel holds and the peer has not acknowledged (SIOCOUTQ, tcp(7)) does not count: a socket
-     * buffer of megabytes would show a slow but steady reader only in bursts. */
-    uint64_t left = s->sent + s->writing.len - uv_stream_get_write_queue_size(&s->handle.stream);
+    /* What the kernel holds and the peer has not acknowledged (SIOCOUTQ, tcp(7)) does not count: a
+     * socket buffer of megabytes would show a slow but steady reader only in bursts. */
+    uint64_t left = s->sent;
     int held = 0;
     if (ioctl(s->fd, SIOCOUTQ, &held) == 0 && held > 0)
         left -= (uint64_t)held < left ? (uint64_t)held : left;
     return left;
 }
+
+/* ---- in ---- */
 
 /* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself.
  */
@@ -87,75 +93,63 @@ static void offer(struct stream *s, char *ptr, size_t len)
     }
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+static void take_input(struct stream *s, char *ptr, size_t len)
 {
-    struct stream *s = handle->data;
+    metric_add(METRIC_bytes_received, len);
+    if (!s->kept.len) {
+        offer(s, ptr, len);
+        return;
+    }
+    buf_put(&s->kept, ptr, len);
+    if (s->kept.failed)
+        stream_close(s);
+    else
+        offer(s, s->kept.ptr, s->kept.len);
+}
+
+/* Whether somebody wants input and there is room for it. */
+static bool wants_input(const struct stream *s)
+{
+    return !s->closing && !s->ended &&
+           (s->lingering || (!s->paused && !s->finishing && s->kept.len < s->kept.max));
+}
+
+/* One read. Whether another may bring more at once. */
+static bool read_once(struct stream *s)
+{
     size_t room = WORKER_SCRATCH;
     if (s->kept.len && s->kept.max - s->kept.len < room)
         room = s->kept.max - s->kept.len;
-    *ret = uv_buf_init(worker_scratch(s->worker), (unsigned)room);
-}
-
-static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *b)
-{
-    struct stream *s = handle->data;
-    if (n == 0 || s->closing)
-        return;
-    if (s->lingering) {
-        if (n < 0)
-            stream_close(s);
-        return;
+    char *to = worker_scratch(s->worker);
+    ssize_t n = recv(s->fd, to, room, MSG_DONTWAIT);
+    if (n > 0) {
+        if (!s->lingering)
+            take_input(s, to, (size_t)n);
+        return (size_t)n == room;
     }
-    if (n < 0) {
-        uv_read_stop(handle);
-        s->reading = false;
-        if (n != UV_EOF) {
-            stream_close(s);
-            return;
-        }
-        s->ended = true;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    s->ended = true;
+    if (n < 0 || s->lingering)
+        stream_close(s);
+    else
         s->ops->on_end(s->owner);
-        return;
-    }
-    metric_add(METRIC_bytes_received, (uint64_t)n);
-    if (s->kept.len) {
-        buf_put(&s->kept, b->base, (size_t)n);
-        if (s->kept.failed) {
-            stream_close(s);
-            return;
-        }
-        offer(s, s->kept.ptr, s->kept.len);
-    } else {
-        offer(s, b->base, (size_t)n);
-    }
-    read_more(s);
+    return false;
 }
 
-/* Reads when somebody wants input and there is room for it. */
-static void read_more(struct stream *s)
+static void read_some(struct stream *s)
 {
-    bool want = !s->closing && !s->ended &&
-                (s->lingering || (!s->paused && !s->finishing && s->kept.len < s->kept.max));
-    if (want && !s->reading)
-        s->reading = uv_read_start(&s->handle.stream, on_alloc, on_read) == 0;
-    else if (!want && s->reading) {
-        uv_read_stop(&s->handle.stream);
-        s->reading = false;
+    for (unsigned i = 0; i < READS_MAX && wants_input(s); i++) {
+        if (!read_once(s))
+            break;
     }
-}
-
-void stream_begin(struct stream *s)
-{
-    buf_init(&s->writing, OUTPUT_MAX);
-    buf_init(&s->queued, OUTPUT_MAX);
-    read_more(s);
 }
 
 void stream_pause(struct stream *s)
 {
     s->paused = true;
     if (!s->offering)
-        read_more(s);
+        watch(s);
 }
 
 void stream_resume(struct stream *s)
@@ -165,7 +159,23 @@ void stream_resume(struct stream *s)
         return;
     if (s->kept.len)
         offer(s, s->kept.ptr, s->kept.len);
-    read_more(s);
+    watch(s);
+}
+
+/* ---- out ---- */
+
+/* Sends what the kernel takes of the bytes. False: the connection is broken, and being closed. */
+static bool send_some(struct stream *s, struct slice bytes, size_t *ret_sent)
+{
+    ssize_t n = send(s->fd, bytes.ptr, bytes.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    *ret_sent = n > 0 ? (size_t)n : 0;
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        stream_close(s);
+        return false;
+    }
+    s->sent += *ret_sent;
+    metric_add(METRIC_bytes_sent, *ret_sent);
+    return true;
 }
 
 static void on_linger_due(struct deadline *d)
@@ -173,18 +183,12 @@ static void on_linger_due(struct deadline *d)
     stream_close((struct stream *)((char *)d - offsetof(struct stream, linger)));
 }
 
-static void on_shutdown(uv_shutdown_t *request, int status)
-{
-    (void)status; /* whatever came of it, the linger's deadline or the peer's end closes */
-    (void)request;
-}
-
 /* All is sent: says so to the peer, and drops what it still sends for a while. Closing at once with
  * unread input would make the kernel reset the connection and may take the answer with it (RFC 9112
  * section 9.6). */
 static void linger(struct stream *s)
 {
-    if (s->ended || uv_shutdown(&s->shutdown, &s->handle.stream, on_shutdown) != 0) {
+    if (s->ended || shutdown(s->fd, SHUT_WR) != 0) {
         stream_close(s);
         return;
     }
@@ -194,42 +198,19 @@ static void linger(struct stream *s)
     if (s->offering) /* the owner still looks at it: offer() drops it */
         return;
     buf_fini(&s->kept);
-    read_more(s);
+    watch(s);
 }
 
-static void on_written(uv_write_t *request, int status);
-
-static void write_queued(struct stream *s)
+static void send_unsent(struct stream *s)
 {
-    struct buf empty = s->writing;
-    s->writing = s->queued;
-    s->queued = empty;
-    uv_buf_t b = uv_buf_init(s->writing.ptr, (unsigned)s->writing.len);
-    s->write.data = s;
-    if (uv_write(&s->write, &s->handle.stream, &b, 1, on_written) != 0)
-        stream_close(s);
-}
-
-static void on_written(uv_write_t *request, int status)
-{
-    struct stream *s = request->data;
-    if (status == 0) {
-        s->sent += s->writing.len;
-        metric_add(METRIC_bytes_sent, s->writing.len);
-    }
-    buf_clear(&s->writing);
-    if (s->closing)
+    size_t sent;
+    if (!send_some(s, slice_from(buf_slice(&s->unsent), s->unsent_at), &sent))
         return;
-    if (status != 0) {
-        stream_close(s);
+    s->unsent_at += sent;
+    if (stream_unsent(s))
         return;
-    }
-    if (s->queued.len) {
-        write_queued(s);
-        return;
-    }
-    buf_fini(&s->writing);
-    buf_fini(&s->queued);
+    buf_fini(&s->unsent);
+    s->unsent_at = 0;
     if (s->finishing)
         linger(s);
     else
@@ -241,27 +222,18 @@ void stream_write(struct stream *s, struct slice bytes)
     if (s->closing || !bytes.len)
         return;
     if (!stream_unsent(s)) {
-        /* Not uv_try_write: its write(2) costs the kernel more than send(2), on every answer. */
-        ssize_t n = send(s->fd, bytes.ptr, bytes.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            stream_close(s);
+        size_t sent;
+        if (!send_some(s, bytes, &sent) || sent == bytes.len)
             return;
-        }
-        if (n > 0) {
-            s->sent += (uint64_t)n;
-            metric_add(METRIC_bytes_sent, (uint64_t)n);
-            bytes = slice_from(bytes, (size_t)n);
-        }
-        if (!bytes.len)
-            return;
+        bytes = slice_from(bytes, sent);
     }
-    buf_put_slice(&s->queued, bytes);
-    if (s->queued.failed) {
+    buf_put_slice(&s->unsent, bytes);
+    if (s->unsent.failed) {
         stream_close(s);
         return;
     }
-    if (!s->writing.len)
-        write_queued(s);
+    if (!s->offering)
+        watch(s);
 }
 
 void stream_finish(struct stream *s)
@@ -272,7 +244,58 @@ void stream_finish(struct stream *s)
     if (!stream_unsent(s))
         linger(s);
     else if (!s->offering)
-        read_more(s);
+        watch(s);
+}
+
+/* ---- the handle ---- */
+
+static void on_poll(uv_poll_t *handle, int status, int events)
+{
+    struct stream *s = handle->data;
+    if (status < 0) { /* EPOLLERR without input: recv or send would say why, nobody asks */
+        stream_close(s);
+        return;
+    }
+    if (events & UV_WRITABLE && stream_unsent(s))
+        send_unsent(s);
+    if (events & UV_READABLE)
+        read_some(s);
+    watch(s);
+}
+
+/* Watches for what can be done now. Changing it costs two system calls with libuv, so it is done
+ * when all that one event brings is done. */
+static void watch(struct stream *s)
+{
+    if (s->closing)
+        return;
+    int interest = (wants_input(s) ? UV_READABLE : 0) | (stream_unsent(s) ? UV_WRITABLE : 0);
+    if (interest == s->interest)
+        return;
+    s->interest = interest;
+    int rc = interest ? uv_poll_start(&s->poll, interest, on_poll) : uv_poll_stop(&s->poll);
+    if (rc != 0)
+        stream_close(s);
+}
+
+struct stream *stream_new(struct worker *w, int fd)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    if (!s || uv_poll_init(worker_loop(w), &s->poll, fd) != 0) {
+        free(s);
+        close(fd);
+        return NULL;
+    }
+    s->poll.data = s;
+    s->fd = fd;
+    s->worker = w;
+    buf_init(&s->unsent, OUTPUT_MAX);
+    return s;
+}
+
+void stream_begin(struct stream *s)
+{
+    watch(s);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -284,8 +307,7 @@ static void on_handle_closed(uv_handle_t *handle)
         __atomic_fetch_sub(s->open, 1, __ATOMIC_RELAXED);
     metric_move(METRIC_connections_open, -1);
     buf_fini(&s->kept);
-    buf_fini(&s->writing);
-    buf_fini(&s->queued);
+    buf_fini(&s->unsent);
     free(s);
 }
 
@@ -294,7 +316,8 @@ void stream_close(struct stream *s)
     if (s->closing)
         return;
     s->closing = true;
-    s->reading = false;
     deadline_clear(&s->linger);
-    uv_close(&s->handle.any, on_handle_closed);
+    uv_close((uv_handle_t *)&s->poll, on_handle_closed);
+    close(s->fd); /* libuv has forgotten it already */
+    s->fd = -1;
 }

@@ -8,27 +8,24 @@
 #include "conn/stream.h"
 
 struct stream {
-    union {
-        uv_handle_t any;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } handle;
-    uv_os_fd_t fd; /* the handle's */
+    uv_poll_t poll;
+    int fd;
+    int interest; /* what `poll` watches for: UV_READABLE, UV_WRITABLE */
     struct worker *worker;
     const struct stream_ops *ops; /* NULL until an owner is set */
     void *owner;
     struct address peer;
-    struct buf kept;    /* input not consumed yet */
-    struct buf writing; /* handed to libuv */
-    struct buf queued;  /* waits for `writing` */
-    uv_write_t write;
+    struct buf kept;   /* input not consumed yet */
+    struct buf unsent; /* output the kernel did not take */
+    size_t unsent_at;  /* of `unsent`, what it took since */
     uint64_t sent;
-    uv_shutdown_t shutdown;
     struct deadline linger; /* of a finished stream: how long it may still drain input */
     unsigned *open;         /* the listeners' shared count */
-    bool paused, reading, ended, finishing, lingering, closing, offering;
+    bool paused, ended, finishing, lingering, closing, offering;
 };
 
-/* Starts a stream on an accepted handle (already initialised). */
+/* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
+ * the socket is closed. */
+struct stream *stream_new(struct worker *w, int fd);
+/* Begins to read. */
 void stream_begin(struct stream *s);

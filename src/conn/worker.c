@@ -3,7 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -15,7 +17,8 @@ struct worker {
     unsigned index;
     pthread_t thread;
     uv_loop_t loop;
-    uv_async_t wake;
+    uv_poll_t wake; /* of wake_fd. Not a uv_async_t: its receiver spins until the sender is done */
+    int wake_fd;
     uv_check_t after_poll;
     uv_prepare_t before_poll;
     uv_idle_t sleepless; /* while active, polling does not wait */
@@ -52,9 +55,13 @@ static void run_mail(struct worker *w)
     }
 }
 
-static void on_wake(uv_async_t *handle)
+static void on_wake(uv_poll_t *handle, int status, int events)
 {
     struct worker *w = handle->data;
+    eventfd_t count;
+    (void)status;
+    (void)events;
+    (void)eventfd_read(w->wake_fd, &count);
     w->now_ns = clock_mono_ns();
     run_mail(w);
 }
@@ -123,7 +130,8 @@ struct worker *worker_new(unsigned index)
     w->scratch = malloc((size_t)WORKER_SCRATCH * SCRATCH_BLOCKS);
     CHECK(w->scratch);
     CHECK(uv_loop_init(&w->loop) == 0);
-    CHECK(uv_async_init(&w->loop, &w->wake, on_wake) == 0);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CHECK(w->wake_fd >= 0 && uv_poll_init(&w->loop, &w->wake, w->wake_fd) == 0);
     CHECK(uv_check_init(&w->loop, &w->after_poll) == 0);
     CHECK(uv_prepare_init(&w->loop, &w->before_poll) == 0);
     CHECK(uv_idle_init(&w->loop, &w->sleepless) == 0);
@@ -141,6 +149,7 @@ void worker_set_hook(struct worker *w, struct worker_hook hook)
 static void run(void *arg)
 {
     struct worker *w = arg;
+    uv_poll_start(&w->wake, UV_READABLE, on_wake);
     uv_check_start(&w->after_poll, on_after_poll);
     uv_prepare_start(&w->before_poll, on_before_poll);
     uv_timer_start(&w->tick, on_tick, WORKER_TICK_MS, WORKER_TICK_MS);
@@ -164,6 +173,7 @@ void worker_free(struct worker *w)
     if (!w)
         return;
     CHECK(uv_loop_close(&w->loop) == 0);
+    close(w->wake_fd);
     free(w->scratch);
     free(w);
 }
@@ -176,7 +186,7 @@ void worker_post(struct worker *w, struct mail *m)
     } while (!atomic_compare_exchange_weak_explicit(&w->mailbox, &head, m, memory_order_release,
                                                     memory_order_relaxed));
     if (!head)
-        uv_async_send(&w->wake);
+        (void)eventfd_write(w->wake_fd, 1);
 }
 
 unsigned worker_index(const struct worker *w)

@@ -151,6 +151,7 @@ void histogram_keep(struct subject *s, struct slab *slab, const struct limit_set
 void histogram_prefetch(const struct subject *s)
 {
     const char *h = (const char *)s->histograms;
-    for (size_t at = 0; h && at < sizeof *s->histograms; at += 64) /* counting empties old buckets */
+    for (size_t at = 0; h && at < sizeof *s->histograms;
+         at += 64) /* counting empties old buckets */
         __builtin_prefetch(h + at, 1);
 }
