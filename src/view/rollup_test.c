@@ -24,7 +24,7 @@
 #include "base/thread.h"
 #include "view/history_own.h"
 
-#define SEEDS     12
+#define SEEDS     25
 #define SEEDS_ALL 1000 /* SLUICE_FULL=1 */
 #define RECORDS   3000
 #define FEEDS     3
@@ -725,7 +725,7 @@ static void damaged_tuples_are_made_again(void **state)
 
 /* Record n is a point, record n + 1 deletes the point RUN before: at any moment there are RUN or
  * RUN + 1, in memory, in fresh rows or in merged ones. */
-enum { RUN = 600, RACE_RECORDS = 40000, RACE_READS = 4000 };
+enum { RUN = 400, RACE_RECORDS = 12000, RACE_READS = 400 };
 
 struct race {
     struct history *h;
