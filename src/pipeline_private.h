@@ -90,6 +90,8 @@ struct lane {
     struct buf points_storage;
     struct buf payload;
     struct feed *feeds[REQUEST_RECORDS_MAX];
+    struct producer producer; /* of the request in hand, if it names itself */
+    char key_text[IDEMPOTENCY_KEY_MAX];
 };
 
 /* ---- pipeline.c ---- */
@@ -116,6 +118,11 @@ void turn_put_off(struct job *j);
 void write_run(struct job *j);
 /* Appends the deletion of `id`; the reply is complete and leaves once it is durable. */
 void write_deletion(struct job *j, struct datum_target id);
+/* The job's records are durable, the first of them at `first_offset`: answers. */
+void job_durable(struct job *j, uint64_t first_offset);
+void job_not_durable(struct job *j, enum reason reason);
+/* The reply of Adafruit's create and batch data but for the offsets, from the lane's points. */
+void prepare_data_reply(struct job *j);
 /* ROUTE_CHANGE: feeds. */
 void change_run(struct job *j);
 /* Appends that the journal has not given back, or not taken yet. */
@@ -123,6 +130,21 @@ unsigned write_unfinished(const struct lane *l);
 bool write_turn_end(struct lane *l);
 void write_tick(struct lane *l, uint64_t now_ns);
 void write_lane_free(struct lane *l);
+
+/* ---- pipeline_once.c: requests that name themselves, to be stored once ---- */
+static inline bool once_asked(const struct request *q)
+{
+    return __builtin_expect(q->idempotency_key.ptr || q->device_seq.ptr, 0);
+}
+/* Fills the lane's producer from the request. False: refused and answered. */
+bool once_begin(struct job *j);
+/* How far once_answer has got in the units of an append; zeroed at its beginning. */
+struct unit_place {
+    const struct journal_unit *unit; /* the last one passed */
+    uint32_t dropped;                /* records up to there that were not stored */
+};
+/* Answers one job of a durable append that has units; jobs come in the order of their records. */
+void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN. */

@@ -76,7 +76,7 @@ static void accepted(struct job *j)
     job_send(j);
 }
 
-static void job_durable(struct job *j, uint64_t first_offset)
+void job_durable(struct job *j, uint64_t first_offset)
 {
     j->end_offset = first_offset + j->count;
     remember_told(j->account, j->end_offset);
@@ -90,7 +90,7 @@ static void job_durable(struct job *j, uint64_t first_offset)
         accepted(j);
 }
 
-static void job_not_durable(struct job *j, enum reason reason)
+void job_not_durable(struct job *j, enum reason reason)
 {
     struct exchange *x = job_exchange(j);
     buf_clear(&x->reply.body);
@@ -103,6 +103,7 @@ static void job_not_durable(struct job *j, enum reason reason)
 static void batch_free(struct batch *b)
 {
     buf_fini(&b->append.body);
+    buf_fini(&b->append.units);
     free(b);
 }
 
@@ -120,6 +121,7 @@ static void unlink_flying(struct lane *l, struct batch *b)
 static void batch_answer(struct batch *b, enum reason reason)
 {
     struct job *j = b->jobs;
+    struct unit_place place = {0};
     b->jobs = NULL;
     b->jobs_last = &b->jobs;
     while (j) {
@@ -127,10 +129,12 @@ static void batch_answer(struct batch *b, enum reason reason)
         j->next = NULL;
         if (next)
             exchange_prefetch(job_exchange(next));
-        if (reason == REASON_ok)
+        if (reason != REASON_ok)
+            job_not_durable(j, reason);
+        else if (__builtin_expect(b->append.units.len == 0, 1))
             job_durable(j, b->append.first_offset + j->first_index);
         else
-            job_not_durable(j, reason);
+            once_answer(j, &b->append, &place);
         j = next;
     }
 }
@@ -141,6 +145,7 @@ static void batch_recycle(struct batch *b)
     b->append.count = 0;
     b->received = 0;
     buf_clear(&b->append.body);
+    buf_clear(&b->append.units);
     b->next = l->spare;
     l->spare = b;
 }
@@ -267,7 +272,8 @@ void write_lane_free(struct lane *l)
 
 /* ---- points to records ---- */
 
-static bool put_point(struct job *j, struct batch *b, const struct point *p, const struct feed *f)
+static bool put_point(struct job *j, struct batch *b, const struct point *p, const struct feed *f,
+                      const struct producer *named)
 {
     struct lane *l = j->lane;
     struct datum d = {.value = p->value,
@@ -288,23 +294,38 @@ static bool put_point(struct job *j, struct batch *b, const struct point *p, con
         .receive_us = j->now_us,
         .payload = buf_slice(&l->payload),
     };
+    if (named)
+        r.producer = *named;
     return journal_put(&b->append, &r);
 }
 
-static bool put_points(struct job *j, struct batch *b)
+/* All of a request or nothing. */
+static bool put_all(struct job *j, struct batch *b, const struct producer *named)
 {
     struct lane *l = j->lane;
     size_t len = b->append.body.len;
     uint32_t count = b->append.count;
-    for (unsigned i = 0; i < l->points.count; i++) {
-        if (!put_point(j, b, &l->points.list[i], l->feeds[i])) {
-            b->append.body.len = len; /* all of a request or nothing */
-            b->append.count = count;
-            b->append.body.failed = false;
-            return false;
-        }
+    bool put = true;
+    for (unsigned i = 0; put && i < l->points.count; i++)
+        put = put_point(j, b, &l->points.list[i], l->feeds[i], i ? NULL : named);
+    if (put && named)
+        put = journal_put_unit(&b->append, count, len);
+    if (!put) {
+        b->append.body.len = len;
+        b->append.count = count;
+        b->append.body.failed = false;
     }
-    return true;
+    return put;
+}
+
+static bool put_points(struct job *j, struct batch *b)
+{
+    return put_all(j, b, NULL);
+}
+
+static bool put_points_once(struct job *j, struct batch *b)
+{
+    return put_all(j, b, &j->lane->producer);
 }
 
 /* Links the job to the batch that holds its records, or answers at once. */
@@ -371,13 +392,14 @@ static void end_append(struct job *j, struct batch *b, uint32_t first, enum reas
 
 /* ---- the reply of Adafruit's create data ---- */
 
-static void prepare_data_reply(struct job *j)
+void prepare_data_reply(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct lane *l = j->lane;
     bool batch = j->match.route->op == OP_DATA_BATCH;
     struct buf *out = &x->reply.body;
     x->reply.status = 200;
+    buf_fini(&j->ids);
     buf_init(&j->ids, REQUEST_RECORDS_MAX * sizeof(size_t));
     if (batch)
         buf_put_u8(out, '[');
@@ -617,6 +639,9 @@ void write_run(struct job *j)
         job_refuse(j, REASON_bad_request, "ack must be received, durable or applied");
         return;
     }
+    bool once = once_asked(&x->request);
+    if (once && !once_begin(j))
+        return;
     enum reason reason = api_points(&j->match, &x->request, &l->points, &err);
     uint32_t cost = reason == REASON_ok && l->points.count ? l->points.count : 1;
     if (!j->passed && !job_throttle(j, cost))
@@ -640,10 +665,13 @@ void write_run(struct job *j)
         return;
     }
     unsigned count = l->points.count;
-    if (j->match.route->op != OP_TELEMETRY_POST)
+    if (j->match.route->op != OP_TELEMETRY_POST) {
+        if (once)
+            job_keep(j); /* the answer to a duplicate is made from the request again */
         prepare_data_reply(j);
+    }
     uint32_t first = 0;
-    struct batch *b = take_room(j, put_points, &first, &reason);
+    struct batch *b = take_room(j, once ? put_points_once : put_points, &first, &reason);
     drop_feeds(l, count);
     end_append(j, b, first, reason);
 }

@@ -159,6 +159,9 @@ static int open_journal(struct server *s, struct error *err)
         .ring_bytes = c->journal.ring_size,
         .pending_bytes = c->journal.pending_max,
         .skip_corrupt = c->journal.skip_corrupt,
+        .once_window_ms = c->journal.idempotency_window,
+        .once_bytes = c->journal.idempotency_memory,
+        .once_devices = (uint32_t)c->journal.sequence_devices,
     };
     int rc = journal_open(&opts, &s->journal, err);
     if (rc)

@@ -115,6 +115,8 @@ static json_t *object_of(uint64_t offset, const struct record *r)
         put_bytes(object, "topic", r->topic);
     if (r->producer.key.len)
         put_bytes(object, "idempotency_key", r->producer.key);
+    put_number(object, "session", r->producer.session);
+    put_number(object, "sequence", r->producer.sequence);
     put_payload(object, r);
     return object;
 }

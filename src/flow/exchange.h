@@ -8,9 +8,9 @@
  * their bytes stay where they are until the worker settles (conn/worker.h), and no later request of
  * the same connection is handed up before. If it must look at the request again after that, it
  * calls exchange_keep, which copies the request's bytes and stops reading from that connection
- * until exchange_release (or exchange_send). After exchange_send the
- * exchange is the front's again. A connection that goes away does not take its exchanges with it:
- * they are sent into the void.
+ * until exchange_release (or exchange_send); the copy stays until exchange_send. After
+ * exchange_send the exchange is the front's again. A connection that goes away does not take its
+ * exchanges with it: they are sent into the void.
  */
 #pragma once
 
@@ -55,8 +55,9 @@ struct request {
     struct slice content_type;
     struct slice host;
     struct presented presented;
-    uint64_t source;   /* the client's address as limits count it */
-    uint64_t start_ns; /* monotonic: the request was whole */
+    struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
+    uint64_t source;                          /* the client's address as limits count it */
+    uint64_t start_ns;                        /* monotonic: the request was whole */
 };
 
 struct reply {
@@ -98,7 +99,7 @@ static inline void exchange_keep(struct exchange *x)
     x->ops->keep(x);
 }
 
-/* The request's bytes are not looked at again: reading from the connection goes on. */
+/* Reading from the connection goes on. The request's bytes are gone, unless they were kept. */
 static inline void exchange_release(struct exchange *x)
 {
     x->ops->release(x);

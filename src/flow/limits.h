@@ -8,6 +8,7 @@
 #define USERNAME_MAX        64  /* bytes of an account's name */
 #define FEED_KEY_MAX        257 /* "group.feed", each at most 128 */
 #define FEED_NAME_MAX       128
+#define IDEMPOTENCY_KEY_MAX 255
 #define DEVICE_ID_MAX       128
 #define SECRET_MAX          256        /* bytes of a secret as presented */
 #define BCRYPT_SECRET_MAX   72         /* bcrypt reads no further; longer ones are refused */

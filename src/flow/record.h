@@ -27,11 +27,13 @@ enum {
     RECORD_F_NO_HISTORY = 1, /* only the latest value is kept */
 };
 
-/* Who made the message, for idempotency and for sessions. All zero = absent. */
+/* Who made the message, for idempotency and for sessions. All zero = absent. Of a request with
+ * several records the first one carries it for all. */
 struct producer {
-    uint64_t session;  /* device or session number */
-    uint64_t sequence; /* its sequence or packet id */
-    struct slice key;  /* an idempotency key */
+    uint64_t session;     /* session number; 0: `sequence` is the credential's */
+    uint64_t sequence;    /* its sequence or packet id */
+    uint64_t fingerprint; /* hash_bytes of the request: the same name must come with the same */
+    struct slice key;     /* an idempotency key */
 };
 
 struct record {

@@ -235,9 +235,15 @@ static void on_keep(struct exchange *x)
     struct request *q = &x->request;
     if (e->kept || !e->conn)
         return;
-    struct slice *all[] = {
-        &q->path,         &q->query,           &q->body, &q->content_type, &q->host,
-        &q->presented.id, &q->presented.secret};
+    struct slice *all[] = {&q->path,
+                           &q->query,
+                           &q->body,
+                           &q->content_type,
+                           &q->host,
+                           &q->presented.id,
+                           &q->presented.secret,
+                           &q->idempotency_key,
+                           &q->device_seq};
     size_t bytes = 1;
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         bytes += all[i]->len;

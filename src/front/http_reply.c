@@ -65,14 +65,14 @@ static void put_cors(struct buf *out, const struct http_exchange *e)
                "Access-Control-Allow-Origin: %s\r\n"
                "Access-Control-Expose-Headers: X-Pagination-Limit, X-Pagination-Start, "
                "X-Pagination-End, X-Pagination-Count, X-Pagination-Total, Retry-After, RateLimit, "
-               "RateLimit-Policy, X-Sluice-Offset, Link\r\n",
+               "RateLimit-Policy, X-Sluice-Offset, Idempotency-Replayed, Link\r\n",
                e->front->opts.cors_origin);
     if (e->x.request.method == METHOD_OPTIONS)
         buf_put_str(out,
                     "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
                     "Access-Control-Allow-Headers: DNT, Origin, X-Requested-With, X-AIO-Key, "
                     "X-Device-Id, X-Device-Token, Content-Type, Content-Encoding, Accept, "
-                    "Authorization, X-Sluice-Offset\r\n"
+                    "Authorization, Idempotency-Key, X-Device-Seq, X-Sluice-Offset\r\n"
                     "Access-Control-Max-Age: 1728000\r\n");
 }
 

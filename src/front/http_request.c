@@ -7,6 +7,7 @@
 /* The fields that say who is sending and how the body is packed. */
 struct found {
     struct slice device_id, device_token, aio_key, forwarded, x_forwarded_for, origin;
+    struct slice idempotency_key, device_seq;
 };
 
 static void look_at_field(const struct http1_field *f, struct found *ret)
@@ -26,6 +27,10 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
         if (slice_eq_nocase(f->name, SLICE("x-device-id")))
             ret->device_id = f->value;
         break;
+    case 12:
+        if (slice_eq_nocase(f->name, SLICE("x-device-seq")))
+            ret->device_seq = f->value;
+        break;
     case 14:
         if (slice_eq_nocase(f->name, SLICE("x-device-token")))
             ret->device_token = f->value;
@@ -33,6 +38,8 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
     case 15:
         if (slice_eq_nocase(f->name, SLICE("x-forwarded-for")))
             ret->x_forwarded_for = f->value;
+        else if (slice_eq_nocase(f->name, SLICE("idempotency-key")))
+            ret->idempotency_key = f->value;
         break;
     default:
         break;
@@ -139,6 +146,8 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     q->query = r->query;
     q->content_type = r->content_type;
     q->host = r->host;
+    q->idempotency_key = found.idempotency_key;
+    q->device_seq = found.device_seq;
     e->close = !r->keep_alive;
     e->head_only = r->method == HTTP1_HEAD;
     e->minor0 = r->minor == 0;

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "journal/disk_sim.h"
 #include "journal/internal.h"
 #include "journal/record.h"

@@ -43,7 +43,10 @@
 #define OFFSET_MAX           (1ull << 62) /* far beyond any log; sums of offsets do not overflow */
 #define SEGMENT_NAME_BYTES   32           /* "<20 digits>.slg" and its NUL */
 
-enum { BATCH_F_CONTROL = 1 }; /* holds no records, only says what is durable */
+enum {
+    BATCH_F_CONTROL = 1, /* holds no records, only says what is durable */
+    BATCH_F_NAMED = 2,   /* holds records that name themselves (journal/once.h) */
+};
 
 struct segment_header {
     uint16_t version;

@@ -111,6 +111,7 @@ struct journal {
 
     struct tail tail;
     struct checkpoints checkpoints;
+    struct once *once; /* the writer's; NULL: off */
     struct ring ring;
     struct spare spare;
     struct cursors cursors;
@@ -153,6 +154,14 @@ void writer_run(void *arg);
 int writer_record_gaps(struct journal *j);
 /* Commits the rest and closes the queue for good. */
 void writer_finish(struct journal *j);
+
+/* units.c: copies the append's records to `to`, those of units only where they are new. Sets the
+ * verdicts; *ret_count: records copied. Returns their bytes. */
+size_t units_copy(struct journal *j, struct journal_append *a, uint64_t first_offset, char *to,
+                  uint32_t *ret_count);
+
+/* once_load.c: fills j->once from the end of the log; before the threads start. */
+int once_load(struct journal *j, struct error *err);
 
 /* tail.c: the open segment. 0, or negative errno: then there is none. */
 int tail_roll(struct journal *j, uint64_t need);

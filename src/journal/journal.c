@@ -44,6 +44,7 @@ static void destroy(struct journal *j)
     if (j->lock)
         j->disk->close(j->disk, j->lock);
     ring_fini(&j->ring);
+    once_free(j->once);
     pthread_mutex_destroy(&j->segments_lock);
     pthread_mutex_destroy(&j->retain_lock);
     pthread_mutex_destroy(&j->spare.lock);
@@ -142,6 +143,9 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
         rc = open_cursors(j, err);
     if (!rc) {
         remove_leftovers(j);
+        rc = once_load(j, err);
+    }
+    if (!rc) {
         rc = writer_record_gaps(j);
         if (rc)
             error_set(err, rc, "%s: the gap could not be recorded: %s", j->dir, strerror(-rc));

@@ -18,6 +18,7 @@
 #include "flow/reason.h"
 #include "flow/record.h"
 #include "journal/disk.h"
+#include "journal/once.h"
 
 struct journal;
 
@@ -35,6 +36,10 @@ struct journal_opts {
     uint64_t ring_bytes;     /* recent batches kept in memory for readers */
     uint64_t pending_bytes;  /* un-durable bytes that may queue; above it submit refuses */
     bool skip_corrupt;       /* go on behind corruption, with a gap record */
+    /* Idempotency (journal/once.h); window 0: names are stored and not looked at. */
+    uint64_t once_window_ms;
+    uint64_t once_bytes;   /* of all keys remembered */
+    uint32_t once_devices; /* credentials whose sequence is remembered */
 };
 
 /* Where the log stands. `log_id` names this log; offsets of another log mean nothing here. */
@@ -74,21 +79,40 @@ struct journal_stats journal_stats(struct journal *j);
 struct journal_append {
     struct journal_append *next; /* the journal's */
     struct buf body;             /* encoded records */
+    struct buf units;            /* struct journal_unit each, ascending; may stay zeroed */
     uint32_t count;
     void (*done)(struct journal_append *a);
     void *owner;
     /* Set before `done`: */
     enum reason reason;    /* REASON_ok: durable. disk_full, journal_failed, stopping: not stored */
-    uint64_t first_offset; /* of record 0; record i has first_offset + i, but for the exceptions */
-    uint32_t exceptions_count;
-    struct journal_exception *exceptions; /* sorted by index; the journal's until `done` returns */
+    uint64_t first_offset; /* of record 0; record i has first_offset + i, less the records of the
+                              units before it that were not stored */
 };
 
-/* Record `index` of the append was not stored again: it is a duplicate of `offset`. */
-struct journal_exception {
-    uint32_t index;
-    uint64_t offset;
+/*
+ * Records of an append that are stored together or not at all, because they name themselves
+ * (journal/once.h) and may be in the log already. Only such records are in a unit.
+ */
+struct journal_unit {
+    uint32_t index, count; /* records of the append */
+    uint32_t at, bytes;    /* of the body */
+    /* Set before `done`, when the append's reason is REASON_ok: */
+    enum once_verdict verdict; /* ONCE_NEW: stored */
+    struct once_found found;   /* ONCE_DUPLICATE: of which message */
 };
+
+/* Makes the records from `index`, encoded from `at` on, to the end of the append a unit. False: no
+ * memory, nothing changed. */
+bool journal_put_unit(struct journal_append *a, uint32_t index, size_t at);
+/* The unit behind `after`, the first one behind NULL; NULL when there are no more. */
+static inline const struct journal_unit *journal_next_unit(const struct journal_append *a,
+                                                           const struct journal_unit *after)
+{
+    const struct journal_unit *first = (const void *)a->units.ptr;
+    size_t n = a->units.len / sizeof *first;
+    const struct journal_unit *next = after ? after + 1 : first;
+    return next < first + n ? next : NULL;
+}
 
 /* Encodes one record at the end of the append. False: the append is full (BATCH_BYTES_MAX or
  * BATCH_RECORDS_MAX) and unchanged. */

@@ -10,6 +10,8 @@
  * 3. No offset ever has two contents: neither told, nor shown to a reader, nor recovered.
  * 4. Recovering a copy of the same disk gives the same log.
  * 5. The journal opens again, always.
+ * 6. An append that names itself is in the log once, however often it was sent, whatever failed and
+ *    died in between; a retry is told the offset of the original.
  *
  * `run_life` returns what is wrong, so that a test can show that the oracle notices a lying disk.
  */
@@ -33,6 +35,7 @@
 #define APPENDS_MAX  4096u
 #define ATTEMPTS_MAX 512u
 #define BOOTS        4
+#define NAMED_MAX    4096u
 
 struct life;
 
@@ -40,6 +43,7 @@ struct sent {
     struct journal_append append;
     struct life *life;
     uint64_t first_id; /* ids of its records: first_id + i */
+    bool named;
     bool busy;
 };
 
@@ -62,6 +66,9 @@ struct life {
     uint64_t id_at[OFFSETS_MAX]; /* 0: not known yet */
     uint64_t durable;            /* everything below was told, shown or recovered */
     uint64_t next_id;
+    uint64_t place_of[OFFSETS_MAX]; /* of an id: its offset + 1; 0: not known to be stored */
+    struct failed named[NAMED_MAX]; /* what was sent under a name, to be sent again */
+    unsigned named_count;
     struct sent sent[8];
     struct failed failed[APPENDS_MAX];
     unsigned failed_count;
@@ -99,7 +106,33 @@ static bool learn(struct life *l, uint64_t offset, uint64_t id, const char *how)
     if (l->id_at[offset] && l->id_at[offset] != id)
         return wrong(l, "offset %llu has two contents (%s)", (unsigned long long)offset, how);
     l->id_at[offset] = id;
+    if (id < OFFSETS_MAX && l->place_of[id] && l->place_of[id] != offset + 1)
+        return wrong(l, "id %llu is at %llu and at %llu (%s)", (unsigned long long)id,
+                     (unsigned long long)l->place_of[id] - 1, (unsigned long long)offset, how);
+    if (id < OFFSETS_MAX)
+        l->place_of[id] = offset + 1;
     return true;
+}
+
+static void clear_sent(struct sent *s)
+{
+    buf_clear(&s->append.body);
+    buf_clear(&s->append.units);
+    s->append.count = 0;
+    s->busy = false;
+}
+
+/* Records of the append that were stored; checks what was said of the others. */
+static uint32_t stored_of(struct life *l, const struct sent *s)
+{
+    const struct journal_unit *u = journal_next_unit(&s->append, NULL);
+    if (!u || u->verdict == ONCE_NEW)
+        return s->append.count;
+    if (u->verdict != ONCE_DUPLICATE || l->place_of[s->first_id] != u->found.offset + 1)
+        wrong(l, "id %llu: verdict %d at %llu, but it is at %llu", (unsigned long long)s->first_id,
+              (int)u->verdict, (unsigned long long)u->found.offset,
+              (unsigned long long)l->place_of[s->first_id] - 1);
+    return 0;
 }
 
 static void on_done(struct journal_append *a)
@@ -110,53 +143,75 @@ static void on_done(struct journal_append *a)
         l->failed_count = 0; /* what failed before can no longer come back; the step goes on */
         l->attempts_count = 1;
         l->attempts[0] = (struct attempt){0, 0};
-        if (disk_sim_dead(l->sim))
+        uint32_t stored = stored_of(l, s);
+        if (stored && disk_sim_dead(l->sim)) /* for a duplicate nothing is written */
             wrong(l, "an append was acknowledged after the death");
-        for (uint32_t i = 0; i < a->count; i++)
+        for (uint32_t i = 0; i < stored; i++)
             learn(l, a->first_offset + i, s->first_id + i, "acknowledged");
         if (a->first_offset != l->durable)
             wrong(l, "acknowledged at %llu, expected %llu", (unsigned long long)a->first_offset,
                   (unsigned long long)l->durable);
-        l->durable = a->first_offset + a->count;
+        l->durable = a->first_offset + stored;
     } else if (l->failed_count < APPENDS_MAX && l->attempts_count) {
         l->failed[l->failed_count++] = (struct failed){s->first_id, a->count};
         l->attempts[l->attempts_count - 1].to = l->failed_count;
     } else if (l->failed_count == APPENDS_MAX) {
         wrong(l, "the test's own table is full");
     }
-    buf_clear(&a->body);
-    a->count = 0;
-    s->busy = false;
+    clear_sent(s);
+}
+
+static void put_one(struct life *l, struct sent *s, uint64_t id)
+{
+    static char payload[32768];
+    char name[32];
+    struct record r = {.kind = RECORD_DATUM,
+                       .account = id,
+                       .credential = 8,
+                       .feed = 3,
+                       .receive_us = l->clock.wall_us,
+                       .event_us = l->clock.wall_us,
+                       .payload = slice_of(payload, make_payload(id, payload))};
+    bool by_key = s->first_id % 3;
+    snprintf(name, sizeof name, "name-%llu", (unsigned long long)id);
+    if (s->named && id == s->first_id) /* a sequence to each credential: none is ever too old */
+        r.producer = (struct producer){.fingerprint = id,
+                                       .sequence = by_key ? 0 : 1,
+                                       .key = by_key ? slice_str(name) : slice_str("")};
+    if (s->named && !by_key)
+        r.credential = 1000 + s->first_id;
+    assert_true(journal_put(&s->append, &r));
 }
 
 static void submit_one(struct life *l)
 {
-    static char payload[32768];
     struct sent *s = NULL;
     for (unsigned i = 0; i < 8; i++)
         if (!l->sent[i].busy)
             s = &l->sent[i];
     if (!s)
         return;
-    uint64_t records = 1 + rand_below(&l->rand, 5);
-    s->first_id = l->next_id;
-    for (uint64_t i = 0; i < records; i++) {
-        struct record r = {.kind = RECORD_DATUM,
-                           .account = l->next_id,
-                           .feed = 3,
-                           .receive_us = l->clock.wall_us,
-                           .event_us = l->clock.wall_us};
-        r.payload = slice_of(payload, make_payload(l->next_id, payload));
-        assert_true(journal_put(&s->append, &r));
-        l->next_id++;
+    struct failed what = {l->next_id, 1 + (uint32_t)rand_below(&l->rand, 5)};
+    bool again = l->named_count && rand_below(&l->rand, 4) == 0;
+    if (again) { /* one of the last few, or any */
+        unsigned back = (unsigned)rand_below(&l->rand, rand_below(&l->rand, 2) ? 8 : NAMED_MAX);
+        what = l->named[l->named_count - 1 - back % l->named_count];
     }
+    s->first_id = what.first_id;
+    s->named = again || rand_below(&l->rand, 2);
+    for (uint32_t i = 0; i < what.count; i++)
+        put_one(l, s, what.first_id + i);
+    if (s->named)
+        assert_true(journal_put_unit(&s->append, 0, 0));
     s->busy = true;
     if (journal_submit(l->j, &s->append) != REASON_ok) {
-        buf_clear(&s->append.body);
-        s->append.count = 0;
-        s->busy = false;
-        l->next_id = s->first_id; /* never in anybody's hands */
+        clear_sent(s); /* never in anybody's hands */
+        return;
     }
+    if (!again)
+        l->next_id += what.count;
+    if (!again && s->named && l->named_count < NAMED_MAX)
+        l->named[l->named_count++] = what;
 }
 
 static void step(struct life *l)
@@ -226,6 +281,19 @@ static void close_readers(struct life *l)
     }
 }
 
+/* Whether append f of the attempt was a copy of what was stored or comes before it. */
+static bool is_copy(const struct life *l, const struct attempt *a, unsigned f)
+{
+    uint64_t place = l->place_of[l->failed[f].first_id];
+    if (place && place <= l->durable)
+        return true;
+    for (unsigned k = a->from; k < f; k++) {
+        if (l->failed[k].first_id == l->failed[f].first_id)
+            return true;
+    }
+    return false;
+}
+
 /* The recovered records behind what is known must be whole appends, in order, of one attempt. */
 static bool check_tail(struct life *l, const uint64_t *ids, uint64_t count)
 {
@@ -235,6 +303,8 @@ static bool check_tail(struct life *l, const uint64_t *ids, uint64_t count)
         uint64_t n = 0;
         bool same = true;
         for (unsigned f = l->attempts[k].from; same && n < count && f < l->attempts[k].to; f++) {
+            if (is_copy(l, &l->attempts[k], f))
+                continue;
             for (uint32_t i = 0; same && i < l->failed[f].count; i++, n++)
                 same = n < count && ids[n] == l->failed[f].first_id + i;
         }
@@ -278,6 +348,11 @@ static uint64_t check_all(struct life *l, struct journal *j, bool adopt)
               (unsigned long long)p.durable);
     journal_reader_close(r);
     check_tail(l, tail, tail_count);
+    /* What retention removed is forgotten at the next boot. */
+    for (uint64_t id = 0; adopt && id < OFFSETS_MAX; id++) {
+        if (l->place_of[id] && l->place_of[id] <= p.oldest)
+            l->place_of[id] = 0;
+    }
     if (adopt) {
         l->durable = p.durable;
         l->failed_count = l->attempts_count = 0;
@@ -376,9 +451,7 @@ static void end_boot(struct life *l)
         l->j = NULL;
     }
     for (unsigned i = 0; i < 8; i++) { /* what was queued died with the process */
-        buf_clear(&l->sent[i].append.body);
-        l->sent[i].append.count = 0;
-        l->sent[i].busy = false;
+        clear_sent(&l->sent[i]);
     }
     cut ? disk_sim_cut(l->sim) : disk_sim_kill(l->sim);
 }
@@ -434,6 +507,9 @@ static void run_life(uint64_t seed, bool lying, char ret_wrong[256])
         .ring_bytes = 65536,
         .pending_bytes = 1 << 20,
         .refuse_percent = 95,
+        .once_window_ms = 3600000,
+        .once_bytes = 1 << 20,
+        .once_devices = 1024,
     };
     for (unsigned boot = 0; boot < BOOTS && !l->wrong[0]; boot++) {
         live(l);
@@ -445,7 +521,7 @@ static void run_life(uint64_t seed, bool lying, char ret_wrong[256])
     if (l->j)
         journal_abandon(l->j);
     for (unsigned i = 0; i < 8; i++)
-        buf_fini(&l->sent[i].append.body);
+        buf_fini(&l->sent[i].append.body), buf_fini(&l->sent[i].append.units);
     disk_sim_free(l->sim);
     clock_set_fake(NULL);
     memcpy(ret_wrong, l->wrong, sizeof l->wrong);

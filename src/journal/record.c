@@ -11,7 +11,8 @@ enum {
     HAS_SEQUENCE = 64,
     HAS_KEY = 128,
     HAS_TOPIC = 256,
-    HAS_ALL = 511,
+    HAS_FINGERPRINT = 512,
+    HAS_ALL = 1023,
 };
 
 static uint64_t zigzag(uint64_t v)
@@ -68,7 +69,7 @@ static unsigned mask_of(const struct record *r)
            (r->credential ? HAS_CREDENTIAL : 0u) | (r->event_us != r->receive_us ? HAS_EVENT : 0u) |
            (r->key_id ? HAS_KEY_ID : 0u) | (r->producer.session ? HAS_SESSION : 0u) |
            (r->producer.sequence ? HAS_SEQUENCE : 0u) | (r->producer.key.len ? HAS_KEY : 0u) |
-           (r->topic.len ? HAS_TOPIC : 0u);
+           (r->topic.len ? HAS_TOPIC : 0u) | (r->producer.fingerprint ? HAS_FINGERPRINT : 0u);
 }
 
 bool record_encode(struct buf *out, const struct record *r)
@@ -97,6 +98,8 @@ bool record_encode(struct buf *out, const struct record *r)
         to = put_varint(to, r->producer.key.len);
     if (mask & HAS_TOPIC)
         to = put_varint(to, r->topic.len);
+    if (mask & HAS_FINGERPRINT)
+        to = put_varint(to, r->producer.fingerprint);
 
     size_t head_len = (size_t)(to - head);
     char length[10];
@@ -140,7 +143,8 @@ static bool get_fields(const char **at, const char *end, unsigned mask, struct r
         (mask & HAS_SESSION && !get_varint(at, end, &r->producer.session)) ||
         (mask & HAS_SEQUENCE && !get_varint(at, end, &r->producer.sequence)) ||
         (mask & HAS_KEY && !get_varint(at, end, key_len)) ||
-        (mask & HAS_TOPIC && !get_varint(at, end, topic_len)))
+        (mask & HAS_TOPIC && !get_varint(at, end, topic_len)) ||
+        (mask & HAS_FINGERPRINT && !get_varint(at, end, &r->producer.fingerprint)))
         return false;
     r->event_us = (int64_t)((uint64_t)r->receive_us + unzigzag(event));
     return true;

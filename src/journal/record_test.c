@@ -24,16 +24,17 @@ static struct slice any_bytes(struct rand *r, size_t max)
 
 static struct record any_record(struct rand *r)
 {
-    struct record rec = {.kind = (enum record_kind)(1 + rand_below(r, RECORD_GAP)),
-                         .flags = (uint32_t)any_number(r),
-                         .account = any_number(r),
-                         .feed = any_number(r),
-                         .credential = any_number(r),
-                         .receive_us = (int64_t)any_number(r),
-                         .key_id = (uint32_t)any_number(r),
-                         .producer = {any_number(r), any_number(r), any_bytes(r, 60)},
-                         .topic = any_bytes(r, 300),
-                         .payload = any_bytes(r, 2000)};
+    struct record rec = {
+        .kind = (enum record_kind)(1 + rand_below(r, RECORD_GAP)),
+        .flags = (uint32_t)any_number(r),
+        .account = any_number(r),
+        .feed = any_number(r),
+        .credential = any_number(r),
+        .receive_us = (int64_t)any_number(r),
+        .key_id = (uint32_t)any_number(r),
+        .producer = {any_number(r), any_number(r), any_number(r), any_bytes(r, 60)},
+        .topic = any_bytes(r, 300),
+        .payload = any_bytes(r, 2000)};
     rec.event_us = rand_below(r, 2) ? rec.receive_us : (int64_t)any_number(r);
     return rec;
 }
@@ -45,6 +46,7 @@ static void assert_same(const struct record *a, const struct record *b)
     assert_true(a->event_us == b->event_us && a->receive_us == b->receive_us);
     assert_true(a->producer.session == b->producer.session);
     assert_true(a->producer.sequence == b->producer.sequence);
+    assert_true(a->producer.fingerprint == b->producer.fingerprint);
     assert_true(slice_eq(a->producer.key, b->producer.key) && slice_eq(a->topic, b->topic));
     assert_true(slice_eq(a->payload, b->payload));
 }

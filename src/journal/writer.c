@@ -39,12 +39,12 @@ struct piece {
 struct commit {
     struct piece pieces[COMMIT_PIECES];
     unsigned count;
-    uint64_t bytes;      /* of all batches, with headers */
-    uint64_t body_bytes; /* of all appends */
+    uint64_t bytes; /* of all batches, with headers */
     uint64_t next_offset;
     uint32_t chain;
     struct journal_append *first, *last;
     struct journal_append *rest; /* not in this commit */
+    bool named;                  /* the batch in hand has units */
 };
 
 bool journal_put(struct journal_append *a, const struct record *r)
@@ -149,8 +149,6 @@ static void answer(struct journal *j, struct journal_append *list, struct journa
         list = a == last ? NULL : a->next;
         a->next = NULL;
         a->reason = reason;
-        a->exceptions = NULL;
-        a->exceptions_count = 0;
         a->done(a);
     }
 }
@@ -182,7 +180,9 @@ static void batch_seal(struct journal *j, struct commit *c, struct slab *s, char
         .body_len = (uint32_t)body_len,
         .body_crc = crc32c(0, at + BATCH_HEADER_BYTES, body_len),
         .count = count,
-        .flags = count ? 0 : BATCH_F_CONTROL,
+        .flags = !count     ? BATCH_F_CONTROL
+                 : c->named ? BATCH_F_NAMED
+                            : 0,
         .version = FORMAT_VERSION,
         .commit_us = now_us,
         .chain = c->chain,
@@ -224,16 +224,24 @@ static bool batch_build(struct journal *j, struct commit *c, int64_t now_us)
     size_t len = 0;
     uint32_t count = 0;
     struct journal_append *a = c->rest;
+    c->named = false;
     for (; a && len + a->body.len <= limit && count + a->count <= BATCH_RECORDS_MAX; a = a->next) {
-        memcpy(body + len, a->body.ptr, a->body.len);
         a->first_offset = c->next_offset + count;
+        c->last = a;
+        if (__builtin_expect(a->units.len > 0, 0)) {
+            uint32_t stored;
+            len += units_copy(j, a, a->first_offset, body + len, &stored);
+            count += stored;
+            c->named = true;
+            continue;
+        }
+        memcpy(body + len, a->body.ptr, a->body.len);
         len += a->body.len;
         count += a->count;
-        c->last = a;
     }
     c->rest = a;
-    c->body_bytes += len;
-    batch_seal(j, c, s, at, len, count, now_us);
+    if (count) /* else all of them were in the log already */
+        batch_seal(j, c, s, at, len, count, now_us);
     return true;
 }
 
@@ -333,7 +341,7 @@ static enum reason fail(struct journal *j, int rc)
 static void commit_begin(struct journal *j, struct commit *c, struct journal_append *list)
 {
     c->count = 0;
-    c->bytes = c->body_bytes = 0;
+    c->bytes = 0;
     c->next_offset = j->tail.offset;
     c->chain = j->tail.chain;
     c->first = c->rest = list;
@@ -348,6 +356,8 @@ static int commit_run(struct journal *j, struct commit *c)
     metric_observe(METRIC_journal_commit_latency, clock_mono_ns() - began);
     if (rc) {
         ring_rollback(&j->ring);
+        if (j->once)
+            once_rollback(j->once, j->tail.offset);
         atomic_store_explicit(&j->appended, j->tail.offset, memory_order_relaxed);
         return rc;
     }
@@ -372,7 +382,10 @@ static struct journal_append *commit_some(struct journal *j, struct journal_appe
         int64_t now_us = clock_wall_us();
         while (c.rest && batch_build(j, &c, now_us))
             continue;
-        rc = c.count ? commit_run(j, &c) : -ENOMEM;
+        if (c.count)
+            rc = commit_run(j, &c);
+        else if (!c.last)
+            rc = -ENOMEM;
     }
     if (rc) {
         answer(j, list, NULL, fail(j, rc));
