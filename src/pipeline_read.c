@@ -232,7 +232,7 @@ static void read_now(struct job *j)
 
 static unsigned views_of(enum route_op op)
 {
-    return op == OP_DATA_LIST || op == OP_DATA_GET || op == OP_DATA_DELETE
+    return op == OP_DATA_LIST || op == OP_DATA_GET || op == OP_DATA_DELETE || op == OP_DATA_CHART
                ? VIEW_LATEST | VIEW_HISTORY
                : VIEW_LATEST;
 }

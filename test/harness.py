@@ -70,6 +70,7 @@ class Server:
             **(settings or {}),
         }
         self.process = None
+        self.spawn_options = {}
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.operator_url = f"http://127.0.0.1:{self.operator_port}"
 
@@ -85,7 +86,8 @@ class Server:
         with open(self.stderr_path, "ab") as log:
             pin = (lambda: os.sched_setaffinity(0, self.cpus)) if self.cpus else None
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=self.env, cwd=self.home, preexec_fn=pin)
+                                            stderr=log, env=self.env, cwd=self.home, preexec_fn=pin,
+                                            **self.spawn_options)
         return self
 
     def start(self, timeout=30):
@@ -104,11 +106,11 @@ class Server:
 
     @property
     def pid(self):
-        """The server's own process id, also when it runs under a wrapper."""
+        """The server's own process id, also when it runs under a wrapper (or the wrapper became it)."""
         if not self.wrapper:
             return self.process.pid
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return int(children.split()[0])
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else self.process.pid
 
     def stop(self, timeout=20):
         """SIGTERM; returns the exit status."""

@@ -2,6 +2,8 @@
 """SIGTERM under load: nothing acknowledged is lost, nobody waits for ever, the exit status is 0."""
 import os
 import signal
+import socket
+import threading
 import time
 
 import pytest
@@ -163,3 +165,61 @@ def test_stop_deadline_ends_in_good_order(make_server):
         w.send(request("POST", "/v1/telemetry", auth, b'{"t":1}'))
         time.sleep(0.2)
         assert server.stop() == 1, server.log()[-3000:]
+
+
+# ---- sockets that outlive the process ----
+
+def listen_for_it():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", 0))
+    s.listen(1000)
+    return s
+
+
+def hand_over(server, listener):
+    """The server finds the socket as descriptor 3, as systemd would give it."""
+    port = listener.getsockname()[1]
+    server.settings["listen.http"] = f"127.0.0.1:{port}"
+    server.url, server.http_port = f"http://127.0.0.1:{port}", port
+    fd = listener.fileno()
+    server.wrapper = ["bash", "-c", f'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&{fd}', "-"]
+    server.spawn_options = {"pass_fds": [fd]}
+
+
+def test_a_restart_behind_an_inherited_socket_refuses_nobody(make_server):
+    with listen_for_it() as listener:
+        server = make_server(start=False)
+        hand_over(server, listener)
+        server.start()
+        owner = owner_on(server, "acme")
+        stop, outcomes = threading.Event(), []
+
+        def send():
+            while not stop.is_set():
+                r = requests.post(server.url + "/v1/telemetry", json={"n": 1}, headers=owner.auth, timeout=60)
+                outcomes.append(r.status_code)
+
+        senders = [threading.Thread(target=send) for _ in range(4)]
+        for t in senders:
+            t.start()
+        for _ in range(3):
+            wait_for("answers", lambda n=len(outcomes): len(outcomes) > n + 20)
+            assert server.stop() == 0
+            server.start()
+        wait_for("answers", lambda n=len(outcomes): len(outcomes) > n + 20)
+        stop.set()
+        for t in senders:
+            t.join()
+        assert set(outcomes) == {202}
+
+
+def test_sockets_for_another_process_are_not_taken(make_server):
+    with listen_for_it() as listener:
+        server = make_server(start=False)
+        hand_over(server, listener)
+        server.wrapper[2] = server.wrapper[2].replace("LISTEN_PID=$$", "LISTEN_PID=1")
+        server.spawn()
+        assert server.process.wait(20) != 0
+        assert "cannot listen on" in server.log()
+        server.process = None

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads of views. A feed's newest datum comes from `latest` in memory; everything else from
  * history, first without touching the disk. */
-#include "api/api.h"
+#include "api/private.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "codec/text.h"
 
-#define LIST_MAX        1000u
-#define STORAGE_MAX     (32u << 20)
-#define QUERY_VALUE_MAX 128
+#define LIST_MAX    1000u
+#define STORAGE_MAX (32u << 20)
 
-/* A decoded query parameter, NUL-terminated; empty when absent. What cannot be decoded reads as
- * "?", which none of them takes. */
-static struct slice parameter(struct slice query, const char *name, char *out)
+struct slice api_parameter(struct slice query, const char *name, char *out)
 {
     struct slice n, v;
     out[0] = 0;
@@ -31,14 +28,14 @@ static struct slice parameter(struct slice query, const char *name, char *out)
     return (struct slice){0};
 }
 
-static enum api_read done(struct exchange *x)
+enum api_read api_done(struct exchange *x)
 {
     x->reply.reason = REASON_ok;
     x->reply.status = 200;
     return API_READ_DONE;
 }
 
-static enum api_read refuse(struct exchange *x, enum reason reason, const char *text)
+enum api_read api_refuse(struct exchange *x, enum reason reason, const char *text)
 {
     x->reply.reason = reason;
     buf_clear(&x->reply.body);
@@ -105,12 +102,12 @@ static enum api_read read_last(const struct api *a, struct exchange *x, const st
     enum api_read r = newest(a, f, may_block, &storage, &v, &has, &rc);
     if (r == API_READ_DONE) {
         if (rc < 0) {
-            refuse(x, REASON_internal, NULL);
+            api_refuse(x, REASON_internal, NULL);
         } else if (!has) {
-            refuse(x, REASON_not_found, "not found - the feed has no data yet");
+            api_refuse(x, REASON_not_found, "not found - the feed has no data yet");
         } else {
             api_format_datum(&x->reply.body, a, f, &v.datum, v.event_us, v.offset, NULL);
-            done(x);
+            api_done(x);
         }
     }
     buf_fini(&storage);
@@ -123,7 +120,7 @@ static enum api_read read_one(const struct api *a, struct exchange *x, const str
     struct datum_target id;
     uint16_t node;
     if (!datum_id_parse(id_text, &id.event_ms, &node, &id.offset) || node != a->node)
-        return refuse(x, REASON_not_found, NULL);
+        return api_refuse(x, REASON_not_found, NULL);
     struct buf storage;
     buf_init(&storage, STORAGE_MAX);
     struct history_query q = {.feed = f->number, .limit = 1, .storage = &storage};
@@ -131,13 +128,13 @@ static enum api_read read_one(const struct api *a, struct exchange *x, const str
     enum api_read r = ask_history(a, &q, may_block, &id, &rc);
     if (r == API_READ_DONE) {
         if (rc < 0)
-            refuse(x, REASON_internal, NULL);
+            api_refuse(x, REASON_internal, NULL);
         else if (!q.count)
-            refuse(x, REASON_not_found, NULL);
+            api_refuse(x, REASON_not_found, NULL);
         else {
             api_format_datum(&x->reply.body, a, f, &q.points[0].datum, q.points[0].event_us,
                              q.points[0].offset, NULL);
-            done(x);
+            api_done(x);
         }
     }
     buf_fini(&storage);
@@ -156,10 +153,10 @@ struct list_ask {
 static bool parse_list(struct slice query, const struct api *a, struct list_ask *l,
                        const char **why)
 {
-    struct slice limit = parameter(query, "limit", l->limit_text);
-    l->start_time = parameter(query, "start_time", l->start_text);
-    l->end_time = parameter(query, "end_time", l->end_text);
-    struct slice before = parameter(query, "before", l->before_text);
+    struct slice limit = api_parameter(query, "limit", l->limit_text);
+    l->start_time = api_parameter(query, "start_time", l->start_text);
+    l->end_time = api_parameter(query, "end_time", l->end_text);
+    struct slice before = api_parameter(query, "before", l->before_text);
     l->q.from_us = INT64_MIN;
     l->q.to_us = INT64_MAX;
     l->q.limit = LIST_MAX;
@@ -313,7 +310,7 @@ static void put_list(struct exchange *x, const struct api *a, const struct feed 
                      const struct list_ask *l)
 {
     char text[QUERY_VALUE_MAX + 1];
-    struct slice include = parameter(x->request.query, "include", text);
+    struct slice include = api_parameter(x->request.query, "include", text);
     struct buf *out = &x->reply.body;
     buf_put_u8(out, '[');
     for (uint32_t i = 0; i < l->q.count; i++) {
@@ -348,7 +345,7 @@ static enum api_read read_list(const struct api *a, const struct route_match *m,
     struct list_ask l = {.q = {.feed = f->number}};
     const char *why = NULL;
     if (!parse_list(x->request.query, a, &l, &why))
-        return refuse(x, REASON_bad_request, why);
+        return api_refuse(x, REASON_bad_request, why);
     struct buf storage;
     buf_init(&storage, STORAGE_MAX);
     l.q.storage = &storage;
@@ -367,12 +364,12 @@ static enum api_read read_list(const struct api *a, const struct route_match *m,
             r = API_READ_IO;
     }
     if (r == API_READ_DONE && rc < 0) {
-        refuse(x, REASON_internal, NULL);
+        api_refuse(x, REASON_internal, NULL);
     } else if (r == API_READ_DONE) {
         put_list(x, a, f, &l);
         put_paging(x, &l, total);
         put_link(x, a, f, &l, m->username);
-        done(x);
+        api_done(x);
     }
     buf_fini(&storage);
     return r;
@@ -447,7 +444,7 @@ static enum api_read read_feeds(const struct api *a, const struct route_match *m
     buf_put_str(out, telemetry ? "}}" : "]");
     buf_fini(&list);
     if (r == API_READ_DONE)
-        done(x);
+        api_done(x);
     else
         buf_clear(out);
     return r;
@@ -466,9 +463,11 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
         return read_one(a, x, feed, m->id, may_block);
     case OP_DATA_LIST:
         return read_list(a, m, x, feed, may_block);
+    case OP_DATA_CHART:
+        return api_chart(a, x, feed, may_block);
     case OP_FEED_GET:
         r = put_feed(a, &x->reply.body, account, feed, may_block);
-        return r == API_READ_DONE ? done(x) : r;
+        return r == API_READ_DONE ? api_done(x) : r;
     case OP_FEED_LIST:
     case OP_TELEMETRY_GET:
         return read_feeds(a, m, x, account, credential, may_block);

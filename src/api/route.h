@@ -39,6 +39,7 @@ enum route_op {
     OP_DATA_BATCH,
     OP_DATA_LIST,
     OP_DATA_LAST,
+    OP_DATA_CHART,
     OP_DATA_GET,
     OP_DATA_DELETE,
 };

@@ -63,9 +63,13 @@ static void put_status(const struct api *a, struct buf *out)
                U(metric_sum(METRIC_throttle_refused)));
     buf_printf(out,
                "\"latest\":{\"feeds\":%llu,\"bytes\":%llu},\"history\":{\"durable_cursor\":%llu,"
-               "\"open_bytes\":%llu,\"open_feeds\":%llu,\"disk_bytes\":%llu}",
+               "\"open_bytes\":%llu,\"open_feeds\":%llu,\"disk_bytes\":%llu,"
+               "\"rollups\":{\"complete\":%s",
                U(l.feeds), U(l.bytes), U(h.durable_cursor), U(h.open_bytes), U(h.open_feeds),
-               U(h.disk_bytes));
+               U(h.disk_bytes), h.rolled == UINT64_MAX ? "true" : "false");
+    if (h.rolled != UINT64_MAX)
+        buf_printf(out, ",\"complete_below_feed\":%llu", U(h.rolled));
+    buf_put_str(out, "}}");
 #undef U
     if (a->status)
         a->status(a->arg, out);

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/metric.h"
+#include "conn/listener_private.h"
 #include "conn/stream_private.h"
 
 struct listener {
@@ -137,6 +138,12 @@ static bool to_sockaddr(struct slice where, struct sockaddr_storage *to)
     return true;
 }
 
+static int inherited(const struct sockaddr_storage *to)
+{
+    return inherited_listener(to, to->ss_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                           : sizeof(struct sockaddr_in6));
+}
+
 static void set(int fd, int level, int option)
 {
     int on = 1;
@@ -150,7 +157,12 @@ int listener_probe(struct slice where)
         return 0;
     if (!to_sockaddr(where, &to))
         return -EINVAL;
-    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = inherited(&to);
+    if (fd >= 0) {
+        close(fd);
+        return 0;
+    }
+    fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     set(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -167,13 +179,18 @@ static int bind_tcp(int fd, const struct sockaddr_storage *to)
     return bind(fd, (const struct sockaddr *)to, sizeof *to) == 0 ? 0 : -errno;
 }
 
-/* A bound socket that listens, or a negative errno. */
+/* A bound socket that listens, made or inherited; or a negative errno. */
 static int open_socket(struct slice where, bool is_unix, int backlog)
 {
     struct sockaddr_storage to = {.ss_family = AF_UNIX};
     if (!is_unix && !to_sockaddr(where, &to))
         return -EINVAL;
-    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = is_unix ? -1 : inherited(&to);
+    if (fd >= 0) {
+        set(fd, IPPROTO_TCP, TCP_NODELAY);
+        return fd;
+    }
+    fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     int rc = is_unix ? bind_unix(fd, where) : bind_tcp(fd, &to);

@@ -60,7 +60,9 @@ void stream_close(struct stream *s);
 
 /* ---- listening -------------------------------------------------------------------------------
  * One listener per worker and address; TCP sockets are bound with SO_REUSEPORT so that the kernel
- * spreads connections over the workers.
+ * spreads connections over the workers. An address that a socket inherited from our parent listens
+ * at (systemd's LISTEN_FDS) is served through that socket, by all workers: connections queue in it
+ * while we restart.
  */
 struct listener;
 

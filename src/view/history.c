@@ -69,6 +69,12 @@ int history_open(const struct history_opts *opts, struct history **ret, uint64_t
     size_t len;
     h->has_ops = rocksdb_iter_valid(it) && rocksdb_iter_key(it, &len)[0] == KEY_OP;
     rocksdb_iter_destroy(it);
+    code = history_rollup_open(h);
+    if (code < 0) {
+        history_close(h);
+        return error_set(err, code, "history database %s: cannot read how far its rollups are",
+                         opts->path);
+    }
     *ret = h;
     *ret_cursor = cursor;
     return 0;
@@ -135,7 +141,7 @@ void history_apply(struct history *h, const struct record *r, uint64_t offset)
 /* Everything of the feed in the database. */
 static void put_drop(rocksdb_writebatch_t *b, uint64_t feed)
 {
-    static const char kinds[] = {KEY_FRESH, KEY_OP, KEY_ROW};
+    static const char kinds[] = {KEY_FRESH, KEY_OP, KEY_ROW, KEY_ROLLUP};
     for (unsigned i = 0; i < sizeof kinds; i++) {
         char from[ROW_KEY_BYTES], to[ROW_KEY_BYTES];
         history_key(from, kinds[i], feed, (struct row_key){.us = INT64_MIN});
@@ -300,6 +306,8 @@ uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, u
     if (h->failing && now_ns < h->retry_ns)
         return h->durable;
     int code = due ? history_flush(h) : history_merge_some(h);
+    if (code == 0 && !due)
+        code = history_rollup_some(h);
     if (code < 0) {
         note_failure(h, code, due ? "flush" : "merge");
         h->retry_ns = now_ns + RETRY_NS;
@@ -325,6 +333,7 @@ struct history_stats history_stats(struct history *h)
         .rows_written = h->rows_written,
         .points_written = h->points_written,
         .merges = h->merges,
+        .rolled = h->rolled,
     };
     rocksdb_property_int(h->db.db, "rocksdb.total-sst-files-size", &s.disk_bytes);
     return s;

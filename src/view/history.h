@@ -83,8 +83,30 @@ int history_get(struct history *h, struct history_query *q, struct datum_target 
 /* How many points the feed holds; may be approximate while merging. Uses feed and flags. */
 int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *ret);
 
+/*
+ * The tuples (view/rollup.h) of slices of time: [n * slice_us, (n + 1) * slice_us), of the feed's
+ * points with from_us <= event time <= to_us. Made from tuples kept with merged rows where these
+ * fit, else from the points.
+ */
+enum { HISTORY_SLICES_MAX = 1024 };
+struct history_slices {
+    uint64_t feed;
+    int64_t from_us, to_us, slice_us;
+    unsigned flags;
+    /* Results: */
+    struct buf *storage;         /* the caller's; cleared first. The array lives here */
+    struct rollup_slice *slices; /* those with a point in them, oldest first */
+    uint32_t count;
+    uint64_t cost; /* points decoded, about */
+};
+/* enum history_found, or a negative errno: -EBADMSG, -ENOMEM; -EINVAL: more than
+ * HISTORY_SLICES_MAX; -E2BIG: it takes more points than one query may decode. With HISTORY_NO_IO,
+ * what takes long is incomplete too. */
+int history_rollup(struct history *h, struct history_slices *q);
+
 struct history_stats {
     uint64_t durable_cursor, open_bytes, open_feeds, rows_written, points_written, merges,
         disk_bytes;
+    uint64_t rolled; /* feeds below this number have all their tuples; UINT64_MAX: all feeds */
 };
 struct history_stats history_stats(struct history *h);

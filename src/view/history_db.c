@@ -7,7 +7,7 @@
 #include "view/history_own.h"
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2, /* 2: merged rows have tuples (KEY_ROLLUP) */
     META_BYTES = 20,
     /* After "no space" RocksDB goes on once WRITE_BUFFERS of them are free, looking every 5 s. */
     WRITE_BUFFER = 32 << 20,
@@ -96,6 +96,19 @@ bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, stru
         (struct row_key){.us = (int64_t)turn((int64_t)get_be(key + 9)), .offset = get_be(key + 17)};
     ret_row->ptr = rocksdb_iter_value(it, &ret_row->len);
     return true;
+}
+
+bool history_any_row_at(const rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
+                        struct row_key *ret_key, struct slice *ret_row)
+{
+    if (!rocksdb_iter_valid(it))
+        return false;
+    size_t len;
+    const char *key = rocksdb_iter_key(it, &len);
+    if (len != ROW_KEY_BYTES || key[0] != kind)
+        return false;
+    *ret_feed = get_be(key + 1);
+    return history_row_at(it, kind, *ret_feed, ret_key, ret_row);
 }
 
 bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)
@@ -202,29 +215,33 @@ static int failed(const struct history_opts *opts, struct error *err, const char
     return error_set(err, code, "history database %s: %s: %s", opts->path, what, said.text);
 }
 
-static int write_meta(const struct history_opts *opts, struct history_db *d, struct error *err)
+/* Of a new database with a cursor, of one of an older format without. */
+static int write_meta(const struct history_opts *opts, struct history_db *d, const uint64_t *cursor,
+                      struct error *err)
 {
-    char *text = NULL;
-    rocksdb_iterator_t *it = rocksdb_create_iterator(d->db, d->read);
-    rocksdb_iter_seek_to_first(it);
-    bool empty = !rocksdb_iter_valid(it);
-    rocksdb_iter_destroy(it);
-    if (!empty)
-        return damaged(opts, err, "it has no head");
-
-    char meta[META_BYTES];
+    char *text = NULL, meta[META_BYTES];
     uint32_t format = FORMAT;
-    uint64_t cursor = 0;
     memcpy(meta, &format, 4);
     memcpy(meta + 4, opts->log_id, 16);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();
     rocksdb_writebatch_put(b, (char[]){KEY_META}, 1, meta, sizeof meta);
-    rocksdb_writebatch_put(b, (char[]){KEY_CURSOR}, 1, (const char *)&cursor, sizeof cursor);
+    if (cursor)
+        rocksdb_writebatch_put(b, (char[]){KEY_CURSOR}, 1, (const char *)cursor, sizeof *cursor);
+    history_rollup_begin(b, cursor ? UINT64_MAX : 0);
     rocksdb_write(d->db, d->write, b, &text);
     rocksdb_writebatch_destroy(b);
     if (!text)
         rocksdb_flush(d->db, d->flush, &text);
     return text ? failed(opts, err, "cannot write", text) : 0;
+}
+
+static int begin_new(const struct history_opts *opts, struct history_db *d, struct error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(d->db, d->read);
+    rocksdb_iter_seek_to_first(it);
+    bool empty = !rocksdb_iter_valid(it);
+    rocksdb_iter_destroy(it);
+    return empty ? write_meta(opts, d, &(uint64_t){0}, err) : damaged(opts, err, "it has no head");
 }
 
 /* Whose database this is, and how far it has got. */
@@ -238,7 +255,7 @@ static int read_meta(const struct history_opts *opts, struct history_db *d, uint
         return failed(opts, err, "cannot read", text);
     if (!meta) {
         *ret_cursor = 0;
-        return write_meta(opts, d, err);
+        return begin_new(opts, d, err);
     }
     uint32_t format = 0;
     int code = 0;
@@ -264,7 +281,7 @@ static int read_meta(const struct history_opts *opts, struct history_db *d, uint
         memcpy(ret_cursor, cursor, sizeof *ret_cursor);
     if (cursor)
         rocksdb_free(cursor);
-    return code;
+    return code == 0 && format < FORMAT ? write_meta(opts, d, NULL, err) : code;
 }
 
 int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,

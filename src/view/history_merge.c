@@ -46,7 +46,7 @@ struct fold {
     struct point_list points; /* the new rows' */
     struct op_list ops;
     struct buf old_keys; /* rows read, ROW_KEY_BYTES each */
-    struct buf row;
+    struct buf row, tuples;
     uint64_t rows_read;
     size_t gathered;
 };
@@ -165,6 +165,8 @@ static void put_row(struct fold *f, char kind, const struct history_point *p, si
     row_encode(&f->row, p, n);
     CHECK(!f->row.failed);
     rocksdb_writebatch_put(f->batch, key, sizeof key, f->row.ptr, f->row.len);
+    if (kind == KEY_ROW)
+        history_rollup_put(f->h, f->batch, f->feed, p, n, &f->tuples);
 }
 
 /* In rows of merge_points to twice that, or one smaller one. */
@@ -219,8 +221,12 @@ static int64_t fold_ops(struct fold *f, int64_t from_us, int64_t to_us, bool orp
 /* Replaces the rows read by the points. */
 static void replace_rows(struct fold *f)
 {
-    for (size_t at = 0; at < f->old_keys.len; at += ROW_KEY_BYTES)
-        rocksdb_writebatch_delete(f->batch, f->old_keys.ptr + at, ROW_KEY_BYTES);
+    for (size_t at = 0; at < f->old_keys.len; at += ROW_KEY_BYTES) {
+        const char *key = f->old_keys.ptr + at;
+        rocksdb_writebatch_delete(f->batch, key, ROW_KEY_BYTES);
+        if (key[0] == KEY_ROW)
+            history_rollup_delete(f->batch, key);
+    }
     points_bind(&f->points);
     put_rows(f, KEY_ROW, f->points.at, f->points.count);
     atomic_fetch_add_explicit(&f->h->merges, 1, memory_order_relaxed);
@@ -320,6 +326,7 @@ static void fold_init(struct fold *f, struct history *h)
     buf_init(&f->text, SIZE_MAX / 2);
     buf_init(&f->old_keys, SIZE_MAX / 2);
     buf_init(&f->row, SIZE_MAX / 2);
+    buf_init(&f->tuples, SIZE_MAX / 2);
     points_init(&f->late, &f->text);
     points_init(&f->points, &f->text);
     op_list_init(&f->ops);
@@ -341,6 +348,7 @@ static void fold_fini(struct fold *f)
     buf_fini(&f->text);
     buf_fini(&f->old_keys);
     buf_fini(&f->row);
+    buf_fini(&f->tuples);
 }
 
 /* The feed's entry, if its rows may be merged now. */

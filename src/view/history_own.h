@@ -4,7 +4,9 @@
  *
  * history.c        the writer: apply, flush, tick
  * history_merge.c  the merging pass
- * history_read.c   queries
+ * history_read.c   queries for points
+ * rollup_build.c   the tuples of rows: with every merged row, and those that are missing
+ * rollup_read.c    queries for slices of time
  * history_db.c     RocksDB: options, keys, errors
  */
 #pragma once
@@ -14,6 +16,7 @@
 
 #include "view/history.h"
 #include "view/open.h"
+#include "view/rollup.h"
 #include "view/row.h"
 
 /* Keys of the one column family: a letter, then big-endian numbers, so that they sort. */
@@ -23,6 +26,8 @@ enum {
     KEY_FRESH = 'f',  /* feed, time, offset -> a row as flushed; they may overlap */
     KEY_ROW = 'r',    /* feed, time, offset -> a merged row; those of a feed do not overlap */
     KEY_OP = 'o',     /* feed, ms, offset of the datum, 0 change | 1 deletion -> the new datum */
+    KEY_ROLLUP = 's', /* as the merged row -> its tuples; see rollup_row.c */
+    KEY_ROLLED = 't', /* u64: all merged rows of feeds below it have their tuples */
 };
 
 enum { ROW_KEY_BYTES = 25, OP_KEY_BYTES = 26 };
@@ -56,9 +61,13 @@ struct history {
         uint64_t *feeds;
         size_t first, count, cap;
     } queue;
+    struct row_key roll_at; /* in the feed `rolled`: where the missing tuples begin */
+    bool roll_failed;
     struct point_list points; /* for encoding; text is not used */
     struct buf text, row;
 
+    _Atomic uint64_t rolled;   /* as KEY_ROLLED */
+    _Atomic bool roll_damaged; /* a reader found tuples that cannot be right */
     _Atomic uint64_t durable, rows_written, points_written, merges;
 };
 
@@ -78,6 +87,8 @@ void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t 
 /* What the iterator points to, if it is of that kind and feed. */
 bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
                     struct slice *ret_row);
+bool history_any_row_at(const rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
+                        struct row_key *ret_key, struct slice *ret_row);
 bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret);
 void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
 void history_seek_back(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
@@ -105,6 +116,59 @@ int op_list_ready(struct op_list *l);
 bool op_list_apply(const struct op_list *l, struct point_list *points, size_t start);
 /* Whether the op is about this point. */
 bool op_matches(const struct op *op, const struct history_point *p);
+
+/* ---- history_read.c: one query, as rollup_read.c shares it ------------------------------------
+ */
+struct source {
+    struct row_key first;
+    int64_t last_us;
+    struct slice row; /* in `rows` (ptr is a place there), or of a sealed row */
+    bool placed;
+};
+
+struct reading {
+    struct history *h;
+    uint64_t feed;
+    int64_t from_us, to_us;
+    bool has_below; /* only points below this one in the order */
+    struct row_key below;
+    bool one; /* only the point with `offset` */
+    uint64_t offset;
+
+    struct open_copy copy;
+    bool torn; /* a flush was going on: points may be in the copy and in the database */
+    rocksdb_iterator_t *it;
+    struct op_list ops;
+    struct buf rows;
+    struct source *sources; /* sorted by last_us, newest first */
+    size_t sources_count, sources_cap;
+    struct point_list found; /* newest first, nearly */
+};
+
+void reading_init(struct reading *r, struct history *h, uint64_t feed, struct buf *text);
+void reading_fini(struct reading *r);
+/* Memory and database at one moment. 0 or a negative errno. */
+int reading_begin(struct reading *r, unsigned flags);
+/* Changes and deletions about data in the range. */
+int reading_ops(struct reading *r);
+/* Sealed and fresh rows that touch the range. */
+int reading_sources(struct reading *r);
+/* The points from `start` on were added upwards: keeps those that are wanted, as they are now,
+ * newest first. False: no memory. */
+bool reading_take(struct reading *r, size_t start);
+
+/* ---- rollup_build.c: the tuples of merged rows ------------------------------------------------
+ */
+/* Everything about the row that begins with p[0]; `text` is scratch. */
+void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed,
+                        const struct history_point *p, size_t n, struct buf *text);
+void history_rollup_delete(rocksdb_writebatch_t *b, const char row_key[ROW_KEY_BYTES]);
+/* Reads how far the database has them. 0 or a negative errno. */
+int history_rollup_open(struct history *h);
+/* Says that only the feeds below have them. */
+void history_rollup_begin(rocksdb_writebatch_t *b, uint64_t feed);
+/* A bounded piece of making those that are missing. 0 or a negative errno: nothing was changed. */
+int history_rollup_some(struct history *h);
 
 /* ---- history_merge.c ------------------------------------------------------------------------- */
 /* Puts the feed into the queue, if it is worth it. */

@@ -17,45 +17,20 @@
 #include "base/check.h"
 #include "view/history_own.h"
 
-struct source {
-    struct row_key first;
-    int64_t last_us;
-    struct slice row; /* in `rows` (ptr is a place there), or of a sealed row */
-    bool placed;
-};
-
-struct reading {
-    struct history *h;
-    uint64_t feed;
-    int64_t from_us, to_us;
-    bool has_below; /* only points below this one in the order */
-    struct row_key below;
-    bool one; /* only the point with `offset` */
-    uint64_t offset;
-
-    struct open_copy copy;
-    rocksdb_iterator_t *it;
-    struct op_list ops;
-    struct buf rows;
-    struct source *sources; /* sorted by last_us, newest first */
-    size_t sources_count, sources_cap;
-    struct point_list found; /* newest first, nearly */
-};
-
 /* ---- begin and end --------------------------------------------------------------------------- */
 
-/* Memory and database at one moment. */
-static int begin(struct reading *r, unsigned flags)
+int reading_begin(struct reading *r, unsigned flags)
 {
     struct history *h = r->h;
     for (;;) {
         uint64_t before = atomic_load(&h->version);
+        r->torn = before % 2 == 1;
         int code = open_copy(h->open, r->feed, &r->copy);
         if (code == 0)
             r->it = rocksdb_create_iterator(h->db.db,
                                             flags & HISTORY_NO_IO ? h->db.read_no_io : h->db.read);
         uint64_t after = atomic_load(&h->version);
-        if (code < 0 || after == before || (before % 2 == 1 && after == before + 1))
+        if (code < 0 || after == before || (r->torn && after == before + 1))
             return code;
         rocksdb_iter_destroy(r->it);
         r->it = NULL;
@@ -63,7 +38,7 @@ static int begin(struct reading *r, unsigned flags)
     }
 }
 
-static void reading_init(struct reading *r, struct history *h, uint64_t feed, struct buf *text)
+void reading_init(struct reading *r, struct history *h, uint64_t feed, struct buf *text)
 {
     *r = (struct reading){.h = h, .feed = feed};
     op_list_init(&r->ops);
@@ -71,7 +46,7 @@ static void reading_init(struct reading *r, struct history *h, uint64_t feed, st
     points_init(&r->found, text);
 }
 
-static void reading_fini(struct reading *r)
+void reading_fini(struct reading *r)
 {
     if (r->it)
         rocksdb_iter_destroy(r->it);
@@ -122,7 +97,7 @@ static int by_last_down(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-static int load_sources(struct reading *r)
+int reading_sources(struct reading *r)
 {
     for (uint32_t i = 0; i < r->copy.sealed_count; i++) {
         struct sealed *s = r->copy.sealed[i];
@@ -153,7 +128,7 @@ static int load_sources(struct reading *r)
     return 0;
 }
 
-static int load_ops(struct reading *r)
+int reading_ops(struct reading *r)
 {
     int code = 0;
     if (atomic_load_explicit(&r->h->has_ops, memory_order_relaxed))
@@ -175,9 +150,7 @@ static bool wanted(const struct reading *r, const struct history_point *p)
     return !r->has_below || row_key_compare(row_key_of(p), r->below) < 0;
 }
 
-/* The points from `start` on were added upwards: keeps those that are wanted, as they are now,
- * newest first. */
-static bool take_points(struct reading *r, size_t start)
+bool reading_take(struct reading *r, size_t start)
 {
     struct point_list *f = &r->found;
     size_t kept = start;
@@ -203,12 +176,12 @@ static int take_row(struct reading *r, struct slice row, struct row_key first)
 {
     size_t start = r->found.count;
     int code = row_decode(row, first, r->from_us, r->to_us, &r->found);
-    return code < 0 ? code : take_points(r, start) ? 0 : -ENOMEM;
+    return code < 0 ? code : reading_take(r, start) ? 0 : -ENOMEM;
 }
 
 static bool take_chunk(struct reading *r)
 {
-    return open_copy_points(&r->copy, &r->found) && take_points(r, 0);
+    return open_copy_points(&r->copy, &r->found) && reading_take(r, 0);
 }
 
 static size_t count_above(const struct reading *r, struct row_key bound, size_t most)
@@ -316,11 +289,11 @@ static int outcome(int code)
 
 static int read_points(struct reading *r, struct history_query *q, size_t limit)
 {
-    int code = begin(r, q->flags);
+    int code = reading_begin(r, q->flags);
     if (code == 0)
-        code = load_ops(r);
+        code = reading_ops(r);
     if (code == 0)
-        code = load_sources(r);
+        code = reading_sources(r);
     if (code == 0)
         code = take_chunk(r) ? 0 : -ENOMEM;
     if (code == 0)
@@ -400,9 +373,9 @@ int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *re
     reading_init(&r, h, feed, NULL);
     r.from_us = INT64_MIN;
     r.to_us = INT64_MAX;
-    int code = begin(&r, flags);
+    int code = reading_begin(&r, flags);
     if (code == 0)
-        code = load_ops(&r);
+        code = reading_ops(&r);
     if (code == 0 && r.copy.floor == 0)
         code = count_rows(&r, KEY_FRESH, &sum);
     if (code == 0 && r.copy.floor == 0)
