@@ -143,6 +143,10 @@ static void dispatch(struct job *j)
     case ROUTE_CHANGE:
         change_run(j);
         return;
+    case ROUTE_COMMAND:
+        if (job_throttle(j, 1))
+            admin_begin(j); /* pipeline_admin.c */
+        return;
     case ROUTE_SELF: {
         struct account *account = account_ref(j->account);
         struct credential *credential = credential_ref(j->credential);

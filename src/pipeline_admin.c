@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The admin socket: POST /v1/admin/NOUN/VERB with a JSON object of arguments. */
+/*
+ * Commands over HTTP: POST /v1/admin/NOUN/VERB with a JSON object of arguments for those that
+ * change something, GET with the arguments in the query for those that only look. They run on the
+ * admin thread. On the admin socket its owner is the credential, and POST does for all.
+ */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/clock.h"
+#include "codec/text.h"
 #include "pipeline_private.h"
+
+/* A worker parses them, so they are short; a file does not count. */
+#define ARGS_BYTES_MAX (64u << 10)
 
 static void free_call(struct admin_call *call)
 {
     json_decref(call->args);
     json_decref(call->ret_result);
-    free((char *)call->noun);
-    free((char *)call->verb);
+    free((char *)call->actor);
     free(call);
 }
 
@@ -20,20 +29,12 @@ static void on_admin_done(struct job *j)
     struct exchange *x = job_exchange(j);
     struct admin_call *call = j->call;
     j->call = NULL;
-    enum reason reason = call->reason;
-    char text[sizeof call->text];
-    memcpy(text, call->text, sizeof text);
-    char *json = reason == REASON_ok ? json_dumps(call->ret_result, JSON_COMPACT) : NULL;
+    x->reply.reason = call->reason;
+    x->reply.status = (uint16_t)admin_answer(call, &x->reply.body);
+    if (call->reason == REASON_busy)
+        x->reply.retry_ns = NS_PER_S;
+    buf_put_str(&x->reply.fields, "Cache-Control: no-store\r\n"); /* it may hold a new secret */
     free_call(call);
-    if (reason != REASON_ok) {
-        job_refuse(j, reason, text);
-        return;
-    }
-    buf_put_str(&x->reply.body, json ? json : "{}");
-    if (json)
-        memset(json, 0, strlen(json)); /* it may hold a new secret */
-    free(json);
-    x->reply.status = 200;
     job_send(j);
 }
 
@@ -42,37 +43,130 @@ static void on_call_done(struct admin_call *call)
     job_post(call->owner, on_admin_done);
 }
 
-/* A copy with a NUL. Not strndup: behind the slice there need not be one. */
-static char *text_of(struct slice s)
+/* Refuses before there is a call, with a body as admin_answer writes it. */
+static void refuse(struct job *j, enum reason reason, const char *text)
 {
-    char *text = malloc(s.len + 1);
-    CHECK(text);
-    if (s.len)
-        memcpy(text, s.ptr, s.len);
-    text[s.len] = 0;
+    struct exchange *x = job_exchange(j);
+    struct admin_call call = {.reason = reason};
+    snprintf(call.text, sizeof call.text, "%s", text);
+    for (char *at = call.text; *at; at++) /* a sentence may quote what is no UTF-8 */
+        *at = (unsigned char)*at < 0x80 ? *at : '?';
+    x->reply.reason = reason;
+    admin_answer(&call, &x->reply.body);
+    job_send(j);
+}
+
+/* "key:acme/dashboard", "device:truck-17": for the audit record. The caller's to free. */
+static char *actor_of(const struct credential *c)
+{
+    char *text = NULL;
+    int n = c->kind == CREDENTIAL_DEVICE
+                ? asprintf(&text, "device:%.*s", SLICE_ARG(c->name))
+                : asprintf(&text, "key:%.*s/%.*s", SLICE_ARG(c->account->name), SLICE_ARG(c->name));
+    CHECK(n > 0);
     return text;
+}
+
+static json_t *decoded(struct slice encoded)
+{
+    struct buf text;
+    buf_init(&text, encoded.len + 1);
+    bool good = percent_decode(encoded, true, &text);
+    json_t *ret = good ? json_stringn(text.ptr ? text.ptr : "", text.len) : NULL;
+    buf_fini(&text);
+    return ret;
+}
+
+/* ?name=value&...: each once. NULL: what is wrong is in `why`. */
+static json_t *args_of_query(struct slice query, struct error *why)
+{
+    json_t *args = json_object();
+    struct slice name, value;
+    while (query_next(&query, &name, &value)) {
+        json_t *key = decoded(name), *text = decoded(value);
+        const char *key_text = json_string_value(key);
+        if (key && slice_eq_nocase(slice_str(key_text), SLICE("x-aio-key"))) {
+            json_decref(text); /* the credential itself may stand in the query */
+        } else if (!key || !text || json_object_get(args, key_text)) {
+            error_set(why, 0, "the query's \"%.*s\" is no UTF-8, badly encoded, or there twice",
+                      name.len < 60 ? (int)name.len : 60, name.ptr);
+            json_decref(text);
+            json_decref(args);
+            args = NULL;
+        } else {
+            json_object_set_new(args, key_text, text);
+        }
+        json_decref(key);
+        if (!args)
+            return NULL;
+    }
+    return args;
+}
+
+static json_t *args_of_body(struct slice body, struct error *why)
+{
+    json_error_t where;
+    if (!body.len)
+        return json_object();
+    if (body.len > ARGS_BYTES_MAX) {
+        error_set(why, 0, "the arguments are longer than %u bytes", ARGS_BYTES_MAX);
+        return NULL;
+    }
+    json_t *args = json_loadb(body.ptr, body.len, JSON_REJECT_DUPLICATES, &where);
+    if (!args) {
+        error_set(why, 0, "the body is no JSON: %s (line %d, column %d)", where.text, where.line,
+                  where.column);
+    } else if (!json_is_object(args)) {
+        error_set(why, 0, "the body must be a JSON object of arguments");
+        json_decref(args);
+        args = NULL;
+    }
+    return args;
+}
+
+/* The command that the path names. NULL: refused and answered. */
+static const struct admin_command *find_command(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct slice rest = j->match.rest;
+    const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
+    size_t noun_len = slash ? (size_t)(slash - rest.ptr) : rest.len;
+    const struct admin_command *command =
+        slash ? admin_find(slice_of(rest.ptr, noun_len), slice_from(rest, noun_len + 1)) : NULL;
+    if (!command) {
+        refuse(j, REASON_not_found, "not found - there is no such command; see /openapi.json");
+        return NULL;
+    }
+    enum method wanted = command->changes ? METHOD_POST : METHOD_GET;
+    enum method method = x->request.method == METHOD_HEAD ? METHOD_GET : x->request.method;
+    if (method != wanted && x->request.surface != SURFACE_ADMIN) {
+        buf_put_str(&x->reply.fields, command->changes ? "Allow: POST\r\n" : "Allow: GET\r\n");
+        refuse(j, REASON_method, reason_info(REASON_method)->text);
+        return NULL;
+    }
+    return command;
 }
 
 void admin_begin(struct job *j)
 {
     struct exchange *x = job_exchange(j);
-    struct slice rest = j->match.rest;
-    const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
-    json_error_t where;
-    json_t *args = x->request.body.len
-                       ? json_loadb(x->request.body.ptr, x->request.body.len, 0, &where)
-                       : json_object();
-    if (!slash || !json_is_object(args)) {
-        json_decref(args);
-        job_refuse(j, REASON_bad_request, "POST /v1/admin/NOUN/VERB takes a JSON object");
+    struct error why = {""};
+    const struct admin_command *command = find_command(j);
+    if (!command)
+        return;
+    json_t *args = x->request.method == METHOD_POST ? args_of_body(x->request.body, &why)
+                                                    : args_of_query(x->request.query, &why);
+    if (!args) {
+        refuse(j, REASON_bad_request, why.text);
         return;
     }
     struct admin_call *call = calloc(1, sizeof *call);
     CHECK(call);
-    size_t noun_len = (size_t)(slash - rest.ptr);
-    call->noun = text_of(slice_of(rest.ptr, noun_len));
-    call->verb = text_of(slice_from(rest, noun_len + 1));
+    call->noun = command->noun;
+    call->verb = command->verb;
     call->args = args;
+    call->actor = j->credential ? actor_of(j->credential) : NULL;
+    call->actor_credential = j->credential ? j->credential->number : 0;
     call->done = on_call_done;
     call->owner = j;
     j->call = call;

@@ -147,7 +147,7 @@ struct unit_place {
 void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place);
 
 /* ---- pipeline_admin.c ---- */
-/* ROUTE_ADMIN. */
+/* ROUTE_ADMIN, ROUTE_COMMAND. */
 void admin_begin(struct job *j);
 
 /* ---- pipeline_read.c ---- */

@@ -1,8 +1,136 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET /openapi.json: valid, and true of the running server."""
+"""GET /openapi.json: valid, and true of the running server: every operation is called, and every answer,
+refusals too, is what the document promises.
+
+A new operation needs a line in CALLS: its operationId and what to send. Lines run in order and may use
+what earlier ones answered: a function in place of a value gets {operationId: newest answer}.
+"""
+import re
+
+import pytest
 import requests
 
 import openapi
+from harness import WIDE, device_auth
+
+HASH = "$2b$04$abcdefghijklmnopqrstuuPzB0vGnGPHDvl3b1qDCvJlm6pf5D5Vy"
+
+
+def of(operation, *names):
+    """The value under these names in what the operation answered."""
+    def take(answers):
+        value = answers[operation]
+        for name in names:
+            value = value[name]
+        return value
+    return take
+
+
+FEED = {"username": "ann", "feed_key": "temperature"}
+
+CALLS = [
+    # operationId, what is sent: path, query, json or data (with type), status (the success's is default)
+    ("health_get", {}),
+    ("ready_get", {}),
+    ("openapi_get", {}),
+    ("metrics_get", {}),
+    ("status_get", {}),
+
+    ("telemetry_send", {"json": {"temperature": 21.5, "place": {"value": 1, "lat": 1, "lon": 2, "ele": 3}}}),
+    ("telemetry_send", {"data": '{"temperature":22}\n{"temperature":23}\n', "type": "application/x-ndjson",
+                        "query": {"ack": "applied"}}),
+    ("telemetry_send", {"json": [{"a": "text"}], "query": {"ack": "received"}}),
+    ("telemetry_send", {"data": '{"temperature":', "type": "application/json", "status": 422}),
+    ("telemetry_latest", {}),
+    ("feed_create", {"path": {"username": "ann"}, "json": {"name": "Humid"}, "query": {"group_key": "attic"}}),
+    ("feed_create", {"path": {"username": "ann"}, "json": {"feed": {"name": "Humidity", "license": "CC0"}}}),
+    ("feed_create", {"path": {"username": "ann"}, "data": "name=Pressure", "type": "application/x-www-form-urlencoded"}),
+    ("feed_create", {"path": {"username": "ann"}, "json": {}, "status": 422}),
+    ("feed_list", {"path": {"username": "ann"}}),
+    ("feed_list", {"path": {"username": "bob"}, "status": 404}),
+    ("feed_get", {"path": FEED}),
+    ("feed_get", {"path": {**FEED, "feed_key": "nowhere"}, "status": 404}),
+    ("data_create", {"path": FEED, "json": {"value": "1.50"}}),
+    ("data_create", {"path": FEED, "json": {"datum": {"value": 2, "lat": 1.5, "lon": -2, "ele": 3}}}),
+    ("data_create", {"path": FEED, "data": "value=3", "type": "application/x-www-form-urlencoded"}),
+    ("data_create", {"path": FEED, "json": {}, "status": 422}),
+    ("data_create_many", {"path": FEED, "json": [{"value": "4"}, {"value": 5, "created_at": "2026-01-01T00:00:00Z"}]}),
+    ("data_create_many", {"path": FEED, "json": {"data": [{"value": True}]}, "query": {"ack": "applied"}}),
+    ("data_create_many", {"path": FEED, "json": {"data": 1}, "status": 422}),
+    ("data_last", {"path": FEED}),
+    ("data_list", {"path": FEED}),
+    ("data_list", {"path": FEED, "query": {"limit": 2, "include": "value,created_at", "start_time": "2026-01-01T00:00:00Z"}}),
+    ("data_list", {"path": FEED, "query": {"limit": "many"}, "status": 400}),
+    ("data_chart", {"path": FEED}),
+    ("data_chart", {"path": FEED, "query": {"resolution": 60, "field": "max", "hours": 24}}),
+    ("data_chart", {"path": FEED, "query": {"hours": "many"}, "status": 400}),
+    ("data_get", {"path": {**FEED, "datum_id": of("data_create", "id")}}),
+    ("data_get", {"path": {**FEED, "datum_id": "0E"}, "status": 404}),
+    ("data_delete", {"path": {**FEED, "datum_id": of("data_create", "id")}}),
+    ("feed_delete", {"path": FEED}),
+    ("user_get", {}),
+    ("throttle_get", {"path": {"username": "ann"}}),
+
+    ("admin_account_add", {"json": {"account": "eve", "limits": "60/60s", "plan": "plus"}}),
+    ("admin_account_add", {"json": {"account": "eve"}, "status": 400}),
+    ("admin_account_add", {"json": {"account": "zoe", "limits": "many"}, "status": 400}),
+    ("admin_account_list", {}),
+    ("admin_account_list", {"query": {"skip": 1, "limit": 1}}),
+    ("admin_account_list", {"query": {"skip": "some"}, "status": 400}),
+    ("admin_account_show", {"query": {"account": "eve"}}),
+    ("admin_account_show", {"query": {"account": "nobody"}, "status": 404}),
+    ("admin_account_show", {"status": 400}),
+    ("admin_key_add", {"json": {"account": "eve", "name": "main", "role": "reader"}}),
+    ("admin_key_list", {"query": {"account": "eve"}}),
+    ("admin_key_show", {"query": {"account": "eve", "name": "main"}}),
+    ("admin_key_remove", {"json": {"account": "eve", "name": "main"}}),
+    ("admin_device_add", {"json": {"account": "eve", "device": "d1", "feeds": ["a", "b.*"], "role": "writer"}}),
+    ("admin_device_add", {"json": {"account": "eve", "device": "d2", "hash": HASH}}),
+    ("admin_device_add", {"json": {"account": "eve", "device": "d3", "hash": "none"}, "status": 400}),
+    ("admin_device_list", {"query": {"account": "eve"}}),
+    ("admin_device_show", {"query": {"device": "d2"}}),
+    ("admin_device_secret", {"json": {"device": "d1"}}),
+    ("admin_device_secret", {"json": {"device": "d1", "secret": "of a person", "bcrypt": True}}),
+    ("admin_device_disable", {"json": {"device": "d1"}}),
+    ("admin_device_enable", {"json": {"device": "d1"}}),
+    ("admin_device_remove", {"json": {"device": "d1"}}),
+    ("admin_device_remove", {"json": {"device": "d1"}, "status": 404}),
+    ("admin_account_remove", {"json": {"account": "eve"}}),
+]
+
+
+class Api:
+    """The running server as its document describes it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.document = requests.get(server.url + "/openapi.json", timeout=10).json()
+        self.operations = {op["operationId"]: (path, method, op)
+                           for path, method, op in openapi.operations(self.document)}
+
+    def call(self, name, auth, path=None, query=None, json=None, data=None, type=None, **_):
+        """Sends it and checks the answer; (status, body)."""
+        template, method, operation = self.operations[name]
+        url = re.sub(r"\{(\w+)\}", lambda m: str(path[m[1]]), template)
+        base = self.server.operator_url if "listen.operator only" in operation.get("description", "") \
+            else self.server.url
+        headers = {**auth, **({"Content-Type": type} if type else {})}
+        r = requests.request(method, base + url, params=query, json=json, data=data, headers=headers, timeout=20)
+        content_type = r.headers.get("Content-Type", "")
+        body = r.json() if content_type.startswith("application/json") else r.text
+        openapi.check_answer(self.document, operation, r.status_code, content_type, body)
+        return r.status_code, body
+
+
+@pytest.fixture
+def api(make_server):
+    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE})
+    server.add_account("ann")
+    server.add_account("ops")
+    api = Api(server)
+    api.key = {"X-AIO-Key": server.add_key("ann")}
+    api.admin = {"X-AIO-Key": server.cli("key", "add", "ops", "admin", "--role", "admin")["key"]}
+    return api
 
 
 def test_the_document_is_valid(make_server):
@@ -11,3 +139,50 @@ def test_the_document_is_valid(make_server):
     assert answers[0].status_code == 200 and answers[0].headers["Content-Type"].startswith("application/json")
     assert answers[0].content == answers[1].content
     openapi.check_document(answers[0].json())
+
+
+def test_every_operation_does_what_it_says(api):
+    answers, good = {}, set()
+    for name, call in CALLS:
+        assert name in api.operations, f"{name} is called, but not in the document"
+        _, _, operation = api.operations[name]
+        call = {part: {k: v(answers) if callable(v) else v for k, v in value.items()}
+                if isinstance(value, dict) else value for part, value in call.items()}
+        status, body = api.call(name, api.admin if name.startswith("admin_") else api.key, **call)
+        wanted = call.get("status") or int(min(operation["responses"]))
+        assert status == wanted, (name, call, status, body)
+        if status < 300:
+            answers[name] = body
+            good.add(name)
+    assert good == set(api.operations), f"never called with success: {set(api.operations) - good}"
+
+
+def test_without_a_credential_nothing_is_told(api):
+    """401 wherever one is wanted, in the promised form; no difference for what is not there."""
+    for name, (path, _, operation) in api.operations.items():
+        if operation.get("security") == []:
+            continue
+        parts = {part: "x" for part in re.findall(r"\{(\w+)\}", path)}
+        for auth in ({}, {"X-AIO-Key": "aio_" + "x" * 28}, device_auth("nobody", "wrong")):
+            status, body = api.call(name, auth, parts)
+            assert status == 401, (name, auth, status, body)
+
+
+def test_what_the_document_does_not_know_is_not_served(api):
+    """Paths and methods beyond it. 404: DELETE .../data/last is one of a datum called "last"."""
+    served = {}
+    for path, method, _ in openapi.operations(api.document):
+        served.setdefault(path, set()).add(method)
+    for path, methods in served.items():
+        url = re.sub(r"\{username\}", "ann", path)
+        url = re.sub(r"\{feed_key\}", "temperature", url)
+        url = re.sub(r"\{\w+\}", "x", url)
+        operator = all("listen.operator" in op.get("description", "") for op in api.document["paths"][path].values())
+        base = api.server.operator_url if operator else api.server.url
+        for method in {"get", "post", "put", "patch", "delete"} - methods:
+            for auth in (api.key, api.admin):
+                r = requests.request(method, base + url, headers=auth, timeout=10)
+                assert r.status_code in (403, 404, 405), (method, path, r.status_code)
+        assert requests.get(base + url + "/x/y/z", headers=api.admin, timeout=10).status_code in (403, 404), path
+
+

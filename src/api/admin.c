@@ -65,6 +65,50 @@ static const struct admin_arg *find_arg(const struct admin_command *command, con
     return NULL;
 }
 
+/* ["a", "b"] to "a,b", in place. False: an item is no name. */
+static bool join(struct admin_call *call, const char *name, const json_t *list)
+{
+    struct buf text;
+    size_t i;
+    json_t *item;
+    bool good = true;
+    buf_init(&text, ARG_BYTES_MAX + 1);
+    json_array_foreach((json_t *)list, i, item)
+    {
+        struct slice s = slice_of(json_string_value(item), json_string_length(item));
+        good = good && s.len && !memchr(s.ptr, ',', s.len) && !memchr(s.ptr, 0, s.len);
+        buf_put_str(&text, i ? "," : "");
+        buf_put_slice(&text, s);
+    }
+    good = good && !text.failed &&
+           json_object_set_new(call->args, name,
+                               json_stringn(text.ptr ? text.ptr : "", text.len)) == 0;
+    buf_fini(&text);
+    return good;
+}
+
+/* The value against its kind and type; what is not a text becomes one. */
+static enum reason check_value(struct admin_call *call, const struct admin_arg *arg, json_t *value)
+{
+    if (arg->kind == ADMIN_SWITCH) {
+        if (json_is_boolean(value) || slice_eq(admin_arg(call, arg->name), SLICE("true")) ||
+            slice_eq(admin_arg(call, arg->name), SLICE("false")))
+            return REASON_ok;
+        return admin_refuse(call, REASON_bad_request, "%s must be true or false", arg->name);
+    }
+    if (json_is_string(value))
+        return REASON_ok;
+    if (arg->type == ADMIN_COUNT && json_is_integer(value) && json_integer_value(value) >= 0) {
+        json_object_set_new(call->args, arg->name,
+                            json_sprintf("%lld", (long long)json_integer_value(value)));
+        return REASON_ok;
+    }
+    if (arg->type == ADMIN_LIST && json_is_array(value) && join(call, arg->name, value))
+        return REASON_ok;
+    static const char *const wanted[] = {"a text", "a number", "a list of names"};
+    return admin_refuse(call, REASON_bad_request, "%s must be %s", arg->name, wanted[arg->type]);
+}
+
 /* The arguments against the table: all known, texts, of a sane length, the needed ones there. A
  * peer wrote them. */
 static enum reason check_args(const struct admin_command *command, struct admin_call *call)
@@ -79,9 +123,9 @@ static enum reason check_args(const struct admin_command *command, struct admin_
         if (!arg)
             return admin_refuse(call, REASON_bad_request, "%s %s: there is no argument \"%.60s\"",
                                 command->noun, command->verb, name);
-        if (arg->kind == ADMIN_SWITCH ? !json_is_boolean(value) && !json_is_string(value)
-                                      : !json_is_string(value))
-            return admin_refuse(call, REASON_bad_request, "%s must be a text", name);
+        enum reason reason = check_value(call, arg, value);
+        if (reason != REASON_ok)
+            return reason;
         struct slice text = admin_arg(call, name);
         if (text.len > ARG_BYTES_MAX || (text.len && memchr(text.ptr, 0, text.len)))
             return admin_refuse(call, REASON_bad_request,

@@ -25,12 +25,20 @@ enum admin_arg_kind {
     ADMIN_SWITCH, /* "true" or absent */
 };
 
+/* What a value is. To a command all are texts: see admin_arg. */
+enum admin_arg_type {
+    ADMIN_TEXT,
+    ADMIN_COUNT, /* a number; in JSON it may be one, and a text of digits */
+    ADMIN_LIST,  /* names with commas between; in JSON it may be an array of texts */
+};
+
 struct admin_arg {
     const char *name;        /* of the member in `args` */
     const char *placeholder; /* in help: "ACCOUNT" */
     enum admin_arg_kind kind;
     bool secret; /* better not on a command line: "-" reads it from standard input */
     const char *text;
+    enum admin_arg_type type;
 };
 
 #define ADMIN_ARGS_MAX 8
@@ -74,8 +82,11 @@ struct admin_opts {
 struct admin_call {
     const char *noun;
     const char *verb;
-    const char *actor; /* for the audit record; NULL is "admin" */
-    json_t *args;      /* an object of strings (true for a switch); NULL: none */
+    /* For the audit record: who, as "key:ACCOUNT/NAME" or "device:ID"; NULL is "admin", whoever may
+     * open the socket. The credential's number, 0 for none. */
+    const char *actor;
+    uint64_t actor_credential;
+    json_t *args; /* an object of values (true for a switch); NULL: none. Rewritten to texts */
     void (*done)(struct admin_call *call);
     void *owner;
     /* The answer: */

@@ -24,6 +24,7 @@ static enum reason no_device(struct admin_call *call, struct slice name)
 static enum reason change(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
 {
     ask->actor = slice_str(call->actor ? call->actor : "admin");
+    ask->actor_credential = call->actor_credential;
     enum reason reason = catalog_call(admin_opts(a)->catalog, ask);
     if (reason != REASON_ok)
         admin_refuse(call, reason, "%s", ask->text[0] ? ask->text : reason_info(reason)->text);

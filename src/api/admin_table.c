@@ -35,11 +35,11 @@
     }
 #define LIST_SKIP                                                                                  \
     {                                                                                              \
-        "skip", "N", ADMIN_OPTION, false, "Leave out the first N"                                  \
+        "skip", "N", ADMIN_OPTION, false, "Leave out the first N", ADMIN_COUNT                     \
     }
 #define LIST_LIMIT                                                                                 \
     {                                                                                              \
-        "limit", "N", ADMIN_OPTION, false, "At most N (default 1000)"                              \
+        "limit", "N", ADMIN_OPTION, false, "At most N (default 1000)", ADMIN_COUNT                 \
     }
 
 const struct admin_command admin_commands[] = {
@@ -131,7 +131,7 @@ const struct admin_command admin_commands[] = {
       {"role", "ROLE", ADMIN_OPTION, false,
        "What it may do: device (default), writer, reader, owner"},
       {"feeds", "FEEDS", ADMIN_OPTION, false,
-       "Feed keys it is bound to, comma-separated, * at the end matches; default: all"},
+       "Feed keys it is bound to, comma-separated, * at the end matches; default: all", ADMIN_LIST},
       SECRET,
       HASH,
       BCRYPT},

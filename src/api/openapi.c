@@ -167,7 +167,13 @@ static void add_route(json_t *paths, const struct route *r)
 
 static json_t *schema_of_arg(const struct admin_arg *arg)
 {
-    return json_pack("{s:s}", "type", arg->kind == ADMIN_SWITCH ? "boolean" : "string");
+    if (arg->kind == ADMIN_SWITCH)
+        return json_pack("{s:s}", "type", "boolean");
+    if (arg->type == ADMIN_COUNT)
+        return json_pack("{s:s, s:i}", "type", "integer", "minimum", 0);
+    if (arg->type == ADMIN_LIST)
+        return json_pack("{s:[ss], s:{s:s}}", "type", "array", "string", "items", "type", "string");
+    return json_pack("{s:s}", "type", "string");
 }
 
 /* A command that only looks takes its arguments from the query. */
@@ -210,6 +216,8 @@ static void add_command(json_t *paths, const struct admin_command *c)
     char answer[100];
     snprintf(answer, sizeof answer, "200 %s", c->result);
     json_object_set_new(op, "responses", responses_of(answer, true));
+    json_object_set_new(op, "x-permissions",
+                        admin_permission_names(c->changes ? PERM_admin_write : PERM_admin_read));
     enter(paths, path, c->changes ? "post" : "get", op);
 }
 

@@ -82,6 +82,10 @@ static const struct route routes[] = {
     {METHOD_GET, "/v1/status", SURFACE_OPERATOR, false, ROUTE_PLAIN, OP_STATUS, 0,
      DOC(.id = "status_get", .tag = "server", .summary = "How all stages are, for people",
          .answer = "200 Status")},
+    {METHOD_GET, "/v1/admin/*", SURFACE_PUBLIC, true, ROUTE_COMMAND, OP_ADMIN, PERM_admin_read,
+     NULL},
+    {METHOD_POST, "/v1/admin/*", SURFACE_PUBLIC, true, ROUTE_COMMAND, OP_ADMIN, PERM_admin_write,
+     NULL},
     {METHOD_POST, "/v1/admin/*", SURFACE_ADMIN, false, ROUTE_ADMIN, OP_ADMIN, 0, NULL},
 };
 

@@ -12,12 +12,13 @@
 
 /* What the pipeline has to do for an operation. */
 enum route_class {
-    ROUTE_PLAIN,  /* answered at once, no credential */
-    ROUTE_ADMIN,  /* admin socket: the socket's owner is the credential */
-    ROUTE_SELF,   /* needs a credential, answered at once */
-    ROUTE_READ,   /* reads views */
-    ROUTE_WRITE,  /* data points to the journal */
-    ROUTE_CHANGE, /* changes the catalog */
+    ROUTE_PLAIN,   /* answered at once, no credential */
+    ROUTE_ADMIN,   /* admin socket: the socket's owner is the credential */
+    ROUTE_COMMAND, /* the same commands with a credential */
+    ROUTE_SELF,    /* needs a credential, answered at once */
+    ROUTE_READ,    /* reads views */
+    ROUTE_WRITE,   /* data points to the journal */
+    ROUTE_CHANGE,  /* changes the catalog */
 };
 
 enum route_op {

@@ -73,7 +73,7 @@ static bool parse_permissions(struct slice s, uint64_t *ret)
     uint64_t mask = 0;
     bool all = slice_eq(s, SLICE("*"));
     for (unsigned i = 0; all && i < n; i++)
-        mask |= known[i].mask;
+        mask |= known[i].mask & ~(uint64_t)PERM_ADMIN;
     while (!all && s.len) {
         const char *bar = memchr(s.ptr, '|', s.len);
         struct slice item = slice_of(s.ptr, bar ? (size_t)(bar - s.ptr) : s.len);

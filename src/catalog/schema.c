@@ -105,6 +105,13 @@ static const char *const migrations[] = {
                         "  at_us INTEGER NOT NULL,"
                         "  payload TEXT NOT NULL"
                         ") STRICT;" CATALOG_ROLES(SEED_ROLE) CATALOG_PLANS(SEED_PLAN),
+
+    /* 2: administrators; changes of roles and plans make new versions of whoever has them. */
+    "ALTER TABLE role ADD COLUMN change_id INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE plan ADD COLUMN change_id INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX credential_role ON credential (role);"
+    "CREATE INDEX account_plan ON account (plan);"
+    "INSERT INTO role VALUES ('admin', 'admin_read|admin_write', 0);",
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])

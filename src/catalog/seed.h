@@ -3,7 +3,8 @@
  * catalog/seed.h - the roles and plans that a new catalog begins with. Afterwards the database is
  * the truth: editing a line here changes nothing in a catalog that exists.
  *
- * CATALOG_ROLES(ROLE): ROLE(name, permissions); "*" is every permission there is, also later ones.
+ * CATALOG_ROLES(ROLE): ROLE(name, permissions); "*" is every permission within an account, also
+ * later ones, and none of PERM_ADMIN. The role "admin" came with a later migration.
  * CATALOG_PLANS(PLAN): PLAN(name, account's limits, each credential's limits, feeds)
  */
 #pragma once

@@ -18,6 +18,8 @@ enum {
 #define PERMISSION(name, bit, text) PERM_##name = 1 << (bit),
 #include "flow/permissions.def"
 #undef PERMISSION
+    /* What reaches beyond the credential's own account. In no role unless it is named there. */
+    PERM_ADMIN = PERM_admin_read | PERM_admin_write,
 };
 
 /* One rolling window: at most `count` in any `window_ms`. */

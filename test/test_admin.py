@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Administration over HTTP: who may, what is refused, that every change is in force at once, and that no
+secret comes back."""
+import json
+import sqlite3
+
+import pytest
+import requests
+
+import openapi
+from harness import WIDE, device_auth
+
+
+class Admin:
+    """Calls of one server's admin API with one credential."""
+
+    def __init__(self, server, auth, base=None):
+        self.server, self.auth, self.base = server, auth, base or server.url
+        self.seen = []
+
+    def send(self, method, path, **rest):
+        rest.setdefault("headers", self.auth)
+        r = requests.request(method, f"{self.base}/v1/admin/{path}", timeout=20, **rest)
+        self.seen.append(r.text + str(r.headers))
+        return r
+
+    def do(self, path, status=200, **args):
+        """A change."""
+        r = self.send("POST", path, json=args)
+        assert r.status_code == status, (path, args, r.status_code, r.text)
+        return r.json()
+
+    def look(self, path, status=200, **args):
+        r = self.send("GET", path, params=args)
+        assert r.status_code == status, (path, args, r.status_code, r.text)
+        return r.json()
+
+
+def make_admin(server):
+    server.add_account("ops")
+    return Admin(server, {"X-AIO-Key": server.cli("key", "add", "ops", "root", "--role", "admin")["key"]})
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE})
+
+
+@pytest.fixture
+def admin(server):
+    return make_admin(server)
+
+
+def admin_operations(server):
+    document = requests.get(server.url + "/openapi.json", timeout=10).json()
+    found = [(path, method) for path, method, _ in openapi.operations(document)
+             if path.startswith("/v1/admin/")]
+    assert len(found) >= 15
+    return found
+
+
+# ---- who may ----
+
+def test_only_admins(server, admin):
+    """Every admin operation, with every role and with none, on both listeners: refused, and nothing done."""
+    server.add_account("ann")
+    credentials = [({}, 401)]
+    for role in ("owner", "device", "writer", "reader"):
+        credentials.append(({"X-AIO-Key": server.cli("key", "add", "ann", role, "--role", role)["key"]}, 403))
+        secret = server.add_device("ann", "d-" + role, "--role", role)
+        credentials.append((device_auth("d-" + role, secret), 403))
+    locked = server.add_device("ops", "locked", "--role", "admin")
+    server.cli("device", "disable", "locked")
+    credentials.append((device_auth("locked", locked), 401))
+    before = [admin.look("account/list"), admin.look("key/list", account="ann"), admin.look("device/list", account="ann")]
+    for path, method in admin_operations(server):
+        for base in (server.url, server.operator_url):
+            for auth, status in credentials:
+                args = {"account": "ann", "device": "d-owner", "name": "owner", "role": "admin"}
+                sent = {"json": args} if method == "post" else {"params": args}
+                r = requests.request(method, base + path, headers=auth, timeout=10, **sent)
+                assert r.status_code == status, (method, path, auth, r.status_code, r.text)
+                assert set(r.json()) == {"error"}
+    assert before == [admin.look("account/list"), admin.look("key/list", account="ann"),
+                      admin.look("device/list", account="ann")]
+
+
+def test_owner_is_no_admin_however_the_catalog_came_to_be(server):
+    """"*" in a role means everything within the account: not what was added for administrators."""
+    server.add_account("ann")
+    shown = server.cli("key", "add", "ann", "k", "--role", "owner")
+    assert "data_delete" in shown["permissions"]
+    assert not any(p.startswith("admin") for p in shown["permissions"])
+
+
+def test_admin_works_on_both_listeners_and_by_every_way_to_log_in(server, admin):
+    secret = server.add_device("ops", "desk", "--role", "admin", "--secret", "words of a person")
+    assert secret is None
+    for base in (server.url, server.operator_url):
+        for auth in (admin.auth, device_auth("desk", "words of a person")):
+            assert Admin(server, auth, base).look("account/show", account="ops")["name"] == "ops"
+        r = requests.get(base + "/v1/admin/account/list", auth=("desk", "words of a person"), timeout=10)
+        assert r.status_code == 200
+        r = requests.get(base + "/v1/admin/account/list", timeout=10, params={"x-aio-key": admin.auth["X-AIO-Key"]})
+        assert r.status_code == 200
+        r = requests.get(base + "/v1/admin/account/list", timeout=10)
+        assert r.status_code == 401
+
+
+def test_an_admin_has_no_other_rights(server, admin):
+    assert requests.post(server.url + "/v1/telemetry", json={"a": 1}, headers=admin.auth, timeout=10).status_code == 403
+    assert requests.get(server.url + "/api/v2/ops/feeds", headers=admin.auth, timeout=10).status_code == 403
+
+
+def test_admins_pass_the_throttle_too(server, admin):
+    server.cli("account", "add", "slow", "--limits", "3/60s", "--device-limits", WIDE)
+    slow = Admin(server, {"X-AIO-Key": server.cli("key", "add", "slow", "k", "--role", "admin")["key"]})
+    for _ in range(3):
+        slow.look("account/list")
+    refused = slow.send("GET", "account/list")
+    assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+
+
+# ---- what is refused ----
+
+@pytest.mark.parametrize("args,word", [
+    ({"account": "x", "number": 1}, "number"),
+    ({"account": "x", "permissions": ["admin_write"]}, "permissions"),
+    ({"account": "x", "disabled": True}, "disabled"),
+    ({"account": ["x"]}, "account"),
+    ({"account": {"name": "x"}}, "account"),
+    ({"account": 5}, "account"),
+    ({"account": None}, "account"),
+    ({"account": "x" * 5000}, "account"),
+    ({"account": "a\u0000b"}, "u0000"),
+    ({"limits": "1/1s"}, "account"),
+    ({}, "account"),
+])
+def test_unknown_and_wrong_members_are_named(admin, args, word):
+    answer = admin.do("account/add", 400, **args)
+    assert word in answer["error"] and answer["reason"] == "bad_request"
+    assert admin.look("account/list")["total"] == 1
+
+
+@pytest.mark.parametrize("body", [
+    "", "[]", "1", '"x"', "null", "{", '{"account":"x","account":"y"}', '{"account":"x"} x', "{'account':'x'}",
+    '{"account":"x","limits":' + "[" * 5000 + "]" * 5000 + "}", '{"account":"' + "x" * 100000 + '"}',
+    b'{"account":"\xff"}', '{"account":"x","feeds":["a"]}'])
+def test_bad_bodies(server, admin, body):
+    r = admin.send("POST", "account/add", data=body)
+    assert r.status_code == 400 and r.json()["error"], (body[:50], r.status_code, r.text)
+    assert admin.look("account/list")["total"] == 1
+
+
+@pytest.mark.parametrize("query", ["account=ops&account=ops", "nothing=1", "account=%ff", "%00=1",
+                                   "account=ops&sk%69p=1", "account=a%00b"])
+def test_bad_queries(admin, query):
+    r = admin.send("GET", "account/show?" + query)
+    assert r.status_code == 400 and r.json()["error"], (query, r.status_code, r.text)
+
+
+def test_methods(admin):
+    """What changes something is never done by GET; what only looks is not there for POST."""
+    r = admin.send("GET", "account/remove?account=ops")
+    assert r.status_code == 405 and r.headers["Allow"] == "POST"
+    assert admin.send("HEAD", "account/remove?account=ops").status_code == 405
+    r = admin.send("POST", "account/list", json={})
+    assert r.status_code == 405 and r.headers["Allow"] == "GET"
+    assert admin.send("DELETE", "account/remove").status_code == 405
+    for path in ("account", "account/", "account/list/x", "nothing/list", "account/nothing", "", "account/lis%74/"):
+        r = admin.send("GET", path)
+        assert r.status_code == (200 if path.startswith("account/lis%") else 404), (path, r.text)
+    r = admin.send("HEAD", "account/list")
+    assert r.status_code == 200 and r.text == ""
+
+
+# ---- no secret comes back ----
+
+def test_no_secret_is_ever_shown_again(server, admin):
+    """Secrets and verifiers in every admin answer and in the log: only the new one, once, at its making."""
+    admin.do("account/add", account="ann")
+    made = [admin.do("device/add", account="ann", device="d1")["secret"]]
+    made.append(admin.do("key/add", account="ann", name="k1")["key"])
+    made.append(admin.do("device/secret", device="d1")["secret"])
+    told = ["chosen by a person", "aio_" + "A1b2" * 7]
+    admin.do("device/add", account="ann", device="d2", secret=told[0])
+    admin.do("key/add", account="ann", name="k2", key=told[1])
+    stored = "$2b$04$abcdefghijklmnopqrstuuPzB0vGnGPHDvl3b1qDCvJlm6pf5D5Vy"
+    admin.do("device/add", account="ann", device="d3", hash=stored)
+    admin.do("device/add", 400, account="ann", device="d3", hash=stored)
+    admin.do("device/add", 400, account="ann", device="d4", hash=stored[:-1])
+    admin.do("key/add", 400, account="ann", name="k3", key=told[1])
+    admin.do("key/add", 400, account="ann", name="k3", key="weak-" + told[0])
+    for device in ("d1", "d2", "d3"):
+        assert requests.post(server.url + "/v1/telemetry", json={"a": 1}, timeout=10,
+                             headers=device_auth(device, told[0])).status_code == (202 if device == "d2" else 401)
+        admin.look("device/show", device=device)
+        admin.do("device/disable", device=device)
+    admin.look("device/list", account="ann")
+    admin.look("key/list", account="ann")
+    admin.look("key/show", account="ann", name="k2")
+    server.stop()
+    catalog = sqlite3.connect(f"file:{server.data}/catalog.db?mode=ro", uri=True)
+    verifiers = [v for (v,) in catalog.execute("SELECT verifier FROM credential WHERE verifier IS NOT NULL")]
+    digests = [d.hex() for (d,) in catalog.execute("SELECT digest FROM credential WHERE digest IS NOT NULL")]
+    assert len(verifiers) == 2 and len(digests) == 4
+    everything = "\n".join(admin.seen) + server.log()
+    for secret in made:
+        assert everything.count(secret) == 1, "a new secret is shown once"
+    for secret in [*told, *verifiers, *digests, stored]:
+        assert secret not in everything
+    for path in sorted(server.data.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            for secret in [*made, *told]:
+                assert secret.encode() not in content, path
+            if path.name != "catalog.db":
+                assert not any(v.encode() in content for v in verifiers), path
+
+
+def test_answers_are_not_kept_by_caches(admin):
+    assert admin.send("GET", "account/list").headers["Cache-Control"] == "no-store"
+
+
+# ---- who did it ----
+
+def test_the_actor_is_recorded(server, admin):
+    admin.do("account/add", account="ann")
+    desk = server.add_device("ops", "desk", "--role", "admin")
+    Admin(server, device_auth("desk", desk)).do("account/add", account="bob")
+    server.cli("account", "add", "eve")
+    server.stop()
+    printed = server.cli_run("journal", "tail", "--json").stdout
+    audit = [json.loads(r["payload"]) for r in map(json.loads, printed.splitlines()) if r["kind"] == "audit"]
+    by = {a["account"]: a["actor"] for a in audit if a["op"] == "account_add"}
+    assert by["ann"] == "key:ops/root" and by["bob"] == "device:desk" and by["eve"] == "admin"
