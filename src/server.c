@@ -19,6 +19,7 @@
 #include "front/http.h"
 #include "journal/disk.h"
 #include "pipeline.h"
+#include "server_verified.h"
 #include "view/view.h"
 
 #define LISTENERS_MAX 32
@@ -50,6 +51,7 @@ struct server {
     struct catalog *catalog;
     struct latest *latest;
     struct history *history;
+    struct verified_file verified;
     char latest_path[PATH_BYTES], history_path[PATH_BYTES];
     struct view *latest_view, *history_view;
     struct admin *admin;
@@ -299,6 +301,24 @@ static void close_catalog(struct server *s)
 {
     catalog_close(s->catalog);
     s->catalog = NULL;
+}
+
+/* ---- what was verified, over a restart ---- */
+
+static int open_verified(struct server *s, struct error *err)
+{
+    struct verified_file *v = &s->verified;
+    v->disk = s->disk;
+    v->catalog = s->catalog;
+    v->shield = s->shield;
+    memcpy(v->log_id, s->position.log_id, sizeof v->log_id);
+    snprintf(v->path, sizeof v->path, "%s/verified.snap", s->config->server.data);
+    return verified_file_open(v, s->config->auth.snapshot_key_file, err);
+}
+
+static void close_verified(struct server *s)
+{
+    verified_file_close(&s->verified);
 }
 
 /* ---- views ---- */
@@ -695,9 +715,13 @@ struct stage {
 };
 
 static const struct stage stages[] = {
-    {"data", open_data, close_data},          {"journal", open_journal, close_journal},
-    {"gate", open_gate, close_gate},          {"views", open_views, close_views},
-    {"catalog", open_catalog, close_catalog}, {"pipeline", open_pipeline, close_pipeline},
+    {"data", open_data, close_data},
+    {"journal", open_journal, close_journal},
+    {"gate", open_gate, close_gate},
+    {"views", open_views, close_views},
+    {"catalog", open_catalog, close_catalog},
+    {"verified", open_verified, close_verified},
+    {"pipeline", open_pipeline, close_pipeline},
     {"workers", open_units, close_units},
 };
 
@@ -711,13 +735,17 @@ static enum log_level log_level_of(const char *name)
                                     : LOG_INFO;
 }
 
-/* Signals are blocked before any thread starts, so that only sigwait sees them. */
-static void wait_for_stop(const sigset_t *set)
+/* Signals are blocked before any thread starts, so that only this sees them. */
+static void wait_for_stop(struct server *s, const sigset_t *set)
 {
-    int got = 0;
-    do
-        sigwait(set, &got);
-    while (got == SIGHUP);
+    uint64_t ms = s->config->auth.snapshot_interval;
+    const struct timespec interval = {.tv_sec = (time_t)(ms / 1000),
+                                      .tv_nsec = (long)(ms % 1000) * 1000000};
+    int got;
+    while ((got = sigtimedwait(set, NULL, &interval)) < 0 || got == SIGHUP) {
+        if (got < 0 && errno == EAGAIN)
+            verified_file_save(&s->verified);
+    }
     log_line(LOG_INFO, "server.stop", "signal=%s", strsignal(got));
 }
 
@@ -746,7 +774,7 @@ int server_run(const struct config *config, struct error *err)
     if (!rc) {
         log_line(LOG_INFO, "server.ready", "version=" SLUICE_VERSION " workers=%u data=%s",
                  s->units_count, config->server.data);
-        wait_for_stop(&set);
+        wait_for_stop(s, &set);
     }
     while (opened)
         stages[--opened].close(s);

@@ -2,6 +2,7 @@
 """The gate: who is sending, at what cost, and how much they may send.
 
 SLUICE_FULL=1 runs the large tests at full size (10,000 devices)."""
+import collections
 import os
 import re
 import resource
@@ -382,3 +383,67 @@ def test_refused_requests_store_nothing(make_server):
     assert records >= 7
     if r.status_code == 200:
         assert r.json()["feeds"]["only"]["value"] == "2"
+
+
+# ---- a restart ----
+
+def hashes(server):
+    return server.metric("hashes_run_total")
+
+
+def storm(server, auths):
+    """Each device sends once, a thousand at a time: {status: how many}."""
+    statuses = [r.status for i in range(0, len(auths), 1000) for r in many(server, auths[i:i + 1000])]
+    return dict(collections.Counter(statuses))
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_restart_hashes_nothing_again(make_server, tmp_path, how):
+    """A snapshot of what was verified: 0 password hashes after a restart (30,000 devices with SLUICE_FULL=1)."""
+    count = 30000 if FULL else 300
+    key = tmp_path / "snapshot.key"
+    key.write_bytes(os.urandom(32))
+    server = make_server({"auth.snapshot_key_file": str(key), "auth.snapshot_interval": "200ms",
+                          "auth.failures_address": "1000000/60s"})
+    server.add_account("a")
+    stored = bcrypt("right secret", 4)
+    auths = server.add_devices("a", [(f"old-{i}", "right secret", stored) for i in range(count)])
+    assert storm(server, auths) == {202: count}
+    assert hashes(server) == count
+    if how == "stop":
+        assert server.stop() == 0
+    else:
+        wait_for("a snapshot", lambda: server.metric("shield_saved") == count)
+        server.kill()
+    server.start()
+    assert server.metric("shield_restored") == count
+    assert storm(server, auths) == {202: count}
+    assert hashes(server) == 0
+    # A secret that was changed while the snapshot was on disk is not revived, nor is a device.
+    assert server.stop() == 0
+    server.cli("device", "secret", "old-0", "--secret", "another secret")
+    server.cli("device", "disable", "old-1")
+    server.start()
+    assert [requests.post(server.url + "/v1/telemetry", json={"n": 1}, headers=h).status_code
+            for h in auths[:3]] == [401, 401, 202]
+    assert b"right secret" not in (server.data / "verified.snap").read_bytes()
+
+
+def test_a_snapshot_that_cannot_be_used_is_a_cold_start(make_server, tmp_path):
+    key = tmp_path / "snapshot.key"
+    key.write_bytes(os.urandom(32))
+    server = make_server({"auth.snapshot_key_file": str(key)})
+    server.add_account("a")
+    stored = bcrypt("right secret", 4)
+    auths = server.add_devices("a", [("old", "right secret", stored)])
+    assert storm(server, auths) == {202: 1}
+    assert server.stop() == 0
+    key.write_bytes(os.urandom(32))
+    server.start()
+    assert "verified.not_restored" in server.log() and "another key" in server.log()
+    assert storm(server, auths) == {202: 1} and hashes(server) == 1
+    assert server.stop() == 0
+    key.write_bytes(b"too short")
+    server.spawn()
+    assert server.process.wait(20) != 0 and "32 random bytes" in server.log()
+    server.process = None

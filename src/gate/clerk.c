@@ -122,6 +122,7 @@ static void conclude(struct shield *s, struct flight *f, bool right)
         negative_put(s->negative, f->tag, now + s->opts.negative_ttl_ns, now);
     } else if (still_current(s, f->credential, &version)) {
         verified_put(f->credential->live, f->tag, version, shield_check_at_ns(s, now));
+        s->verified++;
     } else {
         right = false;
     }

@@ -32,7 +32,8 @@ struct shield {
     struct hashpool *pool;
     struct flight **running; /* by seat; the clerk's */
     _Atomic unsigned running_count;
-    _Atomic uint64_t wall_ns; /* moving averages of one check; 0: none yet */
+    _Atomic uint64_t verified; /* secrets found right by a hash */
+    _Atomic uint64_t wall_ns;  /* moving averages of one check; 0: none yet */
     _Atomic uint64_t cpu_ns;
 };
 

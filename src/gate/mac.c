@@ -58,11 +58,19 @@ static struct state *my_state(void)
     return st;
 }
 
-void mac_key_new(struct mac_key *key)
+void mac_key_set(struct mac_key *key, const uint8_t bytes[32])
 {
     static _Atomic uint64_t serials = 1;
     key->serial = serials++;
-    rand_secret(key->bytes, sizeof key->bytes);
+    memcpy(key->bytes, bytes, sizeof key->bytes);
+}
+
+void mac_key_new(struct mac_key *key)
+{
+    uint8_t bytes[32];
+    rand_secret(bytes, sizeof bytes);
+    mac_key_set(key, bytes);
+    explicit_bzero(bytes, sizeof bytes);
 }
 
 void mac_key_wipe(struct mac_key *key)

@@ -19,6 +19,8 @@ struct mac_key {
 };
 
 void mac_key_new(struct mac_key *key);
+/* One that was kept. No thread may use `key` at this moment. */
+void mac_key_set(struct mac_key *key, const uint8_t bytes[32]);
 void mac_key_wipe(struct mac_key *key);
 
 /* HMAC-SHA-256 over the domain byte and the fields, each with its length before it (so that no two

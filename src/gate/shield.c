@@ -93,6 +93,11 @@ void shield_note_verifier(struct shield *s, struct slice stored)
         decoy_note(&s->decoy, c);
 }
 
+uint64_t shield_verified(const struct shield *s)
+{
+    return s->verified;
+}
+
 struct shield_stats shield_stats(struct shield *s)
 {
     pthread_mutex_lock(&s->lock);

@@ -49,6 +49,17 @@ bool verified_extend(struct credential_live *live, const uint8_t tag[MAC_TAG_BYT
     return kept;
 }
 
+bool verified_copy(struct credential_live *live, uint8_t ret_tag[MAC_TAG_BYTES],
+                   uint64_t *ret_version)
+{
+    spin_lock(&live->lock);
+    bool set = live->set;
+    memcpy(ret_tag, live->tag, MAC_TAG_BYTES);
+    *ret_version = live->version;
+    spin_unlock(&live->lock);
+    return set;
+}
+
 void verified_drop(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES])
 {
     spin_lock(&live->lock);

@@ -25,5 +25,8 @@ void verified_put(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES]
  * is still the same, else empties it. Returns whether it was kept. */
 bool verified_extend(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES],
                      uint64_t version, uint64_t check_at_ns);
+/* What is remembered, for keeping it elsewhere. False: nothing. */
+bool verified_copy(struct credential_live *live, uint8_t ret_tag[MAC_TAG_BYTES],
+                   uint64_t *ret_version);
 /* Forgets the secret, if it is the one remembered. */
 void verified_drop(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES]);

@@ -80,6 +80,23 @@ static void parent_of(char out[PATH_MAX], const char *path)
         snprintf(out, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
+int disk_read_file(struct disk *d, const char *path, struct buf *out)
+{
+    struct disk_file *f;
+    uint64_t size = 0;
+    int rc = d->open(d, path, O_RDONLY, &f);
+    if (rc < 0)
+        return rc;
+    rc = d->size(d, f, &size);
+    char *to = rc == 0 && size ? buf_reserve(out, (size_t)size) : NULL;
+    if (rc == 0 && size)
+        rc = to ? disk_read_full(d, f, to, (size_t)size, 0) : -EFBIG;
+    if (rc == 0)
+        out->len += (size_t)size;
+    d->close(d, f);
+    return rc;
+}
+
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
 {
     char tmp[PATH_MAX], dir[PATH_MAX];

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/buf.h"
+
 struct disk_file;
 
 struct disk {
@@ -46,5 +48,8 @@ struct disk *disk_lossy(uint64_t seed);
 /* Whole-length helpers over any disk; 0 or negative errno (-EIO for an unexpected end). */
 int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);
 int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, int n, uint64_t at);
+/* Appends the whole of a file to `out`. 0, -EFBIG when `out` has no room for it, or another
+ * negative errno. */
+int disk_read_file(struct disk *d, const char *path, struct buf *out);
 /* Writes `path` as one: temporary file, fdatasync, rename, sync_dir. Old or new, never neither. */
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len);

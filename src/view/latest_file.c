@@ -116,34 +116,6 @@ static int damaged(const struct latest *l, struct error *err, const char *what)
     return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", l->path, what);
 }
 
-static int read_file(struct latest *l, char **ret, size_t *ret_len, struct error *err)
-{
-    struct disk *d = l->opts.disk;
-    struct disk_file *f;
-    int code = d->open(d, l->path, O_RDONLY, &f);
-    if (code == -ENOENT)
-        return 0;
-    if (code < 0)
-        return error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
-    uint64_t size = 0;
-    char *bytes = NULL;
-    code = d->size(d, f, &size);
-    if (code == 0 && size > FILE_MAX)
-        code = -EFBIG;
-    if (code == 0) {
-        bytes = malloc(size + 1);
-        code = bytes ? disk_read_full(d, f, bytes, size, 0) : -ENOMEM;
-    }
-    d->close(d, f);
-    if (code < 0) {
-        free(bytes);
-        return error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
-    }
-    *ret = bytes;
-    *ret_len = size;
-    return 0;
-}
-
 static int load_entries(struct latest *l, const char *at, const char *end, uint64_t entries,
                         struct error *err)
 {
@@ -195,12 +167,16 @@ int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *r
                 struct error *err)
 {
     struct latest *l = latest_new(opts);
-    char *bytes = NULL;
-    size_t len = 0;
-    int code = read_file(l, &bytes, &len, err);
-    if (code == 0 && bytes)
-        code = load(l, bytes, len, err);
-    free(bytes);
+    struct buf bytes;
+    buf_init(&bytes, FILE_MAX);
+    int code = disk_read_file(opts->disk, l->path, &bytes);
+    if (code == 0)
+        code = load(l, bytes.ptr, bytes.len, err);
+    else if (code == -ENOENT)
+        code = 0;
+    else
+        error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
+    buf_fini(&bytes);
     if (code < 0) {
         latest_close(l);
         return code;

@@ -33,27 +33,17 @@ static int mem_open(struct disk *d, const char *path, int flags, struct disk_fil
     return 0;
 }
 
-static int mem_close(struct disk *d, struct disk_file *f)
-{
-    return 0;
-}
+static struct disk mem_disk = {.open = mem_open};
 
-static int mem_size(struct disk *d, struct disk_file *f, uint64_t *ret)
+int disk_read_file(struct disk *d, const char *path, struct buf *out)
 {
-    *ret = file.len;
-    return 0;
-}
-
-static struct disk mem_disk = {.open = mem_open, .close = mem_close, .size = mem_size};
-
-int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at)
-{
-    if (file.error)
-        return file.error;
-    if (at + len > file.len)
-        return -EIO;
-    memcpy(to, file.bytes + at, len);
-    return 0;
+    struct disk_file *f;
+    int rc = d->open(d, path, O_RDONLY, &f);
+    if (rc == 0 && file.error)
+        rc = file.error;
+    if (rc == 0)
+        buf_put(out, file.bytes, file.len);
+    return rc;
 }
 
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
