@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What history and latest cost: CPU time (all threads of the process, so with RocksDB's own) per
- * datum applied, bytes per point on disk, and the time of one range of 1,000 points from the cache.
+ * datum applied, bytes per point on disk, and the time of one range of 1,000 points and of charts
+ * from the cache.
  *
  *   history_bench DIRECTORY [MILLIONS]      DIRECTORY is made, and must not exist
  */
@@ -17,6 +18,7 @@
 #include "base/rand.h"
 #include "view/history.h"
 #include "view/latest.h"
+#include "view/rollup.h"
 
 enum {
     BATCH = 500,        /* records of one journal batch */
@@ -124,6 +126,32 @@ static void ranges(struct history *h, uint64_t n, const char *name)
     buf_fini(&storage);
 }
 
+/* Charts of one feed in as many slices as a chart may have, up to its newest point. */
+static void charts(struct history *h, int64_t until_us, const char *name)
+{
+    static const int64_t minutes[] = {1, 10, 60, 480, 1440, 4320};
+    struct buf storage;
+    buf_init(&storage, 64 << 20);
+    for (unsigned i = 0; i < sizeof minutes / sizeof *minutes; i++) {
+        struct history_slices q = {
+            .feed = 1, .to_us = until_us, .slice_us = minutes[i] * 60000000, .storage = &storage};
+        q.from_us = until_us - 999 * q.slice_us;
+        double least = 1e9;
+        for (unsigned turn = 0; turn < 5; turn++) {
+            double begin = thread_s();
+            CHECK(history_rollup(h, &q) == HISTORY_DONE);
+            double took = thread_s() - begin;
+            least = took < least ? took : least;
+        }
+        uint64_t points = 0;
+        for (uint32_t k = 0; k < q.count; k++)
+            points += q.slices[k].r.count;
+        printf("%-28s %8.1f us per chart of %u slices of %lld min, %llu points\n", name,
+               least * 1e6, q.count, (long long)minutes[i], (unsigned long long)points);
+    }
+    buf_fini(&storage);
+}
+
 static void run(const char *root, const char *name, uint64_t n, uint64_t points, bool random)
 {
     char path[512], payload[64];
@@ -153,12 +181,14 @@ static void run(const char *root, const char *name, uint64_t n, uint64_t points,
     cpu += cpu_s() - c0;
     report(name, h, points, cpu, apply);
     ranges(h, n, name);
+    charts(h, feeds[0].us, name);
     for (unsigned i = 0; i < 100000; i++) /* what merging was still to do */
         history_tick(h, offset, 0, now += NS_PER_MS);
     history_close(h);
     h = open_fresh(root, name, path, sizeof path);
     report("  when merged", h, points, cpu, apply);
     ranges(h, n, "  when merged");
+    charts(h, feeds[0].us, "  when merged");
     history_close(h);
     free(feeds);
     free(batch);
@@ -207,6 +237,7 @@ int main(int argc, char **argv)
     uint64_t points = (argc > 2 ? strtoull(argv[2], NULL, 10) : 10) * 1000000;
     run_latest(100000, 5000000);
     run_latest(1000000, 5000000);
+    run(argv[1], "1 feed", 1, points, false);
     run(argv[1], "100 feeds in turn", 100, points, false);
     run(argv[1], "100,000 feeds in turn", 100000, points, false);
     run(argv[1], "100,000 feeds at random", 100000, points, true);

@@ -21,10 +21,10 @@
 #include "view/history_own.h"
 
 enum {
-    TUPLE_COST = 2, /* in points decoded */
-    ROW_COST = 16,  /* of looking at a row */
-    COST_NO_IO = 8192,
-    COST_MAX = 50000000, /* some seconds */
+    TUPLE_COST = 2,      /* in points decoded */
+    ROW_COST = 16,       /* of looking at a row */
+    COST_NO_IO = 4096,   /* 0.2 ms */
+    COST_MAX = 20000000, /* a second */
 };
 
 struct key_list {

@@ -723,15 +723,24 @@ static void damaged_tuples_are_made_again(void **state)
 /* ---- threads ------------------------------------------------------------------------------------
  */
 
-/* Record n is a point, record n + 1 deletes the point RUN before: at any moment there are RUN or
- * RUN + 1, in memory, in fresh rows or in merged ones. */
-enum { RUN = 400, RACE_RECORDS = 12000, RACE_READS = 400 };
+/*
+ * A turn is four records: a point for feed 1, the deletion of its point RUN turns before, a point
+ * for feed 2 whose value is the number of its life, and now and then the deletion of feed 2. So at
+ * any moment feed 1 has RUN points or one more, in memory, in fresh rows or in merged ones, and
+ * feed 2 points of one life. In between all tuples are thrown away and made again.
+ */
+enum { TURN = 4, RUN = 400, RACE_TURNS = 10000, LIFE_TURNS = 900, RACE_READS = 800 };
 
 struct race {
     struct history *h;
-    _Atomic uint64_t applied, reads;
+    _Atomic uint64_t turn, reads;
     _Atomic bool stop;
 };
+
+static int64_t race_time(uint64_t turn)
+{
+    return (int64_t)(turn * 1400000 % (uint64_t)(900 * MINUTE_US)); /* 43 a minute */
+}
 
 static void read_race(void *arg)
 {
@@ -739,7 +748,7 @@ static void read_race(void *arg)
     struct buf storage;
     buf_init(&storage, 16 << 20);
     while (!atomic_load(&c->stop)) {
-        bool full = atomic_load(&c->applied) > 4 * RUN;
+        bool full = atomic_load(&c->turn) > 2 * RUN;
         struct history_slices q = {
             .feed = 1, .to_us = 900 * MINUTE_US, .slice_us = MINUTE_US, .storage = &storage};
         assert_int_equal(history_rollup(c->h, &q), HISTORY_DONE);
@@ -748,9 +757,35 @@ static void read_race(void *arg)
             count += q.slices[i].r.count;
         if (full && count != RUN && count != RUN + 1)
             fail_msg("%llu points", (unsigned long long)count);
+        q.feed = 2;
+        assert_int_equal(history_rollup(c->h, &q), HISTORY_DONE);
+        for (uint32_t i = 0; i < q.count; i++)
+            if (q.slices[i].r.min != q.slices[0].r.max || q.slices[i].r.max != q.slices[0].r.max)
+                fail_msg("lives %g and %g", q.slices[i].r.min, q.slices[0].r.max);
         atomic_fetch_add(&c->reads, 1);
     }
     buf_fini(&storage);
+}
+
+static void race_turn(struct history *h, uint64_t turn)
+{
+    struct buf target;
+    struct record r = {.kind = RECORD_DELETED, .feed = 1};
+    char life[24];
+    uint64_t offset = turn * TURN;
+    put(h, 1, race_time(turn), offset, "21.5");
+    if (turn >= RUN) {
+        buf_init(&target, 64);
+        datum_target_encode(
+            &target, (struct datum_target){race_time(turn - RUN) / 1000, (turn - RUN) * TURN});
+        r.payload = buf_slice(&target);
+        history_apply(h, &r, offset + 1);
+        buf_fini(&target);
+    }
+    sprintf(life, "%u", (unsigned)(turn / LIFE_TURNS));
+    put(h, 2, race_time(turn), offset + 2, life);
+    if (turn % LIFE_TURNS == LIFE_TURNS - 1)
+        history_apply(h, &(struct record){.kind = RECORD_DELETED, .feed = 2}, offset + 3);
 }
 
 static void readers_see_one_moment(void **state)
@@ -758,35 +793,25 @@ static void readers_see_one_moment(void **state)
     char path[96];
     uint64_t cursor, now = 0;
     merge_points = 32;
+    log_set_level(LOG_ERROR + 1);
     struct race c = {.h = open_at(fresh_path(path), &cursor)};
     pthread_t reader[2];
     for (unsigned i = 0; i < 2; i++)
         reader[i] = thread_start("reader", read_race, &c);
-    struct buf target;
-    buf_init(&target, 64);
-    for (uint64_t i = 0; i < RACE_RECORDS || c.reads < RACE_READS; i += 2) {
-        int64_t us = (int64_t)(i * 700000 % (uint64_t)(900 * MINUTE_US)); /* 43 a minute */
-        put(c.h, 1, us, i, "21.5");
-        if (i >= 2 * RUN) {
-            uint64_t old = i - 2 * RUN;
-            us = (int64_t)(old * 700000 % (uint64_t)(900 * MINUTE_US));
-            buf_clear(&target);
-            datum_target_encode(&target, (struct datum_target){us / 1000, old});
-            history_apply(
-                c.h,
-                &(struct record){.kind = RECORD_DELETED, .feed = 1, .payload = buf_slice(&target)},
-                i + 1);
-        }
-        atomic_store(&c.applied, i);
-        if (i % 20 == 0)
-            history_tick(c.h, i + 2, 600, now += NS_PER_MS); /* flush, merge, flush, ... */
+    for (uint64_t turn = 0; turn < RACE_TURNS || c.reads < RACE_READS; turn++) {
+        race_turn(c.h, turn);
+        atomic_store(&c.turn, turn);
+        if (turn % 700 == 699)
+            atomic_store(&c.h->roll_damaged, true);
+        if (turn % 10 == 0)
+            history_tick(c.h, turn * TURN + TURN, 600, now += NS_PER_MS); /* flush, merge, flush */
     }
     atomic_store(&c.stop, true);
     for (unsigned i = 0; i < 2; i++)
         pthread_join(reader[i], NULL);
     assert_true(history_stats(c.h).merges > 0);
-    buf_fini(&target);
     history_close(c.h);
+    log_set_level(LOG_INFO);
 }
 
 static int make_root(void **state)
