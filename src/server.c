@@ -464,6 +464,7 @@ static int open_pipeline(struct server *s, struct error *err)
     api_openapi(&s->openapi);
     CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
+                                              .history = s->history,
                                               .barrier = barrier,
                                               .barrier_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,

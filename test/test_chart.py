@@ -255,6 +255,26 @@ def test_all_resolutions_and_fields_over_merged_late_and_deleted_data(make_serve
     assert chart(api, feed, start_time=iso(BEGIN), hours=1000)["data"] == []
 
 
+def test_rollups_are_made_anew_while_the_server_runs(make_server, feed):
+    server = make_server(BUSY)
+    api, rng = Api(server, owner_on(server, "charts")), random.Random(SEED + 2)
+    for name in (feed, "ballast"):
+        api("POST", "/feeds", {"name": name})
+    points = random_points(rng, 2000, 20)
+    send_and_flush(api, feed, points, 50)
+    wait_for("merging", lambda: server.metric("history_rows_merged_total") > 0)
+    assert server.cli("rollup", "show") == {"complete": True}
+    for _ in range(3):
+        assert server.cli("rollup", "rebuild") == {"complete": False, "complete_below_feed": 0}
+        check_all(api, feed, points)
+    wait_for("the rollups", lambda: server.cli("rollup", "show")["complete"])
+    check_all(api, feed, points)
+    server.stop()
+    said = server.cli_run("rollup", "rebuild")
+    assert said.returncode != 0 and "server" in said.stderr
+    assert server.log().count("history.rollups_complete") > 0
+
+
 def test_kill_9_counts_nothing_twice(make_server, feed):
     server = make_server(BUSY)
     api, rng = Api(server, owner_on(server, "charts")), random.Random(SEED + 1)

@@ -96,6 +96,8 @@ CALLS = [
     ("admin_device_remove", {"json": {"device": "d1"}}),
     ("admin_device_remove", {"json": {"device": "d1"}, "status": 404}),
     ("admin_account_remove", {"json": {"account": "eve"}}),
+    ("admin_rollup_show", {}),
+    ("admin_rollup_rebuild", {"json": {}}),
 ]
 
 

@@ -189,24 +189,10 @@ static int run_command(const struct admin_command *command, int argc, char **arg
     return status;
 }
 
-static int run_verb(const char *noun, int argc, char **argv)
+/* argv begins with the verb; the noun stands before it (cli_dispatch steps through one array). */
+static int run_verb(int argc, char **argv)
 {
-    return run_command(admin_find(slice_str(noun), slice_str(argv[0])), argc, argv);
-}
-
-static int account_verb(int argc, char **argv)
-{
-    return run_verb("account", argc, argv);
-}
-
-static int key_verb(int argc, char **argv)
-{
-    return run_verb("key", argc, argv);
-}
-
-static int device_verb(int argc, char **argv)
-{
-    return run_verb("device", argc, argv);
+    return run_command(admin_find(slice_str(argv[-1]), slice_str(argv[0])), argc, argv);
 }
 
 int cmd_admin(int argc, char **argv)
@@ -219,10 +205,7 @@ int cmd_admin(int argc, char **argv)
         if (strcmp(c->noun, noun) != 0)
             continue;
         CHECK(n < ADMIN_VERBS_MAX);
-        verbs[n++] = (struct command){c->verb, c->text,
-                                      strcmp(noun, "account") == 0 ? account_verb
-                                      : strcmp(noun, "key") == 0   ? key_verb
-                                                                   : device_verb};
+        verbs[n++] = (struct command){c->verb, c->text, run_verb};
         at += (unsigned)snprintf(examples + at, sizeof examples - at, "  %s\n", c->example);
         CHECK(at < sizeof examples);
     }

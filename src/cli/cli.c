@@ -20,6 +20,7 @@ static const struct command commands[] = {
     {"account", "Add, list, show and remove accounts", cmd_admin},
     {"key", "Add, list, show and remove the keys of an account", cmd_admin},
     {"device", "Add, list, show, lock out and remove devices; give them new secrets", cmd_admin},
+    {"rollup", "Show whether all rollups of the history are there; make them anew", cmd_admin},
     {"config", "Check, show and explain settings", cmd_config},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},
     {"load", "Simulate a fleet of devices and measure the answers", load_command},

@@ -333,7 +333,7 @@ struct history_stats history_stats(struct history *h)
         .rows_written = h->rows_written,
         .points_written = h->points_written,
         .merges = h->merges,
-        .rolled = h->rolled,
+        .rolled = h->roll_again ? 0 : h->rolled,
     };
     rocksdb_property_int(h->db.db, "rocksdb.total-sst-files-size", &s.disk_bytes);
     return s;

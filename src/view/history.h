@@ -103,6 +103,10 @@ struct history_slices {
  * HISTORY_SLICES_MAX; -E2BIG: it takes more points than one query may decode. With HISTORY_NO_IO,
  * what takes long is incomplete too. */
 int history_rollup(struct history *h, struct history_slices *q);
+/* Has all tuples made anew, in the background; answers are right meanwhile, only slower. Any
+ * thread.
+ */
+void history_rollup_rebuild(struct history *h);
 
 struct history_stats {
     uint64_t durable_cursor, open_bytes, open_feeds, rows_written, points_written, merges,

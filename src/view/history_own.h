@@ -41,6 +41,9 @@ struct history_db {
     rocksdb_flushoptions_t *flush;
 };
 
+/* Why all tuples are to be made anew. */
+enum roll_again { ROLL_NOT, ROLL_ASKED, ROLL_DAMAGED };
+
 struct history {
     struct history_opts opts;
     char *path;
@@ -66,8 +69,8 @@ struct history {
     struct point_list points; /* for encoding; text is not used */
     struct buf text, row;
 
-    _Atomic uint64_t rolled;   /* as KEY_ROLLED */
-    _Atomic bool roll_damaged; /* a reader found tuples that cannot be right */
+    _Atomic uint64_t rolled; /* as KEY_ROLLED */
+    _Atomic int roll_again;  /* enum roll_again */
     _Atomic uint64_t durable, rows_written, points_written, merges;
 };
 

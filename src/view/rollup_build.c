@@ -64,11 +64,12 @@ int history_rollup_open(struct history *h)
 
 /* Forgets all tuples. Readers look at `rolled` after they have made their iterator too, so none
  * takes the empty place for an empty feed. */
-static int forget_all(struct history *h)
+static int forget_all(struct history *h, int why)
 {
     char *text = NULL;
-    log_line(LOG_ERROR, "history.rollups_damaged", "path=%s action=rebuild", h->path);
-    metric_add(METRIC_history_rollups_damaged, 1);
+    log_line(why == ROLL_DAMAGED ? LOG_ERROR : LOG_INFO, "history.rollups_anew",
+             "path=%s reason=%s", h->path, why == ROLL_DAMAGED ? "damaged" : "asked");
+    metric_add(METRIC_history_rollups_damaged, why == ROLL_DAMAGED);
     atomic_store(&h->rolled, 0);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();
     rocksdb_writebatch_delete_range(b, (char[]){KEY_ROLLUP}, 1, (char[]){KEY_ROLLUP + 1}, 1);
@@ -79,7 +80,7 @@ static int forget_all(struct history *h)
     if (code == 0) {
         h->roll_at = (struct row_key){.us = INT64_MIN};
         h->roll_failed = false;
-        atomic_store(&h->roll_damaged, false);
+        atomic_store(&h->roll_again, ROLL_NOT);
     }
     return code;
 }
@@ -121,8 +122,9 @@ static int put_some(struct history *h, rocksdb_iterator_t *it, rocksdb_writebatc
 
 int history_rollup_some(struct history *h)
 {
-    if (atomic_load_explicit(&h->roll_damaged, memory_order_relaxed))
-        return forget_all(h);
+    int again = atomic_load_explicit(&h->roll_again, memory_order_relaxed);
+    if (again)
+        return forget_all(h, again);
     uint64_t feed = h->rolled;
     struct row_key at = h->roll_at;
     if (feed == UINT64_MAX || h->roll_failed)
@@ -151,4 +153,10 @@ int history_rollup_some(struct history *h)
     if (feed == UINT64_MAX)
         log_line(LOG_INFO, "history.rollups_complete", "path=%s", h->path);
     return 0;
+}
+
+void history_rollup_rebuild(struct history *h)
+{
+    int not = ROLL_NOT;
+    atomic_compare_exchange_strong(&h->roll_again, &not, ROLL_ASKED);
 }

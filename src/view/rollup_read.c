@@ -379,6 +379,6 @@ int history_rollup(struct history *h, struct history_slices *q)
         return code;
     code = try(h, q, false);
     if (code == HISTORY_DONE) /* so it is the tuples that are damaged: they will be made again */
-        atomic_store(&h->roll_damaged, true);
+        atomic_store(&h->roll_again, ROLL_DAMAGED);
     return code;
 }

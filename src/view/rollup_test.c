@@ -802,7 +802,7 @@ static void readers_see_one_moment(void **state)
         race_turn(c.h, turn);
         atomic_store(&c.turn, turn);
         if (turn % 700 == 699)
-            atomic_store(&c.h->roll_damaged, true);
+            history_rollup_rebuild(c.h);
         if (turn % 10 == 0)
             history_tick(c.h, turn * TURN + TURN, 600, now += NS_PER_MS); /* flush, merge, flush */
     }
