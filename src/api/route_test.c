@@ -50,7 +50,7 @@ static void refuses_the_rest(void **state)
                                        "/api/v2/u/feeds/k/data/last/x",
                                        "/metrics",
                                        "/v1/status",
-                                       "/v1/admin/device/add",
+                                       "/v1/administer",
                                        "x/v1/telemetry",
                                        "/api/v2"};
     for (unsigned i = 0; i < sizeof none / sizeof *none; i++)
