@@ -198,6 +198,8 @@ static int open_gate(struct server *s, struct error *err)
         .hash_queue_max = (unsigned)c->auth.hash_queue_max,
         .hash_per_source_max = (unsigned)c->auth.hash_per_source_max,
         .hash_wait_ns = c->auth.hash_wait * NS_PER_MS,
+        .hash_target_ns = c->auth.hash_target * NS_PER_MS,
+        .admin_permissions = PERM_admin_read | PERM_admin_write,
         .hash_idle_priority = c->auth.hash_idle_priority,
         .verified_ttl_ns = c->auth.verified_ttl * NS_PER_MS,
         .negative_ttl_ns = c->auth.negative_ttl * NS_PER_MS,

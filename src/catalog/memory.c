@@ -473,6 +473,7 @@ bool memory_put_credential(struct memory *m, struct credential *c, uint64_t acco
         c->live = old->live;
     } else {
         c->live = pool_take(&m->credential_lives);
+        c->live->known = 0; /* it may have been another's */
         m->credentials_count++;
     }
     if (!old || !same_verifier(old, c))

@@ -63,7 +63,8 @@ enum verifier_kind { VERIFIER_FAST, VERIFIER_CRYPT };
 struct credential_live {
     struct spin lock;
     uint8_t set;
-    uint8_t tag[16];      /* HMAC of (credential, stored hash, secret) that was verified */
+    uint8_t known;   /* a secret of this credential was verified once, this one or an earlier one */
+    uint8_t tag[16]; /* HMAC of (credential, stored hash, secret) that was verified */
     uint64_t version;     /* the credential's version when it was verified or re-checked */
     uint64_t check_at_ns; /* monotonic: when the version must be looked at again */
 };

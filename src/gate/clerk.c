@@ -23,9 +23,10 @@
 #include "base/thread.h"
 #include "gate/verified.h"
 
-#define TICK_MS          10                /* while something waits: expiry, the trickle's rest */
-#define STARVED_FACTOR   8u                /* a job this many times its CPU time old, ... */
-#define STARVED_LEAST_NS (200 * NS_PER_MS) /* ... and at least this old, has starved */
+#define APPOINTMENT_MAX_NS (600 * NS_PER_S)
+#define TICK_MS            10                /* while something waits: expiry, the trickle's rest */
+#define STARVED_FACTOR     8u                /* a job this many times its CPU time old, ... */
+#define STARVED_LEAST_NS   (200 * NS_PER_MS) /* ... and at least this old, has starved */
 
 void clerk_wake(struct shield *s)
 {
@@ -51,11 +52,30 @@ static uint64_t check_ns(struct shield *s)
     return c.class == VERIFIER_BCRYPT ? 50 * NS_PER_US << c.cost : 50 * NS_PER_MS;
 }
 
+uint64_t clerk_wait_ns(struct shield *s, unsigned ahead)
+{
+    return ahead * check_ns(s) / s->opts.hash_threads;
+}
+
 uint64_t clerk_retry_ns(struct shield *s)
 {
-    uint64_t checks = desk_flights(s->desk) + s->running_count + 1;
-    uint64_t drain = checks * check_ns(s) / s->opts.hash_threads;
-    return drain + shield_random(s, drain + 1);
+    uint64_t now = clock_mono_ns(), each = clerk_wait_ns(s, 1);
+    uint64_t drained = now + clerk_wait_ns(s, desk_flights(s->desk) + s->running_count);
+    if (s->appointment_ns < drained)
+        s->appointment_ns = drained;
+    if (s->appointment_ns < now + APPOINTMENT_MAX_NS)
+        s->appointment_ns += each;
+    /* Whole seconds reach the sender: within one they come in any order anyway. */
+    return s->appointment_ns - now + shield_random(s, each + 1);
+}
+
+void clerk_show_queue(struct shield *s)
+{
+    metric_set(METRIC_hash_queue_length, desk_waiting(s->desk));
+    metric_set(METRIC_hash_queue_admin, desk_ready(s->desk, DESK_ADMIN));
+    metric_set(METRIC_hash_queue_known, desk_ready(s->desk, DESK_KNOWN));
+    metric_set(METRIC_hash_queue_new, desk_ready(s->desk, DESK_NEW));
+    metric_set(METRIC_hash_queue_suspect, desk_ready(s->desk, DESK_SUSPECT));
 }
 
 /* ---- answering ------------------------------------------------------------------------------ */
@@ -63,8 +83,9 @@ uint64_t clerk_retry_ns(struct shield *s)
 static void free_ticket(struct shield *s, struct ticket *t)
 {
     pthread_mutex_lock(&s->lock);
+    metric_observe(METRIC_hash_wait, clock_mono_ns() - t->at_ns);
     desk_ticket_free(s->desk, t);
-    metric_set(METRIC_hash_queue_length, desk_waiting(s->desk));
+    clerk_show_queue(s);
     pthread_mutex_unlock(&s->lock);
 }
 

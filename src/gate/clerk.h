@@ -25,6 +25,7 @@ struct shield {
     _Atomic uint64_t jitter;
     pthread_mutex_t lock; /* the desk; taken by workers and the clerk only, never while hashing */
     struct desk *desk;
+    uint64_t appointment_ns; /* the latest that was given; under the lock */
     bool stopping;
     int wake_fd;
     bool clerk_runs;
@@ -43,9 +44,17 @@ int clerk_start(struct shield *s);
 void clerk_stop(struct shield *s);
 /* Something new is on the desk. Any thread. */
 void clerk_wake(struct shield *s);
-/* When the desk may have room again, spread over one to two times the estimate so that those turned
- * away do not come back together. Under the lock. */
+/*
+ * When one who is turned away shall come back, under the lock: an appointment. Each is given a
+ * later one than the one before, as far apart as a hash takes, so those who keep theirs find the
+ * pool free, and do not come together. What nobody keeps is over when its time has passed;
+ * APPOINTMENT_MAX_NS bounds what an attacker can push ahead of himself.
+ */
 uint64_t clerk_retry_ns(struct shield *s);
+/* How long until a hash begins that has `ahead` others before it. */
+uint64_t clerk_wait_ns(struct shield *s, unsigned ahead);
+/* The queue's length, by class, to the gauges. Under the lock. */
+void clerk_show_queue(struct shield *s);
 
 /* ---- shared judgement (shield.c) ------------------------------------------------------------ */
 /* How long the failure windows of lane and address still refuse; 0: they do not. */

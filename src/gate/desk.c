@@ -3,8 +3,8 @@
  * Invariants:
  *  1. a lane exists while it has flights; its `active` flight is ready or running, all others wait
  *     in it;
- *  2. a ready flight is in its source's queue; a source is in the ring of its kind while its queue
- *     is not empty;
+ *  2. a ready flight is in its source's queue of its class; a source is in a class's ring while
+ * that queue is not empty. A suspect source has only the queue DESK_SUSPECT;
  *  3. a source exists while tickets or flights point to it (`uses`);
  *  4. every ticket is in its flight and in the list by age.
  */
@@ -14,8 +14,14 @@
 
 #include "base/check.h"
 
-#define SUSPECT_TURN 8u   /* each eighth turn is for sources that failed lately */
-#define LANE_MAX     256u /* different secrets of one credential that wait */
+#define TURNS       8u
+#define LANE_MAX    256u /* different secrets of one credential that wait */
+#define ADMIN_EXTRA 64u  /* checks of administrators that wait beyond the maximum */
+
+/* Whose turn it is, and how many of TURNS each class has (administrators: any). */
+static const enum desk_class turns[TURNS] = {DESK_SUSPECT, DESK_KNOWN, DESK_NEW, DESK_KNOWN,
+                                             DESK_KNOWN,   DESK_KNOWN, DESK_NEW, DESK_KNOWN};
+static const unsigned shares[DESK_CLASSES] = {[DESK_KNOWN] = 5, [DESK_NEW] = 2, [DESK_SUSPECT] = 1};
 
 TAILQ_HEAD(flight_list, flight);
 
@@ -29,12 +35,13 @@ struct lane {
 
 struct source {
     struct source *next;
-    TAILQ_ENTRY(source) ring;
+    TAILQ_ENTRY(source) ring[DESK_CLASSES];
     uint64_t id;
     unsigned uses;    /* tickets and flights that point here */
     unsigned waiting; /* tickets not answered */
     bool suspect;
-    struct flight_list ready;
+    struct flight_list ready[DESK_CLASSES];
+    unsigned ready_count[DESK_CLASSES];
 };
 TAILQ_HEAD(source_ring, source);
 
@@ -43,7 +50,9 @@ struct desk {
     unsigned flights; /* waiting or ready */
     unsigned turn;
     struct ticket_list by_age;
-    struct source_ring rings[2]; /* [suspect] */
+    struct source_ring rings[DESK_CLASSES];
+    unsigned ring_sources[DESK_CLASSES], ready[DESK_CLASSES];
+    uint64_t idle_at_ns;
     uint32_t mask;
     struct lane **lanes;
     struct source **sources;
@@ -61,8 +70,8 @@ struct desk *desk_new(unsigned waiting_max, unsigned per_source_max)
     d->per_source_max = per_source_max;
     d->mask = buckets - 1;
     TAILQ_INIT(&d->by_age);
-    TAILQ_INIT(&d->rings[0]);
-    TAILQ_INIT(&d->rings[1]);
+    for (unsigned i = 0; i < DESK_CLASSES; i++)
+        TAILQ_INIT(&d->rings[i]);
     d->lanes = calloc(buckets, sizeof(struct lane *));
     d->sources = calloc(buckets, sizeof(struct source *));
     if (!d->lanes || !d->sources) {
@@ -161,7 +170,8 @@ static struct source *get_source(struct desk *d, uint64_t id)
         struct source **bucket = &d->sources[bucket_of(d, id)];
         s->id = id;
         s->next = *bucket;
-        TAILQ_INIT(&s->ready);
+        for (unsigned i = 0; i < DESK_CLASSES; i++)
+            TAILQ_INIT(&s->ready[i]);
         *bucket = s;
     }
     s->uses++;
@@ -182,34 +192,69 @@ static void put_source(struct desk *d, struct source *source)
 
 /* ---- turns ---------------------------------------------------------------------------------- */
 
+static enum desk_class class_of(const struct flight *f)
+{
+    return f->source->suspect ? DESK_SUSPECT : f->class;
+}
+
 static void make_ready(struct desk *d, struct flight *f)
 {
     struct source *s = f->source;
-    if (TAILQ_EMPTY(&s->ready))
-        TAILQ_INSERT_TAIL(&d->rings[s->suspect], s, ring);
-    TAILQ_INSERT_TAIL(&s->ready, f, link);
+    enum desk_class c = class_of(f);
+    if (TAILQ_EMPTY(&s->ready[c])) {
+        TAILQ_INSERT_TAIL(&d->rings[c], s, ring[c]);
+        d->ring_sources[c]++;
+    }
+    TAILQ_INSERT_TAIL(&s->ready[c], f, link);
+    s->ready_count[c]++;
+    d->ready[c]++;
     f->state = FLIGHT_READY;
     f->lane->active = f;
 }
 
-static void unready(struct desk *d, struct flight *f)
+static void leave_ring(struct desk *d, struct source *s, enum desk_class c)
+{
+    TAILQ_REMOVE(&d->rings[c], s, ring[c]);
+    d->ring_sources[c]--;
+}
+
+/* Off its source's queue; still the lane's active one. */
+static void unqueue(struct desk *d, struct flight *f)
 {
     struct source *s = f->source;
-    TAILQ_REMOVE(&s->ready, f, link);
-    if (TAILQ_EMPTY(&s->ready))
-        TAILQ_REMOVE(&d->rings[s->suspect], s, ring);
+    enum desk_class c = class_of(f);
+    TAILQ_REMOVE(&s->ready[c], f, link);
+    s->ready_count[c]--;
+    d->ready[c]--;
+    if (TAILQ_EMPTY(&s->ready[c]))
+        leave_ring(d, s, c);
+}
+
+static void unready(struct desk *d, struct flight *f)
+{
+    unqueue(d, f);
     f->lane->active = NULL;
 }
 
+/* What waits in the source's queues goes where it belongs from now on. */
 static void set_suspect(struct desk *d, struct source *s, bool suspect)
 {
     if (s->suspect == suspect)
         return;
-    if (!TAILQ_EMPTY(&s->ready)) {
-        TAILQ_REMOVE(&d->rings[s->suspect], s, ring);
-        TAILQ_INSERT_TAIL(&d->rings[suspect], s, ring);
+    struct flight_list all = TAILQ_HEAD_INITIALIZER(all);
+    for (unsigned c = 0; c < DESK_CLASSES; c++) {
+        struct flight *f;
+        while ((f = TAILQ_FIRST(&s->ready[c]))) {
+            unqueue(d, f);
+            TAILQ_INSERT_TAIL(&all, f, link);
+        }
     }
     s->suspect = suspect;
+    struct flight *f;
+    while ((f = TAILQ_FIRST(&all))) {
+        TAILQ_REMOVE(&all, f, link);
+        make_ready(d, f);
+    }
 }
 
 static void make_waiting(struct flight *f)
@@ -257,7 +302,8 @@ static void overtake(struct desk *d, struct flight *f)
 }
 
 /* The flight gets the better standing of a source that joined it. */
-static void move_to_source(struct desk *d, struct flight *f, struct source *s)
+static void move_to_source(struct desk *d, struct flight *f, struct source *s,
+                           enum desk_class class)
 {
     bool ready = f->state == FLIGHT_READY;
     if (ready)
@@ -266,6 +312,8 @@ static void move_to_source(struct desk *d, struct flight *f, struct source *s)
     s->uses++;
     f->source = s;
     f->suspect = false;
+    if (class < f->class)
+        f->class = class;
     if (ready)
         make_ready(d, f);
 }
@@ -288,21 +336,45 @@ struct flight *desk_find(struct desk *d, uint64_t lane_id, const uint8_t tag[MAC
     return NULL;
 }
 
-bool desk_full(struct desk *d, uint64_t lane_id, uint64_t source)
+bool desk_full(struct desk *d, uint64_t lane_id, uint64_t source, enum desk_class class)
 {
     struct source *s = find_source(d, source);
     struct lane *lane = find_lane(d, lane_id);
-    return d->waiting >= d->waiting_max || (s && s->waiting >= d->per_source_max) ||
-           (lane && lane->length >= LANE_MAX);
+    if (lane && lane->length >= LANE_MAX)
+        return true;
+    if (class == DESK_ADMIN)
+        return d->waiting >= d->waiting_max + ADMIN_EXTRA;
+    return d->waiting >= d->waiting_max || (s && s->waiting >= d->per_source_max);
 }
 
-static bool add_flight(struct desk *d, struct flight *f, struct source *s, bool suspect)
+unsigned desk_ahead(struct desk *d, uint64_t source, enum desk_class class)
+{
+    if (class == DESK_ADMIN)
+        return d->ready[DESK_ADMIN];
+    const struct source *s = find_source(d, source);
+    uint64_t own = s ? s->ready_count[class] : 0, share = 0;
+    /* Rounds until this source's turn, with all sources of the class in each; and what the other
+     * classes take meanwhile. */
+    uint64_t in_class = own * d->ring_sources[class] + d->ring_sources[class];
+    if (in_class > d->ready[class])
+        in_class = d->ready[class];
+    for (unsigned c = DESK_KNOWN; c < DESK_CLASSES; c++)
+        share += c == class || d->ready[c] ? shares[c] : 0;
+    uint64_t ahead = d->ready[DESK_ADMIN] + (in_class + 1) * share / shares[class];
+    uint64_t all =
+        d->ready[DESK_ADMIN] + d->ready[DESK_KNOWN] + d->ready[DESK_NEW] + d->ready[DESK_SUSPECT];
+    return (unsigned)(ahead < all ? ahead : all);
+}
+
+static bool add_flight(struct desk *d, struct flight *f, struct source *s, enum desk_class class,
+                       bool suspect)
 {
     struct lane *lane = get_lane(d, f->lane_id);
     if (!lane)
         return false;
     s->uses++;
     f->source = s;
+    f->class = class;
     f->suspect = suspect;
     f->lane = lane;
     d->flights++;
@@ -315,8 +387,10 @@ static bool add_flight(struct desk *d, struct flight *f, struct source *s, bool 
 }
 
 bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t source,
-               bool suspect, uint64_t now_ns)
+               enum desk_class class, bool suspect, uint64_t now_ns)
 {
+    if (!d->flights)
+        d->idle_at_ns = now_ns;
     struct ticket *t = calloc(1, sizeof *t);
     struct source *s = t ? get_source(d, source) : NULL;
     if (!s) {
@@ -324,13 +398,13 @@ bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t
         return false;
     }
     set_suspect(d, s, suspect);
-    if (!f->lane && !add_flight(d, f, s, suspect)) {
+    if (!f->lane && !add_flight(d, f, s, class, suspect)) {
         put_source(d, s);
         free(t);
         return false;
     }
     if (f->suspect && !suspect && f->state != FLIGHT_RUNNING) {
-        move_to_source(d, f, s);
+        move_to_source(d, f, s, class);
         overtake(d, f);
     }
     t->flight = f;
@@ -344,19 +418,31 @@ bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t
     return true;
 }
 
+/* The class whose turn it is, or whose is next when that has nothing. */
+static enum desk_class next_class(struct desk *d)
+{
+    if (d->ready[DESK_ADMIN])
+        return DESK_ADMIN;
+    for (unsigned i = 0; i < TURNS; i++) {
+        enum desk_class c = turns[d->turn++ % TURNS];
+        if (d->ready[c])
+            return c;
+    }
+    return DESK_CLASSES;
+}
+
 struct flight *desk_next(struct desk *d)
 {
-    bool suspect = ++d->turn % SUSPECT_TURN == 0;
-    if (TAILQ_EMPTY(&d->rings[suspect]))
-        suspect = !suspect;
-    struct source *s = TAILQ_FIRST(&d->rings[suspect]);
-    if (!s)
+    enum desk_class c = next_class(d);
+    if (c == DESK_CLASSES)
         return NULL;
-    struct flight *f = TAILQ_FIRST(&s->ready);
-    TAILQ_REMOVE(&s->ready, f, link);
-    TAILQ_REMOVE(&d->rings[suspect], s, ring);
-    if (!TAILQ_EMPTY(&s->ready))
-        TAILQ_INSERT_TAIL(&d->rings[suspect], s, ring);
+    struct source *s = TAILQ_FIRST(&d->rings[c]);
+    struct flight *f = TAILQ_FIRST(&s->ready[c]);
+    unqueue(d, f);
+    if (!TAILQ_EMPTY(&s->ready[c])) { /* behind the others */
+        TAILQ_REMOVE(&d->rings[c], s, ring[c]);
+        TAILQ_INSERT_TAIL(&d->rings[c], s, ring[c]);
+    }
     f->state = FLIGHT_RUNNING;
     d->flights--;
     return f;
@@ -431,4 +517,14 @@ unsigned desk_waiting(const struct desk *d)
 unsigned desk_flights(const struct desk *d)
 {
     return d->flights;
+}
+
+unsigned desk_ready(const struct desk *d, enum desk_class class)
+{
+    return d->ready[class];
+}
+
+uint64_t desk_idle_at_ns(const struct desk *d)
+{
+    return d->idle_at_ns;
 }

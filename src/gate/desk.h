@@ -5,8 +5,10 @@
  *
  * A flight is one hash to compute: one presented secret of one credential. Every check of it is a
  * ticket on the flight. Flights of one credential form a lane, of which one at a time is ready or
- * running. Ready flights queue by source address, and sources take turns; those without recent
- * failures go first (of eight turns one is for the others, so that they do progress).
+ * running. Ready flights queue by class and source address. Within a class sources take turns.
+ * Administrators go before all; of eight turns five are for credentials that were verified before,
+ * two for new ones, one for sources that failed lately: everybody progresses, and nobody who
+ * misbehaves can take more than an eighth from those who do not.
  */
 #pragma once
 
@@ -30,6 +32,9 @@ struct ticket {
 };
 TAILQ_HEAD(ticket_list, ticket);
 
+/* In the order of their right of way. */
+enum desk_class { DESK_ADMIN, DESK_KNOWN, DESK_NEW, DESK_SUSPECT, DESK_CLASSES };
+
 enum flight_state { FLIGHT_WAITING, FLIGHT_READY, FLIGHT_RUNNING };
 
 struct flight {
@@ -37,7 +42,8 @@ struct flight {
     struct lane *lane;
     struct source *source; /* whose turn it uses */
     enum flight_state state;
-    bool suspect; /* its source failed lately */
+    enum desk_class class; /* by what is asked about; a suspect source's are all DESK_SUSPECT */
+    bool suspect;          /* its source had failed when it came */
     struct ticket_list tickets;
     uint8_t tag[MAC_TAG_BYTES];
     uint64_t lane_id;              /* also its subject of failure windows */
@@ -63,12 +69,14 @@ void desk_flight_free(struct flight *f);
 /* The flight of this secret, or NULL. */
 struct flight *desk_find(struct desk *d, uint64_t lane_id, const uint8_t tag[MAC_TAG_BYTES]);
 /* Whether there is no room for one more check from this source, or for one more secret of this
- * lane (a bound on what desk_find looks through). */
-bool desk_full(struct desk *d, uint64_t lane_id, uint64_t source);
+ * lane (a bound on what desk_find looks through). Some room is kept for administrators. */
+bool desk_full(struct desk *d, uint64_t lane_id, uint64_t source, enum desk_class class);
+/* How many hashes are computed before that of a new flight, if nothing else comes. */
+unsigned desk_ahead(struct desk *d, uint64_t source, enum desk_class class);
 /* Puts a check on a flight: on one that desk_find found, or (with f->lane == NULL) on a new one
  * that has lane_id and tag, which is taken over. False: no memory, nothing changed. */
 bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t source,
-               bool suspect, uint64_t now_ns);
+               enum desk_class class, bool suspect, uint64_t now_ns);
 /* The flight whose turn it is, now running, or NULL. */
 struct flight *desk_next(struct desk *d);
 /* Takes a flight off its lane and all its tickets off it; the lane's next one becomes ready. The
@@ -84,5 +92,8 @@ uint64_t desk_ticket_source(const struct ticket *t);
 void desk_ticket_free(struct desk *d, struct ticket *t);
 /* Tickets now. */
 unsigned desk_waiting(const struct desk *d);
-/* Flights that wait for a hash. */
+/* Flights that wait for a hash: all, and those of a class whose turn is not far off. */
 unsigned desk_flights(const struct desk *d);
+unsigned desk_ready(const struct desk *d, enum desk_class class);
+/* When no flight waited the last time, as far as desk_join was told. */
+uint64_t desk_idle_at_ns(const struct desk *d);

@@ -344,10 +344,36 @@ static bool landed(struct shield *s, struct question *q, struct shield_wait *w,
     return false;
 }
 
+static enum desk_class class_of(const struct shield *s, const struct question *q)
+{
+    const struct credential *c = q->credential;
+    return !c                                                   ? DESK_NEW
+           : c->permissions & s->opts.admin_permissions         ? DESK_ADMIN
+           : __atomic_load_n(&c->live->known, __ATOMIC_RELAXED) ? DESK_KNOWN
+                                                                : DESK_NEW;
+}
+
+/*
+ * Whether the check would wait too long, under the lock. After CoDel (Nichols and Jacobson, 2012)
+ * as Facebook uses it for requests ("Fail at Scale", 2015): a queue that empties now and then may
+ * be long for a moment; in one that does not, all would wait for ever longer, so only those come in
+ * that are served soon. The wait is foreseen, not suffered: who is turned away knows at once.
+ */
+static bool too_long(struct shield *s, uint64_t source, enum desk_class class, uint64_t now_ns)
+{
+    if (!desk_flights(s->desk))
+        return false;
+    bool standing = now_ns > desk_idle_at_ns(s->desk) + s->opts.hash_wait_ns;
+    uint64_t limit =
+        standing && s->opts.hash_target_ns ? s->opts.hash_target_ns : s->opts.hash_wait_ns;
+    return clerk_wait_ns(s, desk_ahead(s->desk, source, class)) > limit;
+}
+
 static enum shield_answer enqueue(struct shield *s, struct question *q, struct shield_wait *w)
 {
     struct throttle_ask ask = source_ask(s, q->source);
     bool suspect = throttle_used(s->opts.throttle, &ask, 0, q->now_ns) > 0;
+    enum desk_class merit = class_of(s, q), class = suspect ? DESK_SUSPECT : merit;
     enum shield_answer result = SHIELD_PENDING;
     bool wake = false;
     pthread_mutex_lock(&s->lock);
@@ -356,19 +382,22 @@ static enum shield_answer enqueue(struct shield *s, struct question *q, struct s
         result = refuse(w, REASON_stopping, 0);
     } else if (!f && landed(s, q, w, &result)) {
         /* answered */
-    } else if (desk_full(s->desk, q->lane, q->source)) {
+    } else if (desk_full(s->desk, q->lane, q->source, class)) {
+        result = refuse_busy(s, w);
+    } else if (!f && too_long(s, q->source, class, q->now_ns)) {
+        metric_add(METRIC_shield_shed, 1);
         result = refuse_busy(s, w);
     } else {
         metric_add(f ? METRIC_shield_joined : METRIC_shield_misses, 1);
         if (!f)
             f = made = make_flight(s, q);
         wake = made != NULL;
-        if (!f || !desk_join(s->desk, f, w, q->source, suspect, q->now_ns)) {
+        if (!f || !desk_join(s->desk, f, w, q->source, merit, suspect, q->now_ns)) {
             desk_flight_free(made);
             wake = false;
             result = refuse_busy(s, w);
         }
-        metric_set(METRIC_hash_queue_length, desk_waiting(s->desk));
+        clerk_show_queue(s);
     }
     pthread_mutex_unlock(&s->lock);
     if (wake)

@@ -23,15 +23,18 @@
 struct shield;
 
 struct shield_opts {
-    struct throttle *throttle;        /* holds the failure windows */
-    unsigned hash_threads;            /* 0: one per core */
-    unsigned hash_queue_max;          /* checks waiting, all sources */
-    unsigned hash_per_source_max;     /* checks waiting from one source address */
-    uint64_t hash_wait_ns;            /* longest wait before a check is turned away */
-    bool hash_idle_priority;          /* run under SCHED_IDLE */
-    uint64_t verified_ttl_ns;         /* when the version is looked at again (30 s) */
-    uint64_t negative_ttl_ns;         /* how long a wrong secret is remembered (5 s) */
-    unsigned negative_max;            /* wrong secrets remembered */
+    struct throttle *throttle;    /* holds the failure windows */
+    unsigned hash_threads;        /* 0: one per core */
+    unsigned hash_queue_max;      /* checks waiting, all sources */
+    unsigned hash_per_source_max; /* checks waiting from one source address */
+    uint64_t hash_wait_ns;        /* longest wait before a check is turned away */
+    uint64_t hash_target_ns;      /* longest wait foreseen that is let in, once the queue has not
+                                     been empty for hash_wait_ns; 0: as hash_wait_ns */
+    uint64_t admin_permissions;   /* who has one of these goes first */
+    bool hash_idle_priority;      /* run under SCHED_IDLE */
+    uint64_t verified_ttl_ns;     /* when the version is looked at again (30 s) */
+    uint64_t negative_ttl_ns;     /* how long a wrong secret is remembered (5 s) */
+    unsigned negative_max;        /* wrong secrets remembered */
     struct limit_set fail_credential; /* failures one credential may have */
     struct limit_set fail_address;    /* failures one address may have */
     /* The credential's current record by number, a new reference, or NULL when it is gone. Called

@@ -32,6 +32,7 @@ void verified_put(struct credential_live *live, const uint8_t tag[MAC_TAG_BYTES]
     live->version = version;
     live->check_at_ns = check_at_ns;
     live->set = 1;
+    __atomic_store_n(&live->known, 1, __ATOMIC_RELAXED);
     spin_unlock(&live->lock);
 }
 
