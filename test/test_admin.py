@@ -174,6 +174,95 @@ def test_methods(admin):
     assert r.status_code == 200 and r.text == ""
 
 
+# ---- in force at once ----
+
+def status(server, auth, method="POST", path="/v1/telemetry"):
+    return requests.request(method, server.url + path, json={"t": 1} if method == "POST" else None, headers=auth,
+                            timeout=10).status_code
+
+
+def test_a_role_changes_for_all_at_once(server, admin):
+    """Devices on warm connections, with bcrypt and without: the very next request has the new rights."""
+    server.add_account("ann")
+    assert status(server, {"X-AIO-Key": server.add_key("ann")}) == 202, "the feed is there from now on"
+    admin.do("role/add", role="crew", permissions=["data_write"])
+    fleet = []
+    for i in range(4):
+        args = {"secret": f"of person {i}"} if i % 2 else {}
+        made = admin.do("device/add", account="ann", device=f"d{i}", role="crew", **args)
+        session = requests.Session()
+        session.headers.update(device_auth(f"d{i}", args.get("secret") or made["secret"]))
+        fleet.append(session)
+    fleet[0].headers.pop("X-Device-Id"), fleet[0].headers.pop("X-Device-Token")
+    fleet[0].headers["X-AIO-Key"] = admin.do("key/add", account="ann", name="k", role="crew")["key"]
+    hashes = server.metric("hashes_run_total")
+    for round in range(20):
+        may = round % 2 == 0
+        answer = admin.do("role/change", role="crew", permissions="data_write" if may else "data_read")
+        assert answer["workers_confirmed"] is True and answer["credentials"] == 5
+        for session in fleet:
+            r = session.post(server.url + "/v1/telemetry", json={"t": round}, timeout=10)
+            assert r.status_code == (202 if may else 403), (round, r.text)
+    assert server.metric("hashes_run_total") <= hashes + 2, "a change of rights costs no password hash"
+
+
+def test_a_plan_changes_for_all_at_once(server, admin):
+    admin.do("plan/add", plan="tight", limits="2/3600s")
+    admin.do("account/add", account="ann", plan="tight")
+    key = {"X-AIO-Key": admin.do("key/add", account="ann", name="k")["key"]}
+    assert [status(server, key) for _ in range(3)] == [202, 202, 429]
+    admin.do("plan/change", plan="tight", limits="1000/3600s")
+    assert status(server, key) == 202
+    admin.do("plan/change", plan="tight", limits="1/3600s")
+    assert [status(server, key) for _ in range(2)][1] == 429
+    admin.do("account/change", account="ann", limits="500/3600s")
+    assert [status(server, key) for _ in range(3)] == [202] * 3
+    admin.do("account/change", account="ann", limits="")
+    assert [status(server, key) for _ in range(2)][1] == 429
+    assert admin.do("account/change", account="ann", plan="fleet")["plan"] == "fleet"
+    assert status(server, key) == 202
+
+
+def test_accounts_keys_and_devices_change_at_once(server, admin):
+    admin.do("account/add", account="ann")
+    first = admin.do("key/add", account="ann", name="k")["key"]
+    device = device_auth("d", admin.do("device/add", account="ann", device="d")["secret"])
+    second = admin.do("key/regenerate", account="ann", name="k")["key"]
+    assert status(server, {"X-AIO-Key": first}) == 401 and status(server, {"X-AIO-Key": second}) == 202
+    for disabled in (True, False, True, False):
+        admin.do("account/disable" if disabled else "account/enable", account="ann")
+        wanted = 401 if disabled else 202
+        assert status(server, {"X-AIO-Key": second}) == wanted and status(server, device) == wanted
+    admin.do("key/change", account="ann", name="k", role="reader")
+    assert status(server, {"X-AIO-Key": second}) == 403
+    admin.do("device/change", device="d", feeds=["t*"])
+    assert status(server, device) == 202
+    admin.do("device/change", device="d", feeds="u*")
+    assert status(server, device) in (403, 404)
+    shown = admin.do("device/change", device="d", feeds=[])
+    assert shown["feeds"] == ["*"] and status(server, device) == 202
+    admin.do("device/change", device="d", role="admin")
+    assert status(server, device) == 403 and status(server, device, "GET", "/v1/admin/role/list") == 200
+
+
+def test_roles_and_plans_survive_a_kill(server, admin):
+    admin.do("role/add", role="crew", permissions=["data_write", "admin_read"])
+    admin.do("plan/add", plan="gold", limits="7/1s")
+    admin.do("role/change", role="writer", permissions="data_write,data_read")
+    server.kill()
+    server.start()
+    assert admin.look("role/show", role="crew")["permissions"] == ["data_write", "admin_read"]
+    assert admin.look("role/show", role="writer")["permissions"] == ["data_write", "data_read"]
+    assert admin.look("plan/show", plan="gold")["limits"] == "7/1s"
+
+
+def test_an_admin_can_lock_itself_out_but_not_the_socket(server, admin):
+    admin.do("role/change", role="admin", permissions="data_read")
+    admin.look("role/list", 403)
+    server.cli("role", "change", "admin", "admin_read,admin_write")
+    assert admin.look("role/list")["total"] == 5
+
+
 # ---- no secret comes back ----
 
 def test_no_secret_is_ever_shown_again(server, admin):

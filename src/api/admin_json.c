@@ -39,8 +39,9 @@ static const char *ack_name(enum ack_level ack)
 json_t *admin_json_account(const struct account *account)
 {
     CHECK(account); /* the catalog answers every change with its record */
-    return json_pack("{s:o, s:I, s:b, s:o, s:o, s:i, s:s, s:o}", "name", text_of(account->name),
-                     "number", (json_int_t)account->number, "disabled", account->disabled, "limits",
+    return json_pack("{s:o, s:I, s:b, s:o, s:o, s:o, s:i, s:s, s:o}", "name",
+                     text_of(account->name), "number", (json_int_t)account->number, "disabled",
+                     account->disabled, "plan", text_of(account->plan), "limits",
                      text_of_limits(&account->limits), "device_limits",
                      text_of_limits(&account->device_limits), "feeds_max", (int)account->feeds_max,
                      "ack", ack_name(account->ack), "created", text_of_time(account->created_us));
@@ -57,7 +58,8 @@ json_t *admin_permission_names(uint64_t mask)
     return ret;
 }
 
-/* "*" is how a pattern covers every feed, so that is what a device without patterns is shown with.
+/* "*" is how a pattern covers every feed, so that is what a credential without patterns is shown
+ * with.
  */
 static json_t *patterns_of(const struct credential *credential)
 {
@@ -83,10 +85,10 @@ json_t *admin_json_credential(const struct credential *credential)
     json_t *ret = json_pack("{s:o, s:o, s:I, s:b}", "name", text_of(credential->name), "account",
                             text_of(credential->account->name), "number",
                             (json_int_t)credential->number, "disabled", credential->disabled);
-    if (credential->kind == CREDENTIAL_DEVICE) {
+    if (credential->kind == CREDENTIAL_DEVICE)
         json_object_set_new(ret, "verifier", json_string(verifier_name(credential)));
-        json_object_set_new(ret, "feeds", patterns_of(credential));
-    }
+    json_object_set_new(ret, "feeds", patterns_of(credential));
+    json_object_set_new(ret, "role", text_of(credential->role));
     json_object_set_new(ret, "permissions", admin_permission_names(credential->permissions));
     return ret;
 }

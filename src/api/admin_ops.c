@@ -19,9 +19,7 @@ static enum reason no_device(struct admin_call *call, struct slice name)
     return admin_refuse(call, REASON_not_found, "there is no device \"%.*s\"", SLICE_ARG(name));
 }
 
-/* Has the catalog make the change. Refused: the call says why. The records of the answer are the
- * caller's to give back by `ask_fini` either way. */
-static enum reason change(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+enum reason admin_change(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
 {
     ask->actor = slice_str(call->actor ? call->actor : "admin");
     ask->actor_credential = call->actor_credential;
@@ -31,16 +29,14 @@ static enum reason change(struct admin *a, struct admin_call *call, struct catal
     return reason;
 }
 
-static void ask_fini(struct catalog_ask *ask)
+void admin_ask_fini(struct catalog_ask *ask)
 {
     account_unref(ask->ret_account);
     credential_unref(ask->ret_credential);
     feed_unref(ask->ret_feed);
 }
 
-/* After a change that takes a right away. The change is stored whatever becomes of this, and a new
- * secret must be shown, so a failure is a part of the result and no refusal. */
-static void confirm(struct admin *a, json_t *result)
+void admin_confirm(struct admin *a, json_t *result)
 {
     const struct admin_opts *opts = admin_opts(a);
     if (opts->barrier)
@@ -48,8 +44,8 @@ static void confirm(struct admin *a, json_t *result)
                             json_boolean(opts->barrier(opts->barrier_arg) == 0));
 }
 
-static bool number_arg(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
-                       unsigned *ret)
+bool admin_number(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
+                  unsigned *ret)
 {
     struct slice s = admin_arg(call, name);
     if (!s.len) {
@@ -73,8 +69,8 @@ static enum reason answer_list(struct admin_call *call, const char *what, void *
                                unsigned count, json_t *(*json)(const void *), void (*unref)(void *))
 {
     unsigned skip = 0, limit = 0;
-    bool ok = number_arg(call, "skip", 0, UINT32_MAX, &skip) &&
-              number_arg(call, "limit", LIST_DEFAULT, LIST_MAX, &limit);
+    bool ok = admin_number(call, "skip", 0, UINT32_MAX, &skip) &&
+              admin_number(call, "limit", LIST_DEFAULT, LIST_MAX, &limit);
     json_t *list = json_array();
     for (unsigned i = 0; i < count; i++) {
         if (ok && i >= skip && i - skip < limit)
@@ -122,10 +118,22 @@ enum reason account_add(struct admin *a, struct admin_call *call)
                               .plan = admin_arg(call, "plan"),
                               .limits = admin_arg(call, "limits"),
                               .device_limits = admin_arg(call, "device_limits")};
-    enum reason reason = change(a, call, &ask);
+    enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok)
         call->ret_result = admin_json_account(ask.ret_account);
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
+    return reason;
+}
+
+/* Changes the account, waits for the workers and shows it. */
+static enum reason answer_account(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+{
+    enum reason reason = admin_change(a, call, ask);
+    if (reason == REASON_ok) {
+        call->ret_result = admin_json_account(ask->ret_account);
+        admin_confirm(a, call->ret_result);
+    }
+    admin_ask_fini(ask);
     return reason;
 }
 
@@ -171,16 +179,42 @@ enum reason account_show(struct admin *a, struct admin_call *call)
     return REASON_ok;
 }
 
+/* What is not said stays as it is; empty limits are the plan's. */
+enum reason account_change(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_ACCOUNT_LIMITS,
+                              .account = admin_arg(call, "account"),
+                              .plan = admin_arg(call, "plan"),
+                              .limits = admin_arg(call, "limits"),
+                              .device_limits = admin_arg(call, "device_limits")};
+    ask.keep_limits = !ask.limits.ptr;
+    ask.keep_device_limits = !ask.device_limits.ptr;
+    return answer_account(a, call, &ask);
+}
+
+enum reason account_disable(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {
+        .op = CATALOG_ACCOUNT_DISABLE, .account = admin_arg(call, "account"), .disabled = true};
+    return answer_account(a, call, &ask);
+}
+
+enum reason account_enable(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_ACCOUNT_DISABLE, .account = admin_arg(call, "account")};
+    return answer_account(a, call, &ask);
+}
+
 enum reason account_remove(struct admin *a, struct admin_call *call)
 {
     struct slice name = admin_arg(call, "account");
     struct catalog_ask ask = {.op = CATALOG_ACCOUNT_REMOVE, .account = name};
-    enum reason reason = change(a, call, &ask);
+    enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok) {
         call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        confirm(a, call->ret_result);
+        admin_confirm(a, call->ret_result);
     }
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
     return reason;
 }
 
@@ -212,15 +246,16 @@ enum reason key_add(struct admin *a, struct admin_call *call)
                               .account = admin_arg(call, "account"),
                               .name = admin_arg(call, "name"),
                               .role = admin_arg(call, "role"),
+                              .patterns = admin_arg(call, "feeds"),
                               .has_digest = true};
     memcpy(ask.digest, secret.digest, sizeof ask.digest);
-    reason = change(a, call, &ask);
+    reason = admin_change(a, call, &ask);
     if (reason == REASON_ok) {
         call->ret_result = admin_json_credential(ask.ret_credential);
         if (secret.generated)
             json_object_set_new(call->ret_result, "key", json_string(secret.text));
     }
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
     admin_secret_wipe(&secret);
     return reason;
 }
@@ -253,17 +288,59 @@ enum reason key_show(struct admin *a, struct admin_call *call)
                : admin_refuse(call, REASON_not_found, "there is no key \"%.*s\"", SLICE_ARG(name));
 }
 
+/* Changes a key or a device, waits for the workers and shows it. */
+static enum reason answer_credential(struct admin *a, struct admin_call *call,
+                                     struct catalog_ask *ask)
+{
+    enum reason reason = admin_change(a, call, ask);
+    if (reason == REASON_ok) {
+        call->ret_result = admin_json_credential(ask->ret_credential);
+        admin_confirm(a, call->ret_result);
+    }
+    admin_ask_fini(ask);
+    return reason;
+}
+
+enum reason key_change(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_KEY_CHANGE,
+                              .account = admin_arg(call, "account"),
+                              .name = admin_arg(call, "name"),
+                              .role = admin_arg(call, "role"),
+                              .patterns = admin_arg(call, "feeds")};
+    ask.keep_patterns = !ask.patterns.ptr;
+    return answer_credential(a, call, &ask);
+}
+
+enum reason key_regenerate(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_KEY_SECRET,
+                              .account = admin_arg(call, "account"),
+                              .name = admin_arg(call, "name"),
+                              .has_digest = true};
+    struct admin_secret secret;
+    enum reason reason = admin_secret_of_key(call, &secret);
+    if (reason == REASON_ok) {
+        memcpy(ask.digest, secret.digest, sizeof ask.digest);
+        reason = answer_credential(a, call, &ask);
+    }
+    if (reason == REASON_ok && secret.generated)
+        json_object_set_new(call->ret_result, "key", json_string(secret.text));
+    admin_secret_wipe(&secret);
+    return reason;
+}
+
 enum reason key_remove(struct admin *a, struct admin_call *call)
 {
     struct slice name = admin_arg(call, "name");
     struct catalog_ask ask = {
         .op = CATALOG_KEY_REMOVE, .account = admin_arg(call, "account"), .name = name};
-    enum reason reason = change(a, call, &ask);
+    enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok) {
         call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        confirm(a, call->ret_result);
+        admin_confirm(a, call->ret_result);
     }
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
     return reason;
 }
 
@@ -277,7 +354,7 @@ static enum reason change_secret(struct admin *a, struct admin_call *call, struc
         ask->has_digest = secret.has_digest;
         memcpy(ask->digest, secret.digest, sizeof ask->digest);
         ask->verifier = slice_str(secret.verifier);
-        reason = change(a, call, ask);
+        reason = admin_change(a, call, ask);
     }
     if (reason == REASON_ok) {
         call->ret_result = admin_json_credential(ask->ret_credential);
@@ -296,7 +373,7 @@ enum reason device_add(struct admin *a, struct admin_call *call)
                               .role = admin_arg(call, "role"),
                               .patterns = admin_arg(call, "feeds")};
     enum reason reason = change_secret(a, call, &ask);
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
     return reason;
 }
 
@@ -326,23 +403,26 @@ enum reason device_secret(struct admin *a, struct admin_call *call)
     struct catalog_ask ask = {.op = CATALOG_DEVICE_SECRET, .name = name};
     enum reason reason = change_secret(a, call, &ask);
     if (reason == REASON_ok)
-        confirm(a, call->ret_result);
-    ask_fini(&ask);
+        admin_confirm(a, call->ret_result);
+    admin_ask_fini(&ask);
     return reason;
+}
+
+enum reason device_change(struct admin *a, struct admin_call *call)
+{
+    struct catalog_ask ask = {.op = CATALOG_DEVICE_CHANGE,
+                              .name = admin_arg(call, "device"),
+                              .role = admin_arg(call, "role"),
+                              .patterns = admin_arg(call, "feeds")};
+    ask.keep_patterns = !ask.patterns.ptr;
+    return answer_credential(a, call, &ask);
 }
 
 static enum reason set_disabled(struct admin *a, struct admin_call *call, bool disabled)
 {
     struct catalog_ask ask = {
         .op = CATALOG_DEVICE_DISABLE, .name = admin_arg(call, "device"), .disabled = disabled};
-    enum reason reason = change(a, call, &ask);
-    if (reason == REASON_ok) {
-        call->ret_result = admin_json_credential(ask.ret_credential);
-        if (disabled)
-            confirm(a, call->ret_result);
-    }
-    ask_fini(&ask);
-    return reason;
+    return answer_credential(a, call, &ask);
 }
 
 enum reason device_disable(struct admin *a, struct admin_call *call)
@@ -359,11 +439,11 @@ enum reason device_remove(struct admin *a, struct admin_call *call)
 {
     struct slice name = admin_arg(call, "device");
     struct catalog_ask ask = {.op = CATALOG_DEVICE_REMOVE, .name = name};
-    enum reason reason = change(a, call, &ask);
+    enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok) {
         call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        confirm(a, call->ret_result);
+        admin_confirm(a, call->ret_result);
     }
-    ask_fini(&ask);
+    admin_ask_fini(&ask);
     return reason;
 }

@@ -22,18 +22,49 @@ enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);
 enum reason account_list(struct admin *a, struct admin_call *call);
 enum reason account_show(struct admin *a, struct admin_call *call);
+enum reason account_change(struct admin *a, struct admin_call *call);
+enum reason account_disable(struct admin *a, struct admin_call *call);
+enum reason account_enable(struct admin *a, struct admin_call *call);
 enum reason account_remove(struct admin *a, struct admin_call *call);
 enum reason key_add(struct admin *a, struct admin_call *call);
 enum reason key_list(struct admin *a, struct admin_call *call);
 enum reason key_show(struct admin *a, struct admin_call *call);
+enum reason key_change(struct admin *a, struct admin_call *call);
+enum reason key_regenerate(struct admin *a, struct admin_call *call);
 enum reason key_remove(struct admin *a, struct admin_call *call);
 enum reason device_add(struct admin *a, struct admin_call *call);
 enum reason device_list(struct admin *a, struct admin_call *call);
 enum reason device_show(struct admin *a, struct admin_call *call);
+enum reason device_change(struct admin *a, struct admin_call *call);
 enum reason device_secret(struct admin *a, struct admin_call *call);
 enum reason device_disable(struct admin *a, struct admin_call *call);
 enum reason device_enable(struct admin *a, struct admin_call *call);
 enum reason device_remove(struct admin *a, struct admin_call *call);
+
+/* admin_roles.c */
+enum reason role_list(struct admin *a, struct admin_call *call);
+enum reason role_show(struct admin *a, struct admin_call *call);
+enum reason role_add(struct admin *a, struct admin_call *call);
+enum reason role_change(struct admin *a, struct admin_call *call);
+enum reason role_remove(struct admin *a, struct admin_call *call);
+enum reason plan_list(struct admin *a, struct admin_call *call);
+enum reason plan_show(struct admin *a, struct admin_call *call);
+enum reason plan_add(struct admin *a, struct admin_call *call);
+enum reason plan_change(struct admin *a, struct admin_call *call);
+enum reason plan_remove(struct admin *a, struct admin_call *call);
+enum reason permission_list(struct admin *a, struct admin_call *call);
+
+/* ---- for the commands --------------------------------------------------------------------- */
+/* Has the catalog make the change. Refused: the call says why. The records of the answer are to be
+ * given back by admin_ask_fini either way. */
+enum reason admin_change(struct admin *a, struct admin_call *call, struct catalog_ask *ask);
+void admin_ask_fini(struct catalog_ask *ask);
+/* Waits until every worker knows of the change, and says so in the result. A failure is a part of
+ * it and no refusal: the change is stored, and a new secret must be shown. */
+void admin_confirm(struct admin *a, json_t *result);
+/* The number under that name, or `fallback`. False: refused. */
+bool admin_number(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
+                  unsigned *ret);
 
 /* A new object; nothing in it is secret. */
 json_t *admin_json_account(const struct account *account);

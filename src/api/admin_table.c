@@ -29,6 +29,18 @@
         "hash", "HASH", ADMIN_OPTION, false,                                                       \
             "A hash that exists already, as crypt(3) writes it: $2b$... or $y$..."                 \
     }
+#define KEY_GIVEN                                                                                  \
+    {                                                                                              \
+        "key", "KEY", ADMIN_OPTION, true,                                                          \
+            "A key that exists already, in Adafruit's form, instead of a new one; - reads it "     \
+            "from standard input"                                                                  \
+    }
+#define FEEDS                                                                                      \
+    {                                                                                              \
+        "feeds", "FEEDS", ADMIN_OPTION, false,                                                     \
+            "Feed keys it is bound to, comma-separated, * at the end matches; default: all",       \
+            ADMIN_LIST                                                                             \
+    }
 #define BCRYPT                                                                                     \
     {                                                                                              \
         "bcrypt", NULL, ADMIN_SWITCH, false, "Keep a bcrypt hash even of a secret that needs none" \
@@ -40,6 +52,41 @@
 #define LIST_LIMIT                                                                                 \
     {                                                                                              \
         "limit", "N", ADMIN_OPTION, false, "At most N (default 1000)", ADMIN_COUNT                 \
+    }
+
+#define ROLE                                                                                       \
+    {                                                                                              \
+        "role", "ROLE", ADMIN_NEEDED, false, "Name of the role"                                    \
+    }
+#define PERMISSIONS                                                                                \
+    {                                                                                              \
+        "permissions", "PERMISSIONS", ADMIN_NEEDED, false,                                         \
+            "What it may do, comma-separated; * is all within an account (see: permission list)",  \
+            ADMIN_LIST                                                                             \
+    }
+#define PLAN                                                                                       \
+    {                                                                                              \
+        "plan", "PLAN", ADMIN_NEEDED, false, "Name of the plan"                                    \
+    }
+#define PLAN_LIMITS                                                                                \
+    {"limits", "LIMITS", ADMIN_OPTION, false,                                                      \
+     "Messages of a whole account, such as \"600/60s, 50/1s\"; empty: no limit"},                  \
+        {"device_limits", "LIMITS", ADMIN_OPTION, false,                                           \
+         "Messages of each device and key; empty: no limit"},                                      \
+    {                                                                                              \
+        "feeds_max", "N", ADMIN_OPTION, false, "Feeds of an account (default 1000000)",            \
+            ADMIN_COUNT                                                                            \
+    }
+#define ROLE_TO_BE                                                                                 \
+    {                                                                                              \
+        "role", "ROLE", ADMIN_OPTION, false, "What it may do from now on; default: as it is"       \
+    }
+#define FEEDS_TO_BE                                                                                \
+    {                                                                                              \
+        "feeds", "FEEDS", ADMIN_OPTION, false,                                                     \
+            "Feed keys it is bound to from now on, comma-separated, * at the end matches; empty: " \
+            "all; default: as they are",                                                           \
+            ADMIN_LIST                                                                             \
     }
 
 const struct admin_command admin_commands[] = {
@@ -73,6 +120,35 @@ const struct admin_command admin_commands[] = {
      account_show,
      "Account"},
     {"account",
+     "change",
+     "Change an account's plan and limits; in force before this returns",
+     "sluice account change acme --plan plus",
+     true,
+     {ACCOUNT,
+      {"plan", "PLAN", ADMIN_OPTION, false, "Where limits come from; default: as it is"},
+      {"limits", "LIMITS", ADMIN_OPTION, false,
+       "Messages of the whole account; empty: the plan's; default: as they are"},
+      {"device_limits", "LIMITS", ADMIN_OPTION, false,
+       "Messages of each device and key; empty: the plan's; default: as they are"}},
+     account_change,
+     "Account"},
+    {"account",
+     "disable",
+     "Lock all keys and devices of an account out, before this returns",
+     "sluice account disable acme",
+     true,
+     {ACCOUNT},
+     account_disable,
+     "Account"},
+    {"account",
+     "enable",
+     "Let a disabled account in again",
+     "sluice account enable acme",
+     true,
+     {ACCOUNT},
+     account_enable,
+     "Account"},
+    {"account",
      "remove",
      "Remove an account with its keys, devices and feeds",
      "sluice account remove acme",
@@ -90,10 +166,8 @@ const struct admin_command admin_commands[] = {
       KEY,
       {"role", "ROLE", ADMIN_OPTION, false,
        "What it may do: owner (default), writer, reader, device"},
-      {"key", "KEY", ADMIN_OPTION, true,
-       "A key that exists already, in Adafruit's form, instead of a new one; - reads it from "
-       "standard "
-       "input"}},
+      FEEDS,
+      KEY_GIVEN},
      key_add,
      "Key"},
     {"key",
@@ -113,6 +187,22 @@ const struct admin_command admin_commands[] = {
      key_show,
      "Key"},
     {"key",
+     "change",
+     "Change what a key may do; in force before this returns",
+     "sluice key change acme dashboard --role reader",
+     true,
+     {ACCOUNT, KEY, ROLE_TO_BE, FEEDS_TO_BE},
+     key_change,
+     "Key"},
+    {"key",
+     "regenerate",
+     "Put a new key in a key's place; the old one stops working before this returns",
+     "sluice key regenerate acme dashboard",
+     true,
+     {ACCOUNT, KEY, KEY_GIVEN},
+     key_regenerate,
+     "Key"},
+    {"key",
      "remove",
      "Remove a key; it stops working before this returns",
      "sluice key remove acme dashboard",
@@ -130,8 +220,7 @@ const struct admin_command admin_commands[] = {
       DEVICE,
       {"role", "ROLE", ADMIN_OPTION, false,
        "What it may do: device (default), writer, reader, owner"},
-      {"feeds", "FEEDS", ADMIN_OPTION, false,
-       "Feed keys it is bound to, comma-separated, * at the end matches; default: all", ADMIN_LIST},
+      FEEDS,
       SECRET,
       HASH,
       BCRYPT},
@@ -152,6 +241,14 @@ const struct admin_command admin_commands[] = {
      false,
      {DEVICE},
      device_show,
+     "Device"},
+    {"device",
+     "change",
+     "Change what a device may do; in force before this returns",
+     "sluice device change truck-17 --feeds \"trucks.*\"",
+     true,
+     {DEVICE, ROLE_TO_BE, FEEDS_TO_BE},
+     device_change,
      "Device"},
     {"device",
      "secret",
@@ -201,6 +298,83 @@ const struct admin_command admin_commands[] = {
      {{0}},
      rollup_rebuild,
      "Rollups"},
+
+    {"role", "list", "List roles", "sluice role list", false, {{0}}, role_list, "RoleList"},
+    {"role",
+     "show",
+     "Show what a role may do",
+     "sluice role show reader",
+     false,
+     {ROLE},
+     role_show,
+     "Role"},
+    {"role",
+     "add",
+     "Make a role of permissions",
+     "sluice role add viewer data_read,feed_read",
+     true,
+     {ROLE, PERMISSIONS},
+     role_add,
+     "Role"},
+    {"role",
+     "change",
+     "Change what all who have a role may do; in force before this returns",
+     "sluice role change viewer data_read",
+     true,
+     {ROLE, PERMISSIONS},
+     role_change,
+     "Role"},
+    {"role",
+     "remove",
+     "Remove a role that nobody has",
+     "sluice role remove viewer",
+     true,
+     {ROLE},
+     role_remove,
+     "Removed"},
+
+    {"plan", "list", "List plans", "sluice plan list", false, {{0}}, plan_list, "PlanList"},
+    {"plan",
+     "show",
+     "Show the limits of a plan",
+     "sluice plan show fleet",
+     false,
+     {PLAN},
+     plan_show,
+     "Plan"},
+    {"plan",
+     "add",
+     "Make a plan: limits that accounts can have",
+     "sluice plan add class --limits 300/60s --feeds-max 100",
+     true,
+     {PLAN, PLAN_LIMITS},
+     plan_add,
+     "Plan"},
+    {"plan",
+     "change",
+     "Change the limits of all accounts with a plan; in force before this returns",
+     "sluice plan change class --limits 600/60s",
+     true,
+     {PLAN, PLAN_LIMITS},
+     plan_change,
+     "Plan"},
+    {"plan",
+     "remove",
+     "Remove a plan that no account has",
+     "sluice plan remove class",
+     true,
+     {PLAN},
+     plan_remove,
+     "Removed"},
+
+    {"permission",
+     "list",
+     "List what roles can be made of",
+     "sluice permission list",
+     false,
+     {{0}},
+     permission_list,
+     "PermissionList"},
     {0},
 };
 

@@ -25,6 +25,17 @@ static op_run *const ops[] = {
     [CATALOG_FEED_REMOVE] = op_feed_remove,
     [CATALOG_ACCOUNT_LIMITS] = op_account_limits,
     [CATALOG_ACCOUNT_DISABLE] = op_account_disable,
+    [CATALOG_DEVICE_CHANGE] = op_device_change,
+    [CATALOG_KEY_CHANGE] = op_key_change,
+    [CATALOG_KEY_SECRET] = op_key_secret,
+    [CATALOG_ROLE_LIST] = op_role_list,
+    [CATALOG_ROLE_ADD] = op_role_add,
+    [CATALOG_ROLE_CHANGE] = op_role_change,
+    [CATALOG_ROLE_REMOVE] = op_role_remove,
+    [CATALOG_PLAN_LIST] = op_plan_list,
+    [CATALOG_PLAN_ADD] = op_plan_add,
+    [CATALOG_PLAN_CHANGE] = op_plan_change,
+    [CATALOG_PLAN_REMOVE] = op_plan_remove,
 };
 
 enum reason ask_refuse(struct catalog_ask *ask, enum reason reason, const char *format, ...)
@@ -85,35 +96,52 @@ static int row_failed(struct batch *b, const struct error *why)
     return SQLITE_ERROR;
 }
 
+/* Makes effects of the rows that the statement has found, `rc` being what its run returned. At
+ * least `min` of them, else SQLITE_ERROR. */
+static int put_rows(struct batch *b, enum statement s, int rc, bool accounts, size_t min)
+{
+    size_t from = b->effects_count;
+    for (; rc == SQLITE_ROW; rc = db_next(b->db, s)) {
+        struct effect e = {.kind = accounts ? PUT_ACCOUNT : PUT_CREDENTIAL};
+        struct account *a = NULL;
+        struct credential *c = NULL;
+        struct error why = {""};
+        int bad = accounts ? row_account(b->db, s, &a, &e.number, &why)
+                           : row_credential(b->db, s, &c, &e.number, &why);
+        if (bad) {
+            db_reset(b->db, s);
+            return row_failed(b, &why);
+        }
+        if (a)
+            a->ack = b->ack;
+        e.record = accounts ? (void *)a : (void *)c;
+        batch_effect(b, e);
+    }
+    db_reset(b->db, s);
+    if (rc == SQLITE_DONE && b->effects_count - from < min)
+        return row_failed(b, &(struct error){"the row is gone"});
+    return rc;
+}
+
 int batch_put_account(struct batch *b, uint64_t number)
 {
-    struct account *a = NULL;
-    uint64_t version = 0;
-    struct error why = {"the row is gone"};
-    int rc = db_run(b->db, SQL_ACCOUNT_READ, num(number));
-    if (rc == SQLITE_ROW)
-        row_account(b->db, SQL_ACCOUNT_READ, &a, &version, &why);
-    db_reset(b->db, SQL_ACCOUNT_READ);
-    if (!a)
-        return rc == SQLITE_ROW || rc == SQLITE_DONE ? row_failed(b, &why) : rc;
-    a->ack = b->ack;
-    batch_effect(b, (struct effect){.kind = PUT_ACCOUNT, .number = version, .record = a});
-    return SQLITE_DONE;
+    return put_rows(b, SQL_ACCOUNT_READ, db_run(b->db, SQL_ACCOUNT_READ, num(number)), true, 1);
 }
 
 int batch_put_credential(struct batch *b, uint64_t number)
 {
-    struct credential *c = NULL;
-    uint64_t account = 0;
-    struct error why = {"the row is gone"};
-    int rc = db_run(b->db, SQL_CREDENTIAL_READ, num(number));
-    if (rc == SQLITE_ROW)
-        row_credential(b->db, SQL_CREDENTIAL_READ, &c, &account, &why);
-    db_reset(b->db, SQL_CREDENTIAL_READ);
-    if (!c)
-        return rc == SQLITE_ROW || rc == SQLITE_DONE ? row_failed(b, &why) : rc;
-    batch_effect(b, (struct effect){.kind = PUT_CREDENTIAL, .number = account, .record = c});
-    return SQLITE_DONE;
+    return put_rows(b, SQL_CREDENTIAL_READ, db_run(b->db, SQL_CREDENTIAL_READ, num(number)), false,
+                    1);
+}
+
+int batch_put_accounts(struct batch *b, enum statement s, struct slice text)
+{
+    return put_rows(b, s, db_run(b->db, s, txt(text)), true, 0);
+}
+
+int batch_put_credentials(struct batch *b, enum statement s, struct slice text)
+{
+    return put_rows(b, s, db_run(b->db, s, txt(text)), false, 0);
 }
 
 int batch_put_feed(struct batch *b, uint64_t number, struct feed **ret)
@@ -204,7 +232,7 @@ bool batch_run(struct batch *b, struct catalog_ask *asks)
     enum reason failed = rc == SQLITE_DONE ? REASON_ok : db_reason(rc);
     for (size_t i = 0; i < b->items_count && failed == REASON_ok; i++)
         failed = run_ask(b, &b->items[i]);
-    bool wrote = b->effects_count > 0;
+    bool wrote = b->effects_count > 0 || b->outbox->waiting > waiting;
     bool tidies = wrote && outbox_is_untidy(b->outbox);
     if (failed == REASON_ok && tidies && (rc = outbox_tidy(b->outbox)) != SQLITE_DONE)
         failed = db_reason(rc);

@@ -58,6 +58,10 @@ int batch_put_account(struct batch *b, uint64_t number);
 int batch_put_credential(struct batch *b, uint64_t number);
 /* `ret` borrows the effect's reference. */
 int batch_put_feed(struct batch *b, uint64_t number, struct feed **ret);
+/* The same for all rows that a statement finds by a text: whoever has a role, or a plan. Their
+ * records are in memory twice until they are published. */
+int batch_put_accounts(struct batch *b, enum statement s, struct slice text);
+int batch_put_credentials(struct batch *b, enum statement s, struct slice text);
 /* Sets the ask's answer and returns it. */
 enum reason ask_refuse(struct catalog_ask *ask, enum reason reason, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -67,8 +71,10 @@ enum reason ask_refuse_db(struct batch *b, struct catalog_ask *ask, int rc);
 /* One ask (op_account.c, op_credential.c, op_feed.c): REASON_ok, or what ask_refuse returned. */
 typedef enum reason op_run(struct batch *b, struct item *it);
 op_run op_account_add, op_account_remove, op_account_limits, op_account_disable;
-op_run op_key_add, op_key_remove;
-op_run op_device_add, op_device_secret, op_device_disable, op_device_remove;
+op_run op_key_add, op_key_change, op_key_secret, op_key_remove;
+op_run op_device_add, op_device_change, op_device_secret, op_device_disable, op_device_remove;
+op_run op_role_list, op_role_add, op_role_change, op_role_remove;
+op_run op_plan_list, op_plan_add, op_plan_change, op_plan_remove;
 op_run op_feed_add, op_feed_remove;
 
 /* The account an ask names, by name, else by number; its name is in `name`. */
@@ -78,3 +84,7 @@ struct owner {
     struct slice name;
 };
 enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct owner *ret);
+/* Whether the ask's limits are some, and may be stored. */
+enum reason op_check_limits(struct catalog_ask *ask);
+/* The one number that a statement without row columns but it counts; UINT64_MAX: it failed. */
+uint64_t op_count(struct batch *b, enum statement s);

@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "catalog/listed.h"
 #include "flow/principal.h"
 #include "flow/reason.h"
 #include "flow/record.h"
@@ -106,6 +107,17 @@ enum catalog_op {
                                 than "default" goes with its last feed */
     CATALOG_ACCOUNT_LIMITS,  /* account, plan ("" = as it is), [limits, device_limits] */
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
+    CATALOG_DEVICE_CHANGE,   /* name, [role, patterns] */
+    CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
+    CATALOG_KEY_SECRET,      /* account, name, digest: replaces the secret */
+    CATALOG_ROLE_LIST,       /* [name]: one, else all; like each op of roles it fills ret_list */
+    CATALOG_ROLE_ADD,        /* name, permissions */
+    CATALOG_ROLE_CHANGE,     /* name, permissions: of all who have it, at once */
+    CATALOG_ROLE_REMOVE,     /* name: one that nobody has */
+    CATALOG_PLAN_LIST,       /* the same */
+    CATALOG_PLAN_ADD,        /* name, [limits, device_limits, feeds_max] */
+    CATALOG_PLAN_CHANGE,     /* name, [limits, device_limits, feeds_max] */
+    CATALOG_PLAN_REMOVE,     /* name */
 };
 
 /*
@@ -120,8 +132,12 @@ struct catalog_ask {
     uint64_t account_number;
     struct slice name; /* key's label, device id */
     struct slice plan, role;
-    struct slice patterns;              /* comma-separated feed keys */
-    struct slice limits, device_limits; /* "60/60s, 10/1s"; empty = the plan's */
+    struct slice patterns;                               /* comma-separated feed keys */
+    struct slice limits, device_limits;                  /* "60/60s, 10/1s"; empty = the plan's */
+    bool keep_limits, keep_device_limits, keep_patterns; /* a change leaves them as they are */
+    struct slice permissions;                            /* comma-separated names */
+    bool has_feeds_max;
+    uint32_t feeds_max;
     bool has_digest;
     uint8_t digest[32];
     struct slice verifier;
@@ -144,6 +160,7 @@ struct catalog_ask {
     struct account *ret_account;
     struct credential *ret_credential;
     struct feed *ret_feed;
+    struct buf *ret_list; /* the asker's: struct catalog_role or catalog_plan are appended */
 
     struct catalog_ask *next; /* the catalog's */
 };

@@ -311,7 +311,7 @@ unsigned memory_accounts(struct memory *m, struct buf *ret)
 static struct credential *new_version(const struct credential *old, struct account *a,
                                       uint64_t version)
 {
-    size_t text = old->name.len + old->verifier.len + 2;
+    size_t text = old->name.len + old->role.len + old->verifier.len + 3;
     for (unsigned i = 0; i < old->patterns_count; i++)
         text += old->patterns[i].len + 1;
     struct credential *c = credential_new(text + old->patterns_count * sizeof(struct slice));
@@ -322,6 +322,7 @@ static struct credential *new_version(const struct credential *old, struct accou
     c->account = account_ref(a);
     c->kind = old->kind;
     c->name = record_text(&at, old->name);
+    c->role = record_text(&at, old->role);
     c->permissions = old->permissions;
     c->disabled = old->disabled;
     c->verifier_kind = old->verifier_kind;
@@ -349,7 +350,10 @@ static struct table *table_of(struct memory *m, const struct credential *c)
 static void enter_credential(struct memory *m, struct holding *h, struct credential *old,
                              struct credential *c)
 {
-    table_put(table_of(m, c), hash_credential(m, c), head(old), head(c));
+    uint64_t hash = hash_credential(m, c), hash_old = old ? hash_credential(m, old) : hash;
+    table_put(table_of(m, c), hash, hash == hash_old ? head(old) : NULL, head(c));
+    if (hash != hash_old) /* a key that got a new secret is found by that */
+        table_remove(table_of(m, old), hash_old, head(old));
     table_put(&m->credentials, hash_number(c->number), head(old), head(c));
     pthread_rwlock_wrlock(&m->lists);
     roll_put(&h->credentials[c->kind], head(c));
@@ -469,7 +473,6 @@ bool memory_put_credential(struct memory *m, struct credential *c, uint64_t acco
         /* One slot for life. A check of the old verifier that is still running may write to it
          * afterwards, which harms nothing: the tag covers the stored verifier. */
         CHECK(old->kind == c->kind && slice_eq(old->name, c->name));
-        CHECK(c->kind == CREDENTIAL_DEVICE || same_verifier(old, c));
         c->live = old->live;
     } else {
         c->live = pool_take(&m->credential_lives);

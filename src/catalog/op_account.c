@@ -41,7 +41,7 @@ static enum reason check_plan(struct batch *b, struct catalog_ask *ask, struct s
     return rc == SQLITE_ROW ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
-static enum reason check_limits(struct catalog_ask *ask)
+enum reason op_check_limits(struct catalog_ask *ask)
 {
     struct limit_set set;
     struct error why;
@@ -49,9 +49,9 @@ static enum reason check_limits(struct catalog_ask *ask)
         return ask_refuse(ask, REASON_bad_request, "limits: %.140s", why.text);
     if (limit_set_parse(ask->device_limits, &set, &why))
         return ask_refuse(ask, REASON_bad_request, "device limits: %.130s", why.text);
-    if (ask->limits.len > FEED_NAME_MAX || ask->device_limits.len > FEED_NAME_MAX)
+    if (ask->limits.len > LIMITS_TEXT_MAX || ask->device_limits.len > LIMITS_TEXT_MAX)
         return ask_refuse(ask, REASON_bad_request, "limits are longer than %d characters",
-                          FEED_NAME_MAX);
+                          LIMITS_TEXT_MAX);
     return REASON_ok;
 }
 
@@ -75,7 +75,7 @@ enum reason op_account_add(struct batch *b, struct item *it)
     if (name_is_reserved(ask->account))
         return ask_refuse(ask, REASON_bad_request, "the username \"%.*s\" is reserved",
                           SLICE_ARG(ask->account));
-    enum reason r = check_limits(ask);
+    enum reason r = op_check_limits(ask);
     if (r == REASON_ok)
         r = check_plan(b, ask, plan);
     if (r != REASON_ok)
@@ -112,7 +112,7 @@ enum reason op_account_limits(struct batch *b, struct item *it)
 {
     struct catalog_ask *ask = it->ask;
     struct owner o;
-    enum reason r = check_limits(ask);
+    enum reason r = op_check_limits(ask);
     if (r == REASON_ok && ask->plan.len)
         r = check_plan(b, ask, ask->plan);
     if (r == REASON_ok)
@@ -124,8 +124,8 @@ enum reason op_account_limits(struct batch *b, struct item *it)
     a.limits = ask->limits;
     a.device_limits = ask->device_limits;
     int rc = db_run(b->db, SQL_ACCOUNT_LIMITS, num(o.number), txt_or_null(ask->plan),
-                    txt_or_null(ask->limits), txt_or_null(ask->device_limits),
-                    num(b->db->next[NEXT_CHANGE]));
+                    num(ask->keep_limits), txt_or_null(ask->limits), num(ask->keep_device_limits),
+                    txt_or_null(ask->device_limits), num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
         rc = outbox_audit(b->outbox, ask, &a);
     if (rc == SQLITE_DONE)

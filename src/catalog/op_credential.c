@@ -90,6 +90,24 @@ static enum reason add(struct batch *b, struct item *it, const struct owner *own
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
+static enum reason check_key_digest(struct batch *b, struct catalog_ask *ask)
+{
+    if (!ask->has_digest || ask->verifier.len)
+        return ask_refuse(ask, REASON_bad_request, "an account key is stored as a digest only");
+    return check_absent(b, ask, SQL_KEY_FIND_DIGEST,
+                        db_run(b->db, SQL_KEY_FIND_DIGEST, blob_or_null(digest_of(ask))),
+                        "this key is in use already");
+}
+
+static enum reason parse_patterns(struct catalog_ask *ask, struct buf *ret)
+{
+    if (name_parse_patterns(ask->patterns, ret))
+        return REASON_ok;
+    return ask_refuse(ask, REASON_bad_request,
+                      "patterns are at most %d feed keys, '*' at the end matches any rest",
+                      FEED_PATTERNS_MAX);
+}
+
 enum reason op_key_add(struct batch *b, struct item *it)
 {
     struct catalog_ask *ask = it->ask;
@@ -98,9 +116,11 @@ enum reason op_key_add(struct batch *b, struct item *it)
     if (!name_is_label(ask->name))
         return ask_refuse(ask, REASON_bad_request, "a key's name has 1 to %d printable bytes",
                           DEVICE_ID_MAX);
-    if (!ask->has_digest || ask->verifier.len)
-        return ask_refuse(ask, REASON_bad_request, "an account key is stored as a digest only");
-    enum reason r = op_find_account(b, ask, &owner);
+    struct buf patterns;
+    buf_init(&patterns, FEED_PATTERNS_MAX * (FEED_KEY_MAX + 1));
+    enum reason r = parse_patterns(ask, &patterns);
+    if (r == REASON_ok)
+        r = op_find_account(b, ask, &owner);
     if (r == REASON_ok)
         r = check_role(b, ask, role);
     if (r == REASON_ok)
@@ -108,10 +128,11 @@ enum reason op_key_add(struct batch *b, struct item *it)
                          db_run(b->db, SQL_KEY_FIND, num(owner.number), txt(ask->name)),
                          "the account has a key of that name already");
     if (r == REASON_ok)
-        r = check_absent(b, ask, SQL_KEY_FIND_DIGEST,
-                         db_run(b->db, SQL_KEY_FIND_DIGEST, blob_or_null(digest_of(ask))),
-                         "this key is in use already");
-    return r == REASON_ok ? add(b, it, &owner, CREDENTIAL_KEY, role, SLICE("")) : r;
+        r = check_key_digest(b, ask);
+    if (r == REASON_ok)
+        r = add(b, it, &owner, CREDENTIAL_KEY, role, buf_slice(&patterns));
+    buf_fini(&patterns);
+    return r;
 }
 
 enum reason op_device_add(struct batch *b, struct item *it)
@@ -126,10 +147,8 @@ enum reason op_device_add(struct batch *b, struct item *it)
         r = ask_refuse(ask, REASON_bad_request,
                        "a device id has 1 to %d printable ASCII characters, no blank and no ':'",
                        DEVICE_ID_MAX);
-    else if (r == REASON_ok && !name_parse_patterns(ask->patterns, &patterns))
-        r = ask_refuse(ask, REASON_bad_request,
-                       "patterns are at most %d feed keys, '*' at the end matches any rest",
-                       FEED_PATTERNS_MAX);
+    if (r == REASON_ok)
+        r = parse_patterns(ask, &patterns);
     if (r == REASON_ok)
         r = op_find_account(b, ask, &owner);
     if (r == REASON_ok)
@@ -203,6 +222,28 @@ enum reason op_device_disable(struct batch *b, struct item *it)
     return changed(b, it, &s, rc);
 }
 
+/* Role and patterns, where the ask says some. */
+static enum reason change(struct batch *b, struct item *it, const char *op, const struct subject *s)
+{
+    struct catalog_ask *ask = it->ask;
+    struct buf patterns;
+    buf_init(&patterns, FEED_PATTERNS_MAX * (FEED_KEY_MAX + 1));
+    enum reason r = parse_patterns(ask, &patterns);
+    if (r == REASON_ok && ask->role.len)
+        r = check_role(b, ask, ask->role);
+    if (r == REASON_ok) {
+        struct slice text = patterns.len ? buf_slice(&patterns) : SLICE("");
+        struct db_value none = {.type = DB_NULL};
+        int rc = db_run(b->db, SQL_CREDENTIAL_CHANGE, num(s->number), txt_or_null(ask->role),
+                        ask->keep_patterns ? none : txt(text), num(b->db->next[NEXT_CHANGE]));
+        if (rc == SQLITE_DONE)
+            rc = audit(b, ask, op, s, (struct audit){.role = ask->role, .patterns = text});
+        r = changed(b, it, s, rc);
+    }
+    buf_fini(&patterns);
+    return r;
+}
+
 static enum reason take_out(struct batch *b, struct item *it, const char *op,
                             const struct subject *s)
 {
@@ -224,21 +265,57 @@ enum reason op_device_remove(struct batch *b, struct item *it)
     return r == REASON_ok ? take_out(b, it, "device_remove", &s) : r;
 }
 
-enum reason op_key_remove(struct batch *b, struct item *it)
+enum reason op_device_change(struct batch *b, struct item *it)
 {
-    struct catalog_ask *ask = it->ask;
-    char shown[128];
     struct subject s;
-    enum reason r = op_find_account(b, ask, &s.owner);
+    enum reason r = find_device(b, it->ask, &s);
+    return r == REASON_ok ? change(b, it, "device_change", &s) : r;
+}
+
+static enum reason find_key(struct batch *b, struct catalog_ask *ask, struct subject *ret)
+{
+    char shown[128];
+    enum reason r = op_find_account(b, ask, &ret->owner);
     if (r != REASON_ok)
         return r;
-    int rc = db_run(b->db, SQL_KEY_FIND, num(s.owner.number), txt(ask->name));
+    int rc = db_run(b->db, SQL_KEY_FIND, num(ret->owner.number), txt(ask->name));
     if (rc == SQLITE_DONE)
         return ask_refuse(ask, REASON_not_found, "the account has no key \"%s\"",
                           log_text(shown, ask->name));
     if (rc != SQLITE_ROW)
         return ask_refuse_db(b, ask, rc);
-    s.number = db_number(b->db, SQL_KEY_FIND, 0);
+    ret->number = db_number(b->db, SQL_KEY_FIND, 0);
     db_reset(b->db, SQL_KEY_FIND);
-    return take_out(b, it, "key_remove", &s);
+    return REASON_ok;
+}
+
+enum reason op_key_change(struct batch *b, struct item *it)
+{
+    struct subject s;
+    enum reason r = find_key(b, it->ask, &s);
+    return r == REASON_ok ? change(b, it, "key_change", &s) : r;
+}
+
+enum reason op_key_secret(struct batch *b, struct item *it)
+{
+    struct catalog_ask *ask = it->ask;
+    struct subject s;
+    enum reason r = check_key_digest(b, ask);
+    if (r == REASON_ok)
+        r = find_key(b, ask, &s);
+    if (r != REASON_ok)
+        return r;
+    int rc = db_run(b->db, SQL_CREDENTIAL_SECRET, num(s.number), blob_or_null(digest_of(ask)),
+                    txt_or_null(SLICE("")), num(b->db->next[NEXT_CHANGE]));
+    if (rc == SQLITE_DONE)
+        rc =
+            audit(b, ask, "key_secret", &s, (struct audit){.verifier_kind = kind_of_verifier(ask)});
+    return changed(b, it, &s, rc);
+}
+
+enum reason op_key_remove(struct batch *b, struct item *it)
+{
+    struct subject s;
+    enum reason r = find_key(b, it->ask, &s);
+    return r == REASON_ok ? take_out(b, it, "key_remove", &s) : r;
 }

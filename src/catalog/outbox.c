@@ -178,11 +178,14 @@ int outbox_audit(struct outbox *o, const struct catalog_ask *ask, const struct a
     put_text_if(b, "limits", a->limits);
     put_text_if(b, "device_limits", a->device_limits);
     put_text_if(b, "patterns", a->patterns);
+    put_text_if(b, "permissions", a->permissions);
     put_text_if(b, "verifier_kind", slice_str(a->verifier_kind));
     if (a->has_disabled)
         put_flag(b, "disabled", a->disabled);
     if (a->has_feeds)
         put_number(b, "feeds", a->feeds);
+    if (a->has_feeds_max)
+        put_number(b, "feeds_max", a->feeds_max);
     return end(o, ask, RECORD_AUDIT, a->now_us, a->account, 0);
 }
 

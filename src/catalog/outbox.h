@@ -52,11 +52,13 @@ struct audit {
     struct slice subject; /* the credential's name, or the account's */
     uint64_t subject_number;
     /* Shown when not empty: */
-    struct slice role, plan, limits, device_limits, patterns;
+    struct slice role, plan, limits, device_limits, patterns, permissions;
     const char *verifier_kind;
     bool has_disabled, disabled;
     bool has_feeds;
     uint64_t feeds;
+    bool has_feeds_max;
+    uint64_t feeds_max;
 };
 int outbox_audit(struct outbox *o, const struct catalog_ask *ask, const struct audit *a);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "flow/limit.h"
+#include "flow/permission.h"
 
 static int no_memory(struct db *db, struct error *err)
 {
@@ -28,7 +29,7 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
                 struct error *err)
 {
     uint64_t number = db_number(db, s, 0);
-    struct slice name, limits, device_limits;
+    struct slice name, plan, limits, device_limits;
     struct limit_set account_set, device_set;
     struct error why;
     if (number == 0 || number >= db->next[NEXT_ACCOUNT])
@@ -40,12 +41,14 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
     if (limit_set_parse(limits, &account_set, &why) ||
         limit_set_parse(device_limits, &device_set, &why))
         return bad_row(db, "account", number, why.text, err);
-    struct account *a = account_new(name.len + 1);
+    plan = db_text(db, s, 8);
+    struct account *a = account_new(name.len + plan.len + 2);
     if (!a)
         return no_memory(db, err);
     char *at = (char *)(a + 1);
     a->number = number;
     a->name = record_text(&at, name);
+    a->plan = record_text(&at, plan);
     a->limits = account_set;
     a->device_limits = device_set;
     uint64_t feeds_max = db_number(db, s, 4);
@@ -58,36 +61,6 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
 }
 
 /* ---- credentials ----------------------------------------------------------------------------- */
-
-static bool parse_permissions(struct slice s, uint64_t *ret)
-{
-    static const struct {
-        struct slice name;
-        uint64_t mask;
-    } known[] = {
-#define PERMISSION(name, bit, text) {{#name, sizeof #name - 1}, PERM_##name},
-#include "flow/permissions.def"
-#undef PERMISSION
-    };
-    const unsigned n = sizeof known / sizeof known[0];
-    uint64_t mask = 0;
-    bool all = slice_eq(s, SLICE("*"));
-    for (unsigned i = 0; all && i < n; i++)
-        mask |= known[i].mask & ~(uint64_t)PERM_ADMIN;
-    while (!all && s.len) {
-        const char *bar = memchr(s.ptr, '|', s.len);
-        struct slice item = slice_of(s.ptr, bar ? (size_t)(bar - s.ptr) : s.len);
-        unsigned i = 0;
-        while (i < n && !slice_eq(known[i].name, item))
-            i++;
-        if (i == n)
-            return false;
-        mask |= known[i].mask;
-        s = slice_from(s, item.len + (bar ? 1 : 0));
-    }
-    *ret = mask;
-    return true;
-}
 
 static unsigned split_patterns(struct slice s, struct slice ret[FEED_PATTERNS_MAX])
 {
@@ -104,14 +77,14 @@ static unsigned split_patterns(struct slice s, struct slice ret[FEED_PATTERNS_MA
 /* What a credential's row holds, checked. */
 struct credential_row {
     uint64_t number, permissions;
-    struct slice name, verifier, digest;
+    struct slice name, role, verifier, digest;
     unsigned patterns_count;
     struct slice patterns[FEED_PATTERNS_MAX];
 };
 
 static const char *check_credential(struct db *db, enum statement s, struct credential_row *r)
 {
-    struct slice permissions, patterns;
+    struct slice permissions, patterns, bad;
     r->number = db_number(db, s, 0);
     if (r->number == 0 || r->number >= db->next[NEXT_CREDENTIAL])
         return "the number was never given out";
@@ -119,7 +92,7 @@ static const char *check_credential(struct db *db, enum statement s, struct cred
         return "no name";
     if (!take_text(db, s, 4, &permissions))
         return "its role is missing";
-    if (!parse_permissions(permissions, &r->permissions))
+    if (!permissions_parse(permissions, '|', &r->permissions, &bad))
         return "its role has a permission that does not exist";
     if (!take_text(db, s, 5, &patterns))
         return "no patterns";
@@ -136,6 +109,8 @@ static const char *check_credential(struct db *db, enum statement s, struct cred
         return "of no known kind";
     if (db_is_null(db, s, 9))
         return "its account is not there";
+    if (!take_text(db, s, 10, &r->role))
+        return "no role";
     return NULL;
 }
 
@@ -147,7 +122,7 @@ int row_credential(struct db *db, enum statement s, struct credential **ret, uin
     if (wrong)
         return bad_row(db, "credential", r.number, wrong, err);
     size_t array = r.patterns_count * sizeof(struct slice);
-    size_t text = r.name.len + r.verifier.len + 2;
+    size_t text = r.name.len + r.role.len + r.verifier.len + 3;
     for (unsigned i = 0; i < r.patterns_count; i++)
         text += r.patterns[i].len + 1;
     struct credential *c = credential_new(array + text);
@@ -157,6 +132,7 @@ int row_credential(struct db *db, enum statement s, struct credential **ret, uin
     c->number = r.number;
     c->kind = (enum credential_kind)db_number(db, s, 2);
     c->name = record_text(&at, r.name);
+    c->role = record_text(&at, r.role);
     c->permissions = r.permissions;
     c->verifier_kind = r.digest.len ? VERIFIER_FAST : VERIFIER_CRYPT;
     if (r.digest.len)

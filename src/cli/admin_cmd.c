@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sluice account|key|device VERB: options and help from the table of api/admin.h. A running server
- * is asked over its socket; without one the command opens the catalog itself, under the lock.
+ * sluice NOUN VERB (account, key, device, ...): options and help from the table of api/admin.h. A
+ * running server is asked over its socket; without one the command opens the catalog itself, under
+ * the lock.
  */
 #include <errno.h>
 #include <stdio.h>

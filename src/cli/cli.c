@@ -17,9 +17,13 @@ static int cmd_help(int argc, char **argv);
 
 static const struct command commands[] = {
     {"serve", "Run the server", cmd_serve},
-    {"account", "Add, list, show and remove accounts", cmd_admin},
-    {"key", "Add, list, show and remove the keys of an account", cmd_admin},
-    {"device", "Add, list, show, lock out and remove devices; give them new secrets", cmd_admin},
+    {"account", "Add, list, show, change, lock out and remove accounts", cmd_admin},
+    {"key", "Add, list, show, change, renew and remove the keys of an account", cmd_admin},
+    {"device", "Add, list, show, change, lock out and remove devices; give them new secrets",
+     cmd_admin},
+    {"role", "Add, list, show, change and remove roles", cmd_admin},
+    {"plan", "Add, list, show, change and remove plans: limits of accounts", cmd_admin},
+    {"permission", "List what roles can be made of", cmd_admin},
     {"rollup", "Show whether all rollups of the history are there; make them anew", cmd_admin},
     {"config", "Check, show and explain settings", cmd_config},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},

@@ -35,6 +35,6 @@ int cli_main(int argc, char **argv);
 int cli_dispatch(const struct command_group *group, int argc, char **argv);
 
 int cmd_serve(int argc, char **argv);
-int cmd_admin(int argc, char **argv); /* account, key and device: argv[0] is the noun */
+int cmd_admin(int argc, char **argv); /* a noun of api/admin.h: argv[0] */
 int cmd_config(int argc, char **argv);
 int cmd_journal(int argc, char **argv);

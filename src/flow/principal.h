@@ -55,6 +55,7 @@ struct account {
     bool disabled;
     int64_t created_us;
     struct account_live *live; /* freed never: numbers are few and not reused */
+    struct slice plan;         /* its name */
 };
 
 enum verifier_kind { VERIFIER_FAST, VERIFIER_CRYPT };
@@ -77,8 +78,8 @@ struct credential {
     uint64_t version;        /* grows with each change of the credential or its account */
     struct account *account; /* a reference */
     enum credential_kind kind;
-    struct slice name; /* device id, or the key's label */
-    uint64_t permissions;
+    struct slice name;    /* device id, or the key's label */
+    uint64_t permissions; /* of its role */
     bool disabled;
     enum verifier_kind verifier_kind;
     uint8_t fast[32];      /* VERIFIER_FAST: domain-separated SHA-256 of the secret */
@@ -87,6 +88,7 @@ struct credential {
     struct slice
         *patterns; /* feed keys the device is bound to, '*' at the end matches; none = all */
     struct credential_live *live; /* shared by all versions of the record */
+    struct slice role;            /* its name */
 };
 
 enum { FEED_NO_HISTORY = 1, FEED_PUBLIC = 2, FEED_DISABLED = 4 };
