@@ -18,6 +18,7 @@
 enum {
     SLICES_AUTO = 640,  /* at most so many when the resolution is chosen here */
     SLICES_MAX = 1000,  /* and when it is asked for; else it is made coarser */
+    SLICES_HERE = 256,  /* more are written by a thread that may block: 0.2 ms */
     RAW_MAX = 1000,     /* values */
     HOURS_MAX = 876000, /* a hundred years */
     DAY_MINUTES = 1440,
@@ -285,6 +286,8 @@ static int put_data(const struct api *a, struct buf *out, const struct chart *c,
                                .flags = flags,
                                .storage = storage};
     int rc = history_rollup(a->history, &q);
+    if (rc == HISTORY_DONE && !may_block && q.count > SLICES_HERE)
+        rc = HISTORY_INCOMPLETE;
     if (rc == HISTORY_DONE)
         put_slices(out, c, q.slices, q.count);
     return rc;

@@ -306,8 +306,8 @@ uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, u
     if (h->failing && now_ns < h->retry_ns)
         return h->durable;
     int code = due ? history_flush(h) : history_merge_some(h);
-    if (code == 0 && !due)
-        code = history_rollup_some(h);
+    if (code == 0 && !due && history_rollup_wanted(h))
+        code = history_rollup_some(h, bytes > 0, now_ns);
     if (code < 0) {
         note_failure(h, code, due ? "flush" : "merge");
         h->retry_ns = now_ns + RETRY_NS;
@@ -322,6 +322,11 @@ uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, u
 bool history_stuck(struct history *h)
 {
     return h->failing && open_bytes(h->open) > h->opts.open_bytes_max;
+}
+
+bool history_restless(struct history *h)
+{
+    return !h->failing && (h->queue.count > 0 || history_rollup_wanted(h));
 }
 
 struct history_stats history_stats(struct history *h)

@@ -48,6 +48,8 @@ int history_flush(struct history *h);
 /* Writes fail and memory is full: apply nothing more, call history_tick again a little later.
  * History thread. */
 bool history_stuck(struct history *h);
+/* There is something to merge, or tuples to make: call history_tick soon. History thread. */
+bool history_restless(struct history *h);
 
 /* One point as readers see it; `value` borrows from the query's storage. */
 struct history_point {

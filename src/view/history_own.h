@@ -66,6 +66,7 @@ struct history {
     } queue;
     struct row_key roll_at; /* in the feed `rolled`: where the missing tuples begin */
     bool roll_failed;
+    uint64_t roll_ns;         /* when a piece was made last */
     struct point_list points; /* for encoding; text is not used */
     struct buf text, row;
 
@@ -170,8 +171,11 @@ void history_rollup_delete(rocksdb_writebatch_t *b, const char row_key[ROW_KEY_B
 int history_rollup_open(struct history *h);
 /* Says that only the feeds below have them. */
 void history_rollup_begin(rocksdb_writebatch_t *b, uint64_t feed);
-/* A bounded piece of making those that are missing. 0 or a negative errno: nothing was changed. */
-int history_rollup_some(struct history *h);
+/* Whether some are missing that can be made. */
+bool history_rollup_wanted(struct history *h);
+/* A bounded piece of making them, and less often when records are coming in. 0 or a negative errno:
+ * nothing was changed. */
+int history_rollup_some(struct history *h, bool busy, uint64_t now_ns);
 
 /* ---- history_merge.c ------------------------------------------------------------------------- */
 /* Puts the feed into the queue, if it is worth it. */

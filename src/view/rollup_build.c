@@ -13,11 +13,15 @@
  */
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "view/history_own.h"
 
-enum { ROWS_OF_ONE_CALL = 16 };
+enum { ROWS_OF_ONE_CALL = 32 }; /* about a millisecond */
+
+/* While records come in: less than a tenth of the thread's time. */
+#define PAUSE_NS (10 * NS_PER_MS)
 
 void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed,
                         const struct history_point *p, size_t n, struct buf *text)
@@ -120,15 +124,23 @@ static int put_some(struct history *h, rocksdb_iterator_t *it, rocksdb_writebatc
     return code;
 }
 
-int history_rollup_some(struct history *h)
+bool history_rollup_wanted(struct history *h)
+{
+    if (atomic_load_explicit(&h->roll_again, memory_order_relaxed))
+        return true;
+    return atomic_load_explicit(&h->rolled, memory_order_relaxed) != UINT64_MAX && !h->roll_failed;
+}
+
+int history_rollup_some(struct history *h, bool busy, uint64_t now_ns)
 {
     int again = atomic_load_explicit(&h->roll_again, memory_order_relaxed);
     if (again)
         return forget_all(h, again);
+    if (busy && now_ns - h->roll_ns < PAUSE_NS)
+        return 0;
+    h->roll_ns = now_ns;
     uint64_t feed = h->rolled;
     struct row_key at = h->roll_at;
-    if (feed == UINT64_MAX || h->roll_failed)
-        return 0;
     char *text = NULL;
     rocksdb_iterator_t *it = rocksdb_create_iterator(h->db.db, h->db.read_once);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();

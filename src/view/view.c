@@ -156,7 +156,7 @@ static void pull(struct view *v)
     v->failing = false;
     if (next == JOURNAL_WAIT) {
         tick(v, from, 0);
-        if (v->busy)
+        if (v->busy || (v->opts.ops->restless && v->opts.ops->restless(v->opts.of)))
             nap(v, from);
         else
             journal_reader_wait(v->reader, IDLE_NS);

@@ -29,6 +29,8 @@ struct view_ops {
     uint64_t (*tick)(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
     /* Whether the view can take no more now; then only tick is called. May be NULL. */
     bool (*stuck)(void *of);
+    /* Whether there is work left in the background: then tick is called again soon. May be NULL. */
+    bool (*restless)(void *of);
     /* Makes everything below `next_offset` durable. 0 or negative errno. */
     int (*flush)(void *of, uint64_t next_offset);
 };

@@ -52,6 +52,11 @@ static bool on_history_stuck(void *of)
     return history_stuck(of);
 }
 
+static bool on_history_restless(void *of)
+{
+    return history_restless(of);
+}
+
 static int on_history_flush(void *of, uint64_t next_offset)
 {
     return history_flush(of); /* the last tick has told it the offset */
@@ -63,5 +68,6 @@ const struct view_ops view_history_ops = {
     .prefetch = on_history_prefetch,
     .tick = on_history_tick,
     .stuck = on_history_stuck,
+    .restless = on_history_restless,
     .flush = on_history_flush,
 };
