@@ -7,9 +7,9 @@
  * A duplicate gets the answer of the original: same position and ids, and "accepted" not before the
  * original is durable, which it is once the append that carried the duplicate is done.
  */
-#include <stdio.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
-#include "base/hash.h"
 #include "base/metric.h"
 #include "pipeline_private.h"
 
@@ -55,7 +55,8 @@ bool once_begin(struct job *j)
     const struct request *q = &job_exchange(j)->request;
     struct producer *p = &l->producer;
     const char *wrong = NULL;
-    *p = (struct producer){.fingerprint = hash_bytes(q->body, hash_bytes(q->path, 0))};
+    uint64_t path = XXH3_64bits(q->path.ptr, q->path.len);
+    *p = (struct producer){.fingerprint = XXH3_64bits_withSeed(q->body.ptr, q->body.len, path)};
     if (q->idempotency_key.ptr && q->device_seq.ptr)
         wrong = "send Idempotency-Key or X-Device-Seq, not both";
     else if (q->idempotency_key.ptr)

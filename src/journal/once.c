@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "base/check.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/metric.h"
 
@@ -156,7 +158,8 @@ static enum once_verdict judge(uint64_t offset, uint64_t fingerprint, int64_t re
 static enum once_verdict key_decide(struct once *o, const struct record *r, uint64_t offset,
                                     int64_t now_ns, struct once_found *ret)
 {
-    uint64_t hash = hash_bytes(r->producer.key, o->opts.seed ^ r->credential);
+    uint64_t hash = XXH3_64bits_withSeed(r->producer.key.ptr, r->producer.key.len,
+                                         o->opts.seed ^ r->credential);
     keys_expire(o, now_ns);
     const struct key *k = key_find(o, r, hash);
     if (k)
