@@ -122,7 +122,7 @@ bool job_throttle(struct job *j, uint32_t cost)
     throttle_decide(o->api.throttle, asks, count, cost, worker_now_ns(j->lane->worker), &v);
     if (v.allow)
         return true;
-    api_throttle_fields(x, j->account, asks, count, &v);
+    api_throttle_fields(x, j->account, asks, count, &v, j->overload != 0);
     job_send(j);
     return false;
 }
@@ -133,6 +133,8 @@ static void dispatch(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct api *a = &j->lane->p->opts.api;
+    if (__builtin_expect(j->overload != 0, 0) && !overload_lets(j))
+        return;
     switch (j->match.route->class) {
     case ROUTE_WRITE:
         write_run(j);
@@ -247,6 +249,8 @@ static void on_checked(struct job *j)
     bool same = now && now->version == j->credential->version;
     credential_unref(now);
     if (same) {
+        overload_note_good(&j->lane->p->overload, job_exchange(j)->request.source,
+                           worker_now_ns(j->lane->worker));
         authorize(j);
         return;
     }
@@ -287,6 +291,7 @@ static void check_device(struct job *j, struct slice id, struct slice secret)
     struct exchange *x = job_exchange(j);
     j->wait.done = on_hash_done;
     j->wait.owner = j;
+    j->wait.no_hash = __builtin_expect(j->overload != 0, 0) && !overload_lets_hash(j);
     if (!j->credential)
         j->credential = catalog_device(a->catalog, id);
     switch (shield_check(a->shield, j->credential, id, secret, x->request.source,
@@ -323,6 +328,7 @@ void job_authenticate(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct presented *p = &x->request.presented;
+    j->overload = overload_now(&j->lane->p->overload);
     if (p->id.len > DEVICE_ID_MAX || p->secret.len > SECRET_MAX) {
         j->wait.reason = p->kind == PRESENTED_KEY ? REASON_bad_key : REASON_bad_device;
         refuse_credential(j);
@@ -444,6 +450,7 @@ void lane_tick(void *lane)
 {
     struct lane *l = lane;
     uint64_t now = worker_now_ns(l->worker);
+    overload_look(l, now);
     write_tick(l, now);
     read_tick(l, now);
 }
@@ -454,6 +461,8 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts)
     CHECK(p);
     p->opts = *opts;
     p->told_before = journal_durable(opts->api.journal);
+    p->hold_above = opts->pending_bytes_max / 4 * 3;
+    overload_init(&p->overload, &opts->overload);
     p->pool = read_pool_new(p);
     return p;
 }

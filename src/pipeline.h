@@ -9,6 +9,7 @@
 #include "api/admin.h"
 #include "api/api.h"
 #include "conn/worker.h"
+#include "gate/overload.h"
 #include "view/view.h"
 
 struct pipeline;
@@ -21,11 +22,16 @@ struct pipeline_opts {
     struct limit_set address_limits;
     enum ack_level ack; /* for accounts that do not say */
     uint64_t ack_timeout_ns;
+    bool shed; /* the brown-out ladder is on */
+    struct overload_opts overload;
+    uint64_t pending_bytes_max; /* the journal's; at three quarters of it reading stops */
     uint64_t read_deadline_ns;
     unsigned read_threads, read_queue_max, read_per_account_max;
 };
 
 struct pipeline *pipeline_new(const struct pipeline_opts *opts);
+/* The members of /v1/status about overload. */
+void pipeline_put_overload(const struct pipeline *p, struct buf *out);
 /* All lanes must be gone. Accepts NULL. */
 void pipeline_free(struct pipeline *p);
 

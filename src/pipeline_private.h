@@ -26,6 +26,8 @@ struct job {
     struct credential *credential;
     struct feed *feed;               /* the one the path names */
     uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
+    uint32_t overload;               /* the ladder's state when it was authenticated */
+    bool stale;                      /* answered from views that are behind */
     bool passed;                     /* the throttle has counted it */
     bool owned;                      /* counted in lane->busy */
     enum ack_level ack;
@@ -72,6 +74,11 @@ struct pipeline {
     struct lane *lanes[WORKERS_MAX];
     _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
+    struct overload overload;
+    atomic_flag ticking;          /* somebody is in overload_look */
+    uint64_t commits, commits_ns; /* of all lanes at the last look */
+    uint64_t hold_above;          /* un-durable bytes at which reading stops */
+    _Atomic unsigned holding;     /* lanes that do not read */
 };
 
 struct lane {
@@ -82,7 +89,12 @@ struct lane {
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
     struct batch *spare;
-    struct job *waiting; /* for views */
+    bool holds;            /* reading from sockets */
+    uint32_t flying_count; /* records of all that fly */
+    _Atomic uint64_t waiting_records,
+        oldest_ns;                        /* at the end of the last turn; for overload_look */
+    _Atomic uint64_t commits, commits_ns; /* appends done, and the time they took in all */
+    struct job *waiting;                  /* for views */
     _Atomic unsigned waiting_count;
     _Atomic bool wake_posted;
     struct mail wake;
@@ -145,6 +157,20 @@ struct unit_place {
 };
 /* Answers one job of a durable append that has units; jobs come in the order of their records. */
 void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place);
+
+/* ---- pipeline_overload.c ---- */
+/* Whether the ladder lets the authenticated request pass; else it was refused and answered. Only to
+ * be asked when job->overload is not 0. */
+bool overload_lets(struct job *j);
+/* At L3 and above: whether a password hash may be computed for the job. */
+bool overload_lets_hash(struct job *j);
+/* At each end of a turn: what is waiting now. */
+void overload_note_turn(struct lane *l);
+/* An append came back. */
+void overload_note_commit(struct lane *l, uint64_t submitted_ns);
+/* Stops reading from sockets, or goes on, by how much is not durable yet. */
+void overload_hold_look(struct lane *l);
+void overload_look(struct lane *l, uint64_t now_ns);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -203,11 +203,26 @@ static void to_pool(struct job *j)
 
 /* ---- the stage ---- */
 
+/* How far behind the answer is: messages that its views did not have yet. */
+static void put_staleness(struct job *j)
+{
+    const struct pipeline *p = j->lane->p;
+    uint64_t has = view_applied(p->opts.latest_view), history = view_applied(p->opts.history_view);
+    if (j->views & VIEW_HISTORY && history < has)
+        has = history;
+    uint64_t end = journal_durable(p->opts.api.journal);
+    metric_add(METRIC_overload_reads_stale, 1);
+    buf_printf(&job_exchange(j)->reply.fields, "X-Sluice-Stale: %llu\r\n",
+               (unsigned long long)(end > has ? end - has : 0));
+}
+
 static void finish_read(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct datum_target id;
     uint16_t node;
+    if (j->stale)
+        put_staleness(j);
     if (j->match.route->op == OP_DATA_DELETE && x->reply.reason == REASON_ok &&
         datum_id_parse(j->match.id, &id.event_ms, &node, &id.offset))
         write_deletion(j, id); /* the reply, the datum as it was, leaves when this is durable */
@@ -227,7 +242,10 @@ static void read_now(struct job *j)
     buf_clear(&x->reply.body);
     buf_clear(&x->reply.fields);
     job_keep(j);
-    wait_for_views(j, VIEW_HISTORY, j->need, j->deadline_ns, to_pool);
+    if (j->stale)
+        to_pool(j);
+    else
+        wait_for_views(j, VIEW_HISTORY, j->need, j->deadline_ns, to_pool);
 }
 
 static unsigned views_of(enum route_op op)
@@ -246,8 +264,17 @@ void read_run(struct job *j)
     if (need < p->told_before)
         need = p->told_before;
     unsigned views = views_of(j->match.route->op);
-    if (!views_have(p, views, need))
+    uint64_t deadline_ns = worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns;
+    if (!views_have(p, views, need)) {
+        if (overload_level(j->overload) >= OVERLOAD_STALE_READS &&
+            j->match.route->op != OP_DATA_DELETE) { /* old news is better than a queue */
+            j->stale = true;
+            j->views = views;
+            j->deadline_ns = deadline_ns;
+            read_now(j);
+            return;
+        }
         job_keep(j);
-    wait_for_views(j, views, need, worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns,
-                   read_now);
+    }
+    wait_for_views(j, views, need, deadline_ns, read_now);
 }

@@ -113,6 +113,7 @@ static void unlink_flying(struct lane *l, struct batch *b)
     while (*at != b)
         at = &(*at)->next;
     *at = b->next;
+    l->flying_count -= b->append.count;
     if (!b->next)
         l->flying_last = at;
 }
@@ -154,7 +155,11 @@ static void batch_recycle(struct batch *b)
 static void on_batch_mail(struct mail *m)
 {
     struct batch *b = (struct batch *)((char *)m - offsetof(struct batch, mail));
-    unlink_flying(b->lane, b);
+    struct lane *l = b->lane;
+    unlink_flying(l, b);
+    overload_note_commit(l, b->submitted_ns);
+    if (l->holds)
+        overload_hold_look(l);
     /* Not in batch_answer: that one also answers those for whom it takes too long. */
     if (b->append.reason != REASON_ok && b->received)
         metric_add(METRIC_journal_received_lost, b->received);
@@ -207,6 +212,7 @@ static void submit_open(struct lane *l)
     b->next = NULL;
     *l->flying_last = b;
     l->flying_last = &b->next;
+    l->flying_count += b->append.count;
     l->open = NULL;
     enum reason reason = journal_submit(l->p->opts.api.journal, &b->append);
     if (reason == REASON_ok)
@@ -214,6 +220,7 @@ static void submit_open(struct lane *l)
     if (reason == REASON_busy) {
         unlink_flying(l, b);
         l->open = b;
+        overload_hold_look(l);
         return;
     }
     b->append.reason = reason; /* answered from the mail, as the journal's own refusals are */
@@ -228,6 +235,7 @@ static void submit_open(struct lane *l)
 bool write_turn_end(struct lane *l)
 {
     struct batch *b = l->open;
+    overload_note_turn(l);
     if (!b || !b->append.count)
         return false;
     if (l->flying)
@@ -333,6 +341,8 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
 {
     j->first_index = first;
     j->count = b->append.count - first;
+    if (b->append.body.len > BATCH_BYTES_MAX / 2 || b->append.count > BATCH_RECORDS_MAX / 2)
+        overload_hold_look(j->lane);
     /* While its cache line is still here; the answer needs only the account. */
     j->credential = credential_unref(j->credential);
     if (j->ack == ACK_RECEIVED) {

@@ -112,7 +112,9 @@ static int open_data(struct server *s, struct error *err)
     const char *kind = s->config->journal.disk;
     uint64_t seed;
     rand_secret(&seed, sizeof seed);
-    s->disk = !strcmp(kind, "lossy") ? disk_lossy(seed) : disk_posix();
+    s->disk = !strcmp(kind, "lossy")  ? disk_lossy(seed)
+              : !strcmp(kind, "slow") ? disk_slow(data_path(s, "journal", path))
+                                      : disk_posix();
     int rc = s->disk->mkdir(s->disk, s->config->server.data);
     if (rc < 0)
         return error_set(err, rc, "cannot make the data directory %s: %s", s->config->server.data,
@@ -456,6 +458,7 @@ static void put_views(void *arg, struct buf *out)
             (unsigned long long)views[i].applied,
             (unsigned long long)(durable > views[i].applied ? durable - views[i].applied : 0));
     buf_put_str(out, "}");
+    pipeline_put_overload(s->pipeline, out);
 }
 
 static int open_pipeline(struct server *s, struct error *err)
@@ -492,6 +495,14 @@ static int open_pipeline(struct server *s, struct error *err)
         .address_limits = c->throttle.address,
         .ack = ack_of(c->ack.level),
         .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+        .shed = c->overload.enabled,
+        .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
+                                                 ? c->overload.waiting_min
+                                                 : c->overload.waiting_max),
+                     .limit_max = (uint32_t)c->overload.waiting_max,
+                     .disk_percent = (unsigned)c->overload.disk_percent,
+                     .refuse_percent = (unsigned)c->journal.refuse_percent},
+        .pending_bytes_max = c->journal.pending_max,
         .read_deadline_ns = c->reads.deadline * NS_PER_MS,
         .read_threads = (unsigned)c->reads.threads,
         .read_queue_max = (unsigned)c->reads.queue_max,
@@ -697,9 +708,10 @@ static void close_units(struct server *s)
         s->units[i].mail.run = on_finish;
         worker_post(s->units[i].worker, &s->units[i].mail);
     }
+    for (unsigned i = 0; i < s->units_count; i++) /* until all are gone each looks at all lanes */
+        worker_join(s->units[i].worker);
     for (unsigned i = 0; i < s->units_count; i++) {
         struct unit *u = &s->units[i];
-        worker_join(u->worker);
         lane_free(u->lane);
         for (unsigned k = 0; k < 3; k++)
             http_front_free(u->fronts[k]);

@@ -80,7 +80,7 @@ void api_plain(const struct api *a, const struct route_match *m, struct exchange
 void api_self(const struct api *a, const struct route_match *m, struct exchange *x,
               const struct account *account, const struct credential *credential, uint64_t now_ns);
 /* RateLimit, RateLimit-Policy (IETF draft-ietf-httpapi-ratelimit-headers-10) and, when refused, the
- * error body with Adafruit's sentence. */
+ * error body with Adafruit's sentence. `brief`: only the latter. */
 void api_throttle_fields(struct exchange *x, const struct account *account,
                          const struct throttle_ask *asks, unsigned count,
-                         const struct throttle_verdict *v);
+                         const struct throttle_verdict *v, bool brief);

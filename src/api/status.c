@@ -153,11 +153,9 @@ static unsigned seconds_up(uint64_t ms)
     return (unsigned)((ms + 999) / 1000);
 }
 
-void api_throttle_fields(struct exchange *x, const struct account *account,
-                         const struct throttle_ask *asks, unsigned count,
-                         const struct throttle_verdict *v)
+static void put_rate_limit(struct buf *out, const struct throttle_ask *asks, unsigned count,
+                           const struct throttle_verdict *v, uint64_t wait_s)
 {
-    struct buf *out = &x->reply.fields;
     bool first = true;
     for (unsigned i = 0; i < count; i++) {
         for (unsigned k = 0; k < asks[i].limits->windows_count; k++) {
@@ -167,11 +165,18 @@ void api_throttle_fields(struct exchange *x, const struct account *account,
             first = false;
         }
     }
-    if (first)
-        return;
+    if (!first)
+        buf_printf(out, "\r\nRateLimit: \"%s\";r=%u;t=%llu\r\n", policy_name(&asks[v->ask]),
+                   v->remaining, (unsigned long long)wait_s);
+}
+
+void api_throttle_fields(struct exchange *x, const struct account *account,
+                         const struct throttle_ask *asks, unsigned count,
+                         const struct throttle_verdict *v, bool brief)
+{
     uint64_t wait_s = (v->retry_ns + NS_PER_S - 1) / NS_PER_S;
-    buf_printf(out, "\r\nRateLimit: \"%s\";r=%u;t=%llu\r\n", policy_name(&asks[v->ask]),
-               v->remaining, (unsigned long long)wait_s);
+    if (!brief)
+        put_rate_limit(&x->reply.fields, asks, count, v, wait_s);
     if (v->allow)
         return;
     struct buf *body = &x->reply.body;

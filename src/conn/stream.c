@@ -114,6 +114,49 @@ static bool wants_input(const struct stream *s)
            (s->lingering || (!s->paused && !s->finishing && s->kept.len < s->kept.max));
 }
 
+/* Whether the worker reads from nobody just now. */
+static bool is_held(const struct stream *s)
+{
+    return s->hold && *s->hold && !s->lingering;
+}
+
+static void held_remove(struct stream *s)
+{
+    if (!s->held_place)
+        return;
+    *s->held_place = s->held_next;
+    if (s->held_next)
+        s->held_next->held_place = s->held_place;
+    s->held_place = NULL;
+}
+
+static void held_add(struct stream *s)
+{
+    struct stream **first = worker_held(s->worker);
+    if (s->held_place)
+        return;
+    s->held_next = *first;
+    s->held_place = first;
+    if (s->held_next)
+        s->held_next->held_place = &s->held_next;
+    *first = s;
+}
+
+void stream_let_go(struct stream *first)
+{
+    while (first) {
+        struct stream *s = first;
+        first = s->held_next;
+        held_remove(s);
+        watch(s);
+    }
+}
+
+void stream_may_hold(struct stream *s)
+{
+    s->hold = worker_hold_flag(s->worker);
+}
+
 /* One read. Whether another may bring more at once. */
 static bool read_once(struct stream *s)
 {
@@ -139,7 +182,7 @@ static bool read_once(struct stream *s)
 
 static void read_some(struct stream *s)
 {
-    for (unsigned i = 0; i < READS_MAX && wants_input(s); i++) {
+    for (unsigned i = 0; i < READS_MAX && wants_input(s) && !is_held(s); i++) {
         if (!read_once(s))
             break;
     }
@@ -269,7 +312,12 @@ static void watch(struct stream *s)
 {
     if (s->closing)
         return;
-    int interest = (wants_input(s) ? UV_READABLE : 0) | (stream_unsent(s) ? UV_WRITABLE : 0);
+    bool in = wants_input(s);
+    if (in && is_held(s)) {
+        held_add(s);
+        in = false;
+    }
+    int interest = (in ? UV_READABLE : 0) | (stream_unsent(s) ? UV_WRITABLE : 0);
     if (interest == s->interest)
         return;
     s->interest = interest;
@@ -316,6 +364,7 @@ void stream_close(struct stream *s)
     if (s->closing)
         return;
     s->closing = true;
+    held_remove(s);
     deadline_clear(&s->linger);
     uv_close((uv_handle_t *)&s->poll, on_handle_closed);
     close(s->fd); /* libuv has forgotten it already */

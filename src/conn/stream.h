@@ -43,6 +43,8 @@ const struct address *stream_peer(const struct stream *s);
 /* Stops and restarts reading. Resuming offers kept input again before new is read. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
+/* Not read from while the worker holds reading (worker_hold_reading). */
+void stream_may_hold(struct stream *s);
 /* Input kept unconsumed now. */
 size_t stream_kept(const struct stream *s);
 

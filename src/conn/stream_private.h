@@ -22,10 +22,18 @@ struct stream {
     struct deadline linger; /* of a finished stream: how long it may still drain input */
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
+    const bool *hold; /* the worker's; NULL: never held */
+    struct stream *held_next,
+        **held_place; /* in the worker's list, when it wants input and is held */
 };
 
 /* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
  * the socket is closed. */
 struct stream *stream_new(struct worker *w, int fd);
+/* Those that want input and are held: taken off the list and watched again. */
+void stream_let_go(struct stream *first);
+/* Of worker.c: what streams look at. */
+const bool *worker_hold_flag(const struct worker *w);
+struct stream **worker_held(struct worker *w);
 /* Begins to read. */
 void stream_begin(struct stream *s);

@@ -9,7 +9,9 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/metric.h"
 #include "base/thread.h"
+#include "conn/stream_private.h"
 
 #define SCRATCH_BLOCKS 4u
 
@@ -31,7 +33,9 @@ struct worker {
     char date[32];
     char *scratch; /* SCRATCH_BLOCKS of them, so that a turn's requests can be held together */
     size_t scratch_held;
-    unsigned settling; /* depth */
+    bool hold;           /* reading from sockets */
+    struct stream *held; /* that would be read from */
+    unsigned settling;   /* depth */
     uint64_t settled;
     _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
 };
@@ -222,6 +226,28 @@ char *worker_scratch(struct worker *w)
 void worker_scratch_hold(struct worker *w, size_t bytes)
 {
     w->scratch_held += (bytes + 63) & ~(size_t)63;
+}
+
+const bool *worker_hold_flag(const struct worker *w)
+{
+    return &w->hold;
+}
+
+struct stream **worker_held(struct worker *w)
+{
+    return &w->held;
+}
+
+void worker_hold_reading(struct worker *w, bool hold)
+{
+    if (w->hold == hold)
+        return;
+    w->hold = hold;
+    metric_move(METRIC_workers_holding, hold ? 1 : -1);
+    if (hold)
+        metric_add(METRIC_reading_held, 1);
+    else
+        stream_let_go(w->held);
 }
 
 const char *worker_http_date(struct worker *w)

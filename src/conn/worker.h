@@ -59,6 +59,9 @@ void worker_scratch_hold(struct worker *w, size_t bytes);
 void worker_settle(struct worker *w);
 /* How often that was done: tells whether something handed up before has been worked on. */
 uint64_t worker_settled(const struct worker *w);
+/* While held, nothing is read from streams that stream_may_hold was called for: their senders wait
+ * in TCP's window. What was read already is worked on. */
+void worker_hold_reading(struct worker *w, bool hold);
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), renewed each second. 29 bytes. */
 const char *worker_http_date(struct worker *w);
 /* Closes the worker's own handles; the loop ends when the last connection is gone. */

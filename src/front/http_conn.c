@@ -611,6 +611,8 @@ bool http_accept(void *front, struct stream *s)
     f->conns_count++;
     stream_set_owner(s, &conn_ops, c,
                      f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
+    if (f->opts.surface == SURFACE_PUBLIC) /* operators look on while devices wait */
+        stream_may_hold(s);
     /* The first request must be there within the header's time, not the idle time. */
     c->due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
     deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->due_ns);

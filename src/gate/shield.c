@@ -422,6 +422,10 @@ static enum shield_answer answer_cold(struct shield *s, struct question *q, stru
         metric_add(METRIC_shield_negative_hits, 1);
         return refuse_wrong(s, q, w);
     }
+    if (w->no_hash) {
+        metric_add(METRIC_overload_logins_shed, 1);
+        return refuse_busy(s, w);
+    }
     return enqueue(s, q, w);
 }
 

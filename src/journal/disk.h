@@ -4,7 +4,8 @@
  * faulty, seeded disk under the same code. Any thread; a handle has one user at a time for writes.
  *
  * Implementations: disk_posix.c (the machine), disk_lossy.c (the machine, but what was not synced
- * is lost with the process, like a power cut), disk_sim.c (in memory, seeded faults; tests only).
+ * is lost with the process, like a power cut), disk_slow.c (the machine, slower), disk_sim.c (in
+ * memory, seeded faults; tests only).
  */
 #pragma once
 
@@ -44,6 +45,8 @@ struct disk *disk_posix(void);
 /* The machine's files, but every byte not yet synced is kept in this process's memory only (or, by
  * the seed, sometimes written early): a kill -9 is then a power cut. For tests of the binary. */
 struct disk *disk_lossy(uint64_t seed);
+/* The machine's files, as slow and full as files in that directory say. For tests of the binary. */
+struct disk *disk_slow(const char *journal_dir);
 
 /* Whole-length helpers over any disk; 0 or negative errno (-EIO for an unexpected end). */
 int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);

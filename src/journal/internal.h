@@ -120,6 +120,8 @@ struct journal {
     struct segment *segments; /* ascending by base */
     size_t segments_count, segments_cap;
     _Atomic uint64_t disk_bytes;
+    _Atomic unsigned fill_permille; /* of the file system */
+    unsigned alert_percent;         /* the keeper's: of the last alert, 0 = none */
 
     pthread_mutex_t retain_lock; /* one removes at a time; taken before all others */
     struct sleeper keep;         /* the keeper sleeps here */

@@ -215,6 +215,16 @@ uint64_t journal_durable(struct journal *j)
     return atomic_load_explicit(&j->durable, memory_order_acquire);
 }
 
+unsigned journal_fill(struct journal *j)
+{
+    return atomic_load_explicit(&j->fill_permille, memory_order_relaxed);
+}
+
+uint64_t journal_pending(struct journal *j)
+{
+    return atomic_load_explicit(&j->pending, memory_order_relaxed);
+}
+
 struct journal_stats journal_stats(struct journal *j)
 {
     struct journal_stats s = {

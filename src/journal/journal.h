@@ -120,6 +120,10 @@ bool journal_put(struct journal_append *a, const struct record *r);
 /* Takes the append. Any thread; never blocks on the disk. REASON_ok, or why it was not taken
  * (disk_full, journal_failed, stopping, busy): then `done` is not called. */
 enum reason journal_submit(struct journal *j, struct journal_append *a);
+/* Fill of the file system in permille, as of the keeper's last look; one atomic load. */
+unsigned journal_fill(struct journal *j);
+/* Bytes queued or being written; one atomic load. */
+uint64_t journal_pending(struct journal *j);
 /* Whether an append would be taken now; one atomic load. REASON_ok, or why not. */
 enum reason journal_accepts(struct journal *j);
 

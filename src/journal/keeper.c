@@ -240,11 +240,33 @@ bool keeper_retain(struct journal *j, uint64_t more)
     return at_cap;
 }
 
+/* Says once that the file system fills up, at 80 and at 90 percent; again when it had gone down by
+ * two. Long before messages are refused. */
+static void fill_alert(struct journal *j, unsigned permille)
+{
+    unsigned level = permille >= 900 ? 90 : permille >= 800 ? 80 : 0;
+    if (level > j->alert_percent) {
+        log_line(LOG_WARN, "journal.disk_fills", "dir=%s above=%u percent=%u refused_at=%u", j->dir,
+                 level, permille / 10, j->opts.refuse_percent);
+        j->alert_percent = level;
+    } else if (level < j->alert_percent && permille + 20 < j->alert_percent * 10) {
+        log_line(LOG_INFO, "journal.disk_fills_less", "dir=%s below=%u percent=%u", j->dir,
+                 j->alert_percent, permille / 10);
+        j->alert_percent = level;
+    }
+    metric_set(METRIC_disk_fill_percent, permille / 10);
+    metric_set(METRIC_disk_fill_alert, j->alert_percent);
+}
+
 static void space_look(struct journal *j)
 {
     uint64_t total, left;
-    if (j->opts.refuse_percent == 0 || j->opts.refuse_percent > 100 ||
-        j->disk->space(j->disk, j->dir, &total, &left) != 0 || total == 0)
+    if (j->disk->space(j->disk, j->dir, &total, &left) != 0 || total == 0 || left > total)
+        return;
+    unsigned permille = (unsigned)((double)(total - left) * 1000.0 / (double)total);
+    atomic_store_explicit(&j->fill_permille, permille, memory_order_relaxed);
+    fill_alert(j, permille);
+    if (j->opts.refuse_percent == 0 || j->opts.refuse_percent > 100)
         return;
     bool was = atomic_load(&j->refuse) & REFUSE_PERCENT;
     bool full = (double)(total - left) * 100.0 >= (double)total * j->opts.refuse_percent;
