@@ -129,8 +129,8 @@ def test_reading_stops_before_anything_is_refused(slow_server):
     for t in threads:
         t.start()
     wait_for("reading to stop", lambda: server.metric("workers_holding") == 1, timeout=20)
-    held_at = server.metric("bytes_received_total")
-    assert held_at < 20 * len(body)
+    held_at = server.metric("bytes_received_total")  # others may be half read
+    assert held_at < 40 * len(body)
     assert not answers or set(answers) == {202}
     assert server.operator("/healthz")
     server.disk.slow(0)
