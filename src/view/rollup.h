@@ -51,7 +51,7 @@ int64_t rollup_slot(int64_t at_us, int64_t slot_us);
 
 /*
  * Appends the tuples of `n` points (sorted upwards, bound), of one length of slot: the shortest of
- * 1 minute, 10 minutes, 1 hour, 8 hours and 1 day with ROLLUP_POINTS_MIN points or more per tuple
+ * 1, 5 and 30 minutes, 2 and 8 hours and 1 day with ROLLUP_POINTS_MIN points or more per tuple
  * on average. If there is none, or `bare`, only where the points end is written: then the points
  * themselves are as quick to read.
  */

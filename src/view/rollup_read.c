@@ -23,6 +23,7 @@
 enum {
     TUPLE_COST = 2,      /* in points decoded */
     ROW_COST = 16,       /* of looking at a row */
+    COST_BYTES = 64,     /* so many of its bytes cost as much as a point: long texts */
     COST_NO_IO = 4096,   /* 0.2 ms */
     COST_MAX = 20000000, /* a second */
 };
@@ -87,7 +88,7 @@ static int add_row(struct rolling *s, struct slice row, struct row_key first, ui
     struct row_head head;
     if (!row_peek(row, first, &head))
         return -EBADMSG;
-    int code = charge(s, ROW_COST + head.count);
+    int code = charge(s, ROW_COST + head.count + row.len / COST_BYTES);
     if (code == 0)
         code = row_decode(row, first, s->r.from_us, s->r.to_us, &s->r.found);
     return code < 0 ? code : take_found(s, from);

@@ -22,7 +22,7 @@
 #include "view/rollup.h"
 
 enum {
-    ROLLUP_FORMAT = 1,
+    ROLLUP_FORMAT = 2, /* another one reads as damaged, so it is made anew */
     HEAD_MAX = 24,
     TUPLE_MAX = 10 * 7 + 16 * 3 + 20 * 2, /* wide is longer than narrow */
     MANTISSA_BITS = 62,
@@ -31,8 +31,13 @@ enum {
 
 #define MANTISSA_MAX ((int64_t)1 << 53)
 
-static const int64_t slots_us[] = {60 * 1000000ll, 600 * 1000000ll, 3600 * 1000000ll,
-                                   28800 * 1000000ll, 86400 * 1000000ll};
+#define MINUTE_US 60000000ll
+
+/* Every resolution of a chart is a multiple of one of them that is no more than 3 times finer, and
+ * none is so much longer than the one before that a row without the finer one is long to read. Part
+ * of the format: append, and keep to 7. */
+static const int64_t slots_us[] = {MINUTE_US,       5 * MINUTE_US,   30 * MINUTE_US,
+                                   120 * MINUTE_US, 480 * MINUTE_US, 1440 * MINUTE_US};
 static const int64_t units_us[] = {1, 1000, 1000000};
 static const int64_t power[ROLLUP_EXACT_SCALE + 1] = {
     1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000};

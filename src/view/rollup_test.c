@@ -268,8 +268,8 @@ static void assert_equal(const struct sum *want, const struct rollup *got)
     if (want->plain)
         assert_true((double)sum == (double)((long double)want->nano / 1e9L));
     assert_true(fabsl(sum - want->sum) <= want->magnitude * 0x1p-52L);
-    assert_true(fabsl(rollup_average(got) - want->sum / (long double)want->numbers) <=
-                want->magnitude / (long double)want->numbers * 0x1p-51L);
+    long double n = (long double)want->numbers, rounding = want->magnitude / n * 0x1p-51L;
+    assert_true(fabsl(rollup_average(got) - want->sum / n) <= rounding + DBL_TRUE_MIN);
 }
 
 static void check_slices(struct history *h, const struct point *p, size_t n,
@@ -532,25 +532,31 @@ static uint64_t fill_day(struct history *h, uint64_t feed, uint64_t offset)
     return offset;
 }
 
-/* Asks for the day by hours and checks it. Returns what it cost. */
-static uint64_t check_day(struct history *h, uint64_t feed, unsigned flags)
+/* Asks for the day by slices that divide an hour and checks it. Returns what it cost. */
+static uint64_t check_day_by(struct history *h, uint64_t feed, unsigned flags, unsigned minutes)
 {
     struct buf storage;
+    unsigned of_hour = 60 / minutes;
     buf_init(&storage, 1 << 20);
     struct history_slices q = {.feed = feed,
                                .to_us = 86399999999,
-                               .slice_us = 3600000000,
+                               .slice_us = minutes * MINUTE_US,
                                .flags = flags,
                                .storage = &storage};
     assert_int_equal(history_rollup(h, &q), HISTORY_DONE);
-    assert_int_equal(q.count, 24);
-    for (unsigned i = 0; i < 24; i++) {
-        assert_int_equal(q.slices[i].r.count, i ? 360 : 400);
-        assert_int_equal(q.slices[i].r.numbers, 360);
-        assert_true(rollup_average(&q.slices[i].r) == i + .5);
+    assert_int_equal(q.count, 24 * of_hour);
+    for (unsigned i = 0; i < q.count; i++) {
+        assert_int_equal(q.slices[i].r.count, 360 / of_hour + (i ? 0 : 40));
+        assert_int_equal(q.slices[i].r.numbers, 360 / of_hour);
+        assert_true(rollup_average(&q.slices[i].r) == i / of_hour + .5);
     }
     buf_fini(&storage);
     return q.cost;
+}
+
+static uint64_t check_day(struct history *h, uint64_t feed, unsigned flags)
+{
+    return check_day_by(h, feed, flags, 60);
 }
 
 static void tuples_save_reading_points(void **state)
@@ -561,6 +567,8 @@ static void tuples_save_reading_points(void **state)
     struct history *h = open_at(fresh_path(path), &cursor);
     uint64_t next = fill_day(h, 1, 0);
     assert_true(check_day(h, 1, 0) < DAY_POINTS / 4);
+    assert_true(check_day_by(h, 1, 0, 5) < DAY_POINTS / 4);
+    assert_true(check_day_by(h, 1, 0, 2) > DAY_POINTS); /* 6 points a minute are no tuple */
     check_day(h, 1, HISTORY_NO_IO);
     struct buf target; /* a pending deletion makes one row be read by its points */
     buf_init(&target, 64);
@@ -658,7 +666,7 @@ static void make_damaged(rocksdb_t *db, rocksdb_writeoptions_t *w)
     assert_int_equal(key[0], 's');
     rocksdb_iter_destroy(it);
     rocksdb_readoptions_destroy(read);
-    rocksdb_put(db, w, key, sizeof key, "\1\x7f", 2, &text);
+    rocksdb_put(db, w, key, sizeof key, "\2\x7f", 2, &text);
     assert_null(text);
 }
 
@@ -666,7 +674,7 @@ static void make_orphan(rocksdb_t *db, rocksdb_writeoptions_t *w)
 {
     char *text = NULL, key[ROW_KEY_BYTES];
     history_key(key, KEY_ROLLUP, 1, (struct row_key){.us = 77777});
-    rocksdb_put(db, w, key, sizeof key, "\1\0\1", 3, &text);
+    rocksdb_put(db, w, key, sizeof key, "\2\0\1", 3, &text);
     assert_null(text);
 }
 
