@@ -147,6 +147,13 @@ static const struct admin_command *find_command(struct job *j)
     return command;
 }
 
+static bool is_csv(struct slice type)
+{
+    const char *end = type.len ? memchr(type.ptr, ';', type.len) : NULL;
+    type.len = end ? (size_t)(end - type.ptr) : type.len;
+    return slice_eq_nocase(slice_trim(type), SLICE("text/csv"));
+}
+
 void admin_begin(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -154,8 +161,14 @@ void admin_begin(struct job *j)
     const struct admin_command *command = find_command(j);
     if (!command)
         return;
-    json_t *args = x->request.method == METHOD_POST ? args_of_body(x->request.body, &why)
-                                                    : args_of_query(x->request.query, &why);
+    bool file = admin_takes_file(command);
+    if (file && !is_csv(x->request.content_type)) {
+        refuse(j, REASON_media_type, "this command takes a file: send it as text/csv");
+        return;
+    }
+    json_t *args = x->request.method == METHOD_POST && !file
+                       ? args_of_body(x->request.body, &why)
+                       : args_of_query(x->request.query, &why);
     if (!args) {
         refuse(j, REASON_bad_request, why.text);
         return;
@@ -171,5 +184,7 @@ void admin_begin(struct job *j)
     call->owner = j;
     j->call = call;
     job_keep(j);
+    if (file) /* it has moved */
+        call->file = x->request.body.len ? x->request.body : SLICE("");
     admin_run(j->lane->p->opts.admin, call);
 }

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Administration over HTTP: who may, what is refused, that every change is in force at once, and that no
 secret comes back."""
+import crypt
 import json
+import os
+import re
 import sqlite3
 
 import pytest
@@ -9,6 +12,9 @@ import requests
 
 import openapi
 from harness import WIDE, device_auth
+
+
+FULL = bool(os.environ.get("SLUICE_FULL"))
 
 
 class Admin:
@@ -323,3 +329,88 @@ def test_the_actor_is_recorded(server, admin):
     audit = [json.loads(r["payload"]) for r in map(json.loads, printed.splitlines()) if r["kind"] == "audit"]
     by = {a["account"]: a["actor"] for a in audit if a["op"] == "account_add"}
     assert by["ann"] == "key:ops/root" and by["bob"] == "device:desk" and by["eve"] == "admin"
+
+
+# ---- a fleet that has its secrets already ----
+
+def bcrypt(secret):
+    return crypt.crypt(secret, "$2b$04$" + "abcdefghijklmnopqrstuu")
+
+
+def csv_of(n, begin=0):
+    """n devices with a made-up hash each, which nobody will log in with."""
+    stored = bcrypt("x")
+    return "".join(f"truck-{i:06d},{stored[:-6]}{i:06d}\n" for i in range(begin, begin + n))
+
+
+def test_import_over_http(server, admin):
+    admin.do("account/add", account="ann")
+    rows = [f"d{i},{bcrypt(f'secret {i}')},{role},{feeds}" for i, role, feeds in
+            ((1, "", ""), (2, "writer", ""), (3, "reader", ""), (4, "device", '"a,b.*"'))]
+    rows += ["d5,plaintext,,", "d6"]
+    file = "device,hash,role,feeds\r\n" + "\r\n".join(rows)
+    r = admin.send("POST", "device/import?account=ann", data=file, headers={**admin.auth, "Content-Type": "text/csv"})
+    assert r.status_code == 200
+    answer = r.json()
+    assert (answer["added"], answer["unchanged"], answer["refused"]) == (4, 0, 2)
+    assert [(e["line"], e["column"], e["name"]) for e in answer["errors"]] == [(6, 2, "hash"), (7, 2, "hash")]
+    assert status(server, device_auth("d1", "secret 1")) == 202
+    assert status(server, device_auth("d2", "secret 2")) == 202
+    assert status(server, device_auth("d2", "secret 1")) == 401
+    assert status(server, device_auth("d3", "secret 3")) == 403
+    assert admin.look("device/show", device="d4")["feeds"] == ["a", "b.*"]
+    assert status(server, device_auth("d5", "plaintext")) == 401
+    r = admin.send("POST", "device/import?account=ann", data=file, headers={**admin.auth, "Content-Type": "text/csv"})
+    assert (r.json()["added"], r.json()["unchanged"], r.json()["refused"]) == (0, 4, 2)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_import_by_command(make_server, tmp_path, running):
+    """A file of several parts: numbers add up, and what is wrong is told with the line of the whole file."""
+    server = make_server(start=running)
+    server.add_account("ann")
+    n = 20000 if FULL else 9000
+    lines = ["", "\t", "device,hash", *csv_of(n - 2).splitlines()]
+    wrong = {7: "bad id,x", n // 2: "no-hash", n - 3: 'open"quote,x'}
+    for number, line in wrong.items():
+        lines[number - 1] = line
+    path = tmp_path / "fleet.csv"
+    path.write_text("\n".join(lines) + "\n")
+    r = server.cli_run("device", "import", "ann", str(path))
+    assert r.returncode == 1 and str(n - 5) in r.stdout, (r.stdout, r.stderr)
+    told = re.findall(rf"^{re.escape(str(path))}:(\d+): column (\d)", r.stderr, re.M)
+    assert told == [("7", "1"), (str(n // 2), "2"), (str(n - 3), "1")], r.stderr
+    # Put right and sent again, from standard input.
+    good = ["device,hash", *csv_of(n).splitlines()]
+    r = server.cli("device", "import", "ann", "-", stdin="\n".join(good))
+    assert r == {"added": 5, "unchanged": n - 5, "refused": 0, "errors": []}
+    if not running:
+        server.start()
+    assert server.cli("account", "show", "ann")["devices"] == n
+    server.kill()
+    server.start()
+    assert server.cli("account", "show", "ann")["devices"] == n
+
+
+def test_import_has_many_in_one_transaction(server, admin):
+    admin.do("account/add", account="ann")
+    before = server.metric("catalog_transactions_total")
+    r = admin.send("POST", "device/import?account=ann", data="device,hash\n" + csv_of(8000),
+                   headers={**admin.auth, "Content-Type": "text/csv"})
+    assert r.json()["added"] == 8000
+    assert server.metric("catalog_transactions_total") - before <= 20
+
+
+@pytest.mark.parametrize("file,word", [("", "columns"), ("a,b\n", "line 1, column 1"), ("device,hash", None),
+                                       ("device,hash\n\"x", None), ("\x00", "column 1")])
+def test_import_of_odd_files(server, admin, tmp_path, file, word):
+    admin.do("account/add", account="ann")
+    path = tmp_path / "odd.csv"
+    path.write_text(file)
+    r = server.cli_run("device", "import", "ann", str(path))
+    assert r.returncode in (0, 1) and (word is None or word in r.stderr), r.stderr
+    assert server.cli("account", "show", "ann")["devices"] == 0
+    r = server.cli_run("device", "import", "ann", str(tmp_path / "missing.csv"))
+    assert r.returncode == 1 and "missing.csv" in r.stderr
+    r = server.cli_run("device", "import", "nobody", str(path))
+    assert r.returncode == 1 and "nobody" in r.stderr

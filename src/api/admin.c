@@ -120,7 +120,7 @@ static enum reason check_args(const struct admin_command *command, struct admin_
     json_object_foreach(call->args, name, value)
     {
         const struct admin_arg *arg = find_arg(command, name);
-        if (!arg)
+        if (!arg || arg->kind == ADMIN_FILE)
             return admin_refuse(call, REASON_bad_request, "%s %s: there is no argument \"%.60s\"",
                                 command->noun, command->verb, name);
         enum reason reason = check_value(call, arg, value);
@@ -131,6 +131,9 @@ static enum reason check_args(const struct admin_command *command, struct admin_
             return admin_refuse(call, REASON_bad_request,
                                 "%s must be at most %d bytes and hold no NUL", name, ARG_BYTES_MAX);
     }
+    if (admin_takes_file(command) != (call->file.ptr != NULL))
+        return admin_refuse(call, REASON_bad_request, "%s %s takes %s file", command->noun,
+                            command->verb, call->file.ptr ? "no" : "a");
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && command->args[i].name; i++)
         if (command->args[i].kind == ADMIN_NEEDED && !admin_arg(call, command->args[i].name).len)
             return admin_refuse(call, REASON_bad_request, "%s %s: %s is missing", command->noun,

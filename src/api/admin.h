@@ -23,6 +23,7 @@ enum admin_arg_kind {
     ADMIN_NEEDED, /* must be given; the command line takes these by position, in order */
     ADMIN_OPTION, /* may be given */
     ADMIN_SWITCH, /* "true" or absent */
+    ADMIN_FILE,   /* a CSV file: over HTTP the body, and the other arguments stand in the query */
 };
 
 /* What a value is. To a command all are texts: see admin_arg. */
@@ -64,6 +65,8 @@ extern const struct admin_command admin_commands[];
 /* NULL: there is no such command. */
 const struct admin_command *admin_find(struct slice noun, struct slice verb);
 
+/* Whether it has an ADMIN_FILE. */
+bool admin_takes_file(const struct admin_command *c);
 /* The names in a mask of permissions, as a new list. */
 json_t *admin_permission_names(uint64_t mask);
 
@@ -87,7 +90,8 @@ struct admin_call {
      * open the socket. The credential's number, 0 for none. */
     const char *actor;
     uint64_t actor_credential;
-    json_t *args; /* an object of values (true for a switch); NULL: none. Rewritten to texts */
+    json_t *args;      /* an object of values (true for a switch); NULL: none. Rewritten to texts */
+    struct slice file; /* of the command's ADMIN_FILE */
     void (*done)(struct admin_call *call);
     void *owner;
     /* The answer: */

@@ -33,6 +33,7 @@ enum reason key_change(struct admin *a, struct admin_call *call);
 enum reason key_regenerate(struct admin *a, struct admin_call *call);
 enum reason key_remove(struct admin *a, struct admin_call *call);
 enum reason device_add(struct admin *a, struct admin_call *call);
+enum reason device_import(struct admin *a, struct admin_call *call); /* admin_import.c */
 enum reason device_list(struct admin *a, struct admin_call *call);
 enum reason device_show(struct admin *a, struct admin_call *call);
 enum reason device_change(struct admin *a, struct admin_call *call);

@@ -227,6 +227,23 @@ const struct admin_command admin_commands[] = {
      device_add,
      "Device"},
     {"device",
+     "import",
+     "Make devices from a CSV file of ids and hashes, line by line; lines that are wrong are left "
+     "out and told, so a file that was put right can be sent again",
+     "sluice device import acme fleet.csv --role device",
+     true,
+     {ACCOUNT,
+      {"file", "FILE", ADMIN_FILE, false,
+       "CSV whose first line names the columns: device,hash and, if wished, role,feeds; - reads "
+       "standard input"},
+      {"role", "ROLE", ADMIN_OPTION, false, "Of lines that name none: device (default)"},
+      {"feeds", "FEEDS", ADMIN_OPTION, false, "Of lines that name none; default: all", ADMIN_LIST},
+      {"first_line", "N", ADMIN_OPTION, false,
+       "Number of the second line, when a file is sent in parts, each with the first line",
+       ADMIN_COUNT}},
+     device_import,
+     "Imported"},
+    {"device",
      "list",
      "List the devices of an account",
      "sluice device list acme",
@@ -384,4 +401,12 @@ const struct admin_command *admin_find(struct slice noun, struct slice verb)
         if (slice_eq(noun, slice_str(c->noun)) && slice_eq(verb, slice_str(c->verb)))
             return c;
     return NULL;
+}
+
+bool admin_takes_file(const struct admin_command *c)
+{
+    for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++)
+        if (c->args[i].kind == ADMIN_FILE)
+            return true;
+    return false;
 }

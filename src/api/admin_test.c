@@ -136,6 +136,11 @@ enum reason catalog_call(struct catalog *c, struct catalog_ask *ask)
         if (known)
             known->disabled = ask->disabled;
         break;
+    case CATALOG_ROLE_LIST: {
+        struct catalog_role role = {.name = "writer", .permissions = PERM_data_write};
+        buf_put(ask->ret_list, &role, sizeof role);
+        return REASON_ok;
+    }
     case CATALOG_ACCOUNT_REMOVE:
         return REASON_ok;
     default:
@@ -143,6 +148,20 @@ enum reason catalog_call(struct catalog *c, struct catalog_ask *ask)
     }
     ask->ret_credential = known ? credential_ref(known) : NULL;
     return known ? REASON_ok : REASON_not_found;
+}
+
+/* A device called "busy" finds the queue full, one called "raced" is there meanwhile. */
+enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask)
+{
+    if (slice_eq(ask->name, SLICE("busy")))
+        return REASON_busy;
+    ask->reason = REASON_conflict;
+    if (slice_eq(ask->name, SLICE("raced")))
+        snprintf(ask->text, sizeof ask->text, "there is a device with that id already");
+    else
+        ask->reason = catalog_call(c, ask);
+    ask->done(ask);
+    return REASON_ok;
 }
 
 /* ---- the shield of this test -------------------------------------------------------------- */
@@ -259,8 +278,9 @@ static void the_table_is_whole(void **state)
         for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++) {
             assert_non_null(c->args[i].text);
             assert_true((c->args[i].kind == ADMIN_SWITCH) == !c->args[i].placeholder);
-            assert_false(optional && c->args[i].kind == ADMIN_NEEDED);
-            optional = c->args[i].kind != ADMIN_NEEDED;
+            bool needed = c->args[i].kind == ADMIN_NEEDED || c->args[i].kind == ADMIN_FILE;
+            assert_false(optional && needed);
+            optional = !needed;
         }
     }
     assert_true(n >= 15);
@@ -472,6 +492,124 @@ static void imported_secrets(void **state)
     json_decref(call.ret_result);
 }
 
+/* Imports the text; the result. */
+static json_t *imported(struct bench *b, const char *text, const char *args)
+{
+    struct admin_call call = {.noun = "device",
+                              .verb = "import",
+                              .args = json_loads(args, 0, NULL),
+                              .actor = "key:acme/ops",
+                              .file = slice_str(text)};
+    assert_non_null(call.args);
+    if (admin_run_wait(b->admin, &call) != REASON_ok)
+        fail_msg("%s", call.text);
+    json_decref(call.args);
+    return call.ret_result;
+}
+
+static void counts(json_t *result, int added, int unchanged, int refused)
+{
+    assert_int_equal(json_integer_value(json_object_get(result, "added")), added);
+    assert_int_equal(json_integer_value(json_object_get(result, "unchanged")), unchanged);
+    assert_int_equal(json_integer_value(json_object_get(result, "refused")), refused);
+}
+
+/* The error number `i` is about this line and column. */
+static void error_at(json_t *result, size_t i, int line, int column, const char *name,
+                     const char *why)
+{
+    json_t *e = json_array_get(json_object_get(result, "errors"), i);
+    assert_int_equal(json_integer_value(json_object_get(e, "line")), line);
+    assert_int_equal(json_integer_value(json_object_get(e, "column")), column);
+    assert_string_equal(json_string_value(json_object_get(e, "name")), name);
+    if (!strstr(json_string_value(json_object_get(e, "error")), why))
+        fail_msg("\"%s\" does not say %s", json_string_value(json_object_get(e, "error")), why);
+}
+
+static void imports_line_by_line(void **state)
+{
+    struct bench *b = *state;
+    json_t *r = imported(b,
+                         "\xef\xbb\xbfHash, device,feeds,role\r\n"
+                         "$2b$one,d1,,\r\n"
+                         "\r\n"
+                         "plain,d2,,\r\n"
+                         "$2b$three,d 3,,\r\n"
+                         "$2b$four,\"d4\",\"a, b.*\",writer\r\n"
+                         "$2b$five,d5,A b,\r\n"
+                         "$2b$six,d6,,king\r\n"
+                         "$2b$seven\r\n"
+                         ",d8\r\n"
+                         "$2b$nine,d\"9\r\n"
+                         "$2b$ten,raced\r\n"
+                         "$2b$eleven,busy\r\n"
+                         "$2b$twelve,d12",
+                         "{\"account\":\"acme\"}");
+    counts(r, 3, 0, 9);
+    error_at(r, 0, 4, 1, "hash", "cannot be used: unknown kind");
+    error_at(r, 1, 5, 2, "device", "no blank");
+    error_at(r, 2, 7, 3, "feeds", "feed keys");
+    error_at(r, 3, 8, 4, "role", "no such role");
+    error_at(r, 4, 9, 2, "device", "a device id has");
+    error_at(r, 5, 10, 1, "hash", "missing");
+    error_at(r, 6, 11, 2, "device", "quote inside");
+    error_at(r, 7, 12, 2, "device", "already");
+    error_at(r, 8, 13, 2, "device", "busy");
+    json_decref(r);
+    assert_string_equal(b->catalog.last_verifier, "$2b$twelve");
+    assert_string_equal(b->catalog.last_actor, "key:acme/ops");
+    assert_int_equal(b->catalog.last.account_number, 1);
+
+    /* Once more: what is there with that hash stays, with another one it is told. */
+    r = imported(b, "device,hash\nd1,$2b$one\nd12,$2b$other\nd20,$2b$x",
+                 "{\"account\":\"acme\",\"feeds\":[\"x\",\"y*\"],\"first_line\":1001}");
+    counts(r, 1, 1, 1);
+    error_at(r, 0, 1002, 1, "device", "another secret");
+    json_decref(r);
+    assert_string_equal(b->catalog.last_patterns, "x,y*");
+}
+
+static void import_refuses_what_is_no_such_file(void **state)
+{
+    struct bench *b = *state;
+    static const struct {
+        const char *text, *args, *why;
+        enum reason reason;
+    } all[] = {
+        {"", "{\"account\":\"acme\"}", "must name the columns", REASON_bad_request},
+        {"d1,$2b$x\n", "{\"account\":\"acme\"}", "line 1, column 1: \"d1\" is no column",
+         REASON_bad_request},
+        {"device,hash,colour\n", "{\"account\":\"acme\"}", "column 3: \"colour\"",
+         REASON_bad_request},
+        {"device,hash,device\n", "{\"account\":\"acme\"}", "twice", REASON_bad_request},
+        {"device\n", "{\"account\":\"acme\"}", "must name", REASON_bad_request},
+        {"device,\"hash\n", "{\"account\":\"acme\"}", "line 1, column 2", REASON_bad_request},
+        {"device,hash\n", "{\"account\":\"nobody\"}", "no account", REASON_not_found},
+        {"device,hash\n", "{\"account\":\"acme\",\"role\":\"king\"}", "no role \"king\"",
+         REASON_bad_request},
+        {"device,hash\n", "{\"account\":\"acme\",\"feeds\":\"A b\"}", "no feeds",
+         REASON_bad_request},
+        {"device,hash\n", "{\"account\":\"acme\",\"first_line\":0}", "", REASON_ok},
+        {NULL, "{\"account\":\"acme\"}", "takes a file", REASON_bad_request},
+        {"device,hash\n", "{\"account\":\"acme\",\"file\":\"x\"}", "no argument \"file\"",
+         REASON_bad_request},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        struct admin_call call = {
+            .noun = "device", .verb = "import", .args = json_loads(all[i].args, 0, NULL)};
+        if (all[i].text)
+            call.file = slice_str(all[i].text);
+        assert_int_equal(admin_run_wait(b->admin, &call), all[i].reason);
+        if (!strstr(call.text, all[i].why))
+            fail_msg("\"%s\" does not say \"%s\"", call.text, all[i].why);
+        json_decref(call.ret_result);
+        json_decref(call.args);
+    }
+    struct admin_call call = {.noun = "account", .verb = "list", .file = SLICE("x")};
+    assert_int_equal(admin_run_wait(b->admin, &call), REASON_bad_request);
+    assert_non_null(strstr(call.text, "takes no file"));
+}
+
 static void changes_wait_for_the_workers(void **state)
 {
     struct bench *b = *state;
@@ -619,6 +757,8 @@ int main(void)
         TEST(generated_secrets_are_fast_and_shown),
         TEST(generated_secrets_are_even),
         TEST(imported_secrets),
+        TEST(imports_line_by_line),
+        TEST(import_refuses_what_is_no_such_file),
         TEST(changes_wait_for_the_workers),
         TEST(keys_are_listed_and_shown),
         TEST(answers_over_http),

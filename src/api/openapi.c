@@ -176,16 +176,17 @@ static json_t *schema_of_arg(const struct admin_arg *arg)
     return json_pack("{s:s}", "type", "string");
 }
 
-/* A command that only looks takes its arguments from the query. */
+/* A command that only looks, or takes a file, has its arguments in the query. */
 static json_t *query_of(const struct admin_command *c)
 {
     json_t *parameters = json_array();
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++)
-        json_array_append_new(parameters,
-                              json_pack("{s:s, s:s, s:b, s:s, s:o}", "name", c->args[i].name, "in",
-                                        "query", "required", c->args[i].kind == ADMIN_NEEDED,
-                                        "description", c->args[i].text, "schema",
-                                        schema_of_arg(&c->args[i])));
+        if (c->args[i].kind != ADMIN_FILE)
+            json_array_append_new(parameters,
+                                  json_pack("{s:s, s:s, s:b, s:s, s:o}", "name", c->args[i].name,
+                                            "in", "query", "required",
+                                            c->args[i].kind == ADMIN_NEEDED, "description",
+                                            c->args[i].text, "schema", schema_of_arg(&c->args[i])));
     return parameters;
 }
 
@@ -210,8 +211,11 @@ static void add_command(json_t *paths, const struct admin_command *c)
     char path[100], id[100];
     snprintf(path, sizeof path, "/v1/admin/%s/%s", c->noun, c->verb);
     snprintf(id, sizeof id, "admin_%s_%s", c->noun, c->verb);
-    json_t *op = operation(id, "admin", c->text, c->changes ? json_array() : query_of(c));
-    if (c->changes)
+    bool file = admin_takes_file(c), query = file || !c->changes;
+    json_t *op = operation(id, "admin", c->text, query ? query_of(c) : json_array());
+    if (file)
+        json_object_set_new(op, "requestBody", request_body(json_pack("{s:{}}", "text/csv")));
+    else if (c->changes)
         json_object_set_new(op, "requestBody", body_of(c));
     char answer[100];
     snprintf(answer, sizeof answer, "200 %s", c->result);

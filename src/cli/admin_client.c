@@ -110,8 +110,8 @@ bool admin_client_parse(struct slice answer, unsigned *ret_status, struct slice 
     return true;
 }
 
-int admin_client_call(const char *dir, const char *noun, const char *verb, struct slice body,
-                      unsigned *ret_status, struct buf *ret_body, struct error *err)
+int admin_client_call(const char *dir, const struct admin_client_request *r, unsigned *ret_status,
+                      struct buf *ret_body, struct error *err)
 {
     int fd = -1;
     int rc = client_connect(dir, &fd, err);
@@ -119,14 +119,15 @@ int admin_client_call(const char *dir, const char *noun, const char *verb, struc
         return rc;
     struct buf request, answer;
     struct slice part;
-    buf_init(&request, body.len + 1000);
+    buf_init(&request, r->body.len + r->query.len + 1000);
     buf_init(&answer, ANSWER_BYTES_MAX);
-    buf_printf(
-        &request,
-        "POST /v1/admin/%s/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        "Content-Length: %zu\r\nConnection: close\r\n\r\n",
-        noun, verb, body.len);
-    buf_put_slice(&request, body);
+    buf_printf(&request, "POST /v1/admin/%s/%s", r->noun, r->verb);
+    buf_put_slice(&request, r->query);
+    buf_printf(&request,
+               " HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+               "Connection: close\r\n\r\n",
+               r->type, r->body.len);
+    buf_put_slice(&request, r->body);
     rc = request.failed ? -ENOMEM : send_all(fd, buf_slice(&request));
     /* A refusal may come before all was sent; what is there to read counts more. */
     int rc_receive = rc == 0 || rc == -EPIPE ? receive_all(fd, &answer) : 0;

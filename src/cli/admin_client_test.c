@@ -42,6 +42,14 @@ static void takes_answers_apart(void **state)
     assert_true(slice_eq(body, SLICE("{}")));
 }
 
+static int call(const char *dir, const char *noun, const char *verb, unsigned *status,
+                struct buf *body, struct error *err)
+{
+    const struct admin_client_request r = {
+        .noun = noun, .verb = verb, .type = "application/json", .body = SLICE("{}")};
+    return admin_client_call(dir, &r, status, body, err);
+}
+
 struct peer {
     int listener;
     const char *answer;
@@ -73,16 +81,15 @@ static void asks_over_the_socket(void **state)
     buf_init(&body, 1000);
     assert_non_null(mkdtemp(dir));
     snprintf(address.sun_path, sizeof address.sun_path, "%s/admin.sock", dir);
-    assert_int_equal(admin_client_call(dir, "a", "b", SLICE("{}"), &status, &body, &err), -ENOENT);
+    assert_int_equal(call(dir, "a", "b", &status, &body, &err), -ENOENT);
 
     struct peer p = {.listener = socket(AF_UNIX, SOCK_STREAM, 0),
                      .answer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}"};
     assert_int_equal(bind(p.listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(admin_client_call(dir, "a", "b", SLICE("{}"), &status, &body, &err),
-                     -ECONNREFUSED);
+    assert_int_equal(call(dir, "a", "b", &status, &body, &err), -ECONNREFUSED);
     assert_int_equal(listen(p.listener, 1), 0);
     pthread_t thread = thread_start("peer", serve_one, &p);
-    assert_int_equal(admin_client_call(dir, "key", "add", SLICE("{}"), &status, &body, &err), 0);
+    assert_int_equal(call(dir, "key", "add", &status, &body, &err), 0);
     pthread_join(thread, NULL);
     assert_int_equal(status, 200);
     assert_true(slice_eq(buf_slice(&body), SLICE("{\"a\":1}")));
@@ -93,8 +100,7 @@ static void asks_over_the_socket(void **state)
     p = (struct peer){.listener = p.listener,
                       .answer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"};
     thread = thread_start("peer", serve_one, &p);
-    assert_int_equal(admin_client_call(dir, "key", "add", SLICE("{}"), &status, &body, &err),
-                     -EBADMSG);
+    assert_int_equal(call(dir, "key", "add", &status, &body, &err), -EBADMSG);
     assert_non_null(strstr(err.text, "unknown"));
     pthread_join(thread, NULL);
     close(p.listener);

@@ -11,18 +11,13 @@
 
 #include "api/admin.h"
 #include "base/check.h"
-#include "base/clock.h"
-#include "cli/admin_client.h"
+#include "cli/admin_ask.h"
 #include "cli/cli.h"
-#include "cli/offline.h"
 #include "cli/print.h"
 #include "cli/settings.h"
 
 #define ADMIN_VERBS_MAX  15
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
-/* A server that starts or stops has the lock, and no socket yet or any more. */
-#define TRIES        50
-#define TRY_AGAIN_NS (100 * NS_PER_MS)
 
 /* What was said on the command line. */
 struct said {
@@ -42,7 +37,7 @@ static bool parse(struct said *said, int argc, char **argv, int *ret_status)
     unsigned opts_count = 0, args_count = 0;
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && command->args[i].name; i++) {
         const struct admin_arg *a = &command->args[i];
-        if (a->kind == ADMIN_NEEDED) {
+        if (a->kind == ADMIN_NEEDED || a->kind == ADMIN_FILE) {
             args[args_count++] = (struct opt_arg){a->placeholder, a->text, &said->values[i], true};
             continue;
         }
@@ -89,6 +84,8 @@ static json_t *args_of(const struct said *said)
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && said->command->args[i].name; i++) {
         const struct admin_arg *a = &said->command->args[i];
         char *line = NULL;
+        if (a->kind == ADMIN_FILE)
+            continue;
         const char *value = said->values[i] ? value_of(a, said->values[i], &line) : NULL;
         json_t *text = value ? json_string(value) : NULL;
         free(line);
@@ -106,29 +103,34 @@ static json_t *args_of(const struct said *said)
     return args;
 }
 
-/* Asks the server if there is one, else does it here. */
-static int call(const struct config *config, const struct admin_command *command, json_t *args,
-                unsigned *ret_status, struct buf *ret_body, struct error *err)
+/* The path of the command's file; NULL: it takes none. */
+static const char *file_of(const struct said *said)
 {
-    int rc = -ENOMEM;
-    char *body = json_dumps(args, JSON_COMPACT);
-    for (unsigned i = 0; body && i < TRIES; i++) {
-        if (i)
-            clock_sleep_ns(TRY_AGAIN_NS);
-        rc = admin_client_call(config->server.data, command->noun, command->verb, slice_str(body),
-                               ret_status, ret_body, err);
-        if (rc == -ENOENT || rc == -ECONNREFUSED)
-            rc = offline_call(config, command, args, ret_status, ret_body, err);
-        if (rc != -EWOULDBLOCK)
-            break;
+    for (unsigned i = 0; i < ADMIN_ARGS_MAX && said->command->args[i].name; i++)
+        if (said->command->args[i].kind == ADMIN_FILE)
+            return said->values[i];
+    return NULL;
+}
+
+/* What was wrong with lines of a file, as compilers say it. True: something was. */
+static bool print_errors(const struct said *said, json_t *result)
+{
+    json_t *errors = json_object_get(result, "errors"), *e;
+    const char *path = file_of(said);
+    size_t i;
+    json_array_foreach(errors, i, e)
+    {
+        const char *name = json_string_value(json_object_get(e, "name"));
+        fprintf(stderr, "%s:%lld: column %lld%s%s%s: %s\n", path ? path : "",
+                (long long)json_integer_value(json_object_get(e, "line")),
+                (long long)json_integer_value(json_object_get(e, "column")), name ? " (" : "",
+                name ? name : "", name ? ")" : "", json_string_value(json_object_get(e, "error")));
     }
-    if (rc == -EWOULDBLOCK)
-        error_set(err, rc, "%s: a process has the data directory but does not answer on admin.sock",
-                  config->server.data);
-    if (body)
-        explicit_bzero(body, strlen(body));
-    free(body);
-    return body ? rc : error_set(err, rc, "no memory");
+    json_int_t refused = json_integer_value(json_object_get(result, "refused"));
+    if (refused > (json_int_t)json_array_size(errors))
+        fprintf(stderr, "and %lld more\n",
+                (long long)(refused - (json_int_t)json_array_size(errors)));
+    return refused > 0;
 }
 
 /* Prints the answer; how the command ends. */
@@ -138,6 +140,7 @@ static int answer(const struct said *said, unsigned status, struct slice body)
     const char *error = json_string_value(json_object_get(result, "error"));
     bool unconfirmed = json_is_false(json_object_get(result, "workers_confirmed"));
     bool bad = status != 200 || !json_is_object(result) || error;
+    bool partly = !bad && print_errors(said, result);
     if (said->json && result) {
         json_dumpf(result, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -147,6 +150,7 @@ static int answer(const struct said *said, unsigned status, struct slice body)
                 error ? error : "the server's answer is not understood");
     } else if (!said->json) {
         json_object_del(result, "workers_confirmed");
+        json_object_del(result, "errors");
         print_result(stdout, result);
         if (json_object_get(result, "secret") || json_object_get(result, "key"))
             puts("\nThis secret is shown once: only a hash of it is kept.");
@@ -156,36 +160,49 @@ static int answer(const struct said *said, unsigned status, struct slice body)
               "force.\n",
               stderr);
     json_decref(result);
-    return bad || unconfirmed ? CLI_FAILED : CLI_OK;
+    return bad || partly || unconfirmed ? CLI_FAILED : CLI_OK;
+}
+
+/* Has it done and says how it went. */
+static int ask_and_answer(const struct said *said, const struct config *config, json_t *args)
+{
+    struct buf file;
+    struct error err = {""};
+    struct admin_reply reply = {0};
+    struct admin_question q = {.config = config, .command = said->command, .args = args};
+    const char *path = file_of(said);
+    unsigned stopped_at = 0;
+    buf_init(&file, SIZE_MAX);
+    buf_init(&reply.body, ANSWER_BYTES_MAX);
+    int rc = path ? admin_read_file(path, &file, &err) : 0;
+    q.file = path ? slice_of(file.ptr ? file.ptr : "", file.len) : (struct slice){0};
+    if (!rc)
+        rc = path ? admin_ask_in_parts(&q, &reply, &stopped_at, &err) : admin_ask(&q, &reply, &err);
+    int status = rc ? CLI_FAILED : answer(said, reply.status, buf_slice(&reply.body));
+    if (rc)
+        fprintf(stderr, "sluice %s %s: %s\n", said->command->noun, said->command->verb, err.text);
+    if (stopped_at > 2)
+        fprintf(stderr, "Lines before line %u were done; the file may be sent again.\n",
+                stopped_at);
+    if (reply.body.ptr)
+        explicit_bzero(reply.body.ptr, reply.body.len);
+    buf_fini(&reply.body);
+    buf_fini(&file);
+    return status;
 }
 
 static int run_command(const struct admin_command *command, int argc, char **argv)
 {
     struct said said = {.command = command};
     struct config *config;
-    struct buf body;
-    struct error err = {""};
-    unsigned http_status = 0;
     int status;
     if (!parse(&said, argc, argv, &status))
         return status;
     if (!settings_load(&said.settings, &config))
         return CLI_FAILED;
-    buf_init(&body, ANSWER_BYTES_MAX);
     json_t *args = args_of(&said);
-    int rc = args ? call(config, command, args, &http_status, &body, &err) : 0;
-    if (!args)
-        status = CLI_USAGE;
-    else if (rc)
-        status = CLI_FAILED;
-    else
-        status = answer(&said, http_status, buf_slice(&body));
-    if (rc)
-        fprintf(stderr, "sluice %s %s: %s\n", command->noun, command->verb, err.text);
+    status = args ? ask_and_answer(&said, config, args) : CLI_USAGE;
     json_decref(args);
-    if (body.ptr)
-        explicit_bzero(body.ptr, body.len);
-    buf_fini(&body);
     config_free(config);
     return status;
 }

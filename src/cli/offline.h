@@ -11,4 +11,4 @@
 /* 0: *ret_status and the body of the answer, as a server's. -EWOULDBLOCK: a process has the lock
  * and nothing was done. Any negative errno comes with a sentence. */
 int offline_call(const struct config *config, const struct admin_command *command, json_t *args,
-                 unsigned *ret_status, struct buf *ret_body, struct error *err);
+                 struct slice file, unsigned *ret_status, struct buf *ret_body, struct error *err);
