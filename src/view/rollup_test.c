@@ -33,8 +33,8 @@
 
 static char root[64];
 static uint32_t merge_points = 64;
-static const int64_t minutes[] = {1, 5, 10, 30, 60, 120, 240, 480, 960, 1440, 4320};
-enum { RESOLUTIONS = sizeof minutes / sizeof *minutes };
+static const int64_t resolutions[] = {1, 5, 10, 30, 60, 120, 240, 480, 960, 1440, 4320};
+enum { RESOLUTIONS = sizeof resolutions / sizeof *resolutions };
 
 static const char *fresh_path(char *out)
 {
@@ -298,7 +298,7 @@ static void check_feed(struct history *h, const struct entry *all, uint64_t appl
     size_t n = points_of(all, applied, feed, p);
     struct history_slices q = {.feed = feed, .storage = storage};
     for (unsigned i = 0; i < 3; i++) {
-        q.slice_us = minutes[rand_below(r, RESOLUTIONS)] * MINUTE_US;
+        q.slice_us = resolutions[rand_below(r, RESOLUTIONS)] * MINUTE_US;
         int64_t most = q.slice_us * (HISTORY_SLICES_MAX - 1);
         q.from_us = random_time(r, rand_below(r, RECORDS), step);
         q.to_us = q.from_us + (int64_t)rand_below(r, (uint64_t)step * RECORDS);
