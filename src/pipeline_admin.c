@@ -31,6 +31,15 @@ static void on_admin_done(struct job *j)
     j->call = NULL;
     x->reply.reason = call->reason;
     x->reply.status = (uint16_t)admin_answer(call, &x->reply.body);
+    if (x->reply.body.failed) { /* a list longer than an answer may be */
+        struct admin_call less = {.reason = REASON_bad_request};
+        snprintf(less.text, sizeof less.text,
+                 "the answer is larger than %zu MiB: ask for less, with skip and limit",
+                 x->reply.body.max >> 20);
+        buf_clear(&x->reply.body);
+        x->reply.reason = less.reason;
+        admin_answer(&less, &x->reply.body);
+    }
     if (call->reason == REASON_busy)
         x->reply.retry_ns = NS_PER_S;
     buf_put_str(&x->reply.fields, "Cache-Control: no-store\r\n"); /* it may hold a new secret */

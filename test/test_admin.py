@@ -414,3 +414,15 @@ def test_import_of_odd_files(server, admin, tmp_path, file, word):
     assert r.returncode == 1 and "missing.csv" in r.stderr
     r = server.cli_run("device", "import", "nobody", str(path))
     assert r.returncode == 1 and "nobody" in r.stderr
+
+
+@pytest.mark.skipif(not FULL, reason="100,000 devices")
+def test_a_list_beyond_an_answer_says_what_to_do(server, admin):
+    admin.do("account/add", account="ann")
+    for begin in range(0, 100000, 10000):
+        r = admin.send("POST", "device/import?account=ann", data="device,hash\n" + csv_of(10000, begin),
+                       headers={**admin.auth, "Content-Type": "text/csv"})
+        assert r.json()["added"] == 10000
+    answer = admin.look("device/list", 400, account="ann", limit=100000)
+    assert "limit" in answer["error"] and answer["reason"] == "bad_request"
+    assert len(admin.look("device/list", account="ann", limit=10000, skip=85000)["devices"]) == 10000
