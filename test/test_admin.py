@@ -380,6 +380,10 @@ def test_import_by_command(make_server, tmp_path, running):
     assert r.returncode == 1 and str(n - 5) in r.stdout, (r.stdout, r.stderr)
     told = re.findall(rf"^{re.escape(str(path))}:(\d+): column (\d)", r.stderr, re.M)
     assert told == [("7", "1"), (str(n // 2), "2"), (str(n - 3), "1")], r.stderr
+    r = server.cli_run("device", "import", "ann", str(path), "--first-line", "1000")
+    told = re.findall(rf"^{re.escape(str(path))}:(\d+):", r.stderr, re.M)
+    assert told == [str(line + 996) for line in wrong], r.stderr
+    assert server.cli_run("device", "import", "ann", str(path), "--first-line", "x").returncode == 1
     # Put right and sent again, from standard input.
     good = ["device,hash", *csv_of(n).splitlines()]
     r = server.cli("device", "import", "ann", "-", stdin="\n".join(good))

@@ -29,7 +29,7 @@ int admin_ask(const struct admin_question *q, struct admin_reply *ret, struct er
 
 /* The same for a command with a file of any size: a server gets it in parts, each with the first
  * line, and the answers are added up. When a part is refused, that is the reply, and
- * *ret_first_line the line that it began with (0: none was). */
+ * *ret_first_line the line that it began with (0: it was the first). */
 int admin_ask_in_parts(const struct admin_question *q, struct admin_reply *ret,
                        unsigned *ret_first_line, struct error *err);
 /* Reads the file, "-" being standard input. */

@@ -18,6 +18,7 @@
 
 #define ADMIN_VERBS_MAX  15
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
+#define FILE_BYTES_MAX   ((size_t)4 << 30)
 
 /* What was said on the command line. */
 struct said {
@@ -172,7 +173,7 @@ static int ask_and_answer(const struct said *said, const struct config *config, 
     struct admin_question q = {.config = config, .command = said->command, .args = args};
     const char *path = file_of(said);
     unsigned stopped_at = 0;
-    buf_init(&file, SIZE_MAX);
+    buf_init(&file, FILE_BYTES_MAX);
     buf_init(&reply.body, ANSWER_BYTES_MAX);
     int rc = path ? admin_read_file(path, &file, &err) : 0;
     q.file = path ? slice_of(file.ptr ? file.ptr : "", file.len) : (struct slice){0};
@@ -181,7 +182,7 @@ static int ask_and_answer(const struct said *said, const struct config *config, 
     int status = rc ? CLI_FAILED : answer(said, reply.status, buf_slice(&reply.body));
     if (rc)
         fprintf(stderr, "sluice %s %s: %s\n", said->command->noun, said->command->verb, err.text);
-    if (stopped_at > 2)
+    if (stopped_at)
         fprintf(stderr, "Lines before line %u were done; the file may be sent again.\n",
                 stopped_at);
     if (reply.body.ptr)

@@ -112,7 +112,8 @@ static int ask_part(const struct admin_question *q, struct slice head, struct sl
     buf_put_slice(&file, lines);
     part.file = buf_slice(&file);
     part.args = json_copy(q->args);
-    json_object_set_new(part.args, "first_line", json_sprintf("%u", first_line));
+    if (first_line) /* 0: as it was said */
+        json_object_set_new(part.args, "first_line", json_sprintf("%u", first_line));
     buf_clear(&ret->body);
     int rc = file.failed ? error_set(err, -ENOMEM, "no memory") : admin_ask(&part, ret, err);
     json_t *answer = rc ? NULL : json_loadb(ret->body.ptr, ret->body.len, 0, NULL);
@@ -130,18 +131,22 @@ int admin_ask_in_parts(const struct admin_question *q, struct admin_reply *ret,
     struct slice rest = q->file, head = take_head(&rest);
     size_t max =
         q->config->http.body_max / 2 < PART_BYTES ? q->config->http.body_max / 2 : PART_BYTES;
-    unsigned line = count_lines(head) + 1;
+    const char *said = json_string_value(json_object_get(q->args, "first_line"));
+    unsigned line = said ? (unsigned)strtoul(said, NULL, 10) : count_lines(head) + 1;
     json_t *sum = json_object();
+    bool first = true;
     int rc = 0;
     *ret_first_line = 0;
+    if (!said && line < 2)
+        line = 2;
     do {
-        unsigned first_line = line < 2 ? 2 : line;
         struct slice lines = take_lines(&rest, max);
-        rc = ask_part(q, head, lines, first_line, sum, ret, err);
+        rc = ask_part(q, head, lines, said && first ? 0 : line, sum, ret, err);
         if (rc || ret->status != 200) {
-            *ret_first_line = first_line;
+            *ret_first_line = first ? 0 : line;
             break;
         }
+        first = false;
         line += count_lines(lines);
         if (ret->offline) /* nothing limits the rest, and each part would open the catalog anew */
             max = SIZE_MAX;
