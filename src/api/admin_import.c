@@ -139,7 +139,8 @@ static bool is_there(struct import *m, const struct csv_record *r, struct slice 
         m->unchanged++;
         return true;
     }
-    report_at(m, r, DEVICE, "there is a device with that id already, and it has another secret");
+    report_at(m, r, DEVICE,
+              "there is a device with that id already, with another secret or of another account");
     return false;
 }
 
