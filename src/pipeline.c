@@ -116,12 +116,32 @@ bool job_throttle(struct job *j, uint32_t cost)
     if (o->address_limits.windows_count)
         asks[count++] =
             (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source}, &o->address_limits};
+    uint64_t now = worker_now_ns(j->lane->worker);
+    bool sharing = shares_matter(j->account, shares_manual(o->api.shares), now);
+    struct share_verdict share;
+    struct throttle_verdict v = {.allow = true};
+    if (sharing && !shares_ask(o->api.shares, j->account, j->credential, cost, now, &share)) {
+        api_share_fields(x, j->account, &share);
+        job_send(j);
+        return false;
+    }
     if (!count)
         return true;
-    struct throttle_verdict v;
-    throttle_decide(o->api.throttle, asks, count, cost, worker_now_ns(j->lane->worker), &v);
-    if (v.allow)
+    struct limit_set accepted;
+    if (sharing && share.several) {
+        accepted = j->account->limits;
+        accepted.count_accepted = true;
+        asks[0].limits = &accepted;
+    }
+    throttle_decide(o->api.throttle, asks, count, cost, now, &v);
+    shares_note(j->account, &v, now);
+    if (v.allow) {
+        if (sharing)
+            shares_allowed(o->api.shares, j->account, j->credential, cost, now);
         return true;
+    }
+    if (sharing && !v.never && asks[v.ask].subject.kind == THROTTLE_ACCOUNT)
+        v.retry_ns = shares_appointment_ns(j->account, &v, now);
     api_throttle_fields(x, j->account, asks, count, &v, j->overload != 0);
     job_send(j);
     return false;

@@ -47,6 +47,7 @@ struct server {
     struct disk_file *lock;
     struct journal *journal;
     struct throttle *throttle;
+    struct shares *shares;
     struct shield *shield;
     struct catalog *catalog;
     struct latest *latest;
@@ -211,7 +212,8 @@ static int open_gate(struct server *s, struct error *err)
         .find = find_credential,
         .find_arg = s,
     });
-    CHECK(s->throttle && s->shield);
+    s->shares = s->throttle ? shares_new(s->throttle) : NULL;
+    CHECK(s->throttle && s->shield && s->shares);
     return 0;
 }
 
@@ -219,6 +221,7 @@ static void close_gate(struct server *s)
 {
     if (s->shield)
         shield_free(s->shield);
+    shares_free(s->shares);
     throttle_free(s->throttle);
 }
 
@@ -470,6 +473,7 @@ static int open_pipeline(struct server *s, struct error *err)
     CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
                                               .history = s->history,
+                                              .shares = s->shares,
                                               .barrier = barrier,
                                               .barrier_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
@@ -480,6 +484,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .latest = s->latest,
                 .history = s->history,
                 .throttle = s->throttle,
+                .shares = s->shares,
                 .shield = s->shield,
                 .node = (uint16_t)c->server.node,
                 .expiration_ms = c->history.expiration,

@@ -6,6 +6,7 @@ import collections
 import os
 import re
 import resource
+import threading
 import time
 import warnings
 
@@ -383,6 +384,66 @@ def test_refused_requests_store_nothing(make_server):
     assert records >= 7
     if r.status_code == 200:
         assert r.json()["feeds"]["only"]["value"] == "2"
+
+
+# ---- fair shares ----
+
+def test_a_runaway_device_harms_nobody_else(make_server):
+    """One of twenty sends without a pause; the others keep their share of the account's window without one
+    refusal, and the runaway is free within one window of stopping. (Ten minutes at a hundred times the
+    share, with a clock of its own: gate/shares_test.c.)"""
+    window, count = (10, 200) if FULL else (3, 60)
+    s = make_server()
+    s.add_account("a", limits=f"{count}/{window}s", device_limits="1000000/1s")
+    auths = s.add_devices("a", [(f"d{i}", None, None) for i in range(20)])
+    every = window / (count / 20)  # just the fair share
+    until = time.monotonic() + window * (60 if FULL else 4)
+    outcomes = [collections.Counter() for _ in auths]
+    begin = time.monotonic() + 0.2
+
+    def send(i):
+        session, at = requests.Session(), begin + i * every / 20
+        while at < until:
+            time.sleep(max(0, at - time.monotonic()))
+            r = session.post(s.url + TARGET, json={"t": 1}, headers=auths[i], timeout=30)
+            outcomes[i][r.status_code] += 1
+            runs_away = i == 19 and at > begin + window
+            at = time.monotonic() if runs_away else max(at, time.monotonic() - every / 10) + every * 1.05
+
+    threads = [threading.Thread(target=send, args=(i,)) for i in range(20)]
+    for t in threads:
+        t.start()
+    wait_for("a quarantine", lambda: s.cli("quarantine", "list")["quarantined"], 60, 0.2)
+    listed = s.cli("quarantine", "list")["quarantined"]
+    for t in threads:
+        t.join()
+    stopped = time.monotonic()
+    for i in range(19):
+        assert set(outcomes[i]) == {202}, (i, outcomes)
+    assert outcomes[19][429] > 5 * outcomes[19][202]
+    assert [(q["credential"], q["manual"]) for q in listed] == [("d19", False)]
+    assert s.metric("throttle_quarantine_refused_total") > 0 and "throttle.quarantine" in s.log()
+    time.sleep(max(0, stopped + window + 0.05 - time.monotonic()))
+    assert post(s, auths[19]).status_code == 202
+    assert s.cli("quarantine", "list") == {"quarantined": []}
+
+
+def test_quarantine_by_hand(make_server):
+    s = make_server()
+    s.add_account("a")
+    auths = s.add_devices("a", [("d0", None, None), ("d1", None, None)])
+    assert post(s, auths[0]).status_code == 202
+    assert s.cli("quarantine", "add", "d0", "--for", "1h")["manual"]
+    r = post(s, auths[0])
+    assert r.status_code == 429 and 3590 <= int(r.headers["Retry-After"]) <= 3600
+    assert "data rate limit reached" in r.json()["error"]
+    assert post(s, auths[1]).status_code == 202
+    assert s.cli("quarantine", "remove", "d0") == {"removed": "d0"}
+    assert post(s, auths[0]).status_code == 202
+    assert s.cli_run("quarantine", "add", "nobody").returncode != 0
+    assert s.stop() == 0
+    said = s.cli_run("quarantine", "list")
+    assert said.returncode != 0 and "none runs here" in said.stderr
 
 
 # ---- a restart ----

@@ -74,6 +74,7 @@ json_t *admin_permission_names(uint64_t mask);
 struct admin_opts {
     struct catalog *catalog;
     struct history *history; /* NULL: no server runs */
+    struct shares *shares;   /* likewise */
     /* Called after a removal, a disable or a new secret; returns when every worker has let go of
      * what was revoked. 0 or negative errno (then the result says so). NULL: nobody to wait for. */
     int (*barrier)(void *arg);

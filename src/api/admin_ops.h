@@ -17,6 +17,9 @@ enum reason admin_refuse(struct admin_call *call, enum reason reason, const char
 struct slice admin_arg(const struct admin_call *call, const char *name);
 bool admin_switch(const struct admin_call *call, const char *name);
 
+enum reason quarantine_list(struct admin *a, struct admin_call *call);
+enum reason quarantine_add(struct admin *a, struct admin_call *call);
+enum reason quarantine_remove(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);
 enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);

@@ -102,6 +102,11 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
     return n;
 }
 
+struct credential *catalog_credential(struct catalog *c, uint64_t number)
+{
+    return NULL;
+}
+
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret)
 {
     struct feed *f = feed_new(0);

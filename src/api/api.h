@@ -10,6 +10,7 @@
 #include "catalog/catalog.h"
 #include "codec/points.h"
 #include "gate/shield.h"
+#include "gate/shares.h"
 #include "gate/throttle.h"
 #include "journal/journal.h"
 #include "view/history.h"
@@ -22,6 +23,7 @@ struct api {
     struct latest *latest;
     struct history *history;
     struct throttle *throttle;
+    struct shares *shares;
     struct shield *shield;
     uint16_t node;
     char log_id[33];
@@ -84,3 +86,6 @@ void api_self(const struct api *a, const struct route_match *m, struct exchange 
 void api_throttle_fields(struct exchange *x, const struct account *account,
                          const struct throttle_ask *asks, unsigned count,
                          const struct throttle_verdict *v, bool brief);
+/* The same for a credential beyond its fair share, or in quarantine. */
+void api_share_fields(struct exchange *x, const struct account *account,
+                      const struct share_verdict *v);

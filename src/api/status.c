@@ -153,6 +153,27 @@ static unsigned seconds_up(uint64_t ms)
     return (unsigned)((ms + 999) / 1000);
 }
 
+/* The shape its clients parse: the first comma is followed by the seconds. */
+static void refuse_throttled(struct exchange *x, const struct account *account, uint64_t retry_ns)
+{
+    uint64_t wait_s = (retry_ns + NS_PER_S - 1) / NS_PER_S;
+    x->reply.reason = REASON_throttled;
+    x->reply.retry_ns = retry_ns ? retry_ns : 1;
+    buf_clear(&x->reply.body);
+    buf_printf(&x->reply.body,
+               "{\"error\":\"request failed - %.*s data rate limit reached, %llu seconds until "
+               "throttle released\"}",
+               SLICE_ARG(account->name), (unsigned long long)(wait_s ? wait_s : 1));
+}
+
+void api_share_fields(struct exchange *x, const struct account *account,
+                      const struct share_verdict *v)
+{
+    uint64_t wait_s = (v->retry_ns + NS_PER_S - 1) / NS_PER_S;
+    buf_printf(&x->reply.fields, "RateLimit: \"share\";r=0;t=%llu\r\n", (unsigned long long)wait_s);
+    refuse_throttled(x, account, v->retry_ns);
+}
+
 static void put_rate_limit(struct buf *out, const struct throttle_ask *asks, unsigned count,
                            const struct throttle_verdict *v, uint64_t wait_s)
 {
@@ -188,11 +209,5 @@ void api_throttle_fields(struct exchange *x, const struct account *account,
                     "of the rate limit allows\"}");
         return;
     }
-    x->reply.reason = REASON_throttled;
-    x->reply.retry_ns = v->retry_ns ? v->retry_ns : 1;
-    /* The shape its clients parse: the first comma is followed by the seconds. */
-    buf_printf(body,
-               "{\"error\":\"request failed - %.*s data rate limit reached, %llu seconds until "
-               "throttle released\"}",
-               SLICE_ARG(account->name), (unsigned long long)(wait_s ? wait_s : 1));
+    refuse_throttled(x, account, v->retry_ns);
 }

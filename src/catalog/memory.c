@@ -382,6 +382,17 @@ static void replace_account(struct memory *m, struct holding *h, struct account 
     account_unref(old);
 }
 
+/* Who still holds a removed account may look at it meanwhile. */
+static void empty_account_live(struct account_live *l)
+{
+    atomic_store_explicit(&l->told, 0, memory_order_relaxed);
+    atomic_store_explicit(&l->contended_until_ns, 0, memory_order_relaxed);
+    spin_lock(&l->lock);
+    l->epoch = l->active = l->active_before = 0;
+    l->promised_ns = 0;
+    spin_unlock(&l->lock);
+}
+
 void memory_put_account(struct memory *m, struct account *a, uint64_t version)
 {
     struct holding *h = holding_of(m, a->number);
@@ -391,7 +402,7 @@ void memory_put_account(struct memory *m, struct account *a, uint64_t version)
         return;
     }
     a->live = pool_take(&m->account_lives);
-    atomic_store_explicit(&a->live->told, 0, memory_order_relaxed);
+    empty_account_live(a->live); /* it may have been another's */
     pthread_rwlock_wrlock(&m->lists);
     holding_add(m, a);
     pthread_rwlock_unlock(&m->lists);

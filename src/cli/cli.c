@@ -24,6 +24,8 @@ static const struct command commands[] = {
     {"role", "Add, list, show, change and remove roles", cmd_admin},
     {"plan", "Add, list, show, change and remove plans: limits of accounts", cmd_admin},
     {"permission", "List what roles can be made of", cmd_admin},
+    {"quarantine", "List, add and release devices whose messages are refused for a while",
+     cmd_admin},
     {"rollup", "Show whether all rollups of the history are there; make them anew", cmd_admin},
     {"config", "Check, show and explain settings", cmd_config},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},

@@ -42,6 +42,11 @@ enum ack_level { ACK_RECEIVED, ACK_DURABLE, ACK_APPLIED };
 struct account_live {
     /* One past the highest offset this account was told is accepted: reads wait for it. */
     _Atomic uint64_t told;
+    /* Of gate/shares.h, which owns the meaning: */
+    _Atomic uint64_t contended_until_ns;
+    struct spin lock; /* of the rest */
+    uint32_t epoch, active, active_before;
+    uint64_t promised_ns;
 };
 
 struct account {
@@ -64,8 +69,9 @@ enum verifier_kind { VERIFIER_FAST, VERIFIER_CRYPT };
 struct credential_live {
     struct spin lock;
     uint8_t set;
-    uint8_t known;   /* a secret of this credential was verified once, this one or an earlier one */
-    uint8_t tag[16]; /* HMAC of (credential, stored hash, secret) that was verified */
+    uint8_t known; /* a secret of this credential was verified once, this one or an earlier one */
+    uint32_t share_epoch; /* of gate/shares.h: under the account's lock */
+    uint8_t tag[16];      /* HMAC of (credential, stored hash, secret) that was verified */
     uint64_t version;     /* the credential's version when it was verified or re-checked */
     uint64_t check_at_ns; /* monotonic: when the version must be looked at again */
 };

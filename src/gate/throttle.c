@@ -117,6 +117,7 @@ static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsi
         struct window w = l->windows[i];
         uint32_t used = window_used(at->subject, w, at->now_ns);
         uint32_t remaining = used < w.count ? w.count - used : 0;
+        v->pressed |= (uint8_t)((remaining < w.count / 2) << ask);
         if (v->limit && (remaining > v->remaining ||
                          (remaining == v->remaining && w.window_ms <= v->window_ms)))
             continue;
@@ -219,6 +220,7 @@ static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, ui
         return;
     }
     tell_refused(v, &seats[v->ask], worst);
+    v->pressed = (uint8_t)(1 << v->ask);
     v->retry_ns = seats[v->ask].now_ns + worst.wait_ns;
     for (unsigned i = 0; i < n; i++) {
         if (!seats[i].limited)
@@ -358,6 +360,27 @@ uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsig
     uint32_t used = window_used(at.subject, ask->limits->windows[window], at.now_ns);
     subjects_unlock(t->subjects, shard);
     return used;
+}
+
+uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,
+                             const uint32_t *counts, uint32_t cost, uint64_t now_ns)
+{
+    struct seat at;
+    uint64_t longest = 0;
+    take_seat(t, &at, ask, now_ns);
+    unsigned shard = subjects_shard(at.hash);
+    if (!at.limited)
+        return 0;
+    subjects_lock(t->subjects, shard);
+    find_subject(t, &at);
+    for (unsigned i = 0; i < ask->limits->windows_count; i++) {
+        uint32_t some = cost < counts[i] ? cost : counts[i];
+        uint64_t wait =
+            window_wait_below_ns(at.subject, ask->limits->windows[i], counts[i], some, at.now_ns);
+        longest = wait > longest ? wait : longest;
+    }
+    subjects_unlock(t->subjects, shard);
+    return longest;
 }
 
 void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,

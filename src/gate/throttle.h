@@ -25,6 +25,8 @@ enum throttle_kind {
     THROTTLE_ADDRESS,
     THROTTLE_FAILURE_CREDENTIAL,
     THROTTLE_FAILURE_ADDRESS,
+    THROTTLE_SHARE, /* of a credential in its account's window: what it got, ... */
+    THROTTLE_TRIES, /* ... and what it tried */
 };
 
 /* Who is counted: a kind and a number (or a hash of an address) that is unique within it. */
@@ -52,6 +54,7 @@ struct throttle_ask {
 struct throttle_verdict {
     bool allow;
     bool never;         /* the cost is larger than a window: waiting does not help */
+    uint8_t pressed;    /* a bit for each ask that has a window of which less than half is left */
     uint8_t ask;        /* index of the ask that decided */
     uint8_t window;     /* index of its window (0 when min_distance decided) */
     uint32_t limit;     /* that window's count (1 when min_distance decided) */
@@ -93,6 +96,10 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
 /* How much of window `window` is used now. */
 uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
                        uint64_t now_ns);
+/* How long until `cost` more (or as much as ever fits) would leave each window at most at
+ * `counts[its index]`, which is 1 to its own count; 0: now. Looks only. */
+uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,
+                             const uint32_t *counts, uint32_t cost, uint64_t now_ns);
 /* Counts without deciding (a failed login). */
 void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
                      uint64_t now_ns);

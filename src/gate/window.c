@@ -13,6 +13,16 @@ uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost,
                                : histogram_wait_ns(s, w, cost, now_ns);
 }
 
+uint64_t window_wait_below_ns(const struct subject *s, struct window w, uint32_t count,
+                              uint32_t cost, uint64_t now_ns)
+{
+    struct window below = {.count = count, .window_ms = w.window_ms};
+    if (!s)
+        return 0;
+    return w.count <= RING_MAX ? ring_wait_ns(s, below, cost, now_ns)
+                               : histogram_wait_ns(s, below, cost, now_ns);
+}
+
 uint32_t window_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
     if (!s)

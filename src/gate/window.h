@@ -11,6 +11,10 @@
 /* How long until `cost` more fit into window `i`; s may be NULL (nothing counted). cost must not be
  * over the window's count. */
 uint64_t window_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns);
+/* The same if the window's count were `count` (cost at most that): its stamps stay where they are.
+ */
+uint64_t window_wait_below_ns(const struct subject *s, struct window w, uint32_t count,
+                              uint32_t cost, uint64_t now_ns);
 /* How much of the window is used; a ring tells at most its count. */
 uint32_t window_used(const struct subject *s, struct window w, uint64_t now_ns);
 /* How long until the oldest of that leaves; 0 when nothing is used. */
