@@ -14,7 +14,7 @@ static bool turn_away(struct job *j, enum metric_counter counter)
 {
     struct exchange *x = job_exchange(j);
     metric_add(counter, 1);
-    x->reply.retry_ns = overload_retry_ns(j->credential->number ^ x->request.start_ns);
+    x->reply.retry_ns = overload_retry_ns(j->overload, j->credential->number ^ x->request.start_ns);
     job_refuse(j, REASON_overloaded, NULL);
     return false;
 }

@@ -4,6 +4,7 @@ gate/overload.h, level by level. The disk is journal.disk=slow: as slow and as f
 import http.client
 import json
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import requests
 from conftest import owner_on
 from harness import device_auth, wait_for
 from test_gate import add_bcrypt
+from wire import Wire, request
 
 URL = "/v1/telemetry"
 LIMIT = 20  # messages that may wait; the pressure is their number / LIMIT
@@ -166,6 +168,32 @@ def test_a_connection_that_is_closed_while_held(slow_server):
     wait_for("reading to go on", lambda: server.metric("workers_holding") == 0, timeout=20)
     wait_for("no connections", lambda: server.metric("connections_open") <= 1, timeout=20)
     assert requests.post(server.url + URL, json={"f": 1}, headers=owner.auth).status_code == 202
+
+
+def test_nobody_is_late_while_held(slow_server):
+    """What we do not read is not late: neither the rest of a head nor that of a body."""
+    server = slow_server({"journal.pending_max": 5242880, "http.head_timeout": "300ms"})
+    owner = owner_on(server, "a")
+    body = json.dumps([{"f": "x" * 1000}] * 500)
+    assert requests.post(server.url + URL, data=body, headers=owner.auth).status_code == 202
+    small = request("POST", URL, owner.auth, {"f": 1})
+    server.disk.slow(2500)
+    threads = [threading.Thread(target=requests.post, args=(server.url + URL,), daemon=True,
+                                kwargs={"data": body, "headers": owner.auth, "timeout": 90})
+               for _ in range(30)]
+    for t in threads:
+        t.start()
+    wait_for("reading to stop", lambda: server.metric("workers_holding") == 1, timeout=20)
+    with Wire(server.http_port, timeout=60) as w:
+        w.send(small[:20])
+        time.sleep(0.9)
+        late = server.metric("connections_timed_out_total")
+        server.disk.slow(0)
+        w.send(small[20:])
+        assert w.read().status == 202
+    assert late == 0
+    for t in threads:
+        t.join(60)
 
 
 # ---- the ladder ----

@@ -114,8 +114,7 @@ static bool wants_input(const struct stream *s)
            (s->lingering || (!s->paused && !s->finishing && s->kept.len < s->kept.max));
 }
 
-/* Whether the worker reads from nobody just now. */
-static bool is_held(const struct stream *s)
+bool stream_held(const struct stream *s)
 {
     return s->hold && *s->hold && !s->lingering;
 }
@@ -182,7 +181,7 @@ static bool read_once(struct stream *s)
 
 static void read_some(struct stream *s)
 {
-    for (unsigned i = 0; i < READS_MAX && wants_input(s) && !is_held(s); i++) {
+    for (unsigned i = 0; i < READS_MAX && wants_input(s) && !stream_held(s); i++) {
         if (!read_once(s))
             break;
     }
@@ -313,7 +312,7 @@ static void watch(struct stream *s)
     if (s->closing)
         return;
     bool in = wants_input(s);
-    if (in && is_held(s)) {
+    if (in && stream_held(s)) {
         held_add(s);
         in = false;
     }

@@ -45,6 +45,8 @@ void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
 /* Not read from while the worker holds reading (worker_hold_reading). */
 void stream_may_hold(struct stream *s);
+/* Whether that is so now: what has not come is not the peer's fault. */
+bool stream_held(const struct stream *s);
 /* Input kept unconsumed now. */
 size_t stream_kept(const struct stream *s);
 

@@ -141,6 +141,12 @@ static void on_due(struct deadline *d)
         arm(c);
         return;
     }
+    if (!stream_unsent(c->stream) && stream_held(c->stream)) {
+        c->body_start_ns = now; /* all its time begins anew when we read again */
+        c->due_ns = 0;
+        arm(c);
+        return;
+    }
     if (!stream_unsent(c->stream) && c->waiting_body && !body_is_slow(c, now)) {
         c->due_ns = 0; /* only looking moves it on: bytes that trickle in must not */
         arm(c);

@@ -199,7 +199,8 @@ bool overload_allows_hash(const struct overload *o, uint32_t state, uint64_t sou
            ((minute_of(now_ns) - (entry & mask)) & mask) <= GOOD_MINUTES;
 }
 
-uint64_t overload_retry_ns(uint64_t salt)
+uint64_t overload_retry_ns(uint32_t state, uint64_t salt)
 {
-    return NS_PER_S + mixed(salt) % (3 * NS_PER_S);
+    uint64_t least = overload_level(state) == OVERLOAD_DISK ? 15 * NS_PER_S : NS_PER_S;
+    return least + mixed(salt) % (3 * least);
 }

@@ -99,5 +99,6 @@ void overload_note_good(struct overload *o, uint64_t source, uint64_t now_ns);
 /* Whether a password hash may be computed for this address in that state. */
 bool overload_allows_hash(const struct overload *o, uint32_t state, uint64_t source,
                           uint64_t now_ns);
-/* How long who is turned away shall stay away: one to four seconds, spread by `salt`. */
-uint64_t overload_retry_ns(uint64_t salt);
+/* How long who is turned away shall stay away, spread by `salt`: one to four seconds; at L5, which
+ * ends when somebody makes room, fifteen to sixty. */
+uint64_t overload_retry_ns(uint32_t state, uint64_t salt);
