@@ -176,6 +176,24 @@ def test_pipelined_offsets_stay_right(server, owner, feed):
     assert len(stored) == 5
 
 
+def test_unacknowledged_duplicates_shift_nobody(server, owner, feed):
+    """Those at level received wait for no answer, but they are left out of the append all the same."""
+    k = key(fresh())
+    plain = request("POST", URL, owner.auth, '{"%s":"p"}' % feed)
+    named = request("POST", URL, {**owner.auth, **k}, '[{"%s":"n"},{"%s":"n"}]' % (feed, feed))
+    fast = request("POST", URL + "?ack=received", {**owner.auth, **k},
+                   '[{"%s":"n"},{"%s":"n"}]' % (feed, feed))
+    assert ask(server, owner, {feed: "p"}, {}).status_code == 202
+    with Wire(server.http_port) as w:
+        w.send(fast + plain + fast + fast + plain + named + fast + plain)
+        answers = [w.read() for _ in range(8)]
+    assert {a.status for a in answers} == {202}
+    offsets = [answers[i].json()["position"]["offset"] for i in (1, 4, 5, 7)]
+    stored = read_back(server, owner, feed)
+    assert [stored[o] for o in offsets] == ["p", "p", "n", "p"]
+    assert sorted(stored.values()) == ["n"] * 2 + ["p"] * 4
+
+
 # ---- device sequences ----
 
 @pytest.fixture
@@ -246,6 +264,26 @@ def test_killed_between_the_commit_and_the_answer(make_server, disk):
         assert r.status_code == 202
         assert replayed(r)
     assert values(server, owner, "f") == ["0", "1", "2"]
+
+
+def test_outcome_unknown_then_the_same_key(make_server):
+    """What 503 promises is true: the retry is the same message, and is told where it is."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "500ms"})
+    owner = owner_on(server, "a")
+    first = ask(server, owner, {"f": 0}, {}).json()["position"]["offset"]
+    slow = server.data / "journal" / "slow_ms"
+    slow.write_text("1500")
+    k = key(fresh())
+    r = ask(server, owner, {"f": 1}, k)
+    assert r.status_code == 503 and "outcome unknown, retry with the same key" in r.text
+    slow.write_text("0")
+    for _ in range(100):
+        r = ask(server, owner, {"f": 1}, k)
+        if r.status_code == 202:
+            break
+    assert r.status_code == 202 and replayed(r)
+    assert r.json()["position"]["offset"] == first + 1
+    assert values(server, owner, "f") == ["0", "1"]
 
 
 class Insistent(threading.Thread):
