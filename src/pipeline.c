@@ -9,7 +9,7 @@
  *   job_throttle      how much?               gate/throttle (once the number of points is known)
  *   dispatch          write_run  -> journal -> reply    pipeline_write.c
  *                     read_run   -> views   -> reply    pipeline_read.c
- *                     change_run -> catalog -> reply    pipeline_write.c
+ *                     change_run -> catalog -> reply    pipeline_change.c
  *
  * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
  * again from job_post's mail on the same lane.
@@ -35,6 +35,20 @@ struct exchange *job_exchange(struct job *j)
     return (struct exchange *)((char *)j - offsetof(struct exchange, stage));
 }
 
+void job_drop_asks(struct job *j)
+{
+    for (unsigned i = 0; i < j->asks_count; i++) {
+        account_unref(j->asks[i].ret_account);
+        credential_unref(j->asks[i].ret_credential);
+        feed_unref(j->asks[i].ret_feed);
+        group_unref(j->asks[i].ret_group);
+    }
+    free(j->asks);
+    j->asks = NULL;
+    j->asks_count = 0;
+    buf_fini(&j->texts);
+}
+
 static void release(struct job *j)
 {
     credential_unref(j->credential);
@@ -43,15 +57,12 @@ static void release(struct job *j)
     j->credential = NULL;
     j->account = NULL;
     j->feed = NULL;
-    for (unsigned i = 0; i < j->asks_count; i++) {
-        account_unref(j->asks[i].ret_account);
-        credential_unref(j->asks[i].ret_credential);
-        feed_unref(j->asks[i].ret_feed);
-    }
-    free(j->asks);
-    j->asks = NULL;
-    j->asks_count = 0;
-    buf_fini(&j->texts);
+    j->group = group_unref(j->group);
+    job_drop_asks(j);
+    if (j->found)
+        buf_fini(&j->found->change);
+    free(j->found);
+    j->found = NULL;
     buf_fini(&j->ids);
     if (j->owned)
         j->lane->busy--;
@@ -196,24 +207,38 @@ static bool key_is_plausible(struct slice key)
     return key.len > 0 && key.len <= FEED_KEY_MAX;
 }
 
-/* Finds the feed that the path names. False: refused and answered. */
-static bool find_feed(struct job *j)
+static void refuse_target(struct job *j, const char *what, struct slice key)
 {
-    struct slice key = j->match.feed;
-    if (!key.ptr)
-        return true;
-    if (!key_is_plausible(key)) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "not found - There is no %s with the key '%.*s' that this credential may use.", what,
+             SLICE_ARG(key));
+    job_refuse(j, REASON_not_found, text);
+}
+
+/* Finds the group and the feed that the path names. False: refused and answered. */
+static bool find_target(struct job *j)
+{
+    struct catalog *c = j->lane->p->opts.api.catalog;
+    struct slice group = j->match.group, feed = j->match.feed;
+    if ((group.ptr && !key_is_plausible(group)) || (feed.ptr && !key_is_plausible(feed))) {
         job_refuse(j, REASON_invalid_url, NULL);
         return false;
     }
-    j->feed = catalog_feed(j->lane->p->opts.api.catalog, j->account->number, key);
+    if (group.ptr) {
+        j->group = catalog_group(c, j->account->number, group);
+        if (!j->group) {
+            refuse_target(j, "group", group);
+            return false;
+        }
+    }
+    if (!feed.ptr)
+        return true;
+    j->feed = j->group ? catalog_feed_in_group(c, j->group, feed)
+                       : catalog_feed(c, j->account->number, feed);
     if (j->feed && credential_covers(j->credential, j->feed->key))
         return true;
-    char text[512];
-    snprintf(text, sizeof text,
-             "not found - There is no feed with the key '%.*s' that this credential may use.",
-             SLICE_ARG(key));
-    job_refuse(j, REASON_not_found, text);
+    refuse_target(j, "feed", feed);
     return false;
 }
 
@@ -243,7 +268,7 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_forbidden, NULL);
         return;
     }
-    if (find_feed(j))
+    if (find_target(j))
         dispatch(j);
 }
 

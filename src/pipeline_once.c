@@ -83,7 +83,10 @@ static void replay(struct job *j, const struct once_found *original)
             job_not_durable(j, REASON_outcome_unknown); /* it was understood before: no memory */
             return;
         }
-        prepare_data_reply(j);
+        if (!write_reply_again(j)) {
+            job_refuse(j, REASON_not_found, "stored before; a feed of it was deleted meanwhile");
+            return;
+        }
     }
     job_durable(j, original->offset);
 }

@@ -25,6 +25,7 @@ struct job {
     struct account *account; /* references */
     struct credential *credential;
     struct feed *feed;               /* the one the path names */
+    struct group *group;             /* the same */
     uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
     uint32_t overload;               /* the ladder's state when it was authenticated */
     bool stale;                      /* answered from views that are behind */
@@ -44,6 +45,10 @@ struct job {
     uint64_t end_offset; /* one past its last record */
     struct buf ids;      /* size_t each: where in the reply the ids stand */
     int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
+    /* Reading, where more is left to be done than to answer; NULL: not so */
+    struct api_found *found;
+    unsigned retries;
+    bool changed; /* the catalog has done what was asked: what is read now is the answer */
     /* Waiting for views: */
     unsigned views;
     uint64_t need; /* until they have applied everything below */
@@ -108,6 +113,8 @@ struct lane {
 
 /* ---- pipeline.c ---- */
 struct exchange *job_exchange(struct job *j);
+/* Gives back what the asks hold, and the asks. */
+void job_drop_asks(struct job *j);
 /* Gives back what the job holds, then sends the reply. */
 void job_send(struct job *j);
 void job_refuse(struct job *j, enum reason reason, const char *text);
@@ -128,15 +135,18 @@ void turn_put_off(struct job *j);
 /* ---- pipeline_write.c ---- */
 /* ROUTE_WRITE: points to feeds to the journal. */
 void write_run(struct job *j);
-/* Appends the deletion of `id`; the reply is complete and leaves once it is durable. */
-void write_deletion(struct job *j, struct datum_target id);
+/* Appends a RECORD_DELETED or RECORD_CHANGED about the job's feed; the reply is complete and leaves
+ * once it is durable. */
+void write_about(struct job *j, enum record_kind kind, struct slice payload);
+/* The account was told of everything below `end`: its reads wait for it. */
+void remember_told(struct account *a, uint64_t end);
 /* The job's records are durable, the first of them at `first_offset`: answers. */
 void job_durable(struct job *j, uint64_t first_offset);
 void job_not_durable(struct job *j, enum reason reason);
 /* The reply of Adafruit's create and batch data but for the offsets, from the lane's points. */
 void prepare_data_reply(struct job *j);
-/* ROUTE_CHANGE: feeds. */
-void change_run(struct job *j);
+/* The same when the feeds are not at hand any more. False: one of them is gone. */
+bool write_reply_again(struct job *j);
 /* Appends that the journal has not given back, or not taken yet. */
 unsigned write_unfinished(const struct lane *l);
 bool write_turn_end(struct lane *l);
@@ -171,6 +181,13 @@ void overload_note_commit(struct lane *l, uint64_t submitted_ns);
 /* Stops reading from sockets, or goes on, by how much is not durable yet. */
 void overload_hold_look(struct lane *l);
 void overload_look(struct lane *l, uint64_t now_ns);
+
+/* ---- pipeline_change.c: ROUTE_CHANGE, to the catalog and back ---- */
+void change_run(struct job *j);
+/* The read of what is to be deleted is done: deletes it. */
+void change_submit(struct job *j);
+/* The read is done, and the feed's mark is to be moved; then the reply leaves. */
+void mark_move(struct job *j);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -124,6 +124,13 @@ struct read_pool {
 
 static void finish_read(struct job *j);
 
+static enum api_read ask(const struct api *a, struct job *j, bool may_block)
+{
+    const struct api_caller c = {
+        .account = j->account, .credential = j->credential, .feed = j->feed, .group = j->group};
+    return api_read(a, &j->match, job_exchange(j), &c, may_block, j->found);
+}
+
 static void run_read(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -132,8 +139,7 @@ static void run_read(struct job *j)
         x->reply.reason = REASON_busy;
         x->reply.retry_ns = NS_PER_S;
     } else {
-        enum api_read r = api_read(a, &j->match, x, j->account, j->credential, j->feed, true);
-        CHECK(r == API_READ_DONE);
+        CHECK(ask(a, j, true) == API_READ_DONE);
     }
     job_post(j, finish_read);
 }
@@ -216,26 +222,44 @@ static void put_staleness(struct job *j)
                (unsigned long long)(end > has ? end - has : 0));
 }
 
+/* The reply is complete; some of them leave only when what they say is done. */
 static void finish_read(struct job *j)
 {
     struct exchange *x = job_exchange(j);
+    enum route_op op = j->match.route->op;
+    struct buf payload;
+    char text[DATUM_TARGET_BYTES];
     struct datum_target id;
     uint16_t node;
     if (j->stale)
         put_staleness(j);
-    if (j->match.route->op == OP_DATA_DELETE && x->reply.reason == REASON_ok &&
-        datum_id_parse(j->match.id, &id.event_ms, &node, &id.offset))
-        write_deletion(j, id); /* the reply, the datum as it was, leaves when this is durable */
-    else
+    if (x->reply.reason != REASON_ok) {
         job_send(j);
+    } else if (op == OP_DATA_DELETE &&
+               datum_id_parse(j->match.id, &id.event_ms, &node, &id.offset)) {
+        buf_init(&payload, sizeof text);
+        datum_target_encode(&payload, id);
+        memcpy(text, payload.ptr, sizeof text);
+        buf_fini(&payload);
+        write_about(j, RECORD_DELETED, slice_of(text, sizeof text));
+    } else if (op == OP_DATA_UPDATE) {
+        write_about(j, RECORD_CHANGED, buf_slice(&j->found->change));
+    } else if (j->match.route->class == ROUTE_CHANGE && !j->changed) {
+        change_submit(j);
+    } else if (j->found && j->found->moves) {
+        mark_move(j);
+    } else {
+        if (j->changed && api_creates(op))
+            x->reply.status = 201;
+        job_send(j);
+    }
 }
 
 static void read_now(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct pipeline *p = j->lane->p;
-    if (api_read(&p->opts.api, &j->match, x, j->account, j->credential, j->feed, false) ==
-        API_READ_DONE) {
+    if (ask(&p->opts.api, j, false) == API_READ_DONE) {
         finish_read(j);
         return;
     }
@@ -250,24 +274,64 @@ static void read_now(struct job *j)
 
 static unsigned views_of(enum route_op op)
 {
-    return op == OP_DATA_LIST || op == OP_DATA_GET || op == OP_DATA_DELETE || op == OP_DATA_CHART
-               ? VIEW_LATEST | VIEW_HISTORY
-               : VIEW_LATEST;
+    switch (op) {
+    case OP_DATA_LIST:
+    case OP_DATA_CHART:
+    case OP_DATA_FIRST:
+    case OP_DATA_NEXT:
+    case OP_DATA_PREVIOUS:
+    case OP_DATA_GET:
+    case OP_DATA_UPDATE:
+    case OP_DATA_DELETE:
+    case OP_FEED_DETAILS:
+        return VIEW_LATEST | VIEW_HISTORY;
+    default:
+        return VIEW_LATEST;
+    }
+}
+
+/* Whether there may be more to do than to answer, and what it says must be up to date. */
+static bool reads_to_change(const struct job *j)
+{
+    switch (j->match.route->op) {
+    case OP_DATA_LAST:
+        return j->feed->has_mark;
+    case OP_DATA_FIRST:
+    case OP_DATA_NEXT:
+    case OP_DATA_UPDATE:
+    case OP_DATA_DELETE:
+        return true;
+    default:
+        return j->match.route->class == ROUTE_CHANGE;
+    }
+}
+
+static void begin_found(struct job *j)
+{
+    if (j->found)
+        return;
+    j->found = calloc(1, sizeof *j->found);
+    CHECK(j->found);
+    buf_init(&j->found->change, VALUE_BIG_MAX + DATUM_TARGET_BYTES + 64);
 }
 
 void read_run(struct job *j)
 {
     const struct pipeline *p = j->lane->p;
-    if (j->match.route->op == OP_DATA_DELETE && !job_throttle(j, 1))
+    enum route_op op = j->match.route->op;
+    if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1))
         return;
+    bool changes = reads_to_change(j);
+    if (changes)
+        begin_found(j);
     uint64_t need = atomic_load_explicit(&j->account->live->told, memory_order_relaxed);
     if (need < p->told_before)
         need = p->told_before;
-    unsigned views = views_of(j->match.route->op);
+    unsigned views = views_of(op);
     uint64_t deadline_ns = worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns;
     if (!views_have(p, views, need)) {
         if (overload_level(j->overload) >= OVERLOAD_STALE_READS &&
-            j->match.route->op != OP_DATA_DELETE) { /* old news is better than a queue */
+            !changes) { /* old news is better than a queue */
             j->stale = true;
             j->views = views;
             j->deadline_ns = deadline_ns;

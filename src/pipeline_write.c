@@ -21,8 +21,7 @@
 
 /* ---- answers ---- */
 
-/* The account was told of everything below `end`: its reads wait for it. */
-static void remember_told(struct account *a, uint64_t end)
+void remember_told(struct account *a, uint64_t end)
 {
     uint64_t was = atomic_load_explicit(&a->live->told, memory_order_relaxed);
     while (was < end && !atomic_compare_exchange_weak_explicit(
@@ -406,7 +405,7 @@ void prepare_data_reply(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct lane *l = j->lane;
-    bool batch = j->match.route->op == OP_DATA_BATCH;
+    bool batch = j->match.route->op != OP_DATA_CREATE;
     struct buf *out = &x->reply.body;
     x->reply.status = 200;
     buf_fini(&j->ids);
@@ -424,8 +423,8 @@ void prepare_data_reply(struct job *j)
         size_t at = 0;
         if (i)
             buf_put_u8(out, ',');
-        api_format_datum(out, &l->p->opts.api, j->feed, &d, p->has_time ? p->time_us : j->now_us, 0,
-                         &at);
+        api_format_datum(out, &l->p->opts.api, j->feed ? j->feed : l->feeds[i], &d,
+                         p->has_time ? p->time_us : j->now_us, 0, &at);
         buf_put(&j->ids, &at, sizeof at);
     }
     if (batch)
@@ -481,16 +480,74 @@ static bool fold_key(struct slice name, char *out)
     return letter && part <= FEED_NAME_MAX;
 }
 
+/* The key a point names, whole: inside a group that comes in front. False: it is none. */
+static bool point_key(const struct job *j, const struct point *p, char *key, struct slice *ret)
+{
+    size_t before = 0;
+    *ret = (struct slice){0};
+    if (p->feed.len > FEED_KEY_MAX)
+        return false;
+    if (j->group && !slice_eq(j->group->key, SLICE("default")) &&
+        !(p->feed.len && memchr(p->feed.ptr, '.', p->feed.len))) {
+        before = j->group->key.len + 1;
+        if (before + p->feed.len > FEED_KEY_MAX)
+            return false;
+        memcpy(key, j->group->key.ptr, before - 1);
+        key[before - 1] = '.';
+    }
+    if (!fold_key(p->feed, key + before))
+        return false;
+    *ret = slice_of(key, before + p->feed.len);
+    return true;
+}
+
+static bool is_key_of_group(const struct group *g, struct slice key)
+{
+    if (slice_eq(g->key, SLICE("default")))
+        return !memchr(key.ptr, '.', key.len);
+    return slice_starts(key, g->key) && key.len > g->key.len && key.ptr[g->key.len] == '.';
+}
+
+/* The group's own feed of that key, else one that was added to it. */
+static struct feed *feed_of_group(const struct job *j, const struct point *p, struct slice *key)
+{
+    struct catalog *c = j->lane->p->opts.api.catalog;
+    char plain[FEED_KEY_MAX + 1];
+    struct feed *f = catalog_feed(c, j->account->number, *key);
+    if (!f && fold_key(p->feed, plain))
+        f = catalog_feed(c, j->account->number, slice_of(plain, p->feed.len));
+    if (f && !feed_in_group(f, j->group))
+        f = feed_unref(f);
+    if (!f && !is_key_of_group(j->group, *key))
+        *key = (struct slice){0};
+    return f;
+}
+
 static struct feed *feed_of(struct job *j, const struct point *p, char *key, struct slice *ret_key)
 {
     if (j->feed)
         return feed_ref(j->feed);
-    if (p->feed.len > FEED_KEY_MAX || !fold_key(p->feed, key)) {
-        *ret_key = (struct slice){0};
+    if (!point_key(j, p, key, ret_key))
         return NULL;
-    }
-    *ret_key = slice_of(key, p->feed.len);
+    if (j->group)
+        return feed_of_group(j, p, ret_key);
     return catalog_feed(j->lane->p->opts.api.catalog, j->account->number, *ret_key);
+}
+
+bool write_reply_again(struct job *j)
+{
+    struct lane *l = j->lane;
+    char key[FEED_KEY_MAX + 1];
+    struct slice whole;
+    unsigned found = 0;
+    while (found < l->points.count &&
+           (l->feeds[found] = feed_of(j, &l->points.list[found], key, &whole)))
+        found++;
+    if (found == l->points.count)
+        prepare_data_reply(j);
+    bool all = found == l->points.count;
+    drop_feeds(l, found);
+    return all;
 }
 
 enum resolved { RESOLVED, RESOLVE_REFUSED, RESOLVE_MISSING };
@@ -510,8 +567,9 @@ static enum resolved resolve(struct job *j, unsigned *ret_missing, enum reason *
         *ret_reason = REASON_ok;
         if (!f && !folded.len) {
             error_set(err, 0,
-                      "element %u: \"%.*s\" is no feed key: use letters, digits, '-' and at "
-                      "most one '.'",
+                      j->group ? "element %u: \"%.*s\" is no key of a feed in this group"
+                               : "element %u: \"%.*s\" is no feed key: use letters, digits, '-' "
+                                 "and at most one '.'",
                       i, SLICE_ARG(p->feed));
             *ret_reason = REASON_bad_body;
         } else if (!credential_covers(j->credential, f ? f->key : folded)) {
@@ -550,15 +608,14 @@ static void on_ask_done(struct catalog_ask *ask)
 static void fill_ask(struct job *j, struct catalog_ask *ask, const struct point *p)
 {
     char *key = j->texts.ptr + j->texts.len;
-    CHECK(fold_key(p->feed, key));
-    j->texts.len += p->feed.len;
+    CHECK(point_key(j, p, key, &ask->key));
+    j->texts.len += ask->key.len;
     ask->op = CATALOG_FEED_ADD;
     ask->actor = j->credential->name;
     ask->actor_credential = j->credential->number;
     ask->account_number = j->account->number;
-    ask->key = slice_of(key, p->feed.len);
     ask->feed_name = ask->key;
-    const char *dot = memchr(key, '.', p->feed.len);
+    const char *dot = memchr(key, '.', ask->key.len);
     if (dot)
         ask->feed_name = slice_from(ask->key, (size_t)(dot - key) + 1);
     ask->done = on_ask_done;
@@ -601,14 +658,8 @@ static void on_feeds_made(struct job *j)
             reason = ask->reason;
             memcpy(text, ask->text, sizeof text);
         }
-        account_unref(ask->ret_account);
-        credential_unref(ask->ret_credential);
-        feed_unref(ask->ret_feed);
     }
-    free(j->asks);
-    j->asks = NULL;
-    j->asks_count = 0;
-    buf_fini(&j->texts);
+    job_drop_asks(j);
     if (reason != REASON_ok)
         job_refuse(j, reason == REASON_bad_request ? REASON_bad_body : reason, text);
     else
@@ -688,10 +739,10 @@ void write_run(struct job *j)
 
 /* ---- deletions and changes ---- */
 
-static bool put_deletion(struct job *j, struct batch *b)
+static bool put_about(struct job *j, struct batch *b, enum record_kind kind)
 {
     struct record r = {
-        .kind = RECORD_DELETED,
+        .kind = kind,
         .account = j->account->number,
         .feed = j->feed->number,
         .credential = j->credential->number,
@@ -702,68 +753,25 @@ static bool put_deletion(struct job *j, struct batch *b)
     return journal_put(&b->append, &r);
 }
 
-void write_deletion(struct job *j, struct datum_target id)
+static bool put_deletion(struct job *j, struct batch *b)
+{
+    return put_about(j, b, RECORD_DELETED);
+}
+
+static bool put_changed(struct job *j, struct batch *b)
+{
+    return put_about(j, b, RECORD_CHANGED);
+}
+
+void write_about(struct job *j, enum record_kind kind, struct slice payload)
 {
     buf_clear(&j->lane->payload);
-    datum_target_encode(&j->lane->payload, id);
+    buf_put_slice(&j->lane->payload, payload);
     j->now_us = clock_wall_us();
     j->ack = j->account->ack == ACK_RECEIVED ? ACK_DURABLE : j->account->ack;
     uint32_t first = 0;
     enum reason reason;
-    struct batch *b = take_room(j, put_deletion, &first, &reason);
+    struct batch *b =
+        take_room(j, kind == RECORD_DELETED ? put_deletion : put_changed, &first, &reason);
     end_append(j, b, first, reason);
-}
-
-static void on_change_done(struct job *j)
-{
-    struct exchange *x = job_exchange(j);
-    struct catalog_ask *ask = &j->asks[0];
-    if (ask->reason != REASON_ok) {
-        char text[sizeof ask->text];
-        memcpy(text, ask->text, sizeof text);
-        job_refuse(j, ask->reason, text);
-        return;
-    }
-    bool created = ask->op == CATALOG_FEED_ADD;
-    const struct feed *f = created ? ask->ret_feed : j->feed;
-    api_format_feed(&x->reply.body, &j->lane->p->opts.api, j->account, f, NULL);
-    x->reply.status = created ? 201 : 200;
-    /* The views must have seen the deletion before the account may look again. */
-    remember_told(j->account, journal_durable(j->lane->p->opts.api.journal));
-    job_send(j);
-}
-
-static void on_change_ask_done(struct catalog_ask *ask)
-{
-    job_post(ask->owner, on_change_done);
-}
-
-void change_run(struct job *j)
-{
-    struct exchange *x = job_exchange(j);
-    struct error err = {""};
-    if (!job_throttle(j, 1))
-        return;
-    job_keep(j);
-    j->asks = calloc(1, sizeof *j->asks);
-    CHECK(j->asks);
-    j->asks_count = 1;
-    buf_init(&j->texts, 16u << 20);
-    struct catalog_ask *ask = &j->asks[0];
-    ask->actor = j->credential->name;
-    ask->actor_credential = j->credential->number;
-    ask->account_number = j->account->number;
-    ask->done = on_change_ask_done;
-    ask->owner = j;
-    enum reason reason = REASON_ok;
-    if (j->match.route->op == OP_FEED_DELETE) {
-        ask->op = CATALOG_FEED_REMOVE;
-        ask->feed_number = j->feed->number;
-    } else {
-        reason = api_feed_create(&x->request, ask, &j->texts, &err);
-    }
-    if (reason == REASON_ok)
-        reason = catalog_submit(j->lane->p->opts.api.catalog, ask);
-    if (reason != REASON_ok)
-        job_refuse(j, reason, err.text);
 }

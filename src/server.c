@@ -483,6 +483,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .journal = s->journal,
                 .latest = s->latest,
                 .history = s->history,
+                .history_view = s->history_view,
                 .throttle = s->throttle,
                 .shares = s->shares,
                 .shield = s->shield,

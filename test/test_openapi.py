@@ -28,6 +28,9 @@ def of(operation, *names):
 
 FEED = {"username": "ann", "feed_key": "temperature"}
 
+ANN = {"username": "ann"}
+HOUSE = {**ANN, "group_path": "green-house"}
+
 CALLS = [
     # operationId, what is sent: path, query, json or data (with type), status (the success's is default)
     ("health_get", {}),
@@ -66,8 +69,39 @@ CALLS = [
     ("data_chart", {"path": FEED, "query": {"hours": "many"}, "status": 400}),
     ("data_get", {"path": {**FEED, "datum_id": of("data_create", "id")}}),
     ("data_get", {"path": {**FEED, "datum_id": "0E"}, "status": 404}),
+    ("data_get", {"path": {**FEED, "datum_id": of("data_create", "id")}, "query": {"include": "value"}}),
+    ("data_first", {"path": FEED}),
+    ("data_next", {"path": FEED}),
+    ("data_previous", {"path": FEED}),
+    ("data_prev", {"path": FEED}),
+    ("data_retain", {"path": FEED}),
+    ("data_replace", {"path": {**FEED, "datum_id": of("data_create", "id")}, "json": {"value": 9}}),
+    ("data_change", {"path": {**FEED, "datum_id": of("data_create", "id")}, "data": "value=10",
+                     "type": "application/x-www-form-urlencoded"}),
+    ("data_change", {"path": {**FEED, "datum_id": of("data_create", "id")}, "json": {"lat": 100, "lon": 1}, "status": 422}),
     ("data_delete", {"path": {**FEED, "datum_id": of("data_create", "id")}}),
+    ("feed_details", {"path": FEED}),
+    ("feed_replace", {"path": FEED, "json": {"description": "d"}}),
+    ("feed_change", {"path": FEED, "json": {"feed": {"history": "ON"}}}),
+    ("feed_change", {"path": FEED, "json": {"history": "perhaps"}, "status": 422}),
     ("feed_delete", {"path": FEED}),
+    ("group_create", {"path": ANN, "json": {"name": "Green House"}}),
+    ("group_create", {"path": ANN, "json": {"name": "Green House"}, "status": 400}),
+    ("group_list", {"path": ANN}),
+    ("group_feed_create", {"path": HOUSE, "json": {"name": "air"}}),
+    ("group_feed_list", {"path": HOUSE}),
+    ("group_send", {"path": HOUSE, "json": {"feeds": [{"key": "air", "value": 1}, {"key": "soil", "value": 2}]}}),
+    ("group_send", {"path": HOUSE, "json": {"feeds": [{"key": "air"}]}, "status": 422}),
+    ("group_feed_send", {"path": {**HOUSE, "feed_key": "air"}, "json": {"value": 3}}),
+    ("group_feed_send_many", {"path": {**HOUSE, "feed_key": "air"}, "json": [{"value": 4}, {"value": 5}]}),
+    ("group_feed_data", {"path": {**HOUSE, "feed_key": "air"}}),
+    ("group_add_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}}),
+    ("group_remove_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}}),
+    ("group_remove_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}, "status": 404}),
+    ("group_get", {"path": HOUSE}),
+    ("group_replace", {"path": HOUSE, "json": {"name": "House"}}),
+    ("group_change", {"path": HOUSE, "json": {"group": {"description": "d"}}}),
+    ("group_delete", {"path": HOUSE}),
     ("user_get", {}),
     ("throttle_get", {"path": {"username": "ann"}}),
 

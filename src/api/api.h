@@ -22,6 +22,7 @@ struct api {
     struct journal *journal;
     struct latest *latest;
     struct history *history;
+    const struct view *history_view; /* how far it is */
     struct throttle *throttle;
     struct shares *shares;
     struct shield *shield;
@@ -42,6 +43,8 @@ bool api_looks_like_json(struct slice body);
 /* Parses the request's body as its operation wants it. REASON_ok, or the reason with a sentence. */
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err);
+/* The body of OP_DATA_UPDATE: a datum of which anything may be missing (value.ptr NULL). */
+enum reason api_point_change(const struct request *q, struct points *out, struct error *err);
 /* Times must not lie in the future, values must fit the feed (NULL: one that is yet to be made). */
 enum reason api_point_check(const struct point *p, unsigned index, const struct feed *f,
                             int64_t now_us, struct error *err);
@@ -50,25 +53,50 @@ enum reason api_point_check(const struct point *p, unsigned index, const struct 
 /* A data record. `id_at`: where in `out` the id's 26 characters stand, to be written later. */
 void api_format_datum(struct buf *out, const struct api *a, const struct feed *f,
                       const struct datum *d, int64_t event_us, uint64_t offset, size_t *id_at);
+/* The datum's place as a GeoJSON feature. */
+void api_format_place(struct buf *out, const struct datum *d);
 void api_format_feed(struct buf *out, const struct api *a, const struct account *owner,
                      const struct feed *f, const struct slice *last_value);
+/* Without its feeds. */
+void api_format_group(struct buf *out, const struct account *owner, const struct group *g);
 void api_format_user(struct buf *out, const struct account *a);
 
 /* ---- read.c: questions to the views ---- */
 enum api_read { API_READ_DONE, API_READ_IO };
+
+/* Who asks, and of what: references of the pipeline's. */
+struct api_caller {
+    const struct account *account;
+    const struct credential *credential;
+    struct feed *feed;   /* NULL where the path names none */
+    struct group *group; /* the same */
+};
+
+/* What is left to be done when a read is answered. */
+struct api_found {
+    struct buf change; /* OP_DATA_UPDATE: payload of RECORD_CHANGED */
+    bool moves;        /* the feed's mark, to: */
+    int64_t mark_us;
+    uint64_t mark_offset;
+};
+
 /*
- * Answers a ROUTE_READ into x->reply. API_READ_IO: the answer needs the disk; call again with
- * `may_block` on a thread that may wait. `account` and `feed` (NULL where the path names none) are
- * the caller's references. Any thread.
+ * Answers a ROUTE_READ, or what a change is about, into x->reply. API_READ_IO: the answer needs the
+ * disk; call again with `may_block` on a thread that may wait. Any thread.
  */
 enum api_read api_read(const struct api *a, const struct route_match *m, struct exchange *x,
-                       const struct account *account, const struct credential *credential,
-                       struct feed *feed, bool may_block);
+                       const struct api_caller *c, bool may_block, struct api_found *found);
 
-/* ---- feeds.c: changes of the catalog ---- */
-/* Fills the ask from the body of OP_FEED_CREATE; texts live in `storage`. */
-enum reason api_feed_create(const struct request *q, struct catalog_ask *ask, struct buf *storage,
-                            struct error *err);
+/* ---- change.c: changes of the catalog ---- */
+/* Fills the ask of a ROUTE_CHANGE from the request's body; texts live in `storage`, which is the
+ * caller's and empty. REASON_ok, or the reason with a sentence. */
+enum reason api_change(const struct api *a, const struct route_match *m, const struct request *q,
+                       const struct api_caller *c, struct catalog_ask *ask, struct buf *storage,
+                       struct error *err);
+/* Whether the answer is what was there before; whether it is 201; whether it shows a group. */
+bool api_deletes(enum route_op op);
+bool api_creates(enum route_op op);
+bool api_is_of_group(enum route_op op);
 
 /* ---- openapi.c ---- */
 /* The OpenAPI 3.1 document: api/openapi.json with a path for every row of the tables of routes and

@@ -27,10 +27,9 @@ static void put_member_time(struct buf *out, const char *name, int64_t us)
 }
 
 /* GeoJSON's order is lon, lat, ele (RFC 7946 section 3.1.1). */
-static void put_place(struct buf *out, const struct datum *d)
+void api_format_place(struct buf *out, const struct datum *d)
 {
-    buf_put_str(out, ",\"location\":{\"type\":\"Feature\",\"geometry\":{\"type\":\"Point\","
-                     "\"coordinates\":[");
+    buf_put_str(out, "{\"type\":\"Feature\",\"geometry\":{\"type\":\"Point\",\"coordinates\":[");
     double_format(out, d->lon);
     buf_put_u8(out, ',');
     double_format(out, d->lat);
@@ -38,7 +37,14 @@ static void put_place(struct buf *out, const struct datum *d)
         buf_put_u8(out, ',');
         double_format(out, d->ele);
     }
-    buf_put_str(out, "]}},\"lat\":");
+    buf_put_str(out, "]}}");
+}
+
+static void put_place(struct buf *out, const struct datum *d)
+{
+    buf_put_str(out, ",\"location\":");
+    api_format_place(out, d);
+    buf_put_str(out, ",\"lat\":");
     double_format(out, d->lat);
     buf_put_str(out, ",\"lon\":");
     double_format(out, d->lon);
@@ -74,6 +80,22 @@ void api_format_datum(struct buf *out, const struct api *a, const struct feed *f
     buf_put_u8(out, '}');
 }
 
+void api_format_group(struct buf *out, const struct account *owner, const struct group *g)
+{
+    buf_put_str(out, "{\"username\":");
+    buf_put_json(out, owner->name);
+    buf_printf(out, ",\"owner\":{\"id\":%llu,\"username\":", (unsigned long long)owner->number);
+    buf_put_json(out, owner->name);
+    buf_printf(out, "},\"id\":%llu", (unsigned long long)g->number);
+    put_member_str(out, "key", g->key);
+    put_member_str(out, "name", g->name);
+    put_member_or_null(out, "description", g->description);
+    buf_printf(out, ",\"visibility\":\"%s\"", g->flags & GROUP_PUBLIC ? "public" : "private");
+    put_member_time(out, "created_at", g->created_us);
+    put_member_time(out, "updated_at", g->updated_us);
+    buf_put_u8(out, '}');
+}
+
 static void put_group(struct buf *out, const struct account *owner, const struct feed *f)
 {
     buf_printf(out, "{\"id\":%llu,\"key\":", (unsigned long long)f->group);
@@ -82,10 +104,29 @@ static void put_group(struct buf *out, const struct account *owner, const struct
     buf_printf(out, ",\"user_id\":%llu}", (unsigned long long)owner->number);
 }
 
+/* Those that the feed was added to. */
+static void put_more_groups(struct buf *out, const struct api *a, const struct account *owner,
+                            const struct feed *f)
+{
+    struct slice rest = f->groups;
+    while (rest.len) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        size_t len = comma ? (size_t)(comma - rest.ptr) : rest.len;
+        struct group *g = catalog_group(a->catalog, owner->number, slice_of(rest.ptr, len));
+        rest = slice_from(rest, comma ? len + 1 : len);
+        if (!g)
+            continue;
+        buf_printf(out, ",{\"id\":%llu,\"key\":", (unsigned long long)g->number);
+        buf_put_json(out, g->key);
+        put_member_str(out, "name", g->name);
+        buf_printf(out, ",\"user_id\":%llu}", (unsigned long long)owner->number);
+        group_unref(g);
+    }
+}
+
 void api_format_feed(struct buf *out, const struct api *a, const struct account *owner,
                      const struct feed *f, const struct slice *last_value)
 {
-    (void)a;
     buf_put_str(out, "{\"username\":");
     buf_put_json(out, owner->name);
     buf_printf(out, ",\"owner\":{\"id\":%llu,\"username\":", (unsigned long long)owner->number);
@@ -114,6 +155,7 @@ void api_format_feed(struct buf *out, const struct api *a, const struct account 
     put_group(out, owner, f);
     buf_put_str(out, ",\"groups\":[");
     put_group(out, owner, f);
+    put_more_groups(out, a, owner, f);
     buf_put_str(out, "],\"feed_webhook_receivers\":[],\"feed_status_changes\":[]}");
 }
 

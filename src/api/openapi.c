@@ -92,7 +92,7 @@ static json_t *responses_of(const char *answer, bool needs_credential)
 /* What stands in a path for a part of it, and the parameter that it is. */
 static const struct {
     const char *part, *parameter;
-} parts[] = {{"{u}", "username"}, {"{k}", "feed_key"}, {"{id}", "datum_id"}};
+} parts[] = {{"{u}", "username"}, {"{g}", "group_path"}, {"{k}", "feed_key"}, {"{id}", "datum_id"}};
 
 /* The path as OpenAPI writes it; its parameters are appended to the list. */
 static void put_path(const char *path, struct buf *out, json_t *parameters)
@@ -150,7 +150,10 @@ static void add_route(json_t *paths, const struct route *r)
             add_content(content, word);
         json_object_set_new(op, "requestBody", request_body(content));
     }
-    json_object_set_new(op, "responses", responses_of(doc->answer, !plain));
+    json_t *responses = responses_of(doc->answer, !plain);
+    if (r->method == METHOD_GET && !plain)
+        json_object_set_new(responses, "304", reference("responses", SLICE("NotModified")));
+    json_object_set_new(op, "responses", responses);
     if (plain)
         json_object_set_new(op, "security", json_array());
     else

@@ -30,6 +30,16 @@ bool api_looks_like_json(struct slice body)
     return i < body.len && (body.ptr[i] == '{' || body.ptr[i] == '[');
 }
 
+static enum reason one_of_csv(struct slice body, const struct points_limits *limits,
+                              struct points *out, struct error *err)
+{
+    enum reason reason = reason_of(points_csv(body, limits, out, err));
+    if (reason != REASON_ok || out->count == 1)
+        return reason;
+    error_set(err, 0, "one line of CSV is one datum; send several to data/batch");
+    return REASON_bad_body;
+}
+
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err)
 {
@@ -49,8 +59,13 @@ enum reason api_points(const struct route_match *m, const struct request *q, str
         }
         return reason_of(points_telemetry(q->body, form, &limits, out, err));
     case OP_DATA_BATCH:
-        return reason_of(points_batch(q->body, &limits, out, err));
+        return reason_of(form == BODY_CSV ? points_csv(q->body, &limits, out, err)
+                                          : points_batch(q->body, &limits, out, err));
+    case OP_GROUP_DATA:
+        return reason_of(points_group(q->body, form, &limits, out, err));
     default:
+        if (form == BODY_CSV)
+            return one_of_csv(q->body, &limits, out, err);
         if (form == BODY_UNKNOWN || form == BODY_NDJSON ||
             (form == BODY_URLENCODED && api_looks_like_json(q->body)))
             form = BODY_JSON;
@@ -81,4 +96,20 @@ enum reason api_point_check(const struct point *p, unsigned index, const struct 
         return REASON_forbidden;
     }
     return REASON_ok;
+}
+
+enum reason api_point_change(const struct request *q, struct points *out, struct error *err)
+{
+    const struct points_limits limits = {.points_max = 1,
+                                         .value_max = VALUE_BIG_MAX,
+                                         .feed_max = FEED_KEY_MAX,
+                                         .value_optional = true};
+    struct slice boundary = {0};
+    enum body_form form = body_form(q->content_type, &boundary);
+    if (form == BODY_CSV)
+        return one_of_csv(q->body, &limits, out, err);
+    if (form == BODY_UNKNOWN || form == BODY_NDJSON ||
+        (form == BODY_URLENCODED && api_looks_like_json(q->body)))
+        form = BODY_JSON;
+    return reason_of(points_datum(q->body, form, boundary, &limits, out, err));
 }

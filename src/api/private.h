@@ -16,6 +16,44 @@ enum api_read api_done(struct exchange *x);
 /* `text`: a better sentence than the reason's, or NULL. */
 enum api_read api_refuse(struct exchange *x, enum reason reason, const char *text);
 
+/* Of an answer made of what `version` stands for: says so in the reply, whose tag that becomes.
+ * True: the caller has it already, and the reply (304) is complete. */
+bool api_unchanged(struct exchange *x, uint64_t version);
+/* Of what is shown of a feed and its data. 0: none can be told now. */
+uint64_t api_feed_version(const struct api *a, const struct feed *f, bool csv);
+
+/* ---- data.c ---- */
+/* One datum of a view, or none; its value lives in the storage. */
+struct api_datum {
+    struct buf storage;
+    struct history_point point;
+    bool has;
+};
+/* The newest and the oldest, of those behind the feed's mark if wanted. Negative *ret_rc: the view
+ * failed. */
+enum api_read api_newest(const struct api *a, const struct feed *f, bool may_block,
+                         struct api_datum *ret, int *ret_rc);
+enum api_read api_oldest(const struct api *a, const struct feed *f, bool after_mark, bool may_block,
+                         struct api_datum *ret, int *ret_rc);
+/* What is about one datum: last, first, next, previous, retain, and those of an id. */
+enum api_read api_data(const struct api *a, const struct route_match *m, struct exchange *x,
+                       const struct feed *f, bool may_block, struct api_found *found);
+
+/* ---- fields.c ---- */
+#define API_CSV "text/csv; charset=utf-8"
+/* The members named by include=, as a set; empty: all. Returns what is wrong with it, or NULL. */
+const char *api_fields(struct slice query, unsigned *ret);
+/* Writes data to the reply: a list or one, or CSV with a heading. */
+void api_put_data(struct exchange *x, const struct api *a, const struct feed *f,
+                  const struct history_point *points, uint32_t count, unsigned fields, bool csv,
+                  bool list);
+/* A text as a field of CSV. */
+void api_csv_text(struct buf *out, struct slice s);
+
+/* ---- list.c ---- */
+enum api_read api_list(const struct api *a, const struct route_match *m, struct exchange *x,
+                       const struct feed *f, bool may_block);
+
 /* ---- chart.c ---- */
 /* OP_DATA_CHART; as api_read. */
 enum api_read api_chart(const struct api *a, struct exchange *x, const struct feed *f,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/route.h"
 
+#include "codec/text.h"
+
 /*
  * A row: method, path, surface, everywhere, class, operation, permission, and DOC: what GET
  * /openapi.json says of it (struct route_doc), whose schemas stand in api/openapi.json. A new row
@@ -11,7 +13,10 @@
     {                                                                                              \
         __VA_ARGS__                                                                                \
     }
-#define DATA "/api/v2/{u}/feeds/{k}/data"
+#define DATA   "/api/v2/{u}/feeds/{k}/data"
+#define GROUP  "/api/v2/{u}/groups/{g}"
+#define FORMS  " application/x-www-form-urlencoded multipart/form-data"
+#define PUBLIC SURFACE_PUBLIC, false
 
 static const struct route routes[] = {
     /* The first is what devices do all day. */
@@ -26,21 +31,47 @@ static const struct route routes[] = {
          .answer = "200 LatestData")},
     {METHOD_POST, DATA, SURFACE_PUBLIC, false, ROUTE_WRITE, OP_DATA_CREATE, PERM_data_write,
      DOC(.id = "data_create", .tag = "data", .summary = "Send a datum", .query = "ack",
-         .body = "NewDatum application/x-www-form-urlencoded multipart/form-data",
-         .answer = "200 Datum")},
+         .body = "NewDatum text/csv" FORMS, .answer = "200 Datum")},
     {METHOD_GET, DATA "/last", SURFACE_PUBLIC, false, ROUTE_READ, OP_DATA_LAST, PERM_data_read,
-     DOC(.id = "data_last", .tag = "data", .summary = "The newest datum", .answer = "200 Datum")},
+     DOC(.id = "data_last", .tag = "data", .summary = "The newest datum", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
     {METHOD_POST, DATA "/batch", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_DATA_BATCH, PERM_data_write,
      DOC(.id = "data_create_many", .tag = "data", .summary = "Send up to 1000 data, all or none",
-         .query = "ack", .body = "NewData", .answer = "200 [Datum]")},
+         .query = "ack", .body = "NewData text/csv", .answer = "200 [Datum]")},
     {METHOD_GET, DATA, SURFACE_PUBLIC, false, ROUTE_READ, OP_DATA_LIST, PERM_data_read,
      DOC(.id = "data_list", .tag = "data", .summary = "Data of a time, newest first",
-         .query = "limit start_time end_time before include", .answer = "200 [PartOfDatum]")},
+         .query = "limit start_time end_time before include",
+         .answer = "200 [PartOfDatum] text/csv")},
     {METHOD_GET, DATA "/chart", SURFACE_PUBLIC, false, ROUTE_READ, OP_DATA_CHART, PERM_data_read,
      DOC(.id = "data_chart", .tag = "data", .summary = "Slices of time, each as one number",
          .query = "start_time end_time hours resolution field raw", .answer = "200 Chart")},
-    {METHOD_GET, DATA "/{id}", SURFACE_PUBLIC, false, ROUTE_READ, OP_DATA_GET, PERM_data_read,
-     DOC(.id = "data_get", .tag = "data", .summary = "One datum", .answer = "200 Datum")},
+    {METHOD_GET, DATA "/first", PUBLIC, ROUTE_READ, OP_DATA_FIRST, PERM_data_read,
+     DOC(.id = "data_first", .tag = "data",
+         .summary = "The oldest datum; data/next goes on behind it", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, DATA "/next", PUBLIC, ROUTE_READ, OP_DATA_NEXT, PERM_data_read,
+     DOC(.id = "data_next", .tag = "data",
+         .summary = "The datum behind the one that was given last: each once, to one reader",
+         .query = "include", .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, DATA "/previous", PUBLIC, ROUTE_READ, OP_DATA_PREVIOUS, PERM_data_read,
+     DOC(.id = "data_previous", .tag = "data", .summary = "The datum that data/next gave last",
+         .query = "include", .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, DATA "/prev", PUBLIC, ROUTE_READ, OP_DATA_PREVIOUS, PERM_data_read,
+     DOC(.id = "data_prev", .tag = "data", .summary = "The same as data/previous",
+         .query = "include", .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, DATA "/retain", PUBLIC, ROUTE_READ, OP_DATA_RETAIN, PERM_data_read,
+     DOC(.id = "data_retain", .tag = "data",
+         .summary = "The newest datum as value,lat,lon,ele; empty without one",
+         .answer = "200 text/csv")},
+    {METHOD_GET, DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_GET, PERM_data_read,
+     DOC(.id = "data_get", .tag = "data", .summary = "One datum", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
+    {METHOD_PUT, DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_UPDATE, PERM_data_delete,
+     DOC(.id = "data_replace", .tag = "data", .summary = "Change a datum's value or place",
+         .body = "ChangedDatum text/csv" FORMS, .answer = "200 Datum")},
+    {METHOD_PATCH, DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_UPDATE, PERM_data_delete,
+     DOC(.id = "data_change", .tag = "data", .summary = "The same as PUT",
+         .body = "ChangedDatum text/csv" FORMS, .answer = "200 Datum")},
     {METHOD_DELETE, DATA "/{id}", SURFACE_PUBLIC, false, ROUTE_READ, OP_DATA_DELETE,
      PERM_data_delete,
      DOC(.id = "data_delete", .tag = "data", .summary = "Delete a datum; answers with what it was",
@@ -52,7 +83,7 @@ static const struct route routes[] = {
     {METHOD_POST, "/api/v2/{u}/feeds", SURFACE_PUBLIC, false, ROUTE_CHANGE, OP_FEED_CREATE,
      PERM_feed_write,
      DOC(.id = "feed_create", .tag = "feeds", .summary = "Make a feed", .query = "group_key",
-         .body = "NewFeed application/x-www-form-urlencoded", .answer = "201 Feed")},
+         .body = "NewFeed" FORMS, .answer = "201 Feed")},
     {METHOD_GET, "/api/v2/{u}/feeds/{k}", SURFACE_PUBLIC, false, ROUTE_READ, OP_FEED_GET,
      PERM_feed_read,
      DOC(.id = "feed_get", .tag = "feeds", .summary = "One feed", .answer = "200 Feed")},
@@ -60,6 +91,67 @@ static const struct route routes[] = {
      PERM_feed_delete,
      DOC(.id = "feed_delete", .tag = "feeds", .summary = "Delete a feed with all its data",
          .answer = "200 Feed")},
+    {METHOD_GET, "/api/v2/{u}/feeds/{k}/details", PUBLIC, ROUTE_READ, OP_FEED_DETAILS,
+     PERM_feed_read | PERM_data_read,
+     DOC(.id = "feed_details", .tag = "feeds",
+         .summary = "A feed, its oldest and newest datum and how many there are",
+         .answer = "200 FeedDetails")},
+    {METHOD_PUT, "/api/v2/{u}/feeds/{k}", PUBLIC, ROUTE_CHANGE, OP_FEED_UPDATE, PERM_feed_write,
+     DOC(.id = "feed_replace", .tag = "feeds",
+         .summary = "Change what is sent of a feed; a new key changes nothing else",
+         .body = "NewFeed" FORMS, .answer = "200 Feed")},
+    {METHOD_PATCH, "/api/v2/{u}/feeds/{k}", PUBLIC, ROUTE_CHANGE, OP_FEED_UPDATE, PERM_feed_write,
+     DOC(.id = "feed_change", .tag = "feeds", .summary = "The same as PUT", .body = "NewFeed" FORMS,
+         .answer = "200 Feed")},
+    {METHOD_GET, "/api/v2/{u}/groups", PUBLIC, ROUTE_READ, OP_GROUP_LIST, PERM_feed_read,
+     DOC(.id = "group_list", .tag = "groups", .summary = "The groups with their feeds",
+         .answer = "200 [Group]")},
+    {METHOD_POST, "/api/v2/{u}/groups", PUBLIC, ROUTE_CHANGE, OP_GROUP_CREATE, PERM_feed_write,
+     DOC(.id = "group_create", .tag = "groups", .summary = "Make a group", .body = "NewGroup" FORMS,
+         .answer = "201 Group")},
+    {METHOD_GET, GROUP, PUBLIC, ROUTE_READ, OP_GROUP_GET, PERM_feed_read,
+     DOC(.id = "group_get", .tag = "groups", .summary = "One group with its feeds",
+         .answer = "200 Group")},
+    {METHOD_PUT, GROUP, PUBLIC, ROUTE_CHANGE, OP_GROUP_UPDATE, PERM_feed_write,
+     DOC(.id = "group_replace", .tag = "groups",
+         .summary = "Change what is sent of a group; a new key changes those of its feeds",
+         .body = "NewGroup" FORMS, .answer = "200 Group")},
+    {METHOD_PATCH, GROUP, PUBLIC, ROUTE_CHANGE, OP_GROUP_UPDATE, PERM_feed_write,
+     DOC(.id = "group_change", .tag = "groups", .summary = "The same as PUT",
+         .body = "NewGroup" FORMS, .answer = "200 Group")},
+    {METHOD_DELETE, GROUP, PUBLIC, ROUTE_CHANGE, OP_GROUP_DELETE, PERM_feed_delete,
+     DOC(.id = "group_delete", .tag = "groups", .summary = "Delete a group with its own feeds",
+         .answer = "200 Group")},
+    {METHOD_POST, GROUP "/add", PUBLIC, ROUTE_CHANGE, OP_GROUP_ADD, PERM_feed_write,
+     DOC(.id = "group_add_feed", .tag = "groups",
+         .summary = "Add a feed, which keeps its key, to a group", .query = "feed_key_query",
+         .body = "FeedKey" FORMS, .answer = "200 Group")},
+    {METHOD_POST, GROUP "/remove", PUBLIC, ROUTE_CHANGE, OP_GROUP_REMOVE, PERM_feed_write,
+     DOC(.id = "group_remove_feed", .tag = "groups",
+         .summary = "Take a feed out of a group; out of its own it moves to default",
+         .query = "feed_key_query", .body = "FeedKey" FORMS, .answer = "200 Group")},
+    {METHOD_POST, GROUP "/data", PUBLIC, ROUTE_WRITE, OP_GROUP_DATA, PERM_data_write,
+     DOC(.id = "group_send", .tag = "groups",
+         .summary = "Send data of several feeds of a group, all or none; missing feeds are made",
+         .query = "ack", .body = "NewGroupData text/csv", .answer = "200 [Datum]")},
+    {METHOD_GET, GROUP "/feeds", PUBLIC, ROUTE_READ, OP_FEED_LIST, PERM_feed_read,
+     DOC(.id = "group_feed_list", .tag = "groups", .summary = "The feeds of a group",
+         .answer = "200 [Feed]")},
+    {METHOD_POST, GROUP "/feeds", PUBLIC, ROUTE_CHANGE, OP_FEED_CREATE, PERM_feed_write,
+     DOC(.id = "group_feed_create", .tag = "groups", .summary = "Make a feed in a group",
+         .body = "NewFeed" FORMS, .answer = "201 Feed")},
+    {METHOD_POST, GROUP "/feeds/{k}/data", PUBLIC, ROUTE_WRITE, OP_DATA_CREATE, PERM_data_write,
+     DOC(.id = "group_feed_send", .tag = "groups", .summary = "Send a datum", .query = "ack",
+         .body = "NewDatum text/csv" FORMS, .answer = "200 Datum")},
+    {METHOD_POST, GROUP "/feeds/{k}/data/batch", PUBLIC, ROUTE_WRITE, OP_DATA_BATCH,
+     PERM_data_write,
+     DOC(.id = "group_feed_send_many", .tag = "groups",
+         .summary = "Send up to 1000 data, all or none", .query = "ack", .body = "NewData text/csv",
+         .answer = "200 [Datum]")},
+    {METHOD_GET, GROUP "/feeds/{k}/data", PUBLIC, ROUTE_READ, OP_DATA_LIST, PERM_data_read,
+     DOC(.id = "group_feed_data", .tag = "groups", .summary = "Data of a time, newest first",
+         .query = "limit start_time end_time before include",
+         .answer = "200 [PartOfDatum] text/csv")},
     {METHOD_GET, "/api/v2/user", SURFACE_PUBLIC, false, ROUTE_SELF, OP_USER, PERM_account_read,
      DOC(.id = "user_get", .tag = "account", .summary = "Whose credential this is",
          .answer = "200 User")},
@@ -119,6 +211,8 @@ static bool path_matches(const char *pattern, struct slice path, struct route_ma
         struct slice p = segment(&path);
         if (slice_eq(w, SLICE("{u}")))
             m->username = p;
+        else if (slice_eq(w, SLICE("{g}")))
+            m->group = p;
         else if (slice_eq(w, SLICE("{k}")))
             m->feed = p;
         else if (slice_eq(w, SLICE("{id}")))
@@ -145,21 +239,34 @@ static const char *method_name(enum method m)
     return names[m];
 }
 
+/* Beside JSON: data/retain is never anything else. */
+static bool serves_csv(const struct route *r)
+{
+    return r->method == METHOD_GET && r->doc && strstr(r->doc->answer, " text/csv") &&
+           r->op != OP_DATA_RETAIN;
+}
+
 enum route_found route_find(const struct request *q, struct route_match *ret,
                             struct buf *ret_methods)
 {
     struct slice path = q->path;
     enum method method = q->method == METHOD_HEAD ? METHOD_GET : q->method;
-    if (slice_starts(path, SLICE("/api/")) && path.len > 5 &&
-        slice_eq(slice_from(path, path.len - 5), SLICE(".json")))
+    bool api = slice_starts(path, SLICE("/api/"));
+    bool suffix = api && slice_eq(slice_from(path, path.len - 4), SLICE(".csv"));
+    if (api && slice_eq(slice_from(path, path.len - 5), SLICE(".json")))
         path.len -= 5;
     bool path_known = false;
     for (unsigned i = 0; i < ROUTES; i++) {
         const struct route *r = &routes[i];
         struct route_match m = {.route = r};
-        if (!surface_matches(r, q->surface) || !path_matches(r->path, path, &m))
+        struct slice bare = path;
+        bool csv = (suffix || q->accept.len) && serves_csv(r);
+        if (csv && suffix)
+            bare.len -= 4;
+        if (!surface_matches(r, q->surface) || !path_matches(r->path, bare, &m))
             continue;
         if (r->method == method) {
+            m.csv = csv && (suffix || accept_csv(q->accept));
             buf_clear(ret_methods);
             *ret = m;
             return ROUTE_FOUND;

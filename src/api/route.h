@@ -35,13 +35,28 @@ enum route_op {
     OP_FEED_LIST,
     OP_FEED_CREATE,
     OP_FEED_GET,
+    OP_FEED_DETAILS,
+    OP_FEED_UPDATE,
     OP_FEED_DELETE,
+    OP_GROUP_LIST,
+    OP_GROUP_CREATE,
+    OP_GROUP_GET,
+    OP_GROUP_UPDATE,
+    OP_GROUP_DELETE,
+    OP_GROUP_ADD,
+    OP_GROUP_REMOVE,
+    OP_GROUP_DATA,
     OP_DATA_CREATE,
     OP_DATA_BATCH,
     OP_DATA_LIST,
     OP_DATA_LAST,
     OP_DATA_CHART,
+    OP_DATA_FIRST,
+    OP_DATA_NEXT,
+    OP_DATA_PREVIOUS,
+    OP_DATA_RETAIN,
     OP_DATA_GET,
+    OP_DATA_UPDATE,
     OP_DATA_DELETE,
 };
 
@@ -61,7 +76,8 @@ struct route_doc {
 
 struct route {
     enum method method;
-    const char *path; /* "{u}" username, "{k}" feed key, "{id}" datum id, "*" the rest */
+    const char *path; /* "{u}" username, "{g}" group key, "{k}" feed key (inside the group where
+                         there is one), "{id}" datum id, "*" the rest */
     enum surface surface;
     bool everywhere; /* served on the public surface and on the operator's */
     enum route_class class;
@@ -76,12 +92,14 @@ const struct route *route_at(unsigned index);
 /* What a path said; slices borrow from the request's path. */
 struct route_match {
     const struct route *route;
-    struct slice username, feed, id, rest;
+    struct slice username, group, feed, id, rest;
+    bool csv; /* the answer is wanted as text/csv: by ".csv" at the end, or by Accept */
 };
 
 enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
 
-/* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored. *ret_methods: a list
- * for the Allow field when the path is served by other methods. */
+/* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored, and so is a ".csv"
+ * where the answer can be text/csv. *ret_methods: a list for the Allow field when the path is
+ * served by other methods. */
 enum route_found route_find(const struct request *q, struct route_match *ret,
                             struct buf *ret_methods);

@@ -78,6 +78,7 @@ static void put_status(const struct api *a, struct buf *out)
 
 void api_plain(const struct api *a, const struct route_match *m, struct exchange *x)
 {
+    x->reply.no_store = m->route->op != OP_OPENAPI; /* the others tell of this moment */
     switch (m->route->op) {
     case OP_HEALTHZ:
         buf_put_str(&x->reply.body, "{\"status\":\"ok\"}");
@@ -129,6 +130,7 @@ void api_self(const struct api *a, const struct route_match *m, struct exchange 
               const struct account *account, const struct credential *credential, uint64_t now_ns)
 {
     (void)credential;
+    x->reply.no_store = m->route->op != OP_USER;
     if (m->route->op == OP_USER)
         api_format_user(&x->reply.body, account);
     else

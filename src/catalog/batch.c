@@ -22,7 +22,14 @@ static op_run *const ops[] = {
     [CATALOG_DEVICE_DISABLE] = op_device_disable,
     [CATALOG_DEVICE_REMOVE] = op_device_remove,
     [CATALOG_FEED_ADD] = op_feed_add,
+    [CATALOG_FEED_CHANGE] = op_feed_change,
+    [CATALOG_FEED_MARK] = op_feed_mark,
     [CATALOG_FEED_REMOVE] = op_feed_remove,
+    [CATALOG_GROUP_ADD] = op_group_add,
+    [CATALOG_GROUP_CHANGE] = op_group_change,
+    [CATALOG_GROUP_LINK] = op_group_link,
+    [CATALOG_GROUP_UNLINK] = op_group_unlink,
+    [CATALOG_GROUP_REMOVE] = op_group_remove,
     [CATALOG_ACCOUNT_LIMITS] = op_account_limits,
     [CATALOG_ACCOUNT_DISABLE] = op_account_disable,
     [CATALOG_DEVICE_CHANGE] = op_device_change,
@@ -77,6 +84,9 @@ static void effect_drop(struct effect *e)
         break;
     case PUT_FEED:
         feed_unref(e->record);
+        break;
+    case PUT_GROUP:
+        group_unref(e->record);
         break;
     default:
         break;
@@ -156,6 +166,22 @@ int batch_put_feed(struct batch *b, uint64_t number, struct feed **ret)
         return rc == SQLITE_ROW || rc == SQLITE_DONE ? row_failed(b, &why) : rc;
     batch_effect(b, (struct effect){.kind = PUT_FEED, .record = f});
     *ret = f;
+    return SQLITE_DONE;
+}
+
+int batch_put_group(struct batch *b, uint64_t number, struct group **ret)
+{
+    struct group *g = NULL;
+    struct error why = {"the row is gone"};
+    int rc = db_run(b->db, SQL_GROUP_READ, num(number));
+    if (rc == SQLITE_ROW)
+        row_group(b->db, SQL_GROUP_READ, &g, &why);
+    db_reset(b->db, SQL_GROUP_READ);
+    if (!g)
+        return rc == SQLITE_ROW || rc == SQLITE_DONE ? row_failed(b, &why) : rc;
+    batch_effect(b, (struct effect){.kind = PUT_GROUP, .record = g});
+    if (ret)
+        *ret = g;
     return SQLITE_DONE;
 }
 
@@ -262,6 +288,12 @@ static bool apply(struct memory *m, struct effect *e)
     case PUT_FEED:
         CHECK(memory_put_feed(m, e->record));
         return false;
+    case PUT_GROUP:
+        CHECK(memory_put_group(m, e->record));
+        return false;
+    case NO_GROUP:
+        memory_remove_group(m, e->number);
+        return false;
     case NO_ACCOUNT:
         memory_remove_account(m, e->number);
         return true;
@@ -285,6 +317,8 @@ static void give(struct item *it, struct memory *m)
         it->ask->ret_credential = memory_credential(m, it->credential);
     if (it->feed)
         it->ask->ret_feed = memory_feed_by_number(m, it->feed);
+    if (it->group)
+        it->ask->ret_group = memory_group_by_number(m, it->group);
 }
 
 bool batch_publish(struct batch *b, struct memory *m)

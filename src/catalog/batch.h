@@ -14,17 +14,27 @@
 
 /* What one change does to the memory. */
 struct effect {
-    enum { PUT_ACCOUNT, PUT_CREDENTIAL, PUT_FEED, NO_ACCOUNT, NO_CREDENTIAL, NO_FEED } kind;
+    enum {
+        PUT_ACCOUNT,
+        PUT_CREDENTIAL,
+        PUT_FEED,
+        PUT_GROUP,
+        NO_ACCOUNT,
+        NO_CREDENTIAL,
+        NO_FEED,
+        NO_GROUP
+    } kind;
     uint64_t number; /* PUT_ACCOUNT: version; PUT_CREDENTIAL: account; NO_*: what goes */
     void *record;    /* PUT_*: the effect's reference */
 };
 
 /* One ask and what it is about. */
 struct item {
-    struct catalog_ask *ask;            /* NULL: answered already */
-    uint64_t account, credential, feed; /* the one whose record is the answer; 0: not that kind */
-    bool removes;                       /* the answer is the record as it was before */
-    size_t effects_end;                 /* its effects end here in the batch's */
+    struct catalog_ask *ask; /* NULL: answered already */
+    uint64_t account, credential, feed,
+        group;          /* the one whose record is the answer; 0: not that kind */
+    bool removes;       /* the answer is the record as it was before */
+    size_t effects_end; /* its effects end here in the batch's */
 };
 
 struct batch {
@@ -62,6 +72,7 @@ int batch_put_feed(struct batch *b, uint64_t number, struct feed **ret);
  * records are in memory twice until they are published. */
 int batch_put_accounts(struct batch *b, enum statement s, struct slice text);
 int batch_put_credentials(struct batch *b, enum statement s, struct slice text);
+int batch_put_group(struct batch *b, uint64_t number, struct group **ret);
 /* Sets the ask's answer and returns it. */
 enum reason ask_refuse(struct catalog_ask *ask, enum reason reason, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -75,7 +86,8 @@ op_run op_key_add, op_key_change, op_key_secret, op_key_remove;
 op_run op_device_add, op_device_change, op_device_secret, op_device_disable, op_device_remove;
 op_run op_role_list, op_role_add, op_role_change, op_role_remove;
 op_run op_plan_list, op_plan_add, op_plan_change, op_plan_remove;
-op_run op_feed_add, op_feed_remove;
+op_run op_feed_add, op_feed_change, op_feed_mark, op_feed_remove;
+op_run op_group_add, op_group_change, op_group_link, op_group_unlink, op_group_remove;
 
 /* The account an ask names, by name, else by number; its name is in `name`. */
 struct owner {
@@ -88,3 +100,13 @@ enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct own
 enum reason op_check_limits(struct catalog_ask *ask);
 /* The one number that a statement without row columns but it counts; UINT64_MAX: it failed. */
 uint64_t op_count(struct batch *b, enum statement s);
+
+/* ---- op_group.c, for feeds ---- */
+/* The group's number; it is made, for its feeds, when it is missing. SQLITE_DONE or an error code.
+ */
+int op_group_take(struct batch *b, uint64_t account, struct slice key, uint64_t *ret);
+/* A feed has left it: a group that was made for its feeds goes with the last one. The same. */
+int op_group_left(struct batch *b, uint64_t number);
+/* op_feed.c: reads a changed feed back, tells the journal. SQLITE_DONE or an error code. */
+int op_feed_changed(struct batch *b, struct catalog_ask *ask, uint64_t number,
+                    struct slice account_name);

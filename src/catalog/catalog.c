@@ -76,6 +76,7 @@ enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask)
     ask->ret_account = NULL;
     ask->ret_credential = NULL;
     ask->ret_feed = NULL;
+    ask->ret_group = NULL;
     ask->text[0] = 0;
     pthread_mutex_lock(&c->lock);
     if (c->stopping) {
@@ -471,6 +472,36 @@ struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key)
 struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number)
 {
     return memory_feed_by_number(&c->memory, number);
+}
+
+struct group *catalog_group(struct catalog *c, uint64_t account, struct slice key)
+{
+    return memory_group(&c->memory, account, key);
+}
+
+struct feed *catalog_feed_in_group(struct catalog *c, const struct group *g, struct slice key)
+{
+    char own[FEED_KEY_MAX + 1];
+    bool grouped = !slice_eq(g->key, SLICE("default"));
+    size_t before = grouped ? g->key.len + 1 : 0;
+    struct feed *f = NULL;
+    if (before + key.len <= FEED_KEY_MAX && !(key.len && memchr(key.ptr, '.', key.len))) {
+        if (grouped) {
+            memcpy(own, g->key.ptr, g->key.len);
+            own[g->key.len] = '.';
+        }
+        memcpy(own + before, key.ptr, key.len);
+        f = memory_feed(&c->memory, g->account, slice_of(own, before + key.len));
+    }
+    if (f)
+        return f;
+    f = memory_feed(&c->memory, g->account, key);
+    return f && feed_in_group(f, g) ? f : feed_unref(f);
+}
+
+unsigned catalog_groups(struct catalog *c, uint64_t account, struct buf *ret)
+{
+    return memory_groups(&c->memory, account, ret);
 }
 
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret)

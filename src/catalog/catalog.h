@@ -68,6 +68,10 @@ struct credential *catalog_key(struct catalog *c, const uint8_t digest[32]);
 struct credential *catalog_credential(struct catalog *c, uint64_t number);
 struct feed *catalog_feed(struct catalog *c, uint64_t account, struct slice key);
 struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number);
+struct group *catalog_group(struct catalog *c, uint64_t account, struct slice key);
+/* What a key means inside a group: the group's own feed of that name, or else the feed of exactly
+ * that key that was added to it. */
+struct feed *catalog_feed_in_group(struct catalog *c, const struct group *g, struct slice key);
 
 /* Fetching ahead, for who has many look-ups to do: asks for the cache lines that one will touch. No
  * effect otherwise, and a later look-up may find something else. First the place in the table; when
@@ -80,7 +84,9 @@ void catalog_fetch_feed(struct catalog *c, uint64_t hash, bool place_is_here);
 /* A snapshot: appends `struct feed *` (references) of the account, in order of creation. Returns
  * how many; the caller unrefs each. */
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret);
-/* The same for `struct account *` of all, and `struct credential *` of one account. */
+/* The same for `struct group *`, for `struct account *` of all, and `struct credential *` of one
+ * account. */
+unsigned catalog_groups(struct catalog *c, uint64_t account, struct buf *ret);
 unsigned catalog_accounts(struct catalog *c, struct buf *ret);
 unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credential_kind kind,
                              struct buf *ret);
@@ -91,21 +97,33 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
 #define FEED_TEXT_MAX        128
 
 enum catalog_op {
-    CATALOG_ACCOUNT_ADD,     /* account, plan ("" = "fleet"), [limits, device_limits] */
-    CATALOG_ACCOUNT_REMOVE,  /* account: with its keys, devices and feeds */
-    CATALOG_KEY_ADD,         /* account, name, digest, [role] */
-    CATALOG_KEY_REMOVE,      /* account, name */
-    CATALOG_DEVICE_ADD,      /* account, name, verifier or digest, [role, patterns] */
-    CATALOG_DEVICE_SECRET,   /* name, verifier or digest: replaces the secret */
-    CATALOG_DEVICE_DISABLE,  /* name, disabled */
-    CATALOG_DEVICE_REMOVE,   /* name */
-    CATALOG_FEED_ADD,        /* account_number, key ("feed" or "group.feed"; the group is made when
-                                missing; "default.feed" is "feed"; empty: made from feed_name),
-                                feed_name (empty: the key's) and the texts. must_create: conflict if
-                                it is there; else the existing one is the answer */
-    CATALOG_FEED_REMOVE,     /* feed_number: emits RECORD_DELETED for the whole feed; a group other
-                                than "default" goes with its last feed */
-    CATALOG_ACCOUNT_LIMITS,  /* account, plan ("" = as it is), [limits, device_limits] */
+    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits] */
+    CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
+    CATALOG_KEY_ADD,        /* account, name, digest, [role] */
+    CATALOG_KEY_REMOVE,     /* account, name */
+    CATALOG_DEVICE_ADD,     /* account, name, verifier or digest, [role, patterns] */
+    CATALOG_DEVICE_SECRET,  /* name, verifier or digest: replaces the secret */
+    CATALOG_DEVICE_DISABLE, /* name, disabled */
+    CATALOG_DEVICE_REMOVE,  /* name */
+    CATALOG_FEED_ADD,       /* account_number, key ("feed" or "group.feed"; the group is made when
+                               missing; "default.feed" is "feed"; empty: made from feed_name),
+                               feed_name (empty: the key's) and the texts. must_create: conflict if
+                               it is there; else the existing one is the answer */
+    CATALOG_FEED_CHANGE,    /* feed_number and whichever texts, flags and numbers are given; the key
+                               is the new last part, or "group.feed" of the same group */
+    CATALOG_FEED_MARK,      /* feed_number, mark_us, mark_offset: where data/next stands; with
+                               mark_checked conflict unless it still stands where the asker saw it
+                             */
+    CATALOG_FEED_REMOVE,    /* feed_number: emits RECORD_DELETED for the whole feed; a group other
+                               than "default" goes with its last feed */
+    CATALOG_GROUP_ADD,      /* account_number, key (empty: made from feed_name), feed_name: the
+                               group's name, description, feed_flags GROUP_PUBLIC */
+    CATALOG_GROUP_CHANGE,   /* group_number and whichever of these are given; a new key changes the
+                               keys of its feeds */
+    CATALOG_GROUP_LINK,     /* group_number, feed_number: the feed is in this group too */
+    CATALOG_GROUP_UNLINK,   /* the same: no more; taken out of its own group it is in "default" */
+    CATALOG_GROUP_REMOVE,   /* group_number: with its own feeds */
+    CATALOG_ACCOUNT_LIMITS, /* account, plan ("" = as it is), [limits, device_limits] */
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
     CATALOG_DEVICE_CHANGE,   /* name, [role, patterns] */
     CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
@@ -143,9 +161,17 @@ struct catalog_ask {
     struct slice verifier;
     bool disabled;
     bool must_create;
+    /* For a change: ptr NULL, what it is stays. */
     struct slice key, feed_name, description, license, unit_type, unit_symbol;
-    uint32_t feed_flags;
-    uint64_t feed_number;
+    uint32_t feed_flags, feed_flags_given; /* a change looks only at those given */
+    uint32_t status_timeout;               /* minutes; 0: not given */
+    bool status_notify, status_notify_given;
+    uint64_t feed_number, group_number;
+    int64_t mark_us;
+    uint64_t mark_offset;
+    bool mark_checked, mark_from; /* it must stand at mark_from_*; false: not begun yet */
+    int64_t mark_from_us;
+    uint64_t mark_from_offset;
 
     void (*done)(struct catalog_ask *ask);
     void *owner;
@@ -161,6 +187,7 @@ struct catalog_ask {
     struct credential *ret_credential;
     struct feed *ret_feed;
     struct buf *ret_list; /* the asker's: struct catalog_role or catalog_plan are appended */
+    struct group *ret_group;
 
     struct catalog_ask *next; /* the catalog's */
 };

@@ -43,6 +43,16 @@ static int load_credential(struct load *l, enum statement s)
                                                         : orphan(l, "credential", number, account);
 }
 
+static int load_group(struct load *l, enum statement s)
+{
+    struct group *g;
+    int rc = row_group(l->db, s, &g, l->err);
+    if (rc)
+        return rc;
+    uint64_t number = g->number, account = g->account;
+    return memory_put_group(l->memory, g) ? 0 : orphan(l, "group", number, account);
+}
+
 static int load_feed(struct load *l, enum statement s)
 {
     struct feed *f;
@@ -84,6 +94,8 @@ int load_all(struct memory *m, struct batch *b, bool hold_owed, struct error *er
     int rc = each_row(&l, SQL_ACCOUNT_READ_ALL, load_account);
     if (!rc)
         rc = each_row(&l, SQL_CREDENTIAL_READ_ALL, load_credential);
+    if (!rc)
+        rc = each_row(&l, SQL_GROUP_READ_ALL, load_group);
     if (!rc)
         rc = each_row(&l, hold_owed ? SQL_FEED_READ_SETTLED : SQL_FEED_READ_ALL, load_feed);
     l.hold = true;

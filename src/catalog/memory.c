@@ -16,6 +16,9 @@
 SAME_HEAD(account);
 SAME_HEAD(credential);
 SAME_HEAD(feed);
+SAME_HEAD(group);
+
+#define TABLES 9
 
 static void *head(void *record)
 {
@@ -67,6 +70,13 @@ static bool is_device(const struct counted *r, const void *key)
 static bool is_key(const struct counted *r, const void *key)
 {
     return memcmp(((const struct credential *)(const void *)r)->fast, key, 32) == 0;
+}
+
+static bool is_group(const struct counted *r, const void *key)
+{
+    const struct group *g = (const void *)r;
+    const struct feed_name *n = key;
+    return g->account == n->account && slice_eq(g->key, n->key);
 }
 
 static bool is_feed(const struct counted *r, const void *key)
@@ -175,6 +185,9 @@ static void holding_free(struct holding *h)
 {
     for (size_t i = 0; i < h->feeds.count; i++)
         feed_unref((void *)h->feeds.records[i]);
+    for (size_t i = 0; i < h->groups.count; i++)
+        group_unref((void *)h->groups.records[i]);
+    free(h->groups.records);
     for (unsigned kind = 0; kind < 2; kind++) {
         for (size_t i = 0; i < h->credentials[kind].count; i++)
             credential_unref((void *)h->credentials[kind].records[i]);
@@ -187,20 +200,21 @@ static void holding_free(struct holding *h)
 
 /* ---- beginning and end ----------------------------------------------------------------------- */
 
-static void all_tables(struct memory *m, struct table *ret[7])
+static void all_tables(struct memory *m, struct table *ret[TABLES])
 {
-    struct table *all[7] = {&m->accounts_by_name, &m->accounts,     &m->devices, &m->keys,
-                            &m->credentials,      &m->feeds_by_key, &m->feeds};
+    struct table *all[TABLES] = {
+        &m->accounts_by_name, &m->accounts, &m->devices,       &m->keys,  &m->credentials,
+        &m->feeds_by_key,     &m->feeds,    &m->groups_by_key, &m->groups};
     memcpy(ret, all, sizeof all);
 }
 
 void memory_init(struct memory *m)
 {
-    struct table *tables[7];
+    struct table *tables[TABLES];
     *m = (struct memory){0};
     rand_secret(&m->seed, sizeof m->seed);
     all_tables(m, tables);
-    for (unsigned i = 0; i < 7; i++)
+    for (unsigned i = 0; i < TABLES; i++)
         table_init(tables[i]);
     CHECK(pthread_rwlock_init(&m->lists, NULL) == 0);
     /* Workers raise `told` with every message: no two accounts in one cache line. */
@@ -211,9 +225,9 @@ void memory_init(struct memory *m)
 
 void memory_fini(struct memory *m)
 {
-    struct table *tables[7];
+    struct table *tables[TABLES];
     all_tables(m, tables);
-    for (unsigned i = 0; i < 7; i++)
+    for (unsigned i = 0; i < TABLES; i++)
         table_fini(tables[i]);
     for (size_t i = 0; i < m->holdings_count; i++)
         holding_free(m->holdings[i]);
@@ -281,6 +295,26 @@ unsigned memory_feeds(struct memory *m, uint64_t account, struct buf *ret)
     return n;
 }
 
+struct group *memory_group(struct memory *m, uint64_t account, struct slice key)
+{
+    struct feed_name name = {account, key};
+    return (void *)table_take(&m->groups_by_key, hash_feed(m, &name), is_group, &name);
+}
+
+struct group *memory_group_by_number(struct memory *m, uint64_t number)
+{
+    return (void *)table_take(&m->groups, hash_number(number), is_number, &number);
+}
+
+unsigned memory_groups(struct memory *m, uint64_t account, struct buf *ret)
+{
+    pthread_rwlock_rdlock(&m->lists);
+    struct holding *h = holding_of(m, account);
+    unsigned n = h ? roll_copy(&h->groups, ret) : 0;
+    pthread_rwlock_unlock(&m->lists);
+    return n;
+}
+
 unsigned memory_credentials(struct memory *m, uint64_t account, enum credential_kind kind,
                             struct buf *ret)
 {
@@ -336,6 +370,17 @@ static struct credential *new_version(const struct credential *old, struct accou
     return c;
 }
 
+/* In the place of `old`, or, since what it is found by has changed, in a place of its own first: a
+ * reader finds one of them at any time. */
+static void enter(struct table *t, uint64_t old_hash, struct counted *old, uint64_t hash,
+                  struct counted *record)
+{
+    bool moved = old && old_hash != hash;
+    table_put(t, hash, moved ? NULL : old, record);
+    if (moved)
+        table_remove(t, old_hash, old);
+}
+
 static uint64_t hash_credential(const struct memory *m, const struct credential *c)
 {
     return hash_text(m, c->kind == CREDENTIAL_DEVICE ? c->name : slice_of(c->fast, 32));
@@ -350,10 +395,8 @@ static struct table *table_of(struct memory *m, const struct credential *c)
 static void enter_credential(struct memory *m, struct holding *h, struct credential *old,
                              struct credential *c)
 {
-    uint64_t hash = hash_credential(m, c), hash_old = old ? hash_credential(m, old) : hash;
-    table_put(table_of(m, c), hash, hash == hash_old ? head(old) : NULL, head(c));
-    if (hash != hash_old) /* a key that got a new secret is found by that */
-        table_remove(table_of(m, old), hash_old, head(old));
+    enter(table_of(m, c), old ? hash_credential(m, old) : 0, head(old), hash_credential(m, c),
+          head(c));
     table_put(&m->credentials, hash_number(c->number), head(old), head(c));
     pthread_rwlock_wrlock(&m->lists);
     roll_put(&h->credentials[c->kind], head(c));
@@ -420,6 +463,13 @@ static void hide_credential(struct memory *m, struct credential *c)
     m->credentials_count--;
 }
 
+static void hide_group(struct memory *m, struct group *g)
+{
+    struct feed_name name = {g->account, g->key};
+    table_remove(&m->groups_by_key, hash_feed(m, &name), head(g));
+    table_remove(&m->groups, hash_number(g->number), head(g));
+}
+
 static void hide_feed(struct memory *m, struct feed *f)
 {
     struct feed_name name = {f->account, f->key};
@@ -440,6 +490,8 @@ void memory_remove_account(struct memory *m, uint64_t number)
     }
     for (size_t i = 0; i < h->feeds.count; i++)
         hide_feed(m, (void *)h->feeds.records[i]);
+    for (size_t i = 0; i < h->groups.count; i++)
+        hide_group(m, (void *)h->groups.records[i]);
     table_remove(&m->accounts_by_name, hash_text(m, a->name), head(a));
     table_remove(&m->accounts, hash_number(number), head(a));
     pthread_rwlock_wrlock(&m->lists);
@@ -520,13 +572,15 @@ bool memory_put_feed(struct memory *m, struct feed *f)
         feed_unref(f);
         return false;
     }
-    struct feed_name name = {f->account, f->key};
-    table_put(&m->feeds_by_key, hash_feed(m, &name), NULL, head(f));
-    table_put(&m->feeds, hash_number(f->number), NULL, head(f));
+    struct feed *old = (void *)table_find(&m->feeds, hash_number(f->number), is_number, &f->number);
+    struct feed_name name = {f->account, f->key}, was = {f->account, old ? old->key : f->key};
+    enter(&m->feeds_by_key, hash_feed(m, &was), head(old), hash_feed(m, &name), head(f));
+    table_put(&m->feeds, hash_number(f->number), head(old), head(f));
     pthread_rwlock_wrlock(&m->lists);
     roll_put(&h->feeds, head(f));
     pthread_rwlock_unlock(&m->lists);
-    m->feeds_count++;
+    m->feeds_count += old == NULL;
+    feed_unref(old);
     return true;
 }
 
@@ -542,4 +596,39 @@ void memory_remove_feed(struct memory *m, uint64_t number)
     roll_remove(&h->feeds, head(f));
     pthread_rwlock_unlock(&m->lists);
     feed_unref(f);
+}
+
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+bool memory_put_group(struct memory *m, struct group *g)
+{
+    struct holding *h = holding_of(m, g->account);
+    if (!h) {
+        group_unref(g);
+        return false;
+    }
+    struct group *old =
+        (void *)table_find(&m->groups, hash_number(g->number), is_number, &g->number);
+    struct feed_name name = {g->account, g->key}, was = {g->account, old ? old->key : g->key};
+    enter(&m->groups_by_key, hash_feed(m, &was), head(old), hash_feed(m, &name), head(g));
+    table_put(&m->groups, hash_number(g->number), head(old), head(g));
+    pthread_rwlock_wrlock(&m->lists);
+    roll_put(&h->groups, head(g));
+    pthread_rwlock_unlock(&m->lists);
+    group_unref(old);
+    return true;
+}
+
+void memory_remove_group(struct memory *m, uint64_t number)
+{
+    struct group *g = (void *)table_find(&m->groups, hash_number(number), is_number, &number);
+    if (!g)
+        return;
+    struct holding *h = holding_of(m, g->account);
+    CHECK(h);
+    hide_group(m, g);
+    pthread_rwlock_wrlock(&m->lists);
+    roll_remove(&h->groups, head(g));
+    pthread_rwlock_unlock(&m->lists);
+    group_unref(g);
 }

@@ -96,14 +96,14 @@ enum reason op_account_add(struct batch *b, struct item *it)
                     txt_or_null(ask->limits), txt_or_null(ask->device_limits),
                     num((uint64_t)b->now_us), num(change));
     if (rc == SQLITE_DONE)
-        rc = db_run(b->db, SQL_GROUP_ADD, num(db_take_number(b->db, NEXT_GROUP)), num(o.number),
-                    txt(SLICE("default")), txt(SLICE("Default")), num((uint64_t)b->now_us));
-    if (rc == SQLITE_DONE)
         rc = outbox_account(b->outbox, ask, b->now_us, o.number, o.name);
     if (rc == SQLITE_DONE)
         rc = outbox_audit(b->outbox, ask, &a);
     if (rc == SQLITE_DONE)
         rc = batch_put_account(b, o.number);
+    uint64_t group;
+    if (rc == SQLITE_DONE)
+        rc = op_group_take(b, o.number, SLICE("default"), &group);
     it->account = o.number;
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
@@ -156,7 +156,8 @@ enum reason op_account_disable(struct batch *b, struct item *it)
 
 enum reason op_account_remove(struct batch *b, struct item *it)
 {
-    static const enum statement parts[] = {SQL_ACCOUNT_REMOVE_FEEDS, SQL_ACCOUNT_REMOVE_GROUPS,
+    static const enum statement parts[] = {SQL_ACCOUNT_REMOVE_MEMBERS, SQL_ACCOUNT_REMOVE_FEEDS,
+                                           SQL_ACCOUNT_REMOVE_GROUPS,
                                            SQL_ACCOUNT_REMOVE_CREDENTIALS, SQL_ACCOUNT_REMOVE};
     struct catalog_ask *ask = it->ask;
     struct owner o;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Changes of feeds and, with them, of groups. */
+/* Changes of feeds. */
 #include "base/log.h"
 #include "catalog/batch.h"
 #include "catalog/names.h"
+#include "catalog/row.h"
+
+#define STATUS_TIMEOUT 4320u /* minutes: Adafruit's default */
 
 #define FEED_FLAGS (FEED_NO_HISTORY | FEED_PUBLIC | FEED_DISABLED)
 
@@ -35,9 +38,9 @@ static enum reason take_names(struct catalog_ask *ask, struct naming *n)
     return REASON_ok;
 }
 
-static enum reason check_texts(struct catalog_ask *ask, const struct naming *n)
+static enum reason check_texts(struct catalog_ask *ask, struct slice name)
 {
-    if (!name_is_feed(n->name))
+    if (!name_is_feed(name))
         return ask_refuse(ask, REASON_bad_request, "%s", bad_name);
     if (!name_is_text(ask->description, FEED_DESCRIPTION_MAX))
         return ask_refuse(ask, REASON_bad_request,
@@ -70,40 +73,30 @@ static enum reason check_room(struct batch *b, struct catalog_ask *ask, const st
                       SLICE_ARG(o->name), (unsigned long long)feeds, (unsigned long long)max);
 }
 
-/* The group's number; made if it is missing. SQLITE_DONE or an error code. */
-static int take_group(struct batch *b, uint64_t account, struct slice key, uint64_t *ret)
+int op_feed_changed(struct batch *b, struct catalog_ask *ask, uint64_t number,
+                    struct slice account_name)
 {
-    int rc = db_run(b->db, SQL_GROUP_FIND, num(account), txt(key));
-    if (rc == SQLITE_ROW) {
-        *ret = db_number(b->db, SQL_GROUP_FIND, 0);
-        db_reset(b->db, SQL_GROUP_FIND);
-        return SQLITE_DONE;
-    }
-    *ret = db_take_number(b->db, NEXT_GROUP);
-    if (rc == SQLITE_DONE)
-        rc = db_run(b->db, SQL_GROUP_ADD, num(*ret), num(account), txt(key), txt(key),
-                    num((uint64_t)b->now_us));
-    return rc;
+    struct feed *f = NULL;
+    int rc = batch_put_feed(b, number, &f);
+    return rc == SQLITE_DONE ? outbox_feed(b->outbox, ask, f, account_name) : rc;
 }
 
 static enum reason insert(struct batch *b, struct item *it, const struct owner *o,
                           const struct naming *n)
 {
     struct catalog_ask *ask = it->ask;
-    struct feed *made = NULL;
     uint64_t group, number = db_take_number(b->db, NEXT_FEED);
-    int rc = take_group(b, o->number, n->group, &group);
+    int rc = op_group_take(b, o->number, n->group, &group);
     if (rc == SQLITE_DONE)
-        rc = db_run(b->db, SQL_FEED_ADD, num(number), num(o->number), num(group), txt(n->key),
-                    txt(n->name), txt(ask->description), txt(ask->license), txt(ask->unit_type),
-                    txt(ask->unit_symbol), num(ask->feed_flags), num((uint64_t)b->now_us),
-                    num(b->db->next[NEXT_CHANGE]));
+        rc = db_run(
+            b->db, SQL_FEED_ADD, num(number), num(o->number), num(group), txt(n->key), txt(n->name),
+            txt(ask->description), txt(ask->license), txt(ask->unit_type), txt(ask->unit_symbol),
+            num(ask->feed_flags), num(ask->status_timeout ? ask->status_timeout : STATUS_TIMEOUT),
+            num(ask->status_notify), num((uint64_t)b->now_us), num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
         rc = db_run(b->db, SQL_ACCOUNT_MOVE_FEEDS, num(o->number), num(1));
     if (rc == SQLITE_DONE)
-        rc = batch_put_feed(b, number, &made);
-    if (rc == SQLITE_DONE)
-        rc = outbox_feed(b->outbox, ask, made, o->name);
+        rc = op_feed_changed(b, ask, number, o->name);
     it->feed = number;
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
@@ -126,7 +119,7 @@ static enum reason add_named(struct batch *b, struct item *it, const struct nami
     }
     if (rc != SQLITE_DONE)
         return ask_refuse_db(b, ask, rc);
-    r = check_texts(ask, n);
+    r = check_texts(ask, n->name);
     if (r == REASON_ok)
         r = check_room(b, ask, &o);
     return r == REASON_ok ? insert(b, it, &o, n) : r;
@@ -141,6 +134,135 @@ enum reason op_feed_add(struct batch *b, struct item *it)
         r = add_named(b, it, &n);
     buf_fini(&n.made);
     return r;
+}
+
+/* ---- a feed that is there ---- */
+
+/* The feed's row as a record, and whose it is. The caller unrefs. */
+static enum reason find(struct batch *b, struct catalog_ask *ask, struct feed **ret,
+                        struct owner *ret_owner)
+{
+    struct error why = {"the row is gone"};
+    *ret = NULL;
+    int rc = db_run(b->db, SQL_FEED_READ, num(ask->feed_number));
+    if (rc == SQLITE_ROW && row_feed(b->db, SQL_FEED_READ, ret, &why))
+        b->db->last = why;
+    db_reset(b->db, SQL_FEED_READ);
+    if (rc == SQLITE_DONE)
+        return ask_refuse(ask, REASON_not_found, "there is no feed %llu",
+                          (unsigned long long)ask->feed_number);
+    if (!*ret)
+        return ask_refuse_db(b, ask, rc == SQLITE_ROW ? SQLITE_ERROR : rc);
+    ask->account = (struct slice){0};
+    ask->account_number = (*ret)->account;
+    enum reason r = op_find_account(b, ask, ret_owner);
+    if (r != REASON_ok)
+        *ret = feed_unref(*ret);
+    return r;
+}
+
+/* The key it shall have: with its group, whatever was sent. */
+static enum reason new_key(struct batch *b, struct catalog_ask *ask, const struct feed *f,
+                           struct buf *key)
+{
+    struct slice group, part, whole;
+    bool grouped = !slice_eq(f->group_key, SLICE("default"));
+    if (!ask->key.ptr) {
+        buf_put_slice(key, f->key);
+        return REASON_ok;
+    }
+    if (!memchr(ask->key.ptr, '.', ask->key.len) && grouped) {
+        buf_put_slice(key, f->group_key);
+        buf_put_u8(key, '.');
+    }
+    buf_put_slice(key, ask->key);
+    char shown[128];
+    if (key->failed || !name_split_key(buf_slice(key), &group, &part, &whole) ||
+        !slice_eq(group, f->group_key))
+        return ask_refuse(ask, REASON_bad_request,
+                          "key: \"%.40s\" is no key for a feed of the group \"%.40s\": 1 to 128 "
+                          "of a-z, 0-9 and '-'",
+                          log_text(shown, ask->key), f->group_key.ptr);
+    size_t cut = (size_t)(whole.ptr - key->ptr); /* "default.feed" is "feed" */
+    buf_consume(key, cut);
+    if (slice_eq(buf_slice(key), f->key))
+        return REASON_ok;
+    int rc = db_run(b->db, SQL_FEED_FIND, num(f->account), txt(buf_slice(key)));
+    db_reset(b->db, SQL_FEED_FIND);
+    if (rc == SQLITE_ROW)
+        return ask_refuse(ask, REASON_conflict, "key: the feed \"%.*s\" exists already",
+                          SLICE_ARG(buf_slice(key)));
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+static void keep_text(struct slice *to, struct slice is)
+{
+    if (!to->ptr)
+        *to = is;
+}
+
+static enum reason change(struct batch *b, struct catalog_ask *ask, const struct feed *f,
+                          const struct owner *o, struct slice key)
+{
+    keep_text(&ask->feed_name, f->name);
+    keep_text(&ask->description, f->description);
+    keep_text(&ask->license, f->license);
+    keep_text(&ask->unit_type, f->unit_type);
+    keep_text(&ask->unit_symbol, f->unit_symbol);
+    ask->feed_flags =
+        (f->flags & ~ask->feed_flags_given) | (ask->feed_flags & ask->feed_flags_given);
+    enum reason r = check_texts(ask, ask->feed_name);
+    if (r != REASON_ok)
+        return r;
+    int rc = db_run(b->db, SQL_FEED_CHANGE, num(f->number), txt(key), txt(ask->feed_name),
+                    txt(ask->description), txt(ask->license), txt(ask->unit_type),
+                    txt(ask->unit_symbol), num(ask->feed_flags),
+                    num(ask->status_timeout ? ask->status_timeout : f->status_timeout),
+                    num(ask->status_notify_given ? ask->status_notify : f->status_notify),
+                    num((uint64_t)b->now_us), num(b->db->next[NEXT_CHANGE]));
+    if (rc == SQLITE_DONE)
+        rc = op_feed_changed(b, ask, f->number, o->name);
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
+}
+
+enum reason op_feed_change(struct batch *b, struct item *it)
+{
+    struct feed *f;
+    struct owner o;
+    struct buf key;
+    buf_init(&key, 2 * FEED_KEY_MAX);
+    enum reason r = find(b, it->ask, &f, &o);
+    if (r == REASON_ok)
+        r = new_key(b, it->ask, f, &key);
+    if (r == REASON_ok)
+        r = change(b, it->ask, f, &o, buf_slice(&key));
+    it->feed = it->ask->feed_number;
+    buf_fini(&key);
+    feed_unref(f);
+    return r;
+}
+
+/* No record in the journal: it says nothing of the data, only how far a reader has got. */
+enum reason op_feed_mark(struct batch *b, struct item *it)
+{
+    struct catalog_ask *ask = it->ask;
+    struct feed *f;
+    struct owner o;
+    enum reason r = find(b, ask, &f, &o);
+    if (r != REASON_ok)
+        return r;
+    bool stands = f->has_mark == ask->mark_from &&
+                  (!f->has_mark ||
+                   (f->mark_us == ask->mark_from_us && f->mark_offset == ask->mark_from_offset));
+    feed_unref(f);
+    if (ask->mark_checked && !stands)
+        return ask_refuse(ask, REASON_conflict, "somebody else has read on");
+    int rc = db_run(b->db, SQL_FEED_MARK, num(ask->feed_number), num((uint64_t)ask->mark_us),
+                    num(ask->mark_offset));
+    if (rc == SQLITE_DONE)
+        rc = batch_put_feed(b, ask->feed_number, &f);
+    it->feed = ask->feed_number;
+    return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
 enum reason op_feed_remove(struct batch *b, struct item *it)
@@ -158,7 +280,9 @@ enum reason op_feed_remove(struct batch *b, struct item *it)
     db_reset(b->db, SQL_FEED_FIND_NUMBER);
     rc = db_run(b->db, SQL_FEED_REMOVE, num(number));
     if (rc == SQLITE_DONE)
-        rc = db_run(b->db, SQL_GROUP_REMOVE_EMPTY, num(group));
+        rc = db_run(b->db, SQL_MEMBER_REMOVE_FEED, num(number));
+    if (rc == SQLITE_DONE)
+        rc = op_group_left(b, group);
     if (rc == SQLITE_DONE)
         rc = db_run(b->db, SQL_ACCOUNT_MOVE_FEEDS, num(account), num((uint64_t)-1));
     if (rc == SQLITE_DONE)

@@ -143,6 +143,21 @@ int outbox_feed(struct outbox *o, const struct catalog_ask *ask, const struct fe
     return end(o, ask, RECORD_DICTIONARY, f->updated_us, f->account, f->number);
 }
 
+int outbox_group(struct outbox *o, const struct catalog_ask *ask, const struct group *g,
+                 int64_t now_us, bool removed)
+{
+    struct buf *b = begin(o);
+    put_text(b, "type", SLICE("group"));
+    put_number(b, "account", g->account);
+    put_number(b, "group", g->number);
+    put_text(b, "key", g->key);
+    put_text(b, "name", g->name);
+    put_text_if(b, "description", g->description);
+    if (removed)
+        put_flag(b, "removed", true);
+    return end(o, ask, RECORD_DICTIONARY, now_us, g->account, 0);
+}
+
 int outbox_deleted(struct outbox *o, const struct catalog_ask *ask, int64_t now_us,
                    uint64_t account, uint64_t feed)
 {

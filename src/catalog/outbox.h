@@ -7,11 +7,13 @@
  * Payloads (JSON; readers ignore members they do not know):
  *   RECORD_DICTIONARY {"change_id", "type": "account", "account", "name"}
  *                     {"change_id", "type": "feed", "account", "account_name", "feed", "key",
- * "name", "group", "group_key", "group_name", "description", "license", "unit_type", "unit_symbol",
- * "history", "public", "enabled", "created_us"} RECORD_AUDIT      {"change_id", "when", "actor",
- * "op", "account", "account_number", "subject", "subject_number", and what was set}; never a secret
- * or a verifier RECORD_DELETED    empty: the whole feed. A number is never used again, so repeats
- * do nothing.
+ *                      "name", "group", "group_key", "group_name", "description", "license",
+ *                      "unit_type", "unit_symbol", "history", "public", "enabled", "created_us"}
+ *                     {"change_id", "type": "group", "account", "group", "key", "name",
+ *                      "description", "removed"}
+ *   RECORD_AUDIT      {"change_id", "when", "actor", "op", "account", "account_number", "subject",
+ *                      "subject_number", and what was set}; never a secret or a verifier
+ *   RECORD_DELETED    empty: the whole feed. A number is never used again, so repeats do nothing.
  */
 #pragma once
 
@@ -33,11 +35,13 @@ int outbox_init(struct outbox *o, struct db *db, struct error *err);
 void outbox_fini(struct outbox *o);
 
 /* ---- inside a transaction: each returns SQLITE_DONE or an error code ---- */
-/* What the number of an account, or of a feed, means. */
+/* What the number of an account, a feed or a group means. */
 int outbox_account(struct outbox *o, const struct catalog_ask *ask, int64_t now_us, uint64_t number,
                    struct slice name);
 int outbox_feed(struct outbox *o, const struct catalog_ask *ask, const struct feed *f,
                 struct slice account_name);
+int outbox_group(struct outbox *o, const struct catalog_ask *ask, const struct group *g,
+                 int64_t now_us, bool removed);
 int outbox_deleted(struct outbox *o, const struct catalog_ask *ask, int64_t now_us,
                    uint64_t account, uint64_t feed);
 /* The same for all feeds of the account, which are in the database yet. */

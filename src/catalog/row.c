@@ -153,8 +153,19 @@ int row_credential(struct db *db, enum statement s, struct credential **ret, uin
 
 int row_feed(struct db *db, enum statement s, struct feed **ret, struct error *err)
 {
-    enum { KEY, NAME, DESCRIPTION, LICENSE, UNIT_TYPE, UNIT_SYMBOL, GROUP_KEY, GROUP_NAME, TEXTS };
-    static const int columns[TEXTS] = {2, 3, 4, 5, 6, 7, 14, 15};
+    enum {
+        KEY,
+        NAME,
+        DESCRIPTION,
+        LICENSE,
+        UNIT_TYPE,
+        UNIT_SYMBOL,
+        GROUP_KEY,
+        GROUP_NAME,
+        GROUPS,
+        TEXTS
+    };
+    static const int columns[TEXTS] = {2, 3, 4, 5, 6, 7, 14, 15, 19};
     struct slice texts[TEXTS];
     size_t bytes = 0;
     uint64_t number = db_number(db, s, 0);
@@ -187,6 +198,37 @@ int row_feed(struct db *db, enum statement s, struct feed **ret, struct error *e
     f->group = db_number(db, s, 13);
     f->group_key = record_text(&at, texts[GROUP_KEY]);
     f->group_name = record_text(&at, texts[GROUP_NAME]);
+    f->groups = record_text(&at, texts[GROUPS]);
+    f->has_mark = !db_is_null(db, s, 16);
+    f->mark_us = (int64_t)db_number(db, s, 16);
+    f->mark_offset = db_number(db, s, 17);
+    f->version = db_number(db, s, 18);
     *ret = f;
+    return 0;
+}
+
+int row_group(struct db *db, enum statement s, struct group **ret, struct error *err)
+{
+    struct slice key, name, description;
+    uint64_t number = db_number(db, s, 0);
+    if (number == 0 || number >= db->next[NEXT_GROUP])
+        return bad_row(db, "group", number, "the number was never given out", err);
+    if (!take_text(db, s, 2, &key) || key.len == 0 || key.len > FEED_NAME_MAX ||
+        !take_text(db, s, 3, &name) || !take_text(db, s, 4, &description))
+        return bad_row(db, "group", number, "no key, or a text is missing", err);
+    struct group *g = group_new(key.len + name.len + description.len + 3);
+    if (!g)
+        return no_memory(db, err);
+    char *at = (char *)(g + 1);
+    g->number = number;
+    g->account = db_number(db, s, 1);
+    g->key = record_text(&at, key);
+    g->name = record_text(&at, name);
+    g->description = record_text(&at, description);
+    g->flags = (uint32_t)db_number(db, s, 5);
+    g->created_us = (int64_t)db_number(db, s, 6);
+    g->updated_us = (int64_t)db_number(db, s, 7);
+    g->version = db_number(db, s, 8);
+    *ret = g;
     return 0;
 }

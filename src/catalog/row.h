@@ -16,4 +16,5 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
                 struct error *err);
 int row_credential(struct db *db, enum statement s, struct credential **ret, uint64_t *ret_account,
                    struct error *err);
+int row_group(struct db *db, enum statement s, struct group **ret, struct error *err);
 int row_feed(struct db *db, enum statement s, struct feed **ret, struct error *err);

@@ -112,6 +112,22 @@ static const char *const migrations[] = {
     "CREATE INDEX credential_role ON credential (role);"
     "CREATE INDEX account_plan ON account (plan);"
     "INSERT INTO role VALUES ('admin', 'admin_read|admin_write', 0);",
+
+    /* 3: groups as records of their own, which feeds of other groups may be added to; where
+     * data/next stands in a feed. */
+    "ALTER TABLE grp ADD COLUMN description TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE grp ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE grp ADD COLUMN updated_us INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE grp ADD COLUMN change_id INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE grp SET updated_us = created_us;"
+    "CREATE TABLE member (" /* the feed is in this group too */
+    "  grp INTEGER NOT NULL,"
+    "  feed INTEGER NOT NULL,"
+    "  PRIMARY KEY (grp, feed)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX member_feed ON member (feed);"
+    "ALTER TABLE feed ADD COLUMN mark_us INTEGER;"
+    "ALTER TABLE feed ADD COLUMN mark_offset INTEGER;",
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])

@@ -11,9 +11,8 @@
 #include "codec/points_build.h"
 #include "codec/text.h"
 
-#define POINT_BODY_MIN 5u             /* bytes of body that the shortest point takes: "":0, */
-#define SHOWN_MAX      64u            /* bytes of a sender's name in a sentence */
-#define TIME_MAX_S     253402300799ll /* the end of year 9999 */
+#define SHOWN_MAX  64u            /* bytes of a sender's name in a sentence */
+#define TIME_MAX_S 253402300799ll /* the end of year 9999 */
 
 /* ---- content types ---- */
 
@@ -56,6 +55,7 @@ enum body_form body_form(struct slice content_type, struct slice *ret_boundary)
         {{"application/json-lines", 22}, BODY_NDJSON},
         {{"application/x-www-form-urlencoded", 33}, BODY_URLENCODED},
         {{"multipart/form-data", 19}, BODY_MULTIPART},
+        {{"text/csv", 8}, BODY_CSV},
         {{"text/plain", 10}, BODY_TEXT},
     };
     *ret_boundary = (struct slice){0};
@@ -86,14 +86,14 @@ enum body_form body_form(struct slice content_type, struct slice *ret_boundary)
 
 /* ---- building ---- */
 
-int build_begin(struct build *b, size_t body_len, const struct points_limits *limits,
-                struct points *out, struct error *err)
+int build_begin(struct build *b, size_t body_len, size_t point_min,
+                const struct points_limits *limits, struct points *out, struct error *err)
 {
     *b = (struct build){.limits = limits, .out = out, .err = err};
     buf_clear(out->storage);
     out->count = 0;
     out->list = NULL;
-    size_t points = body_len / POINT_BODY_MIN + 1;
+    size_t points = body_len / point_min + 1;
     b->points_room = points < limits->points_max ? (unsigned)points : limits->points_max;
     uint32_t slots = 0;
     if (b->points_room > BUILD_COMPARE_ALL)
@@ -341,7 +341,7 @@ static void drop_blank(struct json *v)
 
 int build_datum(struct build *b, struct datum_members *m, unsigned flags, struct point *p)
 {
-    int rc = build_value(b, m->value, "value", &p->value);
+    int rc = m->value.raw.ptr ? build_value(b, m->value, "value", &p->value) : 0;
     if (flags & BUILD_LENIENT) {
         drop_blank(&m->created_at);
         drop_blank(&m->epoch);

@@ -24,6 +24,7 @@ struct points_limits {
     unsigned points_max;
     size_t value_max;
     size_t feed_max;
+    bool value_optional; /* for changes: value.ptr is NULL where none is given */
 };
 
 struct points {
@@ -34,7 +35,15 @@ struct points {
 };
 
 /* What a body is written in. */
-enum body_form { BODY_JSON, BODY_NDJSON, BODY_URLENCODED, BODY_MULTIPART, BODY_TEXT, BODY_UNKNOWN };
+enum body_form {
+    BODY_JSON,
+    BODY_NDJSON,
+    BODY_URLENCODED,
+    BODY_MULTIPART,
+    BODY_CSV,
+    BODY_TEXT,
+    BODY_UNKNOWN
+};
 /* From the Content-Type value; *ret_boundary is multipart's. An empty type is taken for JSON. */
 enum body_form body_form(struct slice content_type, struct slice *ret_boundary);
 
@@ -50,6 +59,16 @@ int points_telemetry(struct slice body, enum body_form form, const struct points
  * required value"). created_at (RFC 3339) or epoch (seconds) give the time. */
 int points_datum(struct slice body, enum body_form form, struct slice boundary,
                  const struct points_limits *limits, struct points *out, struct error *err);
+/* Lines of CSV (RFC 4180): value,lat,lon,ele,created_at as far as they go, or in the order of a
+ * heading that names `value`. Blank fields are absent. */
+int points_csv(struct slice body, const struct points_limits *limits, struct points *out,
+               struct error *err);
+/* Data of several feeds of a group, each with its feed: {"feeds":[{"key","value",..},..]}, also in
+ * {"group":{..}}, with a created_at and a place (as members, or in "location") for all that have
+ * none of their own; or lines key,value of CSV, where the key "location" gives lat,lon,ele for all.
+ */
+int points_group(struct slice body, enum body_form form, const struct points_limits *limits,
+                 struct points *out, struct error *err);
 /* Adafruit batch: {"data":[..]} or a bare array of such. */
 int points_batch(struct slice body, const struct points_limits *limits, struct points *out,
                  struct error *err);

@@ -4,7 +4,7 @@
  * the points files. On the caller's stack, one thread.
  *
  * The block for the list and all texts is made once, from the body's length, so that nothing moves
- * while slices point into it: a point takes at least 5 bytes of body ("":0,), an unescaped or
+ * while slices point into it: a point takes at least `point_min` bytes of body, an unescaped or
  * compacted text is never longer than what it was made from.
  */
 #pragma once
@@ -14,6 +14,9 @@
 
 /* Points of one object up to which comparing all feeds is cheaper than an index. */
 #define BUILD_COMPARE_ALL 16u
+
+#define POINT_BODY_MIN 5u /* "":0, */
+#define POINT_CSV_MIN  2u /* 1 and the line's end */
 
 struct build {
     const struct points_limits *limits;
@@ -28,8 +31,8 @@ struct build {
 };
 
 /* Clears the storage and makes the room for a body of that length. 0, or -E2BIG, -ENOMEM. */
-int build_begin(struct build *b, size_t body_len, const struct points_limits *limits,
-                struct points *out, struct error *err);
+int build_begin(struct build *b, size_t body_len, size_t point_min,
+                const struct points_limits *limits, struct points *out, struct error *err);
 /* A new point, all absent. NULL: more than the limit, err says so (-E2BIG). */
 struct point *build_point(struct build *b);
 /* Sets the sentence: where we are, the member if not NULL, and `what`. Returns `code`. */
@@ -55,5 +58,5 @@ enum {
     BUILD_LENIENT =
         1, /* Adafruit's forms: numbers may be strings, an incomplete place is dropped */
 };
-/* Value, time and place of `p` from the members; `value` must be there. */
+/* Value, time and place of `p` from the members; those that are absent stay so. */
 int build_datum(struct build *b, struct datum_members *m, unsigned flags, struct point *p);

@@ -6,9 +6,18 @@
 #include <errno.h>
 
 #include "codec/points_build.h"
+#include "codec/points_csv.h"
 #include "codec/points_form.h"
 
 static const char missing[] = "data missing required value";
+
+static int add(struct build *b, struct datum_members *m)
+{
+    if (!m->value.raw.ptr && !b->limits->value_optional)
+        return build_fail(b, NULL, -EINVAL, missing);
+    struct point *p = build_point(b);
+    return p ? build_datum(b, m, BUILD_LENIENT, p) : -E2BIG;
+}
 
 static int datum(struct build *b, struct json v)
 {
@@ -20,10 +29,7 @@ static int datum(struct build *b, struct json v)
         rc = build_members(b, m.datum, &m);
     if (rc != 0)
         return rc;
-    if (!m.value.raw.ptr)
-        return build_fail(b, NULL, -EINVAL, missing);
-    struct point *p = build_point(b);
-    return p ? build_datum(b, &m, BUILD_LENIENT, p) : -E2BIG;
+    return add(b, &m);
 }
 
 int points_datum(struct slice body, enum body_form form, struct slice boundary,
@@ -32,25 +38,29 @@ int points_datum(struct slice body, enum body_form form, struct slice boundary,
     struct build b;
     struct json v;
     struct datum_members m = {0};
-    int rc = build_begin(&b, body.len, limits, out, err);
+    int rc = build_begin(&b, body.len, POINT_BODY_MIN, limits, out, err);
     if (rc != 0)
         return rc;
     if (form == BODY_JSON) {
         rc = build_json(&b, body, &v);
         return rc != 0 ? rc : datum(&b, v);
     }
-    if (form == BODY_URLENCODED)
-        rc = form_urlencoded(&b, body, &m);
-    else if (form == BODY_MULTIPART)
-        rc = form_multipart(&b, body, boundary, &m);
-    else
-        return error_set(err, -EINVAL, "data is JSON or a form");
-    if (rc != 0)
-        return rc;
-    if (!m.value.raw.ptr)
-        return build_fail(&b, NULL, -EINVAL, missing);
-    struct point *p = build_point(&b);
-    return p ? build_datum(&b, &m, BUILD_LENIENT, p) : -E2BIG;
+    if (form != BODY_URLENCODED && form != BODY_MULTIPART)
+        return error_set(err, -EINVAL, "data is JSON, CSV or a form");
+    rc = form_datum(&b, body, form, boundary, &m);
+    return rc != 0 ? rc : add(&b, &m);
+}
+
+int points_csv(struct slice body, const struct points_limits *limits, struct points *out,
+               struct error *err)
+{
+    struct build b;
+    int rc = build_begin(&b, body.len, POINT_CSV_MIN, limits, out, err);
+    if (rc == 0)
+        rc = csv_data(&b, body);
+    if (rc == 0 && out->count == 0)
+        return error_set(err, -EINVAL, "there is no data point in the body");
+    return rc;
 }
 
 /* The list in {"data":[..]}, or the value itself. */
@@ -81,7 +91,7 @@ int points_batch(struct slice body, const struct points_limits *limits, struct p
 {
     struct build b;
     struct json v, element;
-    int rc = build_begin(&b, body.len, limits, out, err);
+    int rc = build_begin(&b, body.len, POINT_BODY_MIN, limits, out, err);
     if (rc == 0)
         rc = build_json(&b, body, &v);
     if (rc == 0)

@@ -8,7 +8,5 @@
 
 #include "codec/points_build.h"
 
-int form_urlencoded(struct build *b, struct slice body, struct datum_members *ret);
-/* RFC 7578. */
-int form_multipart(struct build *b, struct slice body, struct slice boundary,
-                   struct datum_members *ret);
+int form_datum(struct build *b, struct slice body, enum body_form form, struct slice boundary,
+               struct datum_members *ret);

@@ -125,7 +125,7 @@ int points_telemetry(struct slice body, enum body_form form, const struct points
                      struct points *out, struct error *err)
 {
     struct build b;
-    int rc = build_begin(&b, body.len, limits, out, err);
+    int rc = build_begin(&b, body.len, POINT_BODY_MIN, limits, out, err);
     if (rc != 0)
         return rc;
     if (form == BODY_JSON)

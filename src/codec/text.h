@@ -30,6 +30,9 @@ void time_format_ms(struct buf *out, int64_t us);
 bool basic_decode(struct slice authorization, struct buf *out, struct slice *ret_user,
                   struct slice *ret_password);
 
+/* Whether an Accept value prefers text/csv to JSON. */
+bool accept_csv(struct slice accept);
+
 enum gunzip_outcome { GUNZIP_OK, GUNZIP_BAD, GUNZIP_TOO_LARGE };
 /* Inflates a whole gzip body into `out`, whose maximum bounds it. Trailing bytes are refused. */
 enum gunzip_outcome gunzip(struct slice in, struct buf *out);

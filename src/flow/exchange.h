@@ -53,6 +53,7 @@ struct request {
     struct slice query; /* still encoded */
     struct slice body;  /* unpacked */
     struct slice content_type;
+    struct slice accept, if_none_match;
     struct slice host;
     struct presented presented;
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
@@ -68,6 +69,9 @@ struct reply {
                           with a JSON body of the same shape */
     struct buf fields; /* more header lines, each with CRLF */
     uint64_t retry_ns; /* with a reason: Retry-After; 0 = none */
+    uint64_t version; /* of a GET: stands for what the answer was made of, and is its entity tag; 0:
+                         the front makes one from the body */
+    bool no_store;    /* of a GET: the same again would not do the same, or not say the same */
 };
 
 #define EXCHANGE_MAGIC 0x5eedc0deu

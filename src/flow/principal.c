@@ -47,9 +47,15 @@ static void release_feed(struct feed *f)
     (void)f;
 }
 
+static void release_group(struct group *g)
+{
+    (void)g;
+}
+
 DEFINE_RECORD(account, release_account)
 DEFINE_RECORD(credential, release_credential)
 DEFINE_RECORD(feed, release_feed)
+DEFINE_RECORD(group, release_group)
 
 struct slice record_text(char **at, struct slice s)
 {
@@ -59,6 +65,19 @@ struct slice record_text(char **at, struct slice s)
     to[s.len] = 0;
     *at = to + s.len + 1;
     return slice_of(to, s.len);
+}
+
+bool feed_in_group(const struct feed *f, const struct group *g)
+{
+    struct slice rest = f->groups;
+    while (rest.len) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        size_t len = comma ? (size_t)(comma - rest.ptr) : rest.len;
+        if (slice_eq(slice_of(rest.ptr, len), g->key))
+            return true;
+        rest = slice_from(rest, comma ? len + 1 : len);
+    }
+    return f->group == g->number;
 }
 
 bool credential_covers(const struct credential *c, struct slice feed_key)

@@ -111,26 +111,50 @@ struct feed {
     uint32_t status_timeout; /* minutes */
     bool status_notify;
     int64_t created_us, updated_us;
-    uint64_t group; /* number of the group it is in */
+    uint64_t version; /* grows with each change of what is shown of the feed */
+    uint64_t group;   /* number of the group it is in, whose key is a part of the feed's */
     struct slice group_key, group_name;
+    struct slice groups; /* keys of further groups it was added to, a comma between */
+    /* Where data/next stands: at the datum it gave last. */
+    bool has_mark;
+    int64_t mark_us;
+    uint64_t mark_offset;
+};
+
+enum { GROUP_KEPT = 1, GROUP_PUBLIC = 2 };
+
+struct group {
+    _Atomic uint32_t refs;
+    uint64_t number;  /* never reused */
+    uint64_t account; /* its owner's number */
+    struct slice key, name, description;
+    uint32_t flags;
+    uint64_t version; /* as a feed's */
+    int64_t created_us, updated_us;
 };
 
 /* Takes one more reference and returns the same record. */
 struct account *account_ref(struct account *a);
 struct credential *credential_ref(struct credential *c);
 struct feed *feed_ref(struct feed *f);
+struct group *group_ref(struct group *g);
 /* Gives one back; the last one frees. NULL is accepted; all return NULL. */
 struct account *account_unref(struct account *a);
 struct credential *credential_unref(struct credential *c);
 struct feed *feed_unref(struct feed *f);
+struct group *group_unref(struct group *g);
 
 /* Records are one allocation: the struct, then its texts. These make one with zeroed fields, one
  * reference and `text_bytes` of room behind it (taken with record_text). NULL: no memory. */
 struct account *account_new(size_t text_bytes);
 struct credential *credential_new(size_t text_bytes);
 struct feed *feed_new(size_t text_bytes);
+struct group *group_new(size_t text_bytes);
 /* Copies `s` and a NUL to `*at`, moves `*at` behind it and returns the copy. */
 struct slice record_text(char **at, struct slice s);
+
+/* Whether the feed is the group's own, or was added to it. */
+bool feed_in_group(const struct feed *f, const struct group *g);
 
 /* Whether the credential's patterns cover the feed key (all, when it has none). */
 bool credential_covers(const struct credential *c, struct slice feed_key);

@@ -91,6 +91,8 @@ static void exchange_free(struct http_exchange *e)
     e->x.reply.status = 0;
     e->x.reply.content_type = NULL;
     e->x.reply.retry_ns = 0;
+    e->x.reply.version = 0;
+    e->x.reply.no_store = false;
     e->conn = NULL;
     e->done = e->kept = e->close = e->head_only = e->minor0 = e->has_origin = false;
     memset(e->x.stage, 0, f->opts.stage_bytes);
@@ -241,15 +243,10 @@ static void on_keep(struct exchange *x)
     struct request *q = &x->request;
     if (e->kept || !e->conn)
         return;
-    struct slice *all[] = {&q->path,
-                           &q->query,
-                           &q->body,
-                           &q->content_type,
-                           &q->host,
-                           &q->presented.id,
-                           &q->presented.secret,
-                           &q->idempotency_key,
-                           &q->device_seq};
+    struct slice *all[] = {
+        &q->path,          &q->query, &q->body,         &q->content_type,     &q->accept,
+        &q->if_none_match, &q->host,  &q->presented.id, &q->presented.secret, &q->idempotency_key,
+        &q->device_seq};
     size_t bytes = 1;
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         bytes += all[i]->len;

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a reply to the bytes of an HTTP/1.1 response (RFC 9112 section 4). */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "base/clock.h"
+#include "codec/etag.h"
 #include "front/http_private.h"
 
 static const char *status_text(unsigned status)
@@ -65,15 +69,35 @@ static void put_cors(struct buf *out, const struct http_exchange *e)
                "Access-Control-Allow-Origin: %s\r\n"
                "Access-Control-Expose-Headers: X-Pagination-Limit, X-Pagination-Start, "
                "X-Pagination-End, X-Pagination-Count, X-Pagination-Total, Retry-After, RateLimit, "
-               "RateLimit-Policy, X-Sluice-Offset, Idempotency-Replayed, Link\r\n",
+               "RateLimit-Policy, X-Sluice-Offset, Idempotency-Replayed, Link, ETag\r\n",
                e->front->opts.cors_origin);
     if (e->x.request.method == METHOD_OPTIONS)
-        buf_put_str(out,
-                    "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-                    "Access-Control-Allow-Headers: DNT, Origin, X-Requested-With, X-AIO-Key, "
-                    "X-Device-Id, X-Device-Token, Content-Type, Content-Encoding, Accept, "
-                    "Authorization, Idempotency-Key, X-Device-Seq, X-Sluice-Offset\r\n"
-                    "Access-Control-Max-Age: 1728000\r\n");
+        buf_put_str(
+            out, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+                 "Access-Control-Allow-Headers: DNT, Origin, X-Requested-With, X-AIO-Key, "
+                 "X-Device-Id, X-Device-Token, Content-Type, Content-Encoding, Accept, "
+                 "Authorization, Idempotency-Key, X-Device-Seq, X-Sluice-Offset, If-None-Match\r\n"
+                 "Access-Control-Max-Age: 1728000\r\n");
+}
+
+/*
+ * What may be kept of the answer to a GET, and how it is checked. Every answer is one credential's
+ * own, so nobody but who asked may keep it, and only to ask again whether it is still true.
+ */
+static void put_cache_fields(struct buf *out, const struct reply *r)
+{
+    if (!r->version) {
+        buf_put_slice(out, SLICE("Cache-Control: no-store\r\n"));
+        return;
+    }
+    char etag[ETAG_LEN + 1];
+    etag_format(etag, r->version);
+    buf_put_slice(out,
+                  SLICE("Cache-Control: private, no-cache\r\n"
+                        "Vary: Accept, Authorization, X-AIO-Key, X-Device-Id, X-Device-Token\r\n"
+                        "ETag: "));
+    buf_put(out, etag, ETAG_LEN);
+    buf_put_slice(out, SLICE("\r\n"));
 }
 
 static void put_head(struct buf *out, struct http_exchange *e, struct worker *w, unsigned status,
@@ -110,12 +134,31 @@ static void put_head(struct buf *out, struct http_exchange *e, struct worker *w,
         buf_put_dec(out, (r->retry_ns + NS_PER_S - 1) / NS_PER_S);
         buf_put_slice(out, SLICE("\r\n"));
     }
+    if (e->x.request.method <= METHOD_HEAD)
+        put_cache_fields(out, r);
     buf_put_slice(out, buf_slice(&r->fields));
     if (e->close)
         buf_put_slice(out, SLICE("Connection: close\r\n"));
     else if (e->minor0)
         buf_put_slice(out, SLICE("Connection: keep-alive\r\n"));
     buf_put_slice(out, SLICE("\r\n"));
+}
+
+/*
+ * A GET that went well gets its version here, from the answer's bytes unless what it was made of
+ * has one (reply.version); and whoever has it already is told so. Returns the status.
+ */
+static unsigned check_version(const struct request *q, struct reply *r, unsigned status)
+{
+    if (status == 304)
+        return status;
+    if (status != 200 || r->reason != REASON_ok || r->no_store) {
+        r->version = 0;
+        return status;
+    }
+    if (!r->version)
+        r->version = XXH3_64bits_withSeed(r->body.ptr, r->body.len, r->content_type != NULL) | 1;
+    return etag_named(q->if_none_match, r->version) ? 304 : 200;
 }
 
 void http_reply_format(struct http_exchange *e, struct worker *w)
@@ -135,6 +178,8 @@ void http_reply_format(struct http_exchange *e, struct worker *w)
         status = 500;
         buf_put_str(&r->body, "{\"error\":\"the answer is larger than the limit\"}");
     }
+    if (e->x.request.method <= METHOD_HEAD)
+        status = check_version(&e->x.request, r, status);
     put_head(&e->out, e, w, status, r->body.len);
     if (!e->head_only && status != 204 && status != 304)
         buf_put_slice(&e->out, buf_slice(&r->body));

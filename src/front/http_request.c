@@ -8,6 +8,7 @@
 struct found {
     struct slice device_id, device_token, aio_key, forwarded, x_forwarded_for, origin;
     struct slice idempotency_key, device_seq;
+    struct slice accept, if_none_match;
 };
 
 static void look_at_field(const struct http1_field *f, struct found *ret)
@@ -16,6 +17,8 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
     case 6:
         if (slice_eq_nocase(f->name, SLICE("origin")))
             ret->origin = f->value;
+        else if (slice_eq_nocase(f->name, SLICE("accept")))
+            ret->accept = f->value;
         break;
     case 9:
         if (slice_eq_nocase(f->name, SLICE("x-aio-key")))
@@ -30,6 +33,10 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
     case 12:
         if (slice_eq_nocase(f->name, SLICE("x-device-seq")))
             ret->device_seq = f->value;
+        break;
+    case 13:
+        if (slice_eq_nocase(f->name, SLICE("if-none-match")))
+            ret->if_none_match = f->value;
         break;
     case 14:
         if (slice_eq_nocase(f->name, SLICE("x-device-token")))
@@ -146,6 +153,8 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     q->query = r->query;
     q->content_type = r->content_type;
     q->host = r->host;
+    q->accept = found.accept;
+    q->if_none_match = found.if_none_match;
     q->idempotency_key = found.idempotency_key;
     q->device_seq = found.device_seq;
     e->close = !r->keep_alive;

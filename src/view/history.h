@@ -70,6 +70,9 @@ struct history_query {
     bool has_before;
     int64_t before_us;
     uint64_t before_offset;
+    bool has_after; /* history_oldest */
+    int64_t after_us;
+    uint64_t after_offset;
     uint32_t limit;
     unsigned flags;
     /* Results: */
@@ -80,6 +83,9 @@ struct history_query {
 };
 /* enum history_found, or a negative errno (-EBADMSG: damaged; -ENOMEM: storage too small). */
 int history_range(struct history *h, struct history_query *q);
+/* The oldest point of the range, of those above (after_us, after_offset) when `has_after`: q->count
+ * is 0 or 1. */
+int history_oldest(struct history *h, struct history_query *q);
 /* The datum of that identity (event_ms, offset): q->count is 0 or 1. Uses feed, flags, storage. */
 int history_get(struct history *h, struct history_query *q, struct datum_target id);
 /* How many points the feed holds; may be approximate while merging. Uses feed and flags. */

@@ -136,6 +136,8 @@ struct reading {
     int64_t from_us, to_us;
     bool has_below; /* only points below this one in the order */
     struct row_key below;
+    bool has_above; /* only points above this one */
+    struct row_key above;
     bool one; /* only the point with `offset` */
     uint64_t offset;
 
@@ -157,6 +159,15 @@ int reading_begin(struct reading *r, unsigned flags);
 int reading_ops(struct reading *r);
 /* Sealed and fresh rows that touch the range. */
 int reading_sources(struct reading *r);
+/* Adds the points of a row that are wanted to those found. 0 or a negative errno. */
+int reading_take_row(struct reading *r, struct slice row, struct row_key first);
+/* Adds those of the open chunk, the first ones. False: no memory. */
+bool reading_take_chunk(struct reading *r);
+/* Moves what was found to the query: at most `limit` points, newest first. enum history_found or a
+ * negative errno. */
+int reading_answer(struct reading *r, struct history_query *q, size_t limit);
+/* What the query returns for a code from above. */
+int reading_outcome(int code);
 /* The points from `start` on were added upwards: keeps those that are wanted, as they are now,
  * newest first. False: no memory. */
 bool reading_take(struct reading *r, size_t start);

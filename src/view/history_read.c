@@ -147,6 +147,8 @@ static bool wanted(const struct reading *r, const struct history_point *p)
         return false;
     if (r->one && p->offset != r->offset)
         return false;
+    if (r->has_above && row_key_compare(row_key_of(p), r->above) <= 0)
+        return false;
     return !r->has_below || row_key_compare(row_key_of(p), r->below) < 0;
 }
 
@@ -172,14 +174,14 @@ bool reading_take(struct reading *r, size_t start)
     return true;
 }
 
-static int take_row(struct reading *r, struct slice row, struct row_key first)
+int reading_take_row(struct reading *r, struct slice row, struct row_key first)
 {
     size_t start = r->found.count;
     int code = row_decode(row, first, r->from_us, r->to_us, &r->found);
     return code < 0 ? code : reading_take(r, start) ? 0 : -ENOMEM;
 }
 
-static bool take_chunk(struct reading *r)
+bool reading_take_chunk(struct reading *r)
 {
     return open_copy_points(&r->copy, &r->found) && reading_take(r, 0);
 }
@@ -245,12 +247,12 @@ static int take_sources(struct reading *r, size_t limit)
         if (s && (!m.valid || s->last_us >= m.last.us)) {
             if (enough(r, (struct row_key){.us = s->last_us, .offset = UINT64_MAX}, limit))
                 break;
-            code = take_row(r, s->row, s->first);
+            code = reading_take_row(r, s->row, s->first);
             next++;
         } else {
             if (enough(r, m.last, limit))
                 break;
-            code = take_row(r, m.row, m.first);
+            code = reading_take_row(r, m.row, m.first);
             struct row_key before = m.first;
             rocksdb_iter_prev(r->it);
             if (code == 0)
@@ -262,8 +264,7 @@ static int take_sources(struct reading *r, size_t limit)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Moves what was found to the query: at most `limit` points, newest first. */
-static int answer(struct reading *r, struct history_query *q, size_t limit)
+int reading_answer(struct reading *r, struct history_query *q, size_t limit)
 {
     struct point_list *f = &r->found;
     points_sort(f, true);
@@ -282,7 +283,7 @@ static int answer(struct reading *r, struct history_query *q, size_t limit)
     return HISTORY_DONE;
 }
 
-static int outcome(int code)
+int reading_outcome(int code)
 {
     return code == -EAGAIN ? HISTORY_INCOMPLETE : code;
 }
@@ -295,10 +296,10 @@ static int read_points(struct reading *r, struct history_query *q, size_t limit)
     if (code == 0)
         code = reading_sources(r);
     if (code == 0)
-        code = take_chunk(r) ? 0 : -ENOMEM;
+        code = reading_take_chunk(r) ? 0 : -ENOMEM;
     if (code == 0)
         code = take_sources(r, limit);
-    return code < 0 ? outcome(code) : answer(r, q, limit);
+    return code < 0 ? reading_outcome(code) : reading_answer(r, q, limit);
 }
 
 static void query_clear(struct history_query *q)
@@ -386,7 +387,7 @@ int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *re
     uint64_t deleted = count_deleted(&r.ops);
     reading_fini(&r);
     if (code < 0)
-        return outcome(code);
+        return reading_outcome(code);
     *ret = sum > deleted ? sum - deleted : 0;
     return HISTORY_DONE;
 }

@@ -243,6 +243,37 @@ static void check_range(struct history *h, const struct oracle_point *p, size_t 
     assert_int_equal(more, q->more);
 }
 
+/* Walks up from the oldest point as a reader of a queue does; p is newest first. */
+static void check_oldest(struct history *h, const struct oracle_point *p, size_t n, struct rand *r,
+                         struct history_query *q)
+{
+    q->from_us = rand_below(r, 2) ? INT64_MIN : random_time(r, rand_below(r, RECORDS));
+    q->to_us = rand_below(r, 2) ? INT64_MAX : random_time(r, rand_below(r, RECORDS));
+    q->has_after = n && rand_below(r, 2);
+    if (q->has_after) {
+        size_t at = rand_below(r, n);
+        q->after_us = p[at].us;
+        q->after_offset = p[at].offset;
+    }
+    for (unsigned steps = 0; steps < 5; steps++) {
+        const struct oracle_point *want = NULL;
+        for (size_t i = 0; i < n; i++) {
+            bool above = !q->has_after || p[i].us > q->after_us ||
+                         (p[i].us == q->after_us && p[i].offset > q->after_offset);
+            if (above && p[i].us >= q->from_us && p[i].us <= q->to_us)
+                want = &p[i];
+        }
+        assert_int_equal(history_oldest(h, q), HISTORY_DONE);
+        assert_int_equal(q->count, want != NULL);
+        if (!want)
+            return;
+        assert_same(want, q->points);
+        q->has_after = true;
+        q->after_us = want->us;
+        q->after_offset = want->offset;
+    }
+}
+
 static void check_feed(struct history *h, const struct entry *all, uint64_t applied, uint64_t feed,
                        struct rand *r, struct buf *storage)
 {
@@ -263,6 +294,8 @@ static void check_feed(struct history *h, const struct entry *all, uint64_t appl
         }
         check_range(h, p, n, &q);
     }
+    for (unsigned i = 0; i < 3; i++)
+        check_oldest(h, p, n, r, &q);
     uint64_t id = rand_below(r, applied + 1), count;
     if (id < applied) {
         const struct oracle_point *want = NULL;

@@ -148,7 +148,7 @@ void latest_put(struct latest *l, const struct latest_entry *e, struct slice pay
         to = insert(l, s, hash, e->feed);
     to->event_us = e->event_us;
     to->offset = e->offset;
-    to->changed_us = e->changed_us;
+    to->version = e->version;
     to->gone = e->gone;
     set_payload(l, to, payload, copy, &old);
     spin_unlock(&s->lock);
@@ -180,21 +180,38 @@ static void erase(struct latest *l, struct latest_shard *s, struct latest_entry 
 
 /* ---- applying -------------------------------------------------------------------------------- */
 
+/* Something about the feed's data that does not show here. */
+static void touch(struct latest_shard *s, struct latest_entry *e, uint64_t offset)
+{
+    spin_lock(&s->lock);
+    e->version = offset + 1;
+    spin_unlock(&s->lock);
+}
+
+static void touch_feed(struct latest *l, uint64_t feed, uint64_t offset)
+{
+    uint64_t hash = feed_hash(feed);
+    struct latest_entry *e = find(shard_of(l, hash), hash, feed);
+    if (e)
+        touch(shard_of(l, hash), e, offset);
+}
+
 static void apply_datum(struct latest *l, const struct record *r, uint64_t offset)
 {
     struct datum unused;
     if (!datum_decode(r->payload, &unused) || r->payload.len > LATEST_PAYLOAD_MAX)
         return;
     uint64_t hash = feed_hash(r->feed);
-    const struct latest_entry *e = find(shard_of(l, hash), hash, r->feed);
-    if (e && (r->event_us < e->event_us || (r->event_us == e->event_us && offset <= e->offset)))
+    struct latest_entry *e = find(shard_of(l, hash), hash, r->feed);
+    if (e && (r->event_us < e->event_us || (r->event_us == e->event_us && offset <= e->offset))) {
+        touch(shard_of(l, hash), e, offset);
         return;
-    latest_put(l,
-               &(struct latest_entry){.feed = r->feed,
-                                      .event_us = r->event_us,
-                                      .offset = offset,
-                                      .changed_us = r->receive_us},
-               r->payload);
+    }
+    latest_put(
+        l,
+        &(struct latest_entry){
+            .feed = r->feed, .event_us = r->event_us, .offset = offset, .version = offset + 1},
+        r->payload);
 }
 
 /* The entry whose datum the record is about, if that is the newest of its feed. */
@@ -212,19 +229,21 @@ static const struct latest_entry *find_target(struct latest *l, const struct rec
     return differ << 16 ? NULL : e;
 }
 
-static void apply_changed(struct latest *l, const struct record *r)
+static void apply_changed(struct latest *l, const struct record *r, uint64_t offset)
 {
     struct datum unused;
     const struct latest_entry *e = find_target(l, r);
     struct slice payload = slice_from(r->payload, DATUM_TARGET_BYTES);
-    if (!e || !datum_decode(payload, &unused) || payload.len > LATEST_PAYLOAD_MAX)
+    if (!e || !datum_decode(payload, &unused) || payload.len > LATEST_PAYLOAD_MAX) {
+        touch_feed(l, r->feed, offset);
         return;
+    }
     struct latest_entry changed = *e;
-    changed.changed_us = r->receive_us;
+    changed.version = offset + 1;
     latest_put(l, &changed, payload);
 }
 
-static void apply_deleted(struct latest *l, const struct record *r)
+static void apply_deleted(struct latest *l, const struct record *r, uint64_t offset)
 {
     const struct latest_entry *e;
     if (r->payload.len == 0) { /* the whole feed */
@@ -236,8 +255,10 @@ static void apply_deleted(struct latest *l, const struct record *r)
     } else if ((e = find_target(l, r))) {
         struct latest_entry gone = *e;
         gone.gone = true;
-        gone.changed_us = r->receive_us;
+        gone.version = offset + 1;
         latest_put(l, &gone, (struct slice){0});
+    } else {
+        touch_feed(l, r->feed, offset);
     }
 }
 
@@ -258,9 +279,9 @@ void latest_apply(struct latest *l, const struct record *r, uint64_t offset)
     if (r->kind == RECORD_DATUM)
         apply_datum(l, r, offset);
     else if (r->kind == RECORD_CHANGED)
-        apply_changed(l, r);
+        apply_changed(l, r, offset);
     else if (r->kind == RECORD_DELETED)
-        apply_deleted(l, r);
+        apply_deleted(l, r, offset);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -290,8 +311,19 @@ enum latest_found latest_get(struct latest *l, uint64_t feed, struct buf *storag
     CHECK(datum_decode(buf_slice(storage), &ret->datum));
     ret->event_us = e.event_us;
     ret->offset = e.offset;
-    ret->changed_us = e.changed_us;
     return LATEST_VALUE;
+}
+
+uint64_t latest_version(struct latest *l, uint64_t feed)
+{
+    uint64_t hash = feed_hash(feed), version = 0;
+    struct latest_shard *s = shard_of(l, hash);
+    spin_lock(&s->lock);
+    const struct latest_entry *e = feed ? find(s, hash, feed) : NULL;
+    if (e)
+        version = e->version;
+    spin_unlock(&s->lock);
+    return version;
 }
 
 struct latest_stats latest_stats(struct latest *l)

@@ -49,11 +49,14 @@ enum latest_found {
 struct latest_value {
     struct datum datum;
     int64_t event_us;
-    uint64_t offset;    /* of the datum as first stored: with event_us it makes the id */
-    int64_t changed_us; /* receive time of the record that made or changed it */
+    uint64_t offset; /* of the datum as first stored: with event_us it makes the id */
 };
 enum latest_found latest_get(struct latest *l, uint64_t feed, struct buf *storage,
                              struct latest_value *ret);
+
+/* Stands for all the data of the feed, old ones too: one past the offset of the last record about
+ * them. 0: there never were any. */
+uint64_t latest_version(struct latest *l, uint64_t feed);
 
 struct latest_stats {
     uint64_t feeds, bytes;

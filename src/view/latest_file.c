@@ -55,7 +55,7 @@ static void put_entry(struct buf *b, const struct latest_entry *e)
     memcpy(head, &e->feed, 8);
     memcpy(head + 8, &e->event_us, 8);
     memcpy(head + 16, &e->offset, 8);
-    memcpy(head + 24, &e->changed_us, 8);
+    memcpy(head + 24, &e->version, 8);
     memcpy(head + 32, &len, 4);
     buf_put(b, head, sizeof head);
     buf_put(b, latest_payload(e), e->len);
@@ -127,7 +127,7 @@ static int load_entries(struct latest *l, const char *at, const char *end, uint6
         memcpy(&e.feed, at, 8);
         memcpy(&e.event_us, at + 8, 8);
         memcpy(&e.offset, at + 16, 8);
-        memcpy(&e.changed_us, at + 24, 8);
+        memcpy(&e.version, at + 24, 8);
         memcpy(&len, at + 32, 4);
         e.gone = len & GONE;
         len &= ~GONE;

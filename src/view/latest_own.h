@@ -20,7 +20,7 @@ struct latest_entry {
     uint64_t feed; /* 0: a free place */
     int64_t event_us;
     uint64_t offset;
-    int64_t changed_us;
+    uint64_t version; /* one past the last record about the feed's data */
     uint32_t len;
     bool gone;
     char bytes[INLINE_BYTES + 1]; /* the record's payload, or, if longer, a pointer to it */
