@@ -21,7 +21,7 @@ def client_python(tmp_path_factory):
         pytest.skip("no package index: " + run.stderr.strip().splitlines()[-1][:200])
 
     def run_script(owner, url, script):
-        code = "from Adafruit_IO import Client, Data, Feed, RequestError, ThrottlingError\n" + \
+        code = "from Adafruit_IO import Client, Data, Feed, Group, RequestError, ThrottlingError\n" + \
             f"aio = Client({owner.name!r}, {owner.key!r}, base_url={url!r})\n" + textwrap.dedent(script)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
                               env={"PYTHONPATH": str(packages), "PATH": "/usr/bin"})
@@ -67,6 +67,30 @@ def test_batches_and_pages(client_python, server, owner):
             got = [d.value for d in aio.data('paged', max_results=wanted)]
             assert got == [str(i) for i in range(1199, 1199 - wanted, -1)], (wanted, len(got))
         assert len(aio.data('paged', max_results=5000)) == 1200
+    """)
+
+
+def test_groups_and_readers(client_python, server, owner):
+    client_python(owner, server.url, """
+        group = aio.create_group(Group(name='Client Group'))
+        assert group.key == 'client-group', group
+        feed = aio.create_feed(Feed(name='In Group'), 'client-group')
+        assert feed.key == 'client-group.in-group', feed
+        assert 'client-group' in [g.key for g in aio.groups()]
+        assert aio.groups('client-group').name == 'Client Group'
+        aio.send_batch_data(feed.key, [Data(value=i) for i in range(3)])
+        assert [aio.receive_next(feed.key).value for _ in range(2)] == ['0', '1']
+        assert aio.receive_previous(feed.key).value == '1'
+        assert aio.receive_next(feed.key).value == '2'
+        assert len(aio.data(feed.key, max_results=None)) == 3
+        aio.delete_group('client-group')
+        for gone in (lambda: aio.groups('client-group'), lambda: aio.feeds(feed.key)):
+            try:
+                gone()
+            except RequestError as e:
+                assert '404' in str(e)
+            else:
+                raise AssertionError('it is still there')
     """)
 
 
