@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "codec/address.h"
 #include "codec/text.h"
 #include "pipeline_private.h"
 
@@ -74,6 +75,15 @@ static char *actor_of(const struct credential *c)
                 : asprintf(&text, "key:%.*s/%.*s", SLICE_ARG(c->account->name), SLICE_ARG(c->name));
     CHECK(n > 0);
     return text;
+}
+
+static void put_source(struct admin_call *call, uint64_t source)
+{
+    struct buf text;
+    buf_init(&text, sizeof call->from);
+    address_source_format(&text, source);
+    snprintf(call->from, sizeof call->from, "%.*s", SLICE_ARG(buf_slice(&text)));
+    buf_fini(&text);
 }
 
 static json_t *decoded(struct slice encoded)
@@ -189,6 +199,7 @@ void admin_begin(struct job *j)
     call->args = args;
     call->actor = j->credential ? actor_of(j->credential) : NULL;
     call->actor_credential = j->credential ? j->credential->number : 0;
+    put_source(call, x->request.source);
     call->done = on_call_done;
     call->owner = j;
     j->call = call;

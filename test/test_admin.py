@@ -329,6 +329,8 @@ def test_the_actor_is_recorded(server, admin):
     audit = [json.loads(r["payload"]) for r in map(json.loads, printed.splitlines()) if r["kind"] == "audit"]
     by = {a["account"]: a["actor"] for a in audit if a["op"] == "account_add"}
     assert by["ann"] == "key:ops/root" and by["bob"] == "device:desk" and by["eve"] == "admin"
+    where = {a["account"]: a.get("from") for a in audit if a["op"] == "account_add"}
+    assert where["ann"] == "127.0.0.1" and where["eve"] is None
 
 
 # ---- a fleet that has its secrets already ----

@@ -91,6 +91,7 @@ struct admin_call {
      * open the socket. The credential's number, 0 for none. */
     const char *actor;
     uint64_t actor_credential;
+    char from[64];     /* the address the call came from; empty: this machine */
     json_t *args;      /* an object of values (true for a switch); NULL: none. Rewritten to texts */
     struct slice file; /* of the command's ADMIN_FILE */
     void (*done)(struct admin_call *call);

@@ -23,6 +23,7 @@ enum reason admin_change(struct admin *a, struct admin_call *call, struct catalo
 {
     ask->actor = slice_str(call->actor ? call->actor : "admin");
     ask->actor_credential = call->actor_credential;
+    ask->from = slice_str(call->from);
     enum reason reason = catalog_call(admin_opts(a)->catalog, ask);
     if (reason != REASON_ok)
         admin_refuse(call, reason, "%s", ask->text[0] ? ask->text : reason_info(reason)->text);

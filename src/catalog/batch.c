@@ -43,6 +43,7 @@ static op_run *const ops[] = {
     [CATALOG_PLAN_ADD] = op_plan_add,
     [CATALOG_PLAN_CHANGE] = op_plan_change,
     [CATALOG_PLAN_REMOVE] = op_plan_remove,
+    [CATALOG_NOTE] = op_note,
 };
 
 enum reason ask_refuse(struct catalog_ask *ask, enum reason reason, const char *format, ...)
@@ -206,7 +207,14 @@ static enum reason run_op(struct batch *b, struct item *it)
         return ask_refuse(ask, REASON_bad_request, "there is no such change");
     if (!name_is_text(ask->actor, 256))
         return ask_refuse(ask, REASON_bad_request, "the actor's name is no text");
-    return ops[ask->op](b, it);
+    if (!name_is_text(ask->from, 256))
+        return ask_refuse(ask, REASON_bad_request, "the actor's address is no text");
+    /* A feed that a message makes by naming it is data, not an act of somebody's: its dictionary
+     * record tells of it. */
+    changed_begin(&b->outbox->changed, ask->op != CATALOG_FEED_ADD || ask->must_create);
+    enum reason r = ops[ask->op](b, it);
+    int rc = r == REASON_ok ? outbox_audit_rest(b->outbox, ask, b->now_us) : SQLITE_DONE;
+    return rc == SQLITE_DONE ? r : ask_refuse_db(b, ask, rc);
 }
 
 /* One ask in its savepoint. REASON_ok, also when it is refused; else why the transaction failed. */

@@ -88,6 +88,7 @@ op_run op_role_list, op_role_add, op_role_change, op_role_remove;
 op_run op_plan_list, op_plan_add, op_plan_change, op_plan_remove;
 op_run op_feed_add, op_feed_change, op_feed_mark, op_feed_remove;
 op_run op_group_add, op_group_change, op_group_link, op_group_unlink, op_group_remove;
+op_run op_note;
 
 /* The account an ask names, by name, else by number; its name is in `name`. */
 struct owner {

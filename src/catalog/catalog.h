@@ -136,6 +136,9 @@ enum catalog_op {
     CATALOG_PLAN_ADD,        /* name, [limits, device_limits, feeds_max] */
     CATALOG_PLAN_CHANGE,     /* name, [limits, device_limits, feeds_max] */
     CATALOG_PLAN_REMOVE,     /* name */
+    CATALOG_NOTE,            /* name (what was done: "reload", "backup"), [account, feed_name (to
+                                what), description (JSON: more about it)]: changes nothing, writes
+                                an audit record */
 };
 
 /*
@@ -146,6 +149,7 @@ struct catalog_ask {
     enum catalog_op op;
     struct slice actor; /* who asks, for the audit record: "cli", "key:name", "device:id" */
     uint64_t actor_credential;
+    struct slice from;    /* the actor's address, when it is known */
     struct slice account; /* name; when it is empty, account_number says which */
     uint64_t account_number;
     struct slice name; /* key's label, device id */

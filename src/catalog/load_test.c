@@ -29,7 +29,6 @@ static void add_feeds(struct fixture *f, uint64_t account, unsigned from, unsign
         crowd.asks[i] = (struct catalog_ask){.op = CATALOG_FEED_ADD,
                                              .account_number = account,
                                              .key = slice_str(crowd.keys[i]),
-                                             .must_create = true,
                                              .done = on_one_done,
                                              .owner = &crowd};
         assert_int_equal(catalog_submit(f->catalog, &crowd.asks[i]), REASON_ok);

@@ -87,9 +87,6 @@ enum reason op_account_add(struct batch *b, struct item *it)
                           SLICE_ARG(ask->account));
     struct owner o = {.number = db_take_number(b->db, NEXT_ACCOUNT), .name = ask->account};
     struct audit a = audit_of(b, "account_add", &o);
-    a.plan = plan;
-    a.limits = ask->limits;
-    a.device_limits = ask->device_limits;
     uint64_t change = b->db->next[NEXT_CHANGE];
     if (rc == SQLITE_DONE)
         rc = db_run(b->db, SQL_ACCOUNT_ADD, num(o.number), txt(o.name), txt(plan),
@@ -98,12 +95,12 @@ enum reason op_account_add(struct batch *b, struct item *it)
     if (rc == SQLITE_DONE)
         rc = outbox_account(b->outbox, ask, b->now_us, o.number, o.name);
     if (rc == SQLITE_DONE)
-        rc = outbox_audit(b->outbox, ask, &a);
-    if (rc == SQLITE_DONE)
         rc = batch_put_account(b, o.number);
     uint64_t group;
     if (rc == SQLITE_DONE)
         rc = op_group_take(b, o.number, SLICE("default"), &group);
+    if (rc == SQLITE_DONE)
+        rc = outbox_audit(b->outbox, ask, &a);
     it->account = o.number;
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
@@ -120,9 +117,6 @@ enum reason op_account_limits(struct batch *b, struct item *it)
     if (r != REASON_ok)
         return r;
     struct audit a = audit_of(b, "account_limits", &o);
-    a.plan = ask->plan;
-    a.limits = ask->limits;
-    a.device_limits = ask->device_limits;
     int rc = db_run(b->db, SQL_ACCOUNT_LIMITS, num(o.number), txt_or_null(ask->plan),
                     num(ask->keep_limits), txt_or_null(ask->limits), num(ask->keep_device_limits),
                     txt_or_null(ask->device_limits), num(b->db->next[NEXT_CHANGE]));
@@ -142,8 +136,6 @@ enum reason op_account_disable(struct batch *b, struct item *it)
     if (r != REASON_ok)
         return r;
     struct audit a = audit_of(b, "account_disable", &o);
-    a.has_disabled = true;
-    a.disabled = ask->disabled;
     int rc = db_run(b->db, SQL_ACCOUNT_DISABLE, num(o.number), num(ask->disabled),
                     num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
@@ -165,8 +157,8 @@ enum reason op_account_remove(struct batch *b, struct item *it)
     if (r != REASON_ok)
         return r;
     struct audit a = audit_of(b, "account_remove", &o);
-    a.has_feeds = true;
-    int rc = outbox_deleted_all(b->outbox, ask, b->now_us, o.number, &a.feeds);
+    uint64_t feeds = 0;
+    int rc = outbox_deleted_all(b->outbox, ask, b->now_us, o.number, &feeds);
     for (unsigned i = 0; i < sizeof parts / sizeof parts[0] && rc == SQLITE_DONE; i++)
         rc = db_run(b->db, parts[i], num(o.number));
     if (rc == SQLITE_DONE)

@@ -48,21 +48,15 @@ static enum reason check_absent(struct batch *b, struct catalog_ask *ask, enum s
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
-static int audit(struct batch *b, struct catalog_ask *ask, const char *op, const struct subject *s,
-                 struct audit a)
+static int audit(struct batch *b, struct catalog_ask *ask, const char *op, const struct subject *s)
 {
-    a.op = op;
-    a.now_us = b->now_us;
-    a.account = s->owner.number;
-    a.account_name = s->owner.name;
-    a.subject = ask->name;
-    a.subject_number = s->number;
-    return outbox_audit(b->outbox, ask, &a);
-}
-
-static const char *kind_of_verifier(const struct catalog_ask *ask)
-{
-    return ask->has_digest ? "fast" : "crypt";
+    return outbox_audit(b->outbox, ask,
+                        &(struct audit){.op = op,
+                                        .now_us = b->now_us,
+                                        .account = s->owner.number,
+                                        .account_name = s->owner.name,
+                                        .subject = ask->name,
+                                        .subject_number = s->number});
 }
 
 /* Stores the new credential of `owner`. */
@@ -78,12 +72,7 @@ static enum reason add(struct batch *b, struct item *it, const struct owner *own
                     txt_or_null(device ? ask->verifier : SLICE("")), num(device && ask->disabled),
                     num((uint64_t)b->now_us), num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, device ? "device_add" : "key_add", &s,
-                   (struct audit){.role = role,
-                                  .patterns = patterns,
-                                  .verifier_kind = kind_of_verifier(ask),
-                                  .has_disabled = device && ask->disabled,
-                                  .disabled = ask->disabled});
+        rc = audit(b, ask, device ? "device_add" : "key_add", &s);
     if (rc == SQLITE_DONE)
         rc = batch_put_credential(b, s.number);
     it->credential = s.number;
@@ -202,8 +191,7 @@ enum reason op_device_secret(struct batch *b, struct item *it)
     int rc = db_run(b->db, SQL_CREDENTIAL_SECRET, num(s.number), blob_or_null(digest_of(ask)),
                     txt_or_null(ask->verifier), num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, "device_secret", &s,
-                   (struct audit){.verifier_kind = kind_of_verifier(ask)});
+        rc = audit(b, ask, "device_secret", &s);
     return changed(b, it, &s, rc);
 }
 
@@ -217,8 +205,7 @@ enum reason op_device_disable(struct batch *b, struct item *it)
     int rc = db_run(b->db, SQL_CREDENTIAL_DISABLE, num(s.number), num(ask->disabled),
                     num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, "device_disable", &s,
-                   (struct audit){.has_disabled = true, .disabled = ask->disabled});
+        rc = audit(b, ask, "device_disable", &s);
     return changed(b, it, &s, rc);
 }
 
@@ -237,7 +224,7 @@ static enum reason change(struct batch *b, struct item *it, const char *op, cons
         int rc = db_run(b->db, SQL_CREDENTIAL_CHANGE, num(s->number), txt_or_null(ask->role),
                         ask->keep_patterns ? none : txt(text), num(b->db->next[NEXT_CHANGE]));
         if (rc == SQLITE_DONE)
-            rc = audit(b, ask, op, s, (struct audit){.role = ask->role, .patterns = text});
+            rc = audit(b, ask, op, s);
         r = changed(b, it, s, rc);
     }
     buf_fini(&patterns);
@@ -249,7 +236,7 @@ static enum reason take_out(struct batch *b, struct item *it, const char *op,
 {
     int rc = db_run(b->db, SQL_CREDENTIAL_REMOVE, num(s->number));
     if (rc == SQLITE_DONE)
-        rc = audit(b, it->ask, op, s, (struct audit){0});
+        rc = audit(b, it->ask, op, s);
     if (rc != SQLITE_DONE)
         return ask_refuse_db(b, it->ask, rc);
     it->credential = s->number;
@@ -308,8 +295,7 @@ enum reason op_key_secret(struct batch *b, struct item *it)
     int rc = db_run(b->db, SQL_CREDENTIAL_SECRET, num(s.number), blob_or_null(digest_of(ask)),
                     txt_or_null(SLICE("")), num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc =
-            audit(b, ask, "key_secret", &s, (struct audit){.verifier_kind = kind_of_verifier(ask)});
+        rc = audit(b, ask, "key_secret", &s);
     return changed(b, it, &s, rc);
 }
 

@@ -48,13 +48,7 @@ enum reason op_plan_list(struct batch *b, struct item *it)
 static int audit(struct batch *b, struct catalog_ask *ask, const char *op)
 {
     return outbox_audit(b->outbox, ask,
-                        &(struct audit){.op = op,
-                                        .now_us = b->now_us,
-                                        .subject = ask->name,
-                                        .limits = ask->limits,
-                                        .device_limits = ask->device_limits,
-                                        .has_feeds_max = ask->has_feeds_max,
-                                        .feeds_max = ask->feeds_max});
+                        &(struct audit){.op = op, .now_us = b->now_us, .subject = ask->name});
 }
 
 static bool exists(struct batch *b, struct slice name)

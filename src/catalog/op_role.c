@@ -60,12 +60,10 @@ static enum reason parse(struct catalog_ask *ask, struct buf *ret)
     return REASON_ok;
 }
 
-static int audit(struct batch *b, struct catalog_ask *ask, const char *op, struct slice permissions)
+static int audit(struct batch *b, struct catalog_ask *ask, const char *op)
 {
-    return outbox_audit(
-        b->outbox, ask,
-        &(struct audit){
-            .op = op, .now_us = b->now_us, .subject = ask->name, .permissions = permissions});
+    return outbox_audit(b->outbox, ask,
+                        &(struct audit){.op = op, .now_us = b->now_us, .subject = ask->name});
 }
 
 static bool exists(struct batch *b, struct slice name)
@@ -89,7 +87,7 @@ static enum reason add(struct batch *b, struct catalog_ask *ask, struct slice pe
     int rc = db_run(b->db, SQL_ROLE_ADD, txt(ask->name), txt(permissions),
                     num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, "role_add", permissions);
+        rc = audit(b, ask, "role_add");
     if (rc == SQLITE_DONE)
         rc = list(b, ask);
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
@@ -113,7 +111,7 @@ static enum reason change(struct batch *b, struct catalog_ask *ask, struct slice
     int rc = db_run(b->db, SQL_ROLE_CHANGE, txt(ask->name), txt(permissions),
                     num(b->db->next[NEXT_CHANGE]));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, "role_change", permissions);
+        rc = audit(b, ask, "role_change");
     if (rc == SQLITE_DONE)
         rc = batch_put_credentials(b, SQL_CREDENTIAL_READ_ROLE, ask->name);
     if (rc == SQLITE_DONE)
@@ -153,6 +151,6 @@ enum reason op_role_remove(struct batch *b, struct item *it)
                           (unsigned long long)role.credentials, role.name);
     rc = db_run(b->db, SQL_ROLE_REMOVE, txt(ask->name));
     if (rc == SQLITE_DONE)
-        rc = audit(b, ask, "role_remove", SLICE(""));
+        rc = audit(b, ask, "role_remove");
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }

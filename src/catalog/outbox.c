@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -11,7 +13,7 @@
 
 #define CHUNK_RECORDS REQUEST_RECORDS_MAX
 #define CHUNK_BYTES   (1u << 20) /* of one emit: well below the journal's batch */
-#define PAYLOAD_MAX   65536u     /* far above the longest: all texts escaped */
+#define PAYLOAD_MAX   131072u    /* far above the longest: all texts escaped */
 
 int outbox_init(struct outbox *o, struct db *db, struct error *err)
 {
@@ -25,7 +27,7 @@ int outbox_init(struct outbox *o, struct db *db, struct error *err)
         return error_set(err, -EIO, "%s: %s", db->path, db->last.text);
     o->waiting = db_number(db, SQL_OUTBOX_COUNT, 0);
     db_reset(db, SQL_OUTBOX_COUNT);
-    return 0;
+    return changed_init(&o->changed, db, err);
 }
 
 void outbox_fini(struct outbox *o)
@@ -33,6 +35,7 @@ void outbox_fini(struct outbox *o)
     free(o->records);
     buf_fini(&o->text);
     buf_fini(&o->payloads);
+    changed_fini(&o->changed);
     *o = (struct outbox){0};
 }
 
@@ -178,30 +181,95 @@ int outbox_deleted_all(struct outbox *o, const struct catalog_ask *ask, int64_t 
     return rc;
 }
 
+/* The row an operation is about: the one of the kind that its name begins with. */
+static const struct changed_row *row_of(const struct changed *c, const char *op)
+{
+    size_t len = strcspn(op, "_");
+    for (unsigned i = 0; i < CHANGED_KINDS; i++)
+        if (c->rows[i].count && slice_eq(slice_of(op, len), slice_str(changed_names[i])))
+            return &c->rows[i];
+    return NULL;
+}
+
+static void put_json_if(struct buf *b, const char *name, struct slice json)
+{
+    if (!json.len)
+        return;
+    put_name(b, name);
+    buf_put_slice(b, json);
+}
+
+/* How many rows of other kinds went along, and how many of its own kind. */
+static void put_with(struct buf *b, const struct changed *c, const struct changed_row *row)
+{
+    const char *before = "{";
+    for (unsigned i = 0; i < CHANGED_KINDS; i++) {
+        unsigned count = c->rows[i].count;
+        if (!count || (&c->rows[i] == row && count == 1))
+            continue;
+        if (*before == '{')
+            put_name(b, "with");
+        buf_printf(b, "%s\"%s\":%u", before, changed_names[i], count);
+        before = ",";
+    }
+    if (*before == ',')
+        buf_put_u8(b, '}');
+}
+
 int outbox_audit(struct outbox *o, const struct catalog_ask *ask, const struct audit *a)
 {
+    const struct changed_row *row = row_of(&o->changed, a->op);
     struct buf *b = begin(o);
     put_when(b, a->now_us);
     put_text(b, "actor", ask->actor);
+    put_text_if(b, "from", ask->from);
     put_text(b, "op", slice_str(a->op));
     put_text(b, "account", a->account_name);
     put_number(b, "account_number", a->account);
     put_text(b, "subject", a->subject);
     put_number(b, "subject_number", a->subject_number);
-    put_text_if(b, "role", a->role);
-    put_text_if(b, "plan", a->plan);
-    put_text_if(b, "limits", a->limits);
-    put_text_if(b, "device_limits", a->device_limits);
-    put_text_if(b, "patterns", a->patterns);
-    put_text_if(b, "permissions", a->permissions);
-    put_text_if(b, "verifier_kind", slice_str(a->verifier_kind));
-    if (a->has_disabled)
-        put_flag(b, "disabled", a->disabled);
-    if (a->has_feeds)
-        put_number(b, "feeds", a->feeds);
-    if (a->has_feeds_max)
-        put_number(b, "feeds_max", a->feeds_max);
+    if (row && row->count == 1) {
+        put_json_if(b, "before", buf_slice(&row->before));
+        put_json_if(b, "after", buf_slice(&row->after));
+    }
+    put_with(b, &o->changed, row);
+    put_json_if(b, "note", a->note);
+    changed_begin(&o->changed, o->changed.on);
     return end(o, ask, RECORD_AUDIT, a->now_us, a->account, 0);
+}
+
+static const char *verb_of(const struct changed_row *row)
+{
+    return row->verb == '+' ? "add" : row->verb == '-' ? "remove" : "change";
+}
+
+int outbox_audit_rest(struct outbox *o, const struct catalog_ask *ask, int64_t now_us)
+{
+    const struct changed_row *row = NULL;
+    char op[32], name[USERNAME_MAX + 1];
+    /* A change of a group moves its feeds too; it is the group that was changed. */
+    bool group = ask->op == CATALOG_GROUP_CHANGE || ask->op == CATALOG_GROUP_REMOVE;
+    for (unsigned i = group ? CHANGED_GROUP : 0; i < CHANGED_KINDS && !row; i++) {
+        if (!o->changed.rows[i].count)
+            continue;
+        row = &o->changed.rows[i];
+        snprintf(op, sizeof op, "%s_%s", changed_names[i], verb_of(row));
+    }
+    if (!row)
+        return SQLITE_DONE;
+    struct audit a = {.op = op,
+                      .now_us = now_us,
+                      .account = row->account,
+                      .subject = buf_slice(&row->name),
+                      .subject_number = row->number};
+    int rc = row->account ? db_run(o->db, SQL_ACCOUNT_FIND_NUMBER, num(row->account)) : SQLITE_DONE;
+    if (rc == SQLITE_ROW) {
+        struct slice found = db_text(o->db, SQL_ACCOUNT_FIND_NUMBER, 1);
+        a.account_name = slice_of(name, found.len < USERNAME_MAX ? found.len : USERNAME_MAX);
+        memcpy(name, found.ptr, a.account_name.len);
+        db_reset(o->db, SQL_ACCOUNT_FIND_NUMBER);
+    }
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? outbox_audit(o, ask, &a) : rc;
 }
 
 /* ---- emitting -------------------------------------------------------------------------------- */

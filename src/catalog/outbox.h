@@ -11,13 +11,16 @@
  *                      "unit_type", "unit_symbol", "history", "public", "enabled", "created_us"}
  *                     {"change_id", "type": "group", "account", "group", "key", "name",
  *                      "description", "removed"}
- *   RECORD_AUDIT      {"change_id", "when", "actor", "op", "account", "account_number", "subject",
- *                      "subject_number", and what was set}; never a secret or a verifier
- *   RECORD_DELETED    empty: the whole feed. A number is never used again, so repeats do nothing.
+ *   RECORD_AUDIT      {"change_id", "when", "actor", "from", "op", "account", "account_number",
+ *                      "subject", "subject_number", "before", "after", "with", "note"}: changed.c
+ * has what stands in before and after, "with" counts the rows of other kinds that changed too;
+ * never a secret or a verifier, not even a digest RECORD_DELETED    empty: the whole feed. A number
+ * is never used again, so repeats do nothing.
  */
 #pragma once
 
 #include "catalog/catalog.h"
+#include "catalog/changed.h"
 #include "catalog/db.h"
 
 struct outbox {
@@ -26,8 +29,9 @@ struct outbox {
     uint64_t emitted; /* change ids up to here are in the journal */
     uint64_t removed; /* and up to here not in the database any more */
     struct record *records;
-    struct buf text;     /* the payload being built */
-    struct buf payloads; /* of the records being emitted */
+    struct changed changed; /* by the ask that runs, and not told by an audit record yet */
+    struct buf text;        /* the payload being built */
+    struct buf payloads;    /* of the records being emitted */
 };
 
 /* 0 or negative errno with a sentence. outbox_fini accepts a struct that is all zero. */
@@ -49,22 +53,18 @@ int outbox_deleted_all(struct outbox *o, const struct catalog_ask *ask, int64_t 
                        uint64_t account, uint64_t *ret_count);
 
 struct audit {
-    const char *op;
+    const char *op; /* begins with the kind of its subject (changed_names): that row is shown */
     int64_t now_us;
     uint64_t account;
     struct slice account_name;
     struct slice subject; /* the credential's name, or the account's */
     uint64_t subject_number;
-    /* Shown when not empty: */
-    struct slice role, plan, limits, device_limits, patterns, permissions;
-    const char *verifier_kind;
-    bool has_disabled, disabled;
-    bool has_feeds;
-    uint64_t feeds;
-    bool has_feeds_max;
-    uint64_t feeds_max;
+    struct slice note; /* JSON, when not empty */
 };
+/* Tells of all rows that the ask has changed so far. */
 int outbox_audit(struct outbox *o, const struct catalog_ask *ask, const struct audit *a);
+/* The same of what no audit record of the ask has told: nothing that was audited goes untold. */
+int outbox_audit_rest(struct outbox *o, const struct catalog_ask *ask, int64_t now_us);
 
 /* ---- outside ---- */
 /* Emits what waits. 0: nothing waits any more. Negative errno: the journal, or reading the rows,

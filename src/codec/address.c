@@ -94,6 +94,20 @@ uint64_t address_source(const struct address *a)
     return v4 ? n | 0xffffffff00000000ull : n;
 }
 
+void address_source_format(struct buf *out, uint64_t source)
+{
+    struct address a = {0};
+    bool v4 = source >> 32 == 0xffffffffu;
+    if (!source)
+        return;
+    if (v4)
+        memcpy(a.bytes, v4_prefix, sizeof v4_prefix);
+    for (unsigned i = 0; i < (v4 ? 4 : 8); i++)
+        a.bytes[(v4 ? 15 : 7) - i] = (uint8_t)(source >> 8 * i);
+    address_format(out, &a);
+    buf_put_str(out, v4 ? "" : "/64");
+}
+
 bool cidr_parse(struct slice text, struct cidr *ret)
 {
     struct cidr c = {.bits = 128};

@@ -24,6 +24,8 @@ bool address_is_v4(const struct address *a);
 bool address_is_loopback(const struct address *a);
 /* What limits count: a number for the IPv4 /32 or the IPv6 /64. */
 uint64_t address_source(const struct address *a);
+/* Appends what a source stands for: "192.0.2.7", "2001:db8::/64", nothing for none. */
+void address_source_format(struct buf *out, uint64_t source);
 
 struct cidr {
     struct address net;

@@ -100,6 +100,19 @@ static void kinds_and_sources(void **state)
     assert_true(address_source(&d) != address_source(&e));
     assert_true(address_source(&d) != address_source(&f));
     assert_true(address_source(&a) == 0x20010db800010002ull);
+    static const struct {
+        uint64_t source;
+        const char *text;
+    } shown[] = {{0xffffffffc0000207ull, "192.0.2.7"},
+                 {0x20010db800010002ull, "2001:db8:1:2::/64"},
+                 {0, ""}};
+    for (unsigned i = 0; i < sizeof shown / sizeof *shown; i++) {
+        struct buf text;
+        buf_init(&text, 64);
+        address_source_format(&text, shown[i].source);
+        assert_true(slice_eq(buf_slice(&text), slice_str(shown[i].text)));
+        buf_fini(&text);
+    }
 }
 
 static void cidrs(void **state)
