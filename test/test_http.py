@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import time
 
@@ -593,3 +594,24 @@ def test_client_that_never_reads_is_not_read_from(make_server):
             got += (edge + more).count(b"HTTP/1.1 200 ")
             edge = more[-12:]
         assert server.metric("http_requests_total") > held
+
+
+def test_requests_of_one_turn_keep_their_bytes(make_server):
+    """Two requests in one packet, between packets of others that are read in the same turn: the second
+    one is still put off when the others' bytes arrive."""
+    server = make_server({"server.workers": "1"})
+    owner = owner_on(server, "turns")
+    wires = [Wire(server.http_port) for _ in range(12)]
+    for i, w in enumerate(wires):
+        assert w.ask(request("POST", TARGET, owner.auth, {f"feed-{i}": "warm"})).status == 202
+    os.kill(server.pid, signal.SIGSTOP)
+    for i, w in enumerate(wires):
+        w.send(b"".join(request("POST", TARGET, owner.auth, {f"feed-{i}": f"{n} of {i:02}"})
+                        for n in ("first", "second")))
+    os.kill(server.pid, signal.SIGCONT)
+    for w in wires:
+        assert [w.read().status, w.read().status] == [202, 202]
+        w.close()
+    for i in range(len(wires)):
+        r = requests.get(f"{owner.url}/feeds/feed-{i}/data", headers=owner.key_auth, timeout=10)
+        assert [d["value"] for d in r.json()][::-1] == ["warm", f"first of {i:02}", f"second of {i:02}"]

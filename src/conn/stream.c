@@ -73,11 +73,13 @@ static void offer(struct stream *s, char *ptr, size_t len)
 {
     bool from_kept = ptr == s->kept.ptr;
     s->offering = true;
+    if (!from_kept)
+        worker_scratch_hold(s->worker, len);
     size_t used = s->ops->on_input(s->owner, ptr, len);
     if (from_kept) /* these bytes move */
         worker_settle(s->worker);
     else
-        worker_scratch_hold(s->worker, len);
+        worker_scratch_done(s->worker);
     s->offering = false;
     CHECK(used <= len);
     if (s->lingering) {

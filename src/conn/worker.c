@@ -33,9 +33,10 @@ struct worker {
     char date[32];
     char *scratch; /* SCRATCH_BLOCKS of them, so that a turn's requests can be held together */
     size_t scratch_held;
-    bool hold;           /* reading from sockets */
-    struct stream *held; /* that would be read from */
-    unsigned settling;   /* depth */
+    size_t scratch_looked_at; /* up to here a settle gives nothing back: requests are still found */
+    bool hold;                /* reading from sockets */
+    struct stream *held;      /* that would be read from */
+    unsigned settling;        /* depth */
     uint64_t settled;
     _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
 };
@@ -82,7 +83,7 @@ void worker_settle(struct worker *w)
     if (w->hook.settle)
         w->hook.settle(w->hook.arg);
     if (--w->settling == 0)
-        w->scratch_held = 0;
+        w->scratch_held = w->scratch_looked_at;
 }
 
 uint64_t worker_settled(const struct worker *w)
@@ -226,6 +227,12 @@ char *worker_scratch(struct worker *w)
 void worker_scratch_hold(struct worker *w, size_t bytes)
 {
     w->scratch_held += (bytes + 63) & ~(size_t)63;
+    w->scratch_looked_at = w->scratch_held;
+}
+
+void worker_scratch_done(struct worker *w)
+{
+    w->scratch_looked_at = 0;
 }
 
 const bool *worker_hold_flag(const struct worker *w)

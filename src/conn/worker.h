@@ -49,11 +49,13 @@ unsigned worker_index(const struct worker *w);
 uint64_t worker_now_ns(const struct worker *w);
 uv_loop_t *worker_loop(struct worker *w);
 struct wheel *worker_wheel(struct worker *w);
-/* WORKER_SCRATCH bytes to read into. They are the caller's until the next worker_settle as far as
- * worker_scratch_hold says, else until it returns to the loop. */
+/* WORKER_SCRATCH bytes to read into. Those that were read are held from worker_scratch_hold on:
+ * until the next worker_settle that comes after worker_scratch_done. */
 #define WORKER_SCRATCH 65536u
 char *worker_scratch(struct worker *w);
 void worker_scratch_hold(struct worker *w, size_t bytes);
+/* Nobody looks for further requests in them. */
+void worker_scratch_done(struct worker *w);
 /* Runs the hook's settle. Called by itself at the end of a turn; earlier by whoever is about to
  * reuse bytes that a request may still stand in. May be called from within settle. */
 void worker_settle(struct worker *w);
