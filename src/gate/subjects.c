@@ -7,7 +7,7 @@
  * but a third of the memory empty, and growing a shard would move megabytes under its lock.
  *
  * Locks: any number of shards in ascending order; then the heads' lock or one of the slab's.
- * subjects_reclaim, which comes while shards are held, only tries.
+ * tend_next, which comes while shards are held, only tries.
  */
 #include "gate/subjects.h"
 
@@ -64,7 +64,7 @@ struct subjects {
     uint32_t regions_max;
     _Alignas(64) _Atomic uint64_t subjects; /* written with each insertion: a line of its own */
     _Atomic uint64_t index_bytes;
-    _Atomic uint32_t reclaim_at;
+    _Atomic uint32_t next_shard; /* to be looked at by whoever passes by another */
     _Alignas(64) struct spin heads_lock;
     uint32_t heads_made; /* numbers 1.. */
     uint32_t free_head;  /* 0 = none */
@@ -363,12 +363,24 @@ static unsigned tend(struct subjects *t, struct shard *sh, unsigned count, uint6
     return removed;
 }
 
+/* The next shard whose turn it is, unless it is locked: by someone else, or by the caller. */
+static unsigned tend_next(struct subjects *t, unsigned count, uint64_t now_ns)
+{
+    struct shard *sh = &t->shards[t->next_shard++ % SHARDS];
+    if (atomic_flag_test_and_set_explicit(&sh->lock.held, memory_order_acquire))
+        return 0;
+    unsigned removed = tend(t, sh, count, now_ns);
+    spin_unlock(&sh->lock);
+    return removed;
+}
+
 void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns)
 {
     struct shard *sh = &t->shards[shard];
     if (__builtin_expect(now_ns >= sh->tend_ns, 0)) {
         sh->tend_ns = now_ns + TEND_EVERY_NS;
         tend(t, sh, TEND_ENTRIES, now_ns);
+        tend_next(t, TEND_ENTRIES, now_ns);
     } else if (__builtin_expect(t->subjects >= t->subjects_max, 0)) {
         tend(t, sh, 2, now_ns);
     }
@@ -377,12 +389,7 @@ void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns)
 bool subjects_reclaim(struct subjects *t, uint64_t now_ns)
 {
     for (unsigned i = 0; i < RECLAIM_SHARDS; i++) {
-        struct shard *sh = &t->shards[t->reclaim_at++ % SHARDS];
-        if (atomic_flag_test_and_set_explicit(&sh->lock.held, memory_order_acquire))
-            continue; /* someone else's, or one the caller holds */
-        unsigned removed = tend(t, sh, RECLAIM_ENTRIES, now_ns);
-        spin_unlock(&sh->lock);
-        if (removed)
+        if (tend_next(t, RECLAIM_ENTRIES, now_ns))
             return true;
     }
     return false;

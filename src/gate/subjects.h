@@ -3,8 +3,9 @@
  * gate/subjects.h - finds a subject's head. 512 shards, each an index under its own spinlock; the
  * heads lie densely in 2 MiB regions and never move. Owned by the throttle; any thread.
  *
- * Subjects whose windows are all empty are removed: a few are looked at now and then by whoever
- * passes by, more when the table is full. One that still counts is never removed.
+ * Subjects whose windows are all empty are removed: a few of the shard and of another one are
+ * looked at now and then by whoever passes by, more when the table is full. So shards that nobody
+ * asks for give back their memory too. One that still counts is never removed.
  */
 #pragma once
 
@@ -37,8 +38,9 @@ struct subject *subjects_find(struct subjects *t, uint64_t hash, struct throttle
 /* The head of a subject that subjects_find did not find, empty, with last_ns = 0. NULL: full. */
 struct subject *subjects_insert(struct subjects *t, uint64_t hash, struct throttle_subject key);
 void subjects_remove(struct subjects *t, uint64_t hash, struct throttle_subject key);
-/* Once in a while (or when the table is full) removes idle subjects of the shard and shrinks rings
- * that stand empty. Heads found before are invalid after it. */
+/* Once in a while (or when the table is full) removes idle subjects of the shard and of another one
+ * that nobody holds, and shrinks rings that stand empty. Heads found before are invalid after it.
+ */
 void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns);
 
 /* Asks for the cache line where the search begins. No lock. */
