@@ -469,6 +469,8 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     l->put_off_last = &l->put_off;
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
+    buf_init(&l->sealed, VALUE_BIG_MAX + 64 + SEAL_BYTES);
+    l->sealer = p->opts.keyring ? sealer_new(p->opts.keyring) : NULL;
     l->points.storage = &l->points_storage;
     p->lanes[p->lanes_count] = l;
     p->lanes_count++;
@@ -483,6 +485,8 @@ void lane_free(struct lane *l)
     write_lane_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
+    buf_fini(&l->sealed);
+    sealer_free(l->sealer);
     free(l);
 }
 

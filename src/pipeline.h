@@ -10,6 +10,7 @@
 #include "api/api.h"
 #include "conn/worker.h"
 #include "gate/overload.h"
+#include "seal/seal.h"
 #include "view/view.h"
 
 struct pipeline;
@@ -20,7 +21,8 @@ struct pipeline_opts {
     struct admin *admin;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct limit_set address_limits;
-    enum ack_level ack; /* for accounts that do not say */
+    enum ack_level ack;      /* for accounts that do not say */
+    struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
     uint64_t ack_timeout_ns;
     bool shed; /* the brown-out ladder is on */
     struct overload_opts overload;

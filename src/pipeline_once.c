@@ -49,6 +49,22 @@ static const char *parse_sequence(struct slice s, uint64_t *ret)
     return n ? NULL : "X-Device-Seq: a decimal number from 1 to 2^64 - 1";
 }
 
+/* Where records are sealed, neither the sender's name for the message nor a digest of its body that
+ * a guess could be checked against is stored: only MACs under the account's key. */
+static void seal_names(struct job *j, const struct request *q, struct producer *p)
+{
+    struct lane *l = j->lane;
+    uint8_t print[SEAL_NAME_BYTES];
+    const struct slice whole[] = {SLICE("print"), q->path, q->body};
+    const struct slice name[] = {SLICE("key"), p->key};
+    seal_name(l->sealer, j->account->number, whole, 3, print);
+    memcpy(&p->fingerprint, print, sizeof p->fingerprint);
+    if (!p->key.len)
+        return;
+    seal_name(l->sealer, j->account->number, name, 2, l->key_name);
+    p->key = slice_of((const char *)l->key_name, sizeof l->key_name);
+}
+
 bool once_begin(struct job *j)
 {
     struct lane *l = j->lane;
@@ -65,6 +81,8 @@ bool once_begin(struct job *j)
         wrong = parse_sequence(q->device_seq, &p->sequence);
     if (wrong)
         job_refuse(j, REASON_bad_request, wrong);
+    else if (l->sealer)
+        seal_names(j, q, p);
     return !wrong;
 }
 

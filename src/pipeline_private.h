@@ -105,10 +105,12 @@ struct lane {
     struct mail wake;
     struct points points;
     struct buf points_storage;
-    struct buf payload;
+    struct buf payload, sealed;
+    struct sealer *sealer; /* NULL: records stay plain */
     struct feed *feeds[REQUEST_RECORDS_MAX];
     struct producer producer; /* of the request in hand, if it names itself */
     char key_text[IDEMPOTENCY_KEY_MAX];
+    uint8_t key_name[SEAL_NAME_BYTES]; /* what is stored of it, when records are sealed */
 };
 
 /* ---- pipeline.c ---- */

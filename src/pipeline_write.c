@@ -279,6 +279,17 @@ void write_lane_free(struct lane *l)
 
 /* ---- points to records ---- */
 
+/* Into the append, sealed if records are. A record that cannot be sealed is not put. */
+static bool put_record(struct lane *l, struct batch *b, struct record *r)
+{
+    if (__builtin_expect(l->sealer != NULL, 0) && r->kind != RECORD_DELETED) {
+        if (seal_record(l->sealer, r, &l->sealed) != SEAL_DONE)
+            return false;
+        metric_add(METRIC_sealed_records, 1);
+    }
+    return journal_put(&b->append, r);
+}
+
 static bool put_point(struct job *j, struct batch *b, const struct point *p, const struct feed *f,
                       const struct producer *named)
 {
@@ -303,7 +314,7 @@ static bool put_point(struct job *j, struct batch *b, const struct point *p, con
     };
     if (named)
         r.producer = *named;
-    return journal_put(&b->append, &r);
+    return put_record(l, b, &r);
 }
 
 /* All of a request or nothing. */
@@ -370,6 +381,10 @@ static struct batch *take_room(struct job *j, bool (*put)(struct job *j, struct 
     *ret_reason = journal_accepts(l->p->opts.api.journal);
     if (*ret_reason != REASON_ok && *ret_reason != REASON_busy)
         return NULL;
+    if (l->sealer && !keyring_key_of(l->p->opts.keyring, j->account->number)) {
+        *ret_reason = REASON_disabled;
+        return NULL;
+    }
     for (int tries = 0; tries < 2; tries++) {
         struct batch *b = open_batch(l);
         *ret_first = b->append.count;
@@ -750,7 +765,7 @@ static bool put_about(struct job *j, struct batch *b, enum record_kind kind)
         .receive_us = j->now_us,
         .payload = buf_slice(&j->lane->payload),
     };
-    return journal_put(&b->append, &r);
+    return put_record(j->lane, b, &r);
 }
 
 static bool put_deletion(struct job *j, struct batch *b)

@@ -19,6 +19,8 @@
 #include "front/http.h"
 #include "journal/disk.h"
 #include "pipeline.h"
+#include "seal/seal.h"
+#include "server_keyring.h"
 #include "server_verified.h"
 #include "view/view.h"
 
@@ -46,6 +48,8 @@ struct server {
     struct disk *disk;
     struct disk_file *lock;
     struct journal *journal;
+    struct keyring *keyring; /* NULL: nothing is sealed */
+    struct sealer *sealer;   /* of what the catalog emits; its thread's */
     struct throttle *throttle;
     struct shares *shares;
     struct shield *shield;
@@ -181,6 +185,42 @@ static void close_journal(struct server *s)
     journal_close(s->journal);
 }
 
+/* ---- keyring ---- */
+
+static int open_keyring(struct server *s, struct error *err)
+{
+    int rc = server_keyring_open(s->config, s->disk, false, &s->keyring, err);
+    if (rc == 0 && s->keyring)
+        s->sealer = sealer_new(s->keyring);
+    return rc;
+}
+
+static void close_keyring(struct server *s)
+{
+    sealer_free(s->sealer);
+    keyring_close(s->keyring);
+}
+
+/* An account from before there was a keyring gets its key before anybody can send for it; later
+ * ones when their first record enters the journal, which is before they are shown to anybody. */
+static int make_keys(struct server *s, struct error *err)
+{
+    struct buf list;
+    int rc = 0;
+    buf_init(&list, SIZE_MAX / 2);
+    unsigned count = catalog_accounts(s->catalog, &list);
+    struct account **accounts = (void *)list.ptr;
+    for (unsigned i = 0; i < count; i++) {
+        int made = keyring_make(s->keyring, accounts[i]->number);
+        if (made < 0 && made != -EKEYREVOKED && rc == 0)
+            rc = error_set(err, made, "keyring: no key could be made: %s", strerror(-made));
+        account_unref(accounts[i]);
+    }
+    buf_fini(&list);
+    metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
+    return rc;
+}
+
 /* ---- gate ---- */
 
 static struct credential *find_credential(void *arg, uint64_t number)
@@ -243,14 +283,46 @@ static void on_emitted(struct journal_append *a)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* One record that the catalog emits, into the append; false: it is full. What is about an account
+ * is sealed with its key, and empty when that was destroyed. */
+static bool put_emitted(struct server *s, struct journal_append *a, struct record r,
+                        struct buf *storage)
+{
+    if (s->keyring && r.kind != RECORD_DELETED && r.account) {
+        enum sealed done = seal_record(s->sealer, &r, storage);
+        if (done == SEAL_ERASED)
+            r.payload = (struct slice){0};
+        else if (done == SEAL_MEMORY)
+            return false;
+    }
+    return journal_put(a, &r);
+}
+
+/* The accounts' keys, where they have none yet. Catalog's thread: it may wait for the disk. */
+static int make_emitted_keys(struct server *s, const struct record *records, unsigned count)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < count && rc == 0 && s->keyring; i++) {
+        if (!records[i].account || keyring_key_of(s->keyring, records[i].account))
+            continue;
+        rc = keyring_make(s->keyring, records[i].account);
+        rc = rc == -EKEYREVOKED ? 0 : rc;
+        metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
+    }
+    return rc;
+}
+
 /* One append of as many records as fit; waits until it is durable. */
 static int emit_some(struct server *s, const struct record *records, unsigned count,
                      unsigned *taken)
 {
     struct emission e = {.append = {.done = on_emitted, .owner = &e}};
     buf_init(&e.append.body, BATCH_BYTES_MAX);
-    while (*taken < count && journal_put(&e.append, &records[*taken]))
+    struct buf storage;
+    buf_init(&storage, BATCH_BYTES_MAX);
+    while (*taken < count && put_emitted(s, &e.append, records[*taken], &storage))
         ++*taken;
+    buf_fini(&storage);
     if (!e.append.count) {
         buf_fini(&e.append.body);
         return -E2BIG;
@@ -274,10 +346,8 @@ static int emit_some(struct server *s, const struct record *records, unsigned co
 static int emit(void *arg, const struct record *records, unsigned count)
 {
     struct server *s = arg;
-    int64_t now = clock_wall_us();
-    (void)now;
     unsigned taken = 0;
-    int rc = 0;
+    int rc = make_emitted_keys(s, records, count);
     while (rc == 0 && taken < count)
         rc = emit_some(s, records, count, &taken);
     return rc;
@@ -293,15 +363,16 @@ static void on_credential_loaded(void *arg, const struct credential *c)
 static int open_catalog(struct server *s, struct error *err)
 {
     char path[PATH_BYTES];
-    return catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
-                                               .queue_max = 100000,
-                                               .has_ack = true,
-                                               .ack = ack_of(s->config->ack.level),
-                                               .emit = emit,
-                                               .emit_arg = s,
-                                               .loaded = on_credential_loaded,
-                                               .loaded_arg = s},
-                        &s->catalog, err);
+    int rc = catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
+                                                 .queue_max = 100000,
+                                                 .has_ack = true,
+                                                 .ack = ack_of(s->config->ack.level),
+                                                 .emit = emit,
+                                                 .emit_arg = s,
+                                                 .loaded = on_credential_loaded,
+                                                 .loaded_arg = s},
+                          &s->catalog, err);
+    return rc == 0 && s->keyring ? make_keys(s, err) : rc;
 }
 
 static void close_catalog(struct server *s)
@@ -365,12 +436,14 @@ static int open_views(struct server *s, struct error *err)
          .ops = &view_latest_ops,
          .of = s->latest,
          .cursor = latest_cursor,
+         .keyring = s->keyring,
          .on_applied = on_applied,
          .arg = s},
         {.journal = s->journal,
          .ops = &view_history_ops,
          .of = s->history,
          .cursor = history_cursor,
+         .keyring = s->keyring,
          .on_applied = on_applied,
          .arg = s},
     };
@@ -496,6 +569,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
+        .keyring = s->keyring,
         .latest_view = s->latest_view,
         .history_view = s->history_view,
         .address_limits = c->throttle.address,
@@ -738,6 +812,7 @@ struct stage {
 static const struct stage stages[] = {
     {"data", open_data, close_data},
     {"journal", open_journal, close_journal},
+    {"keyring", open_keyring, close_keyring},
     {"gate", open_gate, close_gate},
     {"views", open_views, close_views},
     {"catalog", open_catalog, close_catalog},

@@ -11,19 +11,30 @@
 #include "cli/journal_print.h"
 #include "cli/settings.h"
 #include "journal/journal.h"
+#include "seal/seal.h"
+#include "server_keyring.h"
 
 #define OUTPUT_BYTES_MAX ((size_t)256 << 20)
 #define FOLLOW_NS        (200 * NS_PER_MS)
 
-/* The journal's directory under the data directory. */
-static bool dir_of(const struct settings_opts *settings, char ret[PATH_MAX])
+/* The journal's directory under the data directory; and the keyring, where that is asked for and a
+ * master key is given. */
+static bool dir_of(const struct settings_opts *settings, char ret[PATH_MAX],
+                   struct keyring **ret_keyring)
 {
     struct config *config;
+    struct error err = {""};
     if (!settings_load(settings, &config))
         return false;
     int n = snprintf(ret, PATH_MAX, "%s/journal", config->server.data);
+    bool keyed = config->encryption.master_key_file[0] || config->encryption.master_key_env[0];
+    int rc = ret_keyring && keyed
+                 ? server_keyring_open(config, disk_posix(), true, ret_keyring, &err)
+                 : 0;
+    if (rc < 0)
+        fprintf(stderr, "sluice journal: %s\n", err.text);
     config_free(config);
-    return n < PATH_MAX;
+    return n < PATH_MAX && rc == 0;
 }
 
 static int report(int argc, char **argv, const char *path, const char *text,
@@ -40,7 +51,7 @@ static int report(int argc, char **argv, const char *path, const char *text,
     int status;
     if (!opts_parse(&syntax, argc, argv, &status))
         return status;
-    if (!dir_of(&settings, dir))
+    if (!dir_of(&settings, dir, NULL))
         return CLI_FAILED;
     buf_init(&out, OUTPUT_BYTES_MAX);
     int rc = run(disk_posix(), dir, &out, &err);
@@ -69,6 +80,8 @@ static int cmd_verify(int argc, char **argv)
 
 struct tail {
     bool json;
+    struct sealer *sealer; /* opens records, if there is one */
+    struct buf opened;
     uint64_t next; /* offset to go on at */
     uint64_t left; /* records still to print */
     bool stop;
@@ -77,7 +90,10 @@ struct tail {
 static int on_record(void *arg, uint64_t offset, const struct record *r)
 {
     struct tail *t = arg;
-    journal_print(stdout, t->json, offset, r);
+    struct record shown = *r;
+    if (t->sealer && unseal_record(t->sealer, &shown, &t->opened) == SEAL_DONE)
+        shown.key_id = 0;
+    journal_print(stdout, t->json, offset, &shown);
     t->next = offset + 1;
     t->stop = --t->left == 0 || ferror(stdout);
     return t->stop;
@@ -119,6 +135,7 @@ static int cmd_tail(int argc, char **argv)
                     "  sluice journal tail --from 120000 --count 10 --json\n",
     };
     char dir[PATH_MAX];
+    struct keyring *keyring = NULL;
     struct error err = {""};
     int status, rc;
     if (!opts_parse(&syntax, argc, argv, &status))
@@ -127,14 +144,19 @@ static int cmd_tail(int argc, char **argv)
         return CLI_USAGE;
     if (tail.left == 0)
         return CLI_OK;
-    if (!dir_of(&settings, dir))
+    if (!dir_of(&settings, dir, &keyring))
         return CLI_FAILED;
+    tail.sealer = keyring ? sealer_new(keyring) : NULL;
+    buf_init(&tail.opened, OUTPUT_BYTES_MAX);
     for (;;) {
         rc = journal_scan(disk_posix(), dir, tail.next, on_record, &tail, &err);
         if (fflush(stdout) != 0 || tail.stop || rc || !follow)
             break;
         clock_sleep_ns(FOLLOW_NS);
     }
+    sealer_free(tail.sealer);
+    keyring_close(keyring);
+    buf_fini(&tail.opened);
     if (rc < 0 && !tail.stop)
         fprintf(stderr, "sluice journal tail: %s\n", err.text[0] ? err.text : strerror(-rc));
     return (rc < 0 && !tail.stop) || ferror(stdout) ? CLI_FAILED : CLI_OK;

@@ -72,9 +72,9 @@ static unsigned mask_of(const struct record *r)
            (r->topic.len ? HAS_TOPIC : 0u) | (r->producer.fingerprint ? HAS_FINGERPRINT : 0u);
 }
 
-bool record_encode(struct buf *out, const struct record *r)
+size_t record_head(const struct record *r, char head[RECORD_HEAD_MAX])
 {
-    char head[RECORD_HEAD_MAX], *to = head;
+    char *to = head;
     unsigned mask = mask_of(r);
     *to++ = (char)r->kind;
     to = put_varint(to, mask);
@@ -100,9 +100,13 @@ bool record_encode(struct buf *out, const struct record *r)
         to = put_varint(to, r->topic.len);
     if (mask & HAS_FINGERPRINT)
         to = put_varint(to, r->producer.fingerprint);
+    return (size_t)(to - head);
+}
 
-    size_t head_len = (size_t)(to - head);
-    char length[10];
+bool record_encode(struct buf *out, const struct record *r)
+{
+    char head[RECORD_HEAD_MAX], length[10];
+    size_t head_len = record_head(r, head);
     size_t total = head_len + r->producer.key.len + r->topic.len + r->payload.len;
     size_t length_len = (size_t)(put_varint(length, total) - length);
     if (out->failed || length_len + total > out->max - out->len)

@@ -18,6 +18,9 @@
 
 #define RECORD_HEAD_MAX 128u /* bytes of a record besides key, topic and payload */
 
+/* The bytes between the length and key, topic and payload: all there is of a record's numbers, so
+ * also what a sealed payload is bound to (seal/seal.h). Returns how many. */
+size_t record_head(const struct record *r, char head[RECORD_HEAD_MAX]);
 /* Appends the record. False: it does not fit (out is unchanged). */
 bool record_encode(struct buf *out, const struct record *r);
 /* Reads the record at the front of `in`; slices of *ret borrow from it. Bytes used, or 0 if these

@@ -9,7 +9,9 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "base/thread.h"
+#include "flow/limits.h"
 
 /* How long a quiet view sleeps at the most: its timed flushes are that exact. */
 #define IDLE_NS (200 * NS_PER_MS)
@@ -32,7 +34,9 @@ struct view {
     pthread_cond_t nap_end;
     _Atomic uint64_t applied, durable, gaps, errors;
     _Atomic int64_t received_us; /* of the record last applied */
-    bool failing, commit_failing;
+    struct sealer *sealer;
+    struct buf opened;
+    bool failing, commit_failing, unreadable;
     uint64_t committed;
 };
 
@@ -74,6 +78,29 @@ static void publish(struct view *v, uint64_t next_offset)
         v->opts.on_applied(v->opts.arg);
 }
 
+/* Gives the view one record, opened. One whose key was destroyed is as good as not there. */
+static void apply(struct view *v, struct record *r, uint64_t offset)
+{
+    enum sealed found = SEAL_PLAIN;
+    if (__builtin_expect(r->key_id != 0, 0))
+        found = v->sealer ? unseal_record(v->sealer, r, &v->opened) : SEAL_UNKNOWN;
+    CHECK(found != SEAL_MEMORY);
+    if (found == SEAL_PLAIN || found == SEAL_DONE) {
+        v->opts.ops->apply(v->opts.of, r, offset);
+    } else if (found == SEAL_ERASED) {
+        metric_add(METRIC_sealed_erased, 1);
+    } else {
+        atomic_fetch_add(&v->errors, 1);
+        metric_add(METRIC_sealed_unreadable, 1);
+        if (!v->unreadable)
+            log_line(LOG_ERROR, "view.sealed_unreadable", "view=%s offset=%llu key=%u why=\"%s\"",
+                     v->opts.ops->name, (unsigned long long)offset, r->key_id,
+                     found == SEAL_BROKEN ? "it does not open"
+                                          : "the keyring does not know the key");
+        v->unreadable = true;
+    }
+}
+
 /* Applies the batch's records from `from` on: a batch may begin below the cursor. */
 static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t from)
 {
@@ -91,9 +118,9 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
         }
         if (offset == decoded)
             break;
-        const struct record *r = &window[offset % AHEAD];
+        struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
-            ops->apply(v->opts.of, r, offset);
+            apply(v, r, offset);
             atomic_store_explicit(&v->received_us, r->receive_us, memory_order_relaxed);
         }
         offset++;
@@ -191,6 +218,8 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     struct view *v = calloc(1, sizeof *v);
     CHECK(v);
     v->opts = *opts;
+    buf_init(&v->opened, BATCH_BYTES_MAX);
+    v->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     v->applied = v->durable = v->committed = opts->cursor;
     struct journal_reader_opts reader = {
         .name = opts->ops->name, .has_start = true, .start = opts->cursor};
@@ -202,6 +231,7 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     pthread_mutex_init(&v->nap_lock, NULL);
     int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
     if (code < 0) {
+        sealer_free(v->sealer);
         free(v);
         return code;
     }
@@ -226,6 +256,8 @@ void view_stop(struct view *v)
         log_line(LOG_ERROR, "view.flush_failed", "view=%s replay_from=%llu error=%s",
                  v->opts.ops->name, (unsigned long long)v->durable, strerror(-code));
     journal_reader_close(v->reader);
+    sealer_free(v->sealer);
+    buf_fini(&v->opened);
     free(v);
 }
 

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "flow/record.h"
 #include "journal/journal.h"
+#include "seal/seal.h"
 
 struct view;
 
@@ -43,6 +44,7 @@ struct view_opts {
     const struct view_ops *ops;
     void *of;                      /* outlives the view */
     uint64_t cursor;               /* where to begin: what the open of the view returned */
+    struct keyring *keyring;       /* opens sealed records; NULL: there are none */
     void (*on_applied)(void *arg); /* after the watermark moved; view's thread; may be NULL */
     void *arg;
 };
