@@ -124,11 +124,16 @@ static const char docs_head[] =
     "\n"
     "- **Sizes**: `64MiB`, `1GiB`, `10MB`, or plain bytes (units KiB MiB GiB TiB, KB MB GB TB).\n"
     "- **Lengths of time**: `30s`, `500ms`, `5m` (units ms s m h d), or `0`.\n"
-    "- **Limits**: `COUNT/LENGTH` windows, at most four, that all must allow: `60/60s, 10/1s`. "
-    "With\n"
-    "  `accepted` only what was let through counts, else every attempt. `distance=200ms` is the "
-    "least\n"
-    "  time between two. Empty is no limit.\n";
+    "- **Limits**: `AMOUNT/LENGTH`, at most four, that all must allow: `60/60s, 1MB/10s`. An\n"
+    "  amount with a unit (B KB MB GB KiB MiB GiB, up to 4GB) counts the bytes of values as they\n"
+    "  are stored, one without counts messages. `token_bucket 60/60s` lets 60 through at once and\n"
+    "  then one a second; `leaky_bucket 60/60s` lets them through a second apart (a batch waits\n"
+    "  for its turn and is paid for after it); both let up to twice the amount through in some\n"
+    "  window, `rolling` (the default) never more than the amount. `shadow 10/1s` only counts "
+    "what\n"
+    "  the limit would have refused. With `accepted` only what was let through counts, else every\n"
+    "  attempt (in buckets refused ones never do). `distance=200ms` is the least time between\n"
+    "  two. Empty is no limit.\n";
 
 /* One cell of a table: '|' would end it. */
 static void put_cell(struct buf *out, struct slice text)

@@ -223,7 +223,8 @@ static int set_choice(struct config *c, const struct setting *s, struct slice te
     return -EINVAL;
 }
 
-static int set_limits(struct limit_set *at, struct slice text, struct error *err)
+/* `failures`: of failed attempts, which have no bytes. */
+static int set_limits(struct limit_set *at, struct slice text, bool failures, struct error *err)
 {
     struct limit_set l;
     struct error why = {""};
@@ -231,6 +232,12 @@ static int set_limits(struct limit_set *at, struct slice text, struct error *err
         return error_set(err, -EINVAL, "must not hold control characters");
     if (limit_set_parse(text, &l, &why))
         return error_set(err, -EINVAL, "%s", why.text);
+    for (unsigned i = 0; failures && i < l.windows_count; i++) {
+        if (l.windows[i].kind & (LIMIT_BYTES | LIMIT_SHADOW))
+            return error_set(err, -EINVAL,
+                             "failures are counted, and refused: bytes and shadow do "
+                             "not go here");
+    }
     /* Without a window nothing is counted; one form of that, so that it reads back the same. */
     l.count_accepted = l.count_accepted && l.windows_count;
     *at = l;
@@ -251,7 +258,7 @@ int setting_set(struct config *c, const struct setting *s, struct slice text, st
     case SETTING_CHOICE:
         return set_choice(c, s, text, err);
     case SETTING_LIMITS:
-        return set_limits(value_at(c, s), text, err);
+        return set_limits(value_at(c, s), text, strcmp(s->section, "auth") == 0, err);
     }
     CHECK(false); /* a kind of setting without a parser */
     return -EINVAL;

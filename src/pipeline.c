@@ -112,26 +112,27 @@ void job_post(struct job *j, void (*resume)(struct job *j))
 
 /* ---- how much ---- */
 
-bool job_throttle(struct job *j, uint32_t cost)
+bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
 {
     struct exchange *x = job_exchange(j);
     const struct pipeline_opts *o = &j->lane->p->opts;
     struct throttle_ask asks[3];
     unsigned count = 0;
     if (j->account->limits.windows_count || j->account->limits.min_distance_ms)
-        asks[count++] =
-            (struct throttle_ask){{THROTTLE_ACCOUNT, j->account->number}, &j->account->limits};
+        asks[count++] = (struct throttle_ask){
+            {THROTTLE_ACCOUNT, j->account->number}, &j->account->limits, bytes};
     if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){{THROTTLE_CREDENTIAL, j->credential->number},
-                                              &j->account->device_limits};
+        asks[count++] = (struct throttle_ask){
+            {THROTTLE_CREDENTIAL, j->credential->number}, &j->account->device_limits, bytes};
     if (o->address_limits.windows_count)
         asks[count++] =
-            (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source}, &o->address_limits};
+            (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source}, &o->address_limits, bytes};
     uint64_t now = worker_now_ns(j->lane->worker);
     bool sharing = shares_matter(j->account, shares_manual(o->api.shares), now);
     struct share_verdict share;
     struct throttle_verdict v = {.allow = true};
-    if (sharing && !shares_ask(o->api.shares, j->account, j->credential, cost, now, &share)) {
+    if (sharing &&
+        !shares_ask(o->api.shares, j->account, j->credential, cost, bytes, now, &share)) {
         api_share_fields(x, j->account, &share);
         job_send(j);
         return false;
@@ -148,7 +149,7 @@ bool job_throttle(struct job *j, uint32_t cost)
     shares_note(j->account, &v, now);
     if (v.allow) {
         if (sharing)
-            shares_allowed(o->api.shares, j->account, j->credential, cost, now);
+            shares_allowed(o->api.shares, j->account, j->credential, cost, bytes, now);
         return true;
     }
     if (sharing && !v.never && asks[v.ask].subject.kind == THROTTLE_ACCOUNT)
@@ -177,7 +178,7 @@ static void dispatch(struct job *j)
         change_run(j);
         return;
     case ROUTE_COMMAND:
-        if (job_throttle(j, 1))
+        if (job_throttle(j, 1, 0))
             admin_begin(j); /* pipeline_admin.c */
         return;
     case ROUTE_SELF: {

@@ -92,7 +92,7 @@ void change_submit(struct job *j)
 
 void change_run(struct job *j)
 {
-    if (!job_throttle(j, 1))
+    if (!job_throttle(j, 1, 0))
         return;
     if (api_deletes(j->match.route->op))
         read_run(j); /* and change_submit after it */

@@ -125,7 +125,7 @@ void job_post(struct job *j, void (*resume)(struct job *j));
 /* exchange_keep, and the match's slices stay good. */
 void job_keep(struct job *j);
 /* Counts the request against all its limits. False: refused and answered. */
-bool job_throttle(struct job *j, uint32_t cost);
+bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes);
 
 /* Who is it, and all the steps behind that. */
 void job_authenticate(struct job *j);

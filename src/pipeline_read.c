@@ -319,7 +319,7 @@ void read_run(struct job *j)
 {
     const struct pipeline *p = j->lane->p;
     enum route_op op = j->match.route->op;
-    if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1))
+    if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1, 0))
         return;
     bool changes = reads_to_change(j);
     if (changes)

@@ -704,6 +704,15 @@ static bool choose_ack(struct job *j)
     return true;
 }
 
+/* What limits in bytes count: the values as they will be stored. */
+static uint32_t bytes_of(const struct points *p)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < p->count; i++)
+        sum += p->list[i].value.len;
+    return sum < UINT32_MAX ? (uint32_t)sum : UINT32_MAX;
+}
+
 void write_run(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -720,7 +729,7 @@ void write_run(struct job *j)
         return;
     enum reason reason = api_points(&j->match, &x->request, &l->points, &err);
     uint32_t cost = reason == REASON_ok && l->points.count ? l->points.count : 1;
-    if (!j->passed && !job_throttle(j, cost))
+    if (!j->passed && !job_throttle(j, cost, reason == REASON_ok ? bytes_of(&l->points) : 0))
         return;
     j->passed = true;
     if (reason == REASON_ok && !l->points.count) {

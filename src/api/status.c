@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "flow/limit.h"
 
 static void answer(struct exchange *x, unsigned status)
 {
@@ -111,7 +112,9 @@ static void put_throttle(const struct api *a, struct buf *out, const struct acco
                          uint64_t now_ns)
 {
     struct throttle_ask ask = {{THROTTLE_ACCOUNT, account->number}, &account->limits};
-    bool limited = account->limits.windows_count > 0;
+    int shown = limit_set_shown(&account->limits);
+    bool limited = shown >= 0;
+    struct window w = limited ? account->limits.windows[shown] : (struct window){0};
     struct throttle_verdict v = {.allow = true};
     if (limited)
         throttle_peek(a->throttle, &ask, 1, now_ns, &v);
@@ -120,9 +123,8 @@ static void put_throttle(const struct api *a, struct buf *out, const struct acco
                "\"retry_after_seconds\":%llu,\"authentication_rate\":0,"
                "\"subscribe_authorization_rate\":0,\"publish_authorization_rate\":0,"
                "\"hourly_ban_rate\":0,\"mqtt_ban_error_message\":null,\"active_sms_rate\":0}",
-               limited ? account->limits.windows[0].count : 0,
-               limited ? throttle_used(a->throttle, &ask, 0, now_ns) : 0,
-               limited ? account->limits.windows[0].window_ms / 1000 : 0,
+               w.count, limited ? throttle_used(a->throttle, &ask, (unsigned)shown, now_ns) : 0,
+               w.window_ms / 1000,
                (unsigned long long)(v.allow ? 0 : (v.retry_ns + NS_PER_S - 1) / NS_PER_S));
 }
 
@@ -183,8 +185,12 @@ static void put_rate_limit(struct buf *out, const struct throttle_ask *asks, uns
     for (unsigned i = 0; i < count; i++) {
         for (unsigned k = 0; k < asks[i].limits->windows_count; k++) {
             const struct window *w = &asks[i].limits->windows[k];
-            buf_printf(out, "%s\"%s\";q=%u;w=%u", first ? "RateLimit-Policy: " : ", ",
-                       policy_name(&asks[i]), w->count, seconds_up(w->window_ms));
+            if (w->kind & LIMIT_SHADOW)
+                continue;
+            buf_printf(out, "%s\"%s\";q=%u%s;w=%u", first ? "RateLimit-Policy: " : ", ",
+                       policy_name(&asks[i]), w->count,
+                       w->kind & LIMIT_BYTES ? ";qu=\"content-bytes\"" : "",
+                       seconds_up(w->window_ms));
             first = false;
         }
     }
@@ -206,9 +212,12 @@ void api_throttle_fields(struct exchange *x, const struct account *account,
     buf_clear(body);
     if (v->never) {
         x->reply.reason = REASON_too_large;
-        buf_put_str(body,
-                    "{\"error\":\"request failed - one request holds more than a whole window "
-                    "of the rate limit allows\"}");
+        buf_printf(body,
+                   "{\"error\":\"request failed - one request holds more than a whole window "
+                   "of the rate limit allows: the %s's limit is ",
+                   policy_name(&asks[v->ask]));
+        limit_format(body, asks[v->ask].limits->windows[v->window]);
+        buf_put_str(body, "\"}");
         return;
     }
     refuse_throttled(x, account, v->retry_ns);

@@ -33,34 +33,86 @@ bool duration_parse(struct slice text, uint32_t *ret_ms)
     return true;
 }
 
+/* Ordered as they are tried when a number of bytes is written: the largest that divides it. */
+static const struct {
+    const char *name;
+    uint64_t bytes;
+} byte_units[] = {
+    {"GiB", 1u << 30}, {"GB", 1000000000}, {"MiB", 1u << 20}, {"MB", 1000000},
+    {"KiB", 1u << 10}, {"KB", 1000},       {"B", 1},
+};
+#define BYTE_UNITS (sizeof byte_units / sizeof *byte_units)
+
+/* COUNT, or bytes with a unit. False: no amount. */
+static bool take_amount(struct slice *s, uint64_t *ret, uint8_t *kind)
+{
+    if (!take_number(s, ret))
+        return false;
+    for (unsigned i = 0; i < BYTE_UNITS; i++) {
+        struct slice name = slice_str(byte_units[i].name);
+        if (!slice_starts(*s, name))
+            continue;
+        *s = slice_from(*s, name.len);
+        *kind |= LIMIT_BYTES;
+        *ret *= byte_units[i].bytes; /* below 10^12 times 2^30 */
+        return true;
+    }
+    return true;
+}
+
+/* Takes the word and the blanks behind it. */
+static bool take_word(struct slice *s, const char *word)
+{
+    struct slice w = slice_str(word);
+    if (!slice_starts(*s, w) || s->len == w.len || s->ptr[w.len] != ' ')
+        return false;
+    *s = slice_trim(slice_from(*s, w.len));
+    return true;
+}
+
+static int parse_window(struct slice item, struct limit_set *l, struct error *err)
+{
+    struct slice rest = item;
+    struct window w = {0};
+    uint64_t count;
+    if (take_word(&rest, "shadow"))
+        w.kind |= LIMIT_SHADOW;
+    if (take_word(&rest, "token_bucket"))
+        w.kind |= LIMIT_TOKEN;
+    else if (take_word(&rest, "leaky_bucket"))
+        w.kind |= LIMIT_LEAKY;
+    else
+        take_word(&rest, "rolling");
+    if (!take_amount(&rest, &count, &w.kind) || rest.len < 2 || rest.ptr[0] != '/' ||
+        !duration_parse(slice_from(rest, 1), &w.window_ms))
+        return error_set(err, -EINVAL,
+                         "\"%.*s\" is no limit: write COUNT/LENGTH, such as 60/60s or 1MB/60s, and "
+                         "if wished shadow and token_bucket or leaky_bucket before it",
+                         SLICE_ARG(item));
+    uint64_t most = w.kind & LIMIT_BYTES ? LIMIT_BYTES_MAX : LIMIT_COUNT_MAX;
+    if (count < 1 || count > most || w.window_ms < 10)
+        return error_set(err, -EINVAL,
+                         "\"%.*s\": the count must be 1 to %s, the window at least 10ms",
+                         SLICE_ARG(item), w.kind & LIMIT_BYTES ? "4GB" : "1000000000");
+    if (l->windows_count == WINDOWS_MAX)
+        return error_set(err, -EINVAL, "at most %d windows", WINDOWS_MAX);
+    w.count = (uint32_t)count;
+    l->windows[l->windows_count++] = w;
+    return 0;
+}
+
 static int parse_item(struct slice item, struct limit_set *l, struct error *err)
 {
     if (slice_eq(item, SLICE("attempts")) || slice_eq(item, SLICE("accepted"))) {
         l->count_accepted = slice_eq(item, SLICE("accepted"));
         return 0;
     }
-    if (slice_starts(item, SLICE("distance="))) {
-        if (duration_parse(slice_from(item, 9), &l->min_distance_ms))
-            return 0;
-        return error_set(err, -EINVAL, "\"%.*s\": the distance must be a length such as 200ms",
-                         SLICE_ARG(item));
-    }
-    struct slice rest = item;
-    uint64_t count;
-    uint32_t window_ms;
-    if (!take_number(&rest, &count) || rest.len < 2 || rest.ptr[0] != '/' ||
-        !duration_parse(slice_from(rest, 1), &window_ms))
-        return error_set(err, -EINVAL, "\"%.*s\" is no limit: write COUNT/LENGTH, such as 60/60s",
-                         SLICE_ARG(item));
-    if (count < 1 || count > 1000000000 || window_ms < 10)
-        return error_set(err, -EINVAL,
-                         "\"%.*s\": the count must be 1 to 1000000000, the window at "
-                         "least 10ms",
-                         SLICE_ARG(item));
-    if (l->windows_count == WINDOWS_MAX)
-        return error_set(err, -EINVAL, "at most %d windows", WINDOWS_MAX);
-    l->windows[l->windows_count++] = (struct window){(uint32_t)count, window_ms};
-    return 0;
+    if (!slice_starts(item, SLICE("distance=")))
+        return parse_window(item, l, err);
+    if (duration_parse(slice_from(item, 9), &l->min_distance_ms))
+        return 0;
+    return error_set(err, -EINVAL, "\"%.*s\": the distance must be a length such as 200ms",
+                     SLICE_ARG(item));
 }
 
 int limit_set_parse(struct slice text, struct limit_set *ret, struct error *err)
@@ -90,11 +142,29 @@ static void format_duration(struct buf *out, uint32_t ms)
     buf_printf(out, "%u%s", ms / units[i].ms, units[i].unit);
 }
 
+void limit_format(struct buf *out, struct window w)
+{
+    uint64_t unit = 1;
+    const char *name = "";
+    for (unsigned i = 0; w.kind & LIMIT_BYTES && i < BYTE_UNITS && !name[0]; i++) {
+        if (w.count % byte_units[i].bytes == 0) {
+            name = byte_units[i].name;
+            unit = byte_units[i].bytes;
+        }
+    }
+    buf_printf(out, "%s%s%u%s/", w.kind & LIMIT_SHADOW ? "shadow " : "",
+               w.kind & LIMIT_TOKEN   ? "token_bucket "
+               : w.kind & LIMIT_LEAKY ? "leaky_bucket "
+                                      : "",
+               (unsigned)(w.count / unit), name);
+    format_duration(out, w.window_ms);
+}
+
 void limit_set_format(struct buf *out, const struct limit_set *l)
 {
     for (unsigned i = 0; i < l->windows_count; i++) {
-        buf_printf(out, "%s%u/", i ? ", " : "", l->windows[i].count);
-        format_duration(out, l->windows[i].window_ms);
+        buf_put_str(out, i ? ", " : "");
+        limit_format(out, l->windows[i]);
     }
     if (l->windows_count && l->count_accepted)
         buf_put_str(out, ", accepted");
@@ -102,4 +172,13 @@ void limit_set_format(struct buf *out, const struct limit_set *l)
         buf_put_str(out, l->windows_count ? ", distance=" : "distance=");
         format_duration(out, l->min_distance_ms);
     }
+}
+
+int limit_set_shown(const struct limit_set *l)
+{
+    for (unsigned i = 0; i < l->windows_count; i++) {
+        if (!(l->windows[i].kind & (LIMIT_BYTES | LIMIT_SHADOW)))
+            return (int)i;
+    }
+    return -1;
 }

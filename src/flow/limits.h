@@ -18,6 +18,6 @@
 #define REQUEST_RECORDS_MAX 1000       /* elements of one request */
 #define BATCH_BYTES_MAX     (4u << 20) /* body of one journal batch; above the request body limit */
 #define BATCH_RECORDS_MAX   65536u
-#define WINDOWS_MAX         4 /* rolling windows of one limit set */
+#define WINDOWS_MAX         4 /* limits of one limit set */
 #define WORKERS_MAX         64
 #define FEED_PATTERNS_MAX   16 /* patterns a device is bound to */

@@ -22,17 +22,29 @@ enum {
     PERM_ADMIN = PERM_admin_read | PERM_admin_write,
 };
 
-/* One rolling window: at most `count` in any `window_ms`. */
+/* What a window is, as a set. 0: rolling, counts messages, in force. */
+enum {
+    LIMIT_ROLLING = 0,
+    LIMIT_TOKEN = 1,  /* token bucket */
+    LIMIT_LEAKY = 2,  /* leaky bucket */
+    LIMIT_BYTES = 4,  /* counts the bytes of values */
+    LIMIT_SHADOW = 8, /* counts and tells what it would have refused, and refuses nothing */
+    LIMIT_BUCKET = LIMIT_TOKEN | LIMIT_LEAKY,
+};
+
+/* One limit: rolling, at most `count` in any `window_ms`; a bucket of `count` that is refilled, or
+ * drained, in `window_ms`. */
 struct window {
     uint32_t count;
     uint32_t window_ms;
+    uint8_t kind; /* LIMIT_ flags */
 };
 
-/* The limits of one subject; all windows must allow. */
+/* The limits of one subject; all windows that are no shadows must allow. */
 struct limit_set {
     struct window windows[WINDOWS_MAX];
     uint8_t windows_count;
-    bool count_accepted;      /* false: refused attempts fill the window too (Adafruit's way) */
+    bool count_accepted; /* false: refused attempts fill rolling windows too (Adafruit's way) */
     uint32_t min_distance_ms; /* between two attempts; 0 = none */
 };
 

@@ -13,10 +13,9 @@
 #define BUCKETS 64u
 
 struct histogram {
-    struct histogram *next;
-    uint64_t newest; /* number of the bucket last counted into */
-    uint64_t total;  /* sum of all buckets */
-    uint32_t window_ms;
+    struct meter meter;
+    uint64_t newest;           /* number of the bucket last counted into */
+    uint64_t total;            /* sum of all buckets */
     uint32_t buckets[BUCKETS]; /* by number modulo 64 */
 };
 _Static_assert(sizeof(struct histogram) <= 320, "fits its slab size");
@@ -26,12 +25,9 @@ static uint64_t width_ns(uint32_t window_ms)
     return ((uint64_t)window_ms * NS_PER_MS + BUCKETS - 2) / (BUCKETS - 1);
 }
 
-static struct histogram *find(const struct subject *s, uint32_t window_ms)
+static struct histogram *find(const struct subject *s, struct window w)
 {
-    struct histogram *h = s->histograms;
-    while (h && h->window_ms != window_ms)
-        h = h->next;
-    return h;
+    return (struct histogram *)(void *)meter_find(s, w);
 }
 
 /* The oldest bucket that counts when the present is in bucket `now`. */
@@ -53,7 +49,7 @@ static uint64_t counted(const struct histogram *h, uint64_t now, uint64_t *ret_f
 /* How long until enough buckets have left that at most `keep` remain; 0 = now. */
 static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t now_ns)
 {
-    uint64_t width = width_ns(h->window_ms), j;
+    uint64_t width = width_ns(h->meter.window_ms), j;
     uint64_t total = counted(h, now_ns / width, &j);
     uint64_t at_ns = now_ns;
     for (; total > keep && j <= h->newest; j++) {
@@ -65,17 +61,18 @@ static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t no
     return at_ns - now_ns;
 }
 
-uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost, uint64_t now_ns)
+uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t count, uint32_t cost,
+                           uint64_t now_ns)
 {
-    const struct histogram *h = find(s, w.window_ms);
-    if (!h || h->total + cost <= w.count)
+    const struct histogram *h = find(s, w);
+    if (!h || h->total + cost <= count)
         return 0;
-    return drained_in(h, w.count - cost, now_ns);
+    return drained_in(h, count - cost, now_ns);
 }
 
 uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_ns)
 {
-    const struct histogram *h = find(s, w.window_ms);
+    const struct histogram *h = find(s, w);
     uint64_t first;
     uint64_t total = h ? counted(h, now_ns / width_ns(w.window_ms), &first) : 0;
     return total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
@@ -84,7 +81,7 @@ uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_n
 uint64_t histogram_free_ns(const struct subject *s, struct window w, uint64_t now_ns)
 {
     uint32_t used = histogram_used(s, w, now_ns);
-    return used ? drained_in(find(s, w.window_ms), used - 1ull, now_ns) : 0;
+    return used ? drained_in(find(s, w), used - 1ull, now_ns) : 0;
 }
 
 /* Empties the buckets that left since the last count. */
@@ -107,14 +104,15 @@ static void advance(struct histogram *h, uint64_t now)
 bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint32_t count,
                     uint64_t now_ns)
 {
-    struct histogram *h = find(s, w.window_ms);
+    bool made;
+    struct histogram *h = (struct histogram *)(void *)meter_make(s, slab, w, &made);
     uint64_t now = now_ns / width_ns(w.window_ms);
-    if (!h) {
-        h = slab_take(slab, SLAB_320);
-        if (!h)
-            return false;
-        *h = (struct histogram){.next = s->histograms, .newest = now, .window_ms = w.window_ms};
-        s->histograms = h;
+    if (!h)
+        return false;
+    if (made) {
+        h->newest = now;
+        h->total = 0;
+        memset(h->buckets, 0, sizeof h->buckets);
     }
     advance(h, now);
     uint32_t *at = &h->buckets[now % BUCKETS];
@@ -124,34 +122,4 @@ bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint3
     *at += count;
     h->total += count;
     return true;
-}
-
-static bool wanted(const struct limit_set *l, uint32_t window_ms)
-{
-    for (unsigned i = 0; l && i < l->windows_count; i++) {
-        if (l->windows[i].count > RING_MAX && l->windows[i].window_ms == window_ms)
-            return true;
-    }
-    return false;
-}
-
-void histogram_keep(struct subject *s, struct slab *slab, const struct limit_set *l)
-{
-    for (struct histogram **at = &s->histograms; *at;) {
-        struct histogram *h = *at;
-        if (wanted(l, h->window_ms)) {
-            at = &h->next;
-            continue;
-        }
-        *at = h->next;
-        slab_give(slab, SLAB_320, h);
-    }
-}
-
-void histogram_prefetch(const struct subject *s)
-{
-    const char *h = (const char *)s->histograms;
-    for (size_t at = 0; h && at < sizeof *s->histograms;
-         at += 64) /* counting empties old buckets */
-        __builtin_prefetch(h + at, 1);
 }

@@ -6,17 +6,14 @@
  */
 #pragma once
 
-#include "gate/subject.h"
+#include "gate/meter.h"
 
-/* As ring_wait_ns, ring_used and ring_free_ns, of the window with w.window_ms; a window that was
- * never counted is empty. */
-uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t cost,
+/* As ring_wait_ns (if the window's count were `count`), ring_used and ring_free_ns; a window that
+ * was never counted is empty. */
+uint64_t histogram_wait_ns(const struct subject *s, struct window w, uint32_t count, uint32_t cost,
                            uint64_t now_ns);
 uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_ns);
 uint64_t histogram_free_ns(const struct subject *s, struct window w, uint64_t now_ns);
 /* Counts into the window's buckets, made when missing. False: no memory. */
 bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint32_t count,
                     uint64_t now_ns);
-/* Forgets the histograms of windows that `l` (NULL: nothing) no longer has. */
-void histogram_keep(struct subject *s, struct slab *slab, const struct limit_set *l);
-void histogram_prefetch(const struct subject *s);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "flow/limit.h"
 #include "base/thread.h"
 
 #define SPARE_OF 8u /* beyond their shares credentials may use all but 1/8 of the window */
@@ -191,13 +192,21 @@ static bool refuse(struct share_verdict *ret, enum share why, uint64_t retry_ns)
     return false;
 }
 
+/* What is shown: messages, if the account has a limit of them. */
+static uint32_t tries_used(struct shares *s, const struct throttle_ask *tries, uint64_t now_ns)
+{
+    int shown = limit_set_shown(tries->limits);
+    return throttle_used(s->throttle, tries, shown < 0 ? 0 : (unsigned)shown, now_ns);
+}
+
 bool shares_ask(struct shares *s, const struct account *a, const struct credential *c,
-                uint32_t cost, uint64_t now_ns, struct share_verdict *ret)
+                uint32_t cost, uint32_t bytes, uint64_t now_ns, struct share_verdict *ret)
 {
     const struct limit_set *l = &a->limits;
-    const struct throttle_ask share = {{THROTTLE_SHARE, c->number}, l};
-    const struct throttle_ask tries = {{THROTTLE_TRIES, c->number}, l};
-    const struct throttle_ask account = {{THROTTLE_ACCOUNT, a->number}, l};
+    const struct throttle_ask share = {{THROTTLE_SHARE, c->number}, l, bytes};
+    const struct throttle_ask tries = {{THROTTLE_TRIES, c->number}, l, bytes};
+    const struct throttle_ask one_more = {{THROTTLE_TRIES, c->number}, l, bytes > 0};
+    const struct throttle_ask account = {{THROTTLE_ACCOUNT, a->number}, l, bytes};
     uint64_t until = 0;
     *ret = (struct share_verdict){.share = SHARE_WITHIN};
     if (is_manual(s, c->number, now_ns, &until))
@@ -214,9 +223,9 @@ bool shares_ask(struct shares *s, const struct account *a, const struct credenti
     each_share(l, active, 1, fair);
     each_share(l, active, QUARANTINE_SHARES, far);
     uint64_t over = throttle_wait_below(s->throttle, &share, fair, cost, now_ns);
-    uint64_t far_over = throttle_wait_below(s->throttle, &tries, far, 1, now_ns);
+    uint64_t far_over = throttle_wait_below(s->throttle, &one_more, far, 1, now_ns);
     if (far_over) {
-        note_quarantined(s, a, c, active, throttle_used(s->throttle, &tries, 0, now_ns), now_ns);
+        note_quarantined(s, a, c, active, tries_used(s, &tries, now_ns), now_ns);
         return refuse(ret, SHARE_QUARANTINED, over > far_over ? over : far_over);
     }
     if (!over)
@@ -229,9 +238,9 @@ bool shares_ask(struct shares *s, const struct account *a, const struct credenti
 }
 
 void shares_allowed(struct shares *s, const struct account *a, const struct credential *c,
-                    uint32_t cost, uint64_t now_ns)
+                    uint32_t cost, uint32_t bytes, uint64_t now_ns)
 {
-    const struct throttle_ask share = {{THROTTLE_SHARE, c->number}, &a->limits};
+    const struct throttle_ask share = {{THROTTLE_SHARE, c->number}, &a->limits, bytes};
     throttle_charge(s->throttle, &share, cost, now_ns);
 }
 

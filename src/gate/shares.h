@@ -54,14 +54,15 @@ static inline bool shares_matter(const struct account *a, const _Atomic unsigned
 const _Atomic unsigned *shares_manual(const struct shares *s);
 
 /*
- * Before throttle_decide, of a request of weight `cost`. True: go on (and call shares_allowed if
- * that allows). False: refused, not charged to the account, *ret says why and until when.
+ * Before throttle_decide, of a request of weight `cost`, or `bytes` in limits that count bytes.
+ * True: go on (and call shares_allowed if that allows). False: refused, not charged to the account,
+ * *ret says why and until when.
  */
 bool shares_ask(struct shares *s, const struct account *a, const struct credential *c,
-                uint32_t cost, uint64_t now_ns, struct share_verdict *ret);
+                uint32_t cost, uint32_t bytes, uint64_t now_ns, struct share_verdict *ret);
 /* The account's window let it in. */
 void shares_allowed(struct shares *s, const struct account *a, const struct credential *c,
-                    uint32_t cost, uint64_t now_ns);
+                    uint32_t cost, uint32_t bytes, uint64_t now_ns);
 /* After each decision: `v` tells whether the account's window (ask 0) is half used. */
 void shares_note(const struct account *a, const struct throttle_verdict *v, uint64_t now_ns);
 /* The account's window refused: when to come back. Freed slots are dealt out one after the other, a

@@ -63,7 +63,7 @@ static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
     bool sharing = shares_matter(w->account, shares_manual(w->shares), now);
     struct share_verdict share;
     struct throttle_verdict v;
-    if (sharing && !shares_ask(w->shares, w->account, c, cost, now, &share)) {
+    if (sharing && !shares_ask(w->shares, w->account, c, cost, 0, now, &share)) {
         w->retry_ns = share.retry_ns;
         w->refused[device]++;
         return false;
@@ -76,7 +76,7 @@ static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
     shares_note(w->account, &v, now);
     if (v.allow) {
         if (sharing)
-            shares_allowed(w->shares, w->account, c, cost, now);
+            shares_allowed(w->shares, w->account, c, cost, 0, now);
         w->allowed[device]++;
         return true;
     }

@@ -14,7 +14,7 @@
 
 struct slab;
 
-/* Rings of 8, 16, 32, 64 and 128 stamps, and a histogram. */
+/* Rings of 8, 16, 32, 64 and 128 stamps (or a bucket: 64 bytes), and a histogram. */
 enum slab_size { SLAB_32, SLAB_64, SLAB_128, SLAB_256, SLAB_512, SLAB_320, SLAB_SIZES };
 
 /* NULL: no memory. `bytes_max` bounds the chunks. */

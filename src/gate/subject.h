@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * gate/subject.h - one counted subject: a 64-byte head with the stamps of its ring (the first four
- * inside, more behind a pointer) and its histograms. Belongs to the throttle's table; whoever
- * touches one holds its shard's lock.
+ * inside, more behind a pointer) and the meters of other windows. Belongs to the throttle's table;
+ * whoever touches one holds its shard's lock.
  *
- * One ring serves all windows of up to RING_MAX of a subject, since each stamp counts in all of
- * them; each longer window has a histogram of its own.
+ * One ring serves all windows of up to RING_MAX messages of a subject, since each stamp counts in
+ * all of them; each larger one, of bytes, in shadow, and each bucket has a meter of its own.
  */
 #pragma once
 
@@ -18,18 +18,18 @@
 #define RING_MAX 128 /* larger windows are counted by histogram */
 #define RING_FEW 4   /* stamps inside the head */
 
-struct histogram;
+struct meter;
 
 struct subject {
-    uint64_t id;         /* while free: the next free one's number */
-    uint64_t last_ns;    /* newest stamp counted */
-    uint64_t idle_at_ns; /* from then on all its windows are empty */
-    uint32_t *more;      /* the ring's stamps when they are more than RING_FEW */
-    struct histogram *histograms;
-    uint8_t kind;  /* enum throttle_kind; 0 while free */
-    uint8_t scale; /* a stamp counts units of 1 us << scale */
-    uint8_t grown; /* the ring has RING_FEW << grown places */
-    uint8_t first; /* place of the oldest stamp */
+    uint64_t id;          /* while free: the next free one's number */
+    uint64_t last_ns;     /* newest stamp counted */
+    uint64_t idle_at_ns;  /* from then on all its windows are empty */
+    uint32_t *more;       /* the ring's stamps when they are more than RING_FEW */
+    struct meter *meters; /* of windows that the ring does not count */
+    uint8_t kind;         /* enum throttle_kind; 0 while free */
+    uint8_t scale;        /* a stamp counts units of 1 us << scale */
+    uint8_t grown;        /* the ring has RING_FEW << grown places */
+    uint8_t first;        /* place of the oldest stamp */
     uint8_t len;
     uint8_t unused[3];
     uint32_t few[RING_FEW];

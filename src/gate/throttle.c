@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "flow/limits.h"
-#include "gate/histogram.h"
+#include "gate/meter.h"
 #include "gate/ring.h"
 #include "gate/subjects.h"
 #include "gate/window.h"
@@ -35,6 +35,8 @@ struct seat {
     uint64_t hash;
     uint64_t now_ns; /* the subject's present */
     struct subject *subject;
+    struct weight weight;
+    uint8_t shadowed; /* a bit for each window in shadow that would refuse */
     bool limited;
 };
 
@@ -73,18 +75,34 @@ static bool has_limits(const struct limit_set *l)
 
 /* ---- looking -------------------------------------------------------------------------------- */
 
+static bool in_shadow(struct window w)
+{
+    return w.kind & LIMIT_SHADOW;
+}
+
+/* The wait for one window; all of it, with *ret_never, when the request is larger than that. */
+static uint64_t look_at(const struct seat *at, struct window w, bool *ret_never)
+{
+    uint32_t cost = weight_in(at->weight, w);
+    *ret_never = cost > w.count;
+    if (*ret_never)
+        return (uint64_t)w.window_ms * NS_PER_MS;
+    return cost ? window_wait_ns(at->subject, w, cost, at->now_ns) : 0;
+}
+
 /* The longest of the waits that the limits ask for; wait_ns 0: it may go now. */
-static struct refusal look(const struct seat *at, uint32_t cost)
+static struct refusal look(struct seat *at)
 {
     const struct limit_set *l = at->ask->limits;
     struct refusal r = {.wait_ns = window_distance_ns(at->subject, l, at->now_ns)};
     r.distance = r.wait_ns > 0;
+    at->shadowed = 0;
     for (unsigned i = 0; i < l->windows_count; i++) {
-        struct window w = l->windows[i];
-        bool never = cost > w.count;
-        uint64_t wait = never ? (uint64_t)w.window_ms * NS_PER_MS
-                              : window_wait_ns(at->subject, w, cost, at->now_ns);
-        if (never > r.never || (wait > r.wait_ns && never == r.never))
+        bool never;
+        uint64_t wait = look_at(at, l->windows[i], &never);
+        if (__builtin_expect(in_shadow(l->windows[i]), 0))
+            at->shadowed |= (uint8_t)((wait > 0) << i);
+        else if (never > r.never || (wait > r.wait_ns && never == r.never))
             r = (struct refusal){.wait_ns = wait, .window = (uint8_t)i, .never = never};
     }
     return r;
@@ -103,9 +121,21 @@ static void tell_refused(struct throttle_verdict *v, const struct seat *at, stru
     }
     struct window w = l->windows[why.window];
     uint32_t used = window_used(at->subject, w, at->now_ns);
+    v->bytes = w.kind & LIMIT_BYTES;
     v->limit = w.count;
     v->window_ms = w.window_ms;
     v->remaining = used < w.count ? w.count - used : 0;
+}
+
+/* Messages and bytes are compared by what part of the window they are. */
+static bool tighter(const struct throttle_verdict *v, struct window w, uint32_t remaining)
+{
+    uint64_t a = remaining, b = v->remaining;
+    if (__builtin_expect(v->bytes != !!(w.kind & LIMIT_BYTES), 0)) {
+        a *= v->limit;
+        b *= w.count;
+    }
+    return a < b || (a == b && w.window_ms > v->window_ms);
 }
 
 /* Notes the ask's tightest window, if it is tighter than what `v` has; of two alike the longer one,
@@ -115,12 +145,14 @@ static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsi
     const struct limit_set *l = at->ask->limits;
     for (unsigned i = 0; i < l->windows_count; i++) {
         struct window w = l->windows[i];
+        if (in_shadow(w))
+            continue;
         uint32_t used = window_used(at->subject, w, at->now_ns);
         uint32_t remaining = used < w.count ? w.count - used : 0;
         v->pressed |= (uint8_t)((remaining < w.count / 2) << ask);
-        if (v->limit && (remaining > v->remaining ||
-                         (remaining == v->remaining && w.window_ms <= v->window_ms)))
+        if (v->limit && !tighter(v, w, remaining))
             continue;
+        v->bytes = w.kind & LIMIT_BYTES;
         v->ask = (uint8_t)ask;
         v->window = (uint8_t)i;
         v->limit = w.count;
@@ -132,9 +164,12 @@ static void tell_allowed(struct throttle_verdict *v, const struct seat *at, unsi
 /* ---- seats ---------------------------------------------------------------------------------- */
 
 static void take_seat(struct throttle *t, struct seat *at, const struct throttle_ask *ask,
-                      uint64_t now_ns)
+                      uint32_t cost, uint64_t now_ns)
 {
-    *at = (struct seat){.ask = ask, .now_ns = now_ns, .limited = has_limits(ask->limits)};
+    *at = (struct seat){.ask = ask,
+                        .now_ns = now_ns,
+                        .weight = {cost, ask->bytes},
+                        .limited = has_limits(ask->limits)};
     if (at->limited)
         at->hash = subjects_hash(t->subjects, ask->subject);
 }
@@ -146,7 +181,21 @@ static void find_subject(struct throttle *t, struct seat *at)
         at->now_ns = at->subject->last_ns;
 }
 
-static void count(struct throttle *t, struct seat *at, uint32_t cost)
+/* Whose state the request leaves as it is: buckets that refused, or that others refused for; and,
+ * where refused tries do not count, windows in shadow that would have refused. */
+static unsigned not_counted(const struct seat *at, bool refused)
+{
+    const struct limit_set *l = at->ask->limits;
+    unsigned skip = 0;
+    for (unsigned i = 0; i < l->windows_count; i++) {
+        bool not_let = refused || at->shadowed >> i & 1;
+        bool skips = l->windows[i].kind & LIMIT_BUCKET || l->count_accepted;
+        skip |= (unsigned)(not_let && skips) << i;
+    }
+    return skip;
+}
+
+static void count(struct throttle *t, struct seat *at, unsigned skip)
 {
     if (!at->subject) /* looked up again: an ask before may have been for the same subject */
         find_subject(t, at);
@@ -158,7 +207,7 @@ static void count(struct throttle *t, struct seat *at, uint32_t cost)
         metric_add(METRIC_throttle_table_full, 1);
         return;
     }
-    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, cost,
+    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, at->weight, skip,
                          at->now_ns))
         metric_add(METRIC_throttle_table_full, 1);
 }
@@ -190,7 +239,7 @@ static unsigned lock_seats(struct throttle *t, const struct seat *seats, unsigne
 }
 
 /* Looks at all, then counts. Under the locks. */
-static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, uint32_t cost,
+static void decide_locked(struct throttle *t, struct seat *seats, unsigned n,
                           struct throttle_verdict *v)
 {
     struct refusal worst = {0};
@@ -200,7 +249,8 @@ static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, ui
         if (!seats[i].limited)
             continue;
         find_subject(t, &seats[i]);
-        struct refusal why = look(&seats[i], cost);
+        struct refusal why = look(&seats[i]);
+        v->shadow |= (uint32_t)seats[i].shadowed << (i * WINDOWS_MAX);
         if (!why.wait_ns)
             continue;
         if (!refused || why.never > worst.never ||
@@ -212,7 +262,7 @@ static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, ui
     }
     for (unsigned i = 0; i < n; i++) {
         if (seats[i].limited && !(refused && seats[i].ask->limits->count_accepted))
-            count(t, &seats[i], cost);
+            count(t, &seats[i], not_counted(&seats[i], refused));
     }
     if (!refused) {
         for (unsigned i = 0; i < n; i++)
@@ -225,24 +275,26 @@ static void decide_locked(struct throttle *t, struct seat *seats, unsigned n, ui
     for (unsigned i = 0; i < n; i++) {
         if (!seats[i].limited)
             continue;
-        uint64_t wait = look(&seats[i], cost).wait_ns;
+        uint64_t wait = look(&seats[i]).wait_ns;
         if (wait && seats[i].now_ns + wait > v->retry_ns)
             v->retry_ns = seats[i].now_ns + wait;
     }
 }
 
-static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uint32_t cost,
-                         uint64_t now_ns, struct throttle_verdict *v)
+static void decide_seats(struct throttle *t, struct seat *seats, unsigned n, uint64_t now_ns,
+                         struct throttle_verdict *v)
 {
     uint16_t shards[THROTTLE_ASKS_MAX];
     unsigned locked = lock_seats(t, seats, n, shards);
     for (unsigned i = 0; i < locked; i++)
         subjects_tend(t->subjects, shards[i], now_ns);
-    decide_locked(t, seats, n, cost, v);
+    decide_locked(t, seats, n, v);
     for (unsigned i = 0; i < locked; i++)
         subjects_unlock(t->subjects, shards[i]);
     if (!v->allow) /* from a moment to a length */
         v->retry_ns -= now_ns;
+    if (__builtin_expect(v->shadow != 0, 0))
+        metric_add(METRIC_throttle_shadow_refused, 1);
     metric_add(v->allow ? METRIC_throttle_allowed : METRIC_throttle_refused, 1);
 }
 
@@ -252,8 +304,8 @@ void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsign
     struct seat seats[THROTTLE_ASKS_MAX];
     CHECK(n <= THROTTLE_ASKS_MAX && cost > 0);
     for (unsigned i = 0; i < n; i++)
-        take_seat(t, &seats[i], &asks[i], now_ns);
-    decide_seats(t, seats, n, cost, now_ns, ret);
+        take_seat(t, &seats[i], &asks[i], cost, now_ns);
+    decide_seats(t, seats, n, now_ns, ret);
 }
 
 /* The locks are held only to look; a head that is removed meanwhile costs a useless prefetch. */
@@ -272,7 +324,7 @@ static void warm(struct throttle *t, uint64_t hash, struct throttle_subject key,
         const struct subject *s = subjects_find(t->subjects, hash, key);
         if (s) {
             ring_prefetch(s);
-            histogram_prefetch(s);
+            meter_prefetch(s);
         }
     }
     subjects_unlock(t->subjects, shard);
@@ -302,7 +354,7 @@ void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsign
         for (; to < n && taken < BATCH; to++) {
             CHECK(jobs[to].count <= THROTTLE_ASKS_MAX && jobs[to].cost > 0);
             for (unsigned i = 0; i < jobs[to].count; i++) {
-                take_seat(t, &seats[taken++], &jobs[to].asks[i], now_ns);
+                take_seat(t, &seats[taken++], &jobs[to].asks[i], jobs[to].cost, now_ns);
             }
         }
         if (to - from > 1) {
@@ -313,7 +365,7 @@ void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsign
         struct seat *at = seats;
         for (; from < to; from++) {
             struct throttle_job *job = &jobs[from];
-            decide_seats(t, at, job->count, job->cost, now_ns, &job->verdict);
+            decide_seats(t, at, job->count, now_ns, &job->verdict);
             at += job->count;
         }
     }
@@ -326,14 +378,14 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
 {
     struct seat at;
     CHECK(cost > 0);
-    take_seat(t, &at, ask, now_ns);
+    take_seat(t, &at, ask, cost, now_ns);
     *ret = (struct throttle_verdict){.allow = true};
     if (!at.limited)
         return;
     unsigned shard = subjects_shard(at.hash);
     subjects_lock(t->subjects, shard);
     find_subject(t, &at);
-    struct refusal why = look(&at, cost);
+    struct refusal why = look(&at);
     if (why.wait_ns) {
         tell_refused(ret, &at, why);
         ret->retry_ns = at.now_ns + why.wait_ns - now_ns;
@@ -351,7 +403,7 @@ uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsig
                        uint64_t now_ns)
 {
     struct seat at;
-    take_seat(t, &at, ask, now_ns);
+    take_seat(t, &at, ask, 0, now_ns);
     if (window >= ask->limits->windows_count)
         return 0;
     unsigned shard = subjects_shard(at.hash);
@@ -367,16 +419,19 @@ uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,
 {
     struct seat at;
     uint64_t longest = 0;
-    take_seat(t, &at, ask, now_ns);
+    take_seat(t, &at, ask, cost, now_ns);
     unsigned shard = subjects_shard(at.hash);
     if (!at.limited)
         return 0;
     subjects_lock(t->subjects, shard);
     find_subject(t, &at);
     for (unsigned i = 0; i < ask->limits->windows_count; i++) {
-        uint32_t some = cost < counts[i] ? cost : counts[i];
-        uint64_t wait =
-            window_wait_below_ns(at.subject, ask->limits->windows[i], counts[i], some, at.now_ns);
+        struct window w = ask->limits->windows[i];
+        uint32_t some = weight_in(at.weight, w);
+        if (in_shadow(w) || !some)
+            continue;
+        some = some < counts[i] ? some : counts[i];
+        uint64_t wait = window_wait_below_ns(at.subject, w, counts[i], some, at.now_ns);
         longest = wait > longest ? wait : longest;
     }
     subjects_unlock(t->subjects, shard);
@@ -387,13 +442,13 @@ void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_
                      uint64_t now_ns)
 {
     struct seat at;
-    take_seat(t, &at, ask, now_ns);
+    take_seat(t, &at, ask, cost, now_ns);
     if (!at.limited || !cost)
         return;
     unsigned shard = subjects_shard(at.hash);
     subjects_lock(t->subjects, shard);
     subjects_tend(t->subjects, shard, now_ns);
-    count(t, &at, cost);
+    count(t, &at, 0);
     subjects_unlock(t->subjects, shard);
 }
 

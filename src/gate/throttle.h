@@ -4,9 +4,11 @@
  * than W ago. One table for every subject (accounts, credentials, addresses, failures), shared by
  * all protocols and all workers. Any thread. After a restart windows begin empty.
  *
- * N <= 128: a lazily grown ring of the last N stamps, exact to the microsecond. Larger N: a
- * histogram of 64 buckets per window that counts the partial oldest bucket, so it never admits more
- * than N in W.
+ * N <= 128: a lazily grown ring of the last N stamps, exact to the microsecond. Larger N, or bytes:
+ * a histogram of 64 buckets per window that counts the partial oldest bucket, so it never admits
+ * more than N in W. Where a limit says so, a token or leaky bucket instead (gate/bucket.h): up to
+ * 2N in W, and what is refused never counts. A limit in shadow is counted as if it were in force,
+ * by a meter of its own, refuses nothing and is in nothing that is told but `shadow`.
  */
 #pragma once
 
@@ -47,17 +49,21 @@ void throttle_free(struct throttle *t);
 struct throttle_ask {
     struct throttle_subject subject;
     const struct limit_set *limits;
+    uint32_t bytes; /* what the request weighs in limits that count bytes; `cost` in the others. 0:
+                       those do not ask */
 };
 
 /* The window that refused, or the tightest one when allowed: what headers and notices tell. All of
  * it is 0 but `allow` when no ask has a limit. */
 struct throttle_verdict {
     bool allow;
-    bool never;         /* the cost is larger than a window: waiting does not help */
-    uint8_t pressed;    /* a bit for each ask that has a window of which less than half is left */
-    uint8_t ask;        /* index of the ask that decided */
-    uint8_t window;     /* index of its window (0 when min_distance decided) */
-    uint32_t limit;     /* that window's count (1 when min_distance decided) */
+    bool bytes;      /* `limit` and `remaining` are bytes */
+    bool never;      /* the cost is larger than a window: waiting does not help */
+    uint8_t pressed; /* a bit for each ask that has a window of which less than half is left */
+    uint8_t ask;     /* index of the ask that decided */
+    uint32_t shadow; /* a bit for each limit in shadow that would have refused: ask * 4 + window */
+    uint8_t window;  /* index of its window (0 when min_distance decided) */
+    uint32_t limit;  /* that window's count (1 when min_distance decided) */
     uint32_t window_ms; /* that window's length (the distance when min_distance decided) */
     uint32_t remaining; /* how many more it would take now */
     uint64_t retry_ns;  /* refused: when one more of this cost is allowed, if nothing else is sent
@@ -93,11 +99,11 @@ void throttle_decide_batch(struct throttle *t, struct throttle_job *jobs, unsign
 /* Looks without counting (GET throttle, failure windows before a hash). */
 void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t cost,
                    uint64_t now_ns, struct throttle_verdict *ret);
-/* How much of window `window` is used now. */
+/* How much of window `window` is used now: messages or bytes. */
 uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
                        uint64_t now_ns);
 /* How long until `cost` more (or as much as ever fits) would leave each window at most at
- * `counts[its index]`, which is 1 to its own count; 0: now. Looks only. */
+ * `counts[its index]`, which is 1 to its own count; 0: now. Shadows are left out. Looks only. */
 uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,
                              const uint32_t *counts, uint32_t cost, uint64_t now_ns);
 /* Counts without deciding (a failed login). */

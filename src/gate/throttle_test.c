@@ -427,6 +427,144 @@ static void clock_behind_the_table(void **state)
     throttle_free(t);
 }
 
+/* ---- other limits ---------------------------------------------------------------------------- */
+
+/* Sends at worst moments what may be sent, singly and in batches; looks through the log. */
+static void bucket_bounds(struct window w, uint64_t seed)
+{
+    const struct limit_set s = {.windows = {w}, .windows_count = 1};
+    struct throttle *t = make(1000);
+    struct log log = log_new();
+    struct rand r = {seed};
+    uint64_t now = START, w_ns = w.window_ms * NS_PER_MS, paid = 0, refused = 0;
+    uint32_t most = 0;
+    for (unsigned k = 0; k < 20000; k++) {
+        uint32_t cost = rand_below(&r, 4) ? 1 : (uint32_t)(1 + rand_below(&r, w.count));
+        struct throttle_verdict v = decide(t, 3, &s, cost, now);
+        if (v.allow) { /* not before all that came is paid for */
+            assert_true(w.kind & LIMIT_TOKEN || now >= paid);
+        } else { /* then at once */
+            refused++;
+            assert_true(!v.never && v.retry_ns > 0);
+            assert_false(decide(t, 3, &s, cost, now + v.retry_ns - 1).allow);
+            now += v.retry_ns;
+            assert_true(decide(t, 3, &s, cost, now).allow);
+        }
+        paid = now + cost * w_ns / w.count;
+        log_add(&log, cost, now);
+        uint32_t used = log_used(&log, w_ns, now);
+        most = used > most ? used : most;
+        assert_true(used <= 2 * w.count);
+        now +=
+            rand_below(&r, 3) ? 0 : rand_below(&r, rand_below(&r, 50) ? w_ns / w.count : 3 * w_ns);
+    }
+    if (refused <= 1000 || most <= w.count)
+        fail_msg("kind %u: %lu refused, %u in a window", w.kind, refused, most);
+    assert_true(decide(t, 4, &s, w.count + 1, now).never);
+    free(log.at);
+    throttle_free(t);
+}
+
+static void buckets_keep_twice_the_count(void **state)
+{
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        bucket_bounds((struct window){60, 7000, LIMIT_TOKEN}, seed);
+        bucket_bounds((struct window){3, 1000, LIMIT_TOKEN}, seed);
+        bucket_bounds((struct window){60, 7000, LIMIT_LEAKY}, seed);
+        bucket_bounds((struct window){1000, 10, LIMIT_LEAKY}, seed);
+    }
+}
+
+static void a_token_bucket_bursts_and_a_leaky_one_paces(void **state)
+{
+    struct throttle *t = make(1000);
+    struct limit_set token = {.windows = {{7, 3000, LIMIT_TOKEN}}, .windows_count = 1};
+    struct limit_set leaky = {.windows = {{7, 3000, LIMIT_LEAKY}}, .windows_count = 1};
+    unsigned burst = 0, paced;
+    while (decide(t, 1, &token, 1, START).allow)
+        burst++;
+    assert_int_equal(burst, 7);
+    /* Refused tries cost nothing: a hammering sender gets the bucket's rate. */
+    paced = 0;
+    for (uint64_t now = START; now < START + 30 * NS_PER_S; now += NS_PER_MS)
+        paced += decide(t, 1, &token, 1, now).allow;
+    assert_in_range(paced, 69, 71);
+    paced = 0;
+    for (uint64_t now = START; now < START + 30 * NS_PER_S; now += NS_PER_MS)
+        paced += decide(t, 2, &leaky, 1, now).allow;
+    assert_in_range(paced, 69, 71); /* 70 in ten windows, a millisecond late each at most */
+    throttle_free(t);
+}
+
+static struct throttle_verdict decide_bytes(struct throttle *t, const struct limit_set *l,
+                                            uint32_t bytes, uint64_t now)
+{
+    struct throttle_ask ask = {{THROTTLE_ACCOUNT, 9}, l, bytes};
+    struct throttle_verdict v;
+    throttle_decide(t, &ask, 1, 1, now, &v);
+    return v;
+}
+
+static void bytes_are_counted(void **state)
+{
+    const uint8_t kinds[] = {LIMIT_ROLLING, LIMIT_TOKEN, LIMIT_LEAKY};
+    for (unsigned k = 0; k < 3; k++) {
+        struct throttle *t = make(1000);
+        struct limit_set l = {
+            .windows = {{100, 60000}, {4000000000u, 1000, LIMIT_BYTES | kinds[k]}},
+            .windows_count = 2,
+            .count_accepted = true};
+        assert_true(decide_bytes(t, &l, 4000000000u, START).allow);
+        struct throttle_verdict v = decide_bytes(t, &l, 4000000000u, START);
+        assert_true(!v.allow && v.bytes && v.window == 1 && v.limit == 4000000000u);
+        assert_true(decide_bytes(t, &l, 0, START).allow); /* no bytes: only the other asks */
+        assert_false(decide_bytes(t, &l, 1, START + v.retry_ns / 3).allow !=
+                     (kinds[k] == LIMIT_TOKEN));
+        assert_true(decide_bytes(t, &l, 4000000000u, START + 2 * NS_PER_S).allow);
+        assert_true(decide_bytes(t, &l, 4000000001u, START + 9 * NS_PER_S).never);
+        struct throttle_ask ask = {{THROTTLE_ACCOUNT, 9}, &l, 0};
+        assert_int_equal(throttle_used(t, &ask, 1, START + 2 * NS_PER_S), 4000000000u);
+        throttle_free(t);
+    }
+}
+
+/* Decisions with a limit in shadow are those without it, and it would have refused what the same
+ * limit refuses where it is in force. */
+static void a_shadow_refuses_nothing(void **state)
+{
+    const uint8_t kinds[] = {LIMIT_ROLLING, LIMIT_TOKEN, LIMIT_LEAKY};
+    for (unsigned k = 0; k < 6; k++) {
+        struct throttle *t = make(1000);
+        struct rand r = {k};
+        uint8_t kind = kinds[k % 3];
+        struct limit_set with = {.windows = {{200, 1000}, {150, 1000, kind | LIMIT_SHADOW}},
+                                 .windows_count = 2,
+                                 .count_accepted = k < 3};
+        struct limit_set without = {
+            .windows = {{200, 1000}}, .windows_count = 1, .count_accepted = k < 3};
+        struct limit_set alone = {
+            .windows = {{150, 1000, kind}}, .windows_count = 1, .count_accepted = k < 3};
+        unsigned shadowed = 0;
+        uint64_t before = metric_sum(METRIC_throttle_shadow_refused), now = START;
+        for (unsigned i = 0; i < 20000; i++) {
+            now += rand_below(&r, k < 3 ? 14 : 23) * NS_PER_MS / 2;
+            struct throttle_verdict v = decide(t, 1, &with, 1, now);
+            struct throttle_verdict other = decide(t, 2, &without, 1, now);
+            assert_int_equal(v.allow, other.allow);
+            assert_int_equal(v.remaining, other.remaining);
+            assert_int_equal(v.limit, 200);
+            if (other.allow)
+                assert_int_equal(v.shadow == 2, !decide(t, 3, &alone, 1, now).allow);
+            else if (!with.count_accepted && kind == LIMIT_ROLLING)
+                decide(t, 3, &alone, 1, now);
+            shadowed += v.shadow != 0;
+        }
+        assert_true(shadowed > 100);
+        assert_int_equal(metric_sum(METRIC_throttle_shadow_refused) - before, shadowed);
+        throttle_free(t);
+    }
+}
+
 /* ---- batches and threads -------------------------------------------------------------------- */
 
 static void batch_equals_single(void **state)
@@ -523,6 +661,10 @@ int main(void)
         cmocka_unit_test(full_table_keeps_who_blocks),
         cmocka_unit_test(memory_is_bounded_and_given_back),
         cmocka_unit_test(clock_behind_the_table),
+        cmocka_unit_test(buckets_keep_twice_the_count),
+        cmocka_unit_test(a_token_bucket_bursts_and_a_leaky_one_paces),
+        cmocka_unit_test(bytes_are_counted),
+        cmocka_unit_test(a_shadow_refuses_nothing),
         cmocka_unit_test(batch_equals_single),
         cmocka_unit_test(threads_share_a_window),
     };

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits of every kind, from a plan through HTTP: buckets, bytes, shadows."""
+import time
+
+import pytest
+import requests
+
+TARGET = "/v1/telemetry"
+
+
+def post(server, auth, body=None):
+    return requests.post(server.url + TARGET, json=body or {"t": 1}, headers=auth, timeout=30)
+
+
+def planned(s, limits, name="a", device_limits=""):
+    """An account of its own on a plan of its own; its key."""
+    args = ["--device-limits", device_limits] if device_limits else []
+    s.cli("plan", "add", f"plan-{name}", "--limits", limits, *args)
+    s.cli("account", "add", name, "--plan", f"plan-{name}")
+    return {"X-AIO-Key": s.add_key(name)}
+
+
+@pytest.mark.parametrize("limits", [
+    "rolling 6/3s", "6/3s, accepted", "token_bucket 6/3s", "leaky_bucket 6/3s", "token_bucket 6B/3s, 1000/1s",
+    "leaky_bucket 6B/3s", "6B/3s"])
+def test_who_comes_back_as_told_is_let_in(server, limits):
+    name = "r" + str(abs(hash(limits)) % 10**9)
+    auth = planned(server, limits, name)
+    refusals = 0
+    for _ in range(10):
+        r = post(server, auth)
+        if r.status_code == 429:
+            refusals += 1
+            assert f"{name} data rate limit reached, " in r.json()["error"]
+            wait = int(r.headers["retry-after"])
+            assert 1 <= wait <= 4
+            time.sleep(wait)
+            r = post(server, auth)
+        assert r.status_code == 202
+    assert refusals >= 1
+
+
+def test_a_token_bucket_bursts_and_a_leaky_one_paces(server):
+    token = planned(server, "token_bucket 5/3600s", "bursts")
+    assert [post(server, token).status_code for _ in range(7)] == [202] * 5 + [429] * 2
+    leaky = planned(server, "leaky_bucket 5/3600s", "paces")
+    assert post(server, leaky).status_code == 202
+    r = post(server, leaky)
+    assert r.status_code == 429 and 700 <= int(r.headers["retry-after"]) <= 720
+    batch = planned(server, "leaky_bucket 5/3600s", "batch")
+    assert post(server, batch, [{"t": i} for i in range(4)]).status_code == 202
+    r = post(server, batch)
+    assert r.status_code == 429 and 2800 <= int(r.headers["retry-after"]) <= 2880
+
+
+def test_bytes_are_those_of_the_values(server):
+    auth = planned(server, "100/3600s, 100B/3600s", "bytes", "1000/60s")
+    body = {"long-name-of-a-feed": "x" * 40}
+    assert [post(server, auth, body).status_code for _ in range(2)] == [202] * 2
+    r = post(server, auth, body)
+    assert r.status_code == 429
+    policy = r.headers["ratelimit-policy"]
+    assert '"account";q=100;w=3600' in policy and '"account";q=100;qu="content-bytes";w=3600' in policy
+    assert '"account";r=0;t=' in r.headers["ratelimit"] or '"account";r=20;t=' in r.headers["ratelimit"]
+    # More than the limit ever lets through: told by name, and without a time to come back.
+    r = post(server, planned(server, "100/3600s, 100B/3600s", "larger"), {"t": "x" * 101})
+    assert r.status_code == 413 and "retry-after" not in r.headers
+    assert "the account's limit is 100B/1h" in r.json()["error"]
+
+
+def test_a_shadow_refuses_nothing_and_is_counted(server):
+    auth = planned(server, "1000/60s, shadow 3/60s, shadow token_bucket 5B/60s", "shadow")
+    before = server.metric("throttle_shadow_refused_total")
+    answers = [post(server, auth) for _ in range(8)]
+    assert {r.status_code for r in answers} == {202}
+    assert server.metric("throttle_shadow_refused_total") - before == 5
+    hard = planned(server, "2/60s, shadow 1/60s", "hard")
+    r = [post(server, hard) for _ in range(3)][-1]
+    assert r.status_code == 429 and r.headers["ratelimit-policy"] == '"account";q=2;w=60'
+
+
+def test_limits_are_shown_as_they_are(server):
+    limits = "shadow token_bucket 1MB/1m, leaky_bucket 10/1s"
+    server.cli("plan", "add", "shown", "--limits", limits)
+    server.cli("account", "add", "shown", "--plan", "shown")
+    assert server.cli("account", "show", "shown")["limits"] == limits
+    said = server.cli_run("plan", "add", "wrong", "--limits", "60/60s, bucket 5/1s")
+    assert said.returncode != 0 and "limits:" in said.stderr and "bucket 5/1s" in said.stderr
