@@ -289,7 +289,7 @@ static bool put_emitted(struct server *s, struct journal_append *a, struct recor
                         struct buf *storage)
 {
     if (s->keyring && r.kind != RECORD_DELETED && r.account) {
-        enum sealed done = seal_record(s->sealer, &r, storage);
+        enum seal_outcome done = seal_record(s->sealer, &r, storage);
         if (done == SEAL_ERASED)
             r.payload = (struct slice){0};
         else if (done == SEAL_MEMORY)
@@ -416,12 +416,14 @@ static int open_views(struct server *s, struct error *err)
     memcpy(log_id, s->position.log_id, sizeof log_id);
 
     struct latest_opts latest = {.disk = s->disk,
+                                 .keyring = s->keyring,
                                  .path = data_path(s, "latest.snap", s->latest_path)};
     memcpy(latest.log_id, log_id, sizeof log_id);
     int rc = latest_open(&latest, &s->latest, &latest_cursor, err);
     if (rc)
         return rc;
-    struct history_opts history = {.path = data_path(s, "history", s->history_path),
+    struct history_opts history = {.keyring = s->keyring,
+                                   .path = data_path(s, "history", s->history_path),
                                    .open_bytes_max = c->history.open_max,
                                    .flush_bytes = c->history.flush_size,
                                    .flush_ns = c->history.flush_time * NS_PER_MS,

@@ -172,3 +172,41 @@ def test_power_cut_after_the_first_message(make_server, tmp_path):
     server.kill()
     server.start()
     assert values(owner, "door") == [value]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_views_hold_no_value(make_server, tmp_path, sealed):
+    """Neither the snapshot of the newest values nor the database, also after rows were merged."""
+    server = make_server({**(keyed(tmp_path) if sealed else {}), "history.flush_size": "64KiB",
+                          "history.flush_time": "100ms"})
+    owner = owner_on(server, "sealed")
+    sent = []
+    for _ in range(40):
+        sent.append(canary())
+        send(owner, "door", sent[-1])
+        flushes = server.metric("history_flushes_total")
+        wait_for("a flush", lambda: server.metric("history_flushes_total") > flushes)
+    wait_for("a merge", lambda: server.metric("history_rows_merged_total") >= 32)
+    assert values(owner, "door") == sent[::-1]
+    assert server.stop() == 0
+    kept = [text for text in sent if files_with(server.data, text, "history")]
+    newest = files_with(server.data, sent[-1])
+    assert (not kept and not newest) if sealed else (len(kept) == 40 and "latest.snap" in newest)
+    server.start()
+    assert values(owner, "door") == sent[::-1]
+    last = requests.get(f"{owner.url}/feeds/door/data/last", headers=owner.auth, timeout=20).json()
+    assert last["value"] == sent[-1]
+    assert server.metric("sealed_unreadable_total") == 0
+
+
+def test_chart_of_sealed_rows(make_server, tmp_path):
+    server = make_server({**keyed(tmp_path), "history.flush_time": "100ms"})
+    owner = owner_on(server, "sealed")
+    for i in range(10):
+        send(owner, "door", str(i))
+    assert server.stop() == 0
+    server.start()
+    r = requests.get(f"{owner.url}/feeds/door/data/chart", headers=owner.auth, timeout=20,
+                     params={"hours": 1, "field": "sum"})
+    assert r.status_code == 200, r.text
+    assert sum(float(v) for _, v in r.json()["data"]) == 45

@@ -34,7 +34,7 @@ struct sealer *sealer_new(struct keyring *keyring)
     CHECK(s);
     s->keyring = keyring;
     s->generation = keyring_generation(keyring);
-    s->number = keyring_take_sealer(keyring);
+    s->counter = COUNTER_MAX; /* one that only opens takes no number */
     return s;
 }
 
@@ -64,7 +64,7 @@ static void look_for_destroyed(struct sealer *s)
     s->generation = generation;
 }
 
-static enum sealed get_ready(struct sealer *s, uint32_t key_id, struct aead **ret)
+static enum seal_outcome get_ready(struct sealer *s, uint32_t key_id, struct aead **ret)
 {
     struct ready *slot = &s->slots[key_id % SLOTS];
     *ret = &slot->aead;
@@ -94,11 +94,11 @@ static void next_nonce(struct sealer *s, char ret[AEAD_NONCE_BYTES])
         ret[i] = (char)counter;
 }
 
-static enum sealed put_sealed(struct sealer *s, uint32_t key_id, const struct slice *about,
-                              unsigned count, struct slice plain, struct buf *out)
+static enum seal_outcome put_sealed(struct sealer *s, uint32_t key_id, const struct slice *about,
+                                    unsigned count, struct slice plain, struct buf *out)
 {
     struct aead *aead;
-    enum sealed found = get_ready(s, key_id, &aead);
+    enum seal_outcome found = get_ready(s, key_id, &aead);
     if (found != SEAL_DONE)
         return found;
     char *to = buf_reserve(out, plain.len + SEAL_BYTES);
@@ -110,12 +110,12 @@ static enum sealed put_sealed(struct sealer *s, uint32_t key_id, const struct sl
     return SEAL_DONE;
 }
 
-static enum sealed put_opened(struct sealer *s, uint32_t key_id, const struct slice *about,
-                              unsigned count, struct slice sealed, struct buf *out)
+static enum seal_outcome put_opened(struct sealer *s, uint32_t key_id, const struct slice *about,
+                                    unsigned count, struct slice sealed, struct buf *out)
 {
     struct aead *aead;
     look_for_destroyed(s);
-    enum sealed found = get_ready(s, key_id, &aead);
+    enum seal_outcome found = get_ready(s, key_id, &aead);
     if (found != SEAL_DONE)
         return found;
     if (sealed.len < SEAL_BYTES)
@@ -142,7 +142,7 @@ static uint32_t key_of(struct sealer *s, uint64_t account)
     return id;
 }
 
-enum sealed seal_record(struct sealer *s, struct record *r, struct buf *storage)
+enum seal_outcome seal_record(struct sealer *s, struct record *r, struct buf *storage)
 {
     if (!r->payload.len || !r->account)
         return SEAL_PLAIN;
@@ -156,7 +156,7 @@ enum sealed seal_record(struct sealer *s, struct record *r, struct buf *storage)
     const struct slice about[] = {slice_of(head, record_head(&named, head)), r->producer.key,
                                   r->topic};
     buf_clear(storage);
-    enum sealed done = put_sealed(s, key_id, about, 3, r->payload, storage);
+    enum seal_outcome done = put_sealed(s, key_id, about, 3, r->payload, storage);
     if (done == SEAL_DONE) {
         r->key_id = key_id;
         r->payload = buf_slice(storage);
@@ -164,28 +164,28 @@ enum sealed seal_record(struct sealer *s, struct record *r, struct buf *storage)
     return done;
 }
 
-enum sealed unseal_record(struct sealer *s, struct record *r, struct buf *storage)
+enum seal_outcome unseal_record(struct sealer *s, struct record *r, struct buf *storage)
 {
     if (!r->key_id)
         return SEAL_PLAIN;
     char head[RECORD_HEAD_MAX];
     const struct slice about[] = {slice_of(head, record_head(r, head)), r->producer.key, r->topic};
     buf_clear(storage);
-    enum sealed done = put_opened(s, r->key_id, about, 3, r->payload, storage);
+    enum seal_outcome done = put_opened(s, r->key_id, about, 3, r->payload, storage);
     if (done == SEAL_DONE)
         r->payload = buf_slice(storage);
     return done;
 }
 
-enum sealed seal_bytes(struct sealer *s, uint32_t key_id, struct slice about, struct slice plain,
-                       struct buf *out)
+enum seal_outcome seal_bytes(struct sealer *s, uint32_t key_id, struct slice about,
+                             struct slice plain, struct buf *out)
 {
     look_for_destroyed(s);
     return put_sealed(s, key_id, &about, 1, plain, out);
 }
 
-enum sealed unseal_bytes(struct sealer *s, uint32_t key_id, struct slice about, struct slice sealed,
-                         struct buf *out)
+enum seal_outcome unseal_bytes(struct sealer *s, uint32_t key_id, struct slice about,
+                               struct slice sealed, struct buf *out)
 {
     return put_opened(s, key_id, &about, 1, sealed, out);
 }

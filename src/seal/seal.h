@@ -25,7 +25,7 @@ struct sealer *sealer_new(struct keyring *keyring);
 /* Accepts NULL. */
 void sealer_free(struct sealer *s);
 
-enum sealed {
+enum seal_outcome {
     SEAL_DONE,
     SEAL_PLAIN,   /* there was nothing to do */
     SEAL_ERASED,  /* the key was destroyed, or the account has none */
@@ -36,16 +36,16 @@ enum sealed {
 
 /* Seals the payload, if there is one and the record belongs to an account; `storage` (cleared)
  * holds it then, and the record names the key. */
-enum sealed seal_record(struct sealer *s, struct record *r, struct buf *storage);
+enum seal_outcome seal_record(struct sealer *s, struct record *r, struct buf *storage);
 /* The other way; a record that names no key is plain. */
-enum sealed unseal_record(struct sealer *s, struct record *r, struct buf *storage);
+enum seal_outcome unseal_record(struct sealer *s, struct record *r, struct buf *storage);
 
 /* Appends the bytes sealed by a key, bound to `about`. */
-enum sealed seal_bytes(struct sealer *s, uint32_t key_id, struct slice about, struct slice plain,
-                       struct buf *out);
+enum seal_outcome seal_bytes(struct sealer *s, uint32_t key_id, struct slice about,
+                             struct slice plain, struct buf *out);
 /* Appends the bytes opened. */
-enum sealed unseal_bytes(struct sealer *s, uint32_t key_id, struct slice about, struct slice sealed,
-                         struct buf *out);
+enum seal_outcome unseal_bytes(struct sealer *s, uint32_t key_id, struct slice about,
+                               struct slice sealed, struct buf *out);
 
 /* A name that tells nothing of `bytes` once the account's key is gone: 16 bytes of HMAC-SHA-256
  * under the key. False: the account has no key. */

@@ -53,6 +53,8 @@ int history_open(const struct history_opts *opts, struct history **ret, uint64_t
         h->opts.merge_points = ROW_POINTS_MAX / 4;
     buf_init(&h->text, 1);
     buf_init(&h->row, SIZE_MAX / 2);
+    buf_init(&h->sealed, SIZE_MAX / 2);
+    h->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     points_init(&h->points, &h->text);
     h->open = open_new();
     uint64_t cursor = 0;
@@ -95,6 +97,8 @@ void history_close(struct history *h)
     points_fini(&h->points);
     buf_fini(&h->text);
     buf_fini(&h->row);
+    buf_fini(&h->sealed);
+    sealer_free(h->sealer);
     free(h->queue.feeds);
     free(h->path);
     free(h);
@@ -134,6 +138,9 @@ void history_apply(struct history *h, const struct record *r, uint64_t offset)
         else if (datum_target_decode(r->payload, &id))
             open_op(h->open, r->feed, id, (struct slice){0});
     }
+    struct open_feed *f = r->key_id ? open_find(h->open, r->feed) : NULL;
+    if (f)
+        f->key_id = r->key_id;
 }
 
 /* ---- flushing -------------------------------------------------------------------------------- */
@@ -150,12 +157,12 @@ static void put_drop(rocksdb_writebatch_t *b, uint64_t feed)
     }
 }
 
-static void put_fresh(rocksdb_writebatch_t *b, uint64_t feed, struct row_key first, const char *row,
-                      size_t len)
+static void put_fresh(struct history *h, rocksdb_writebatch_t *b, const struct open_feed *f,
+                      struct row_key first, struct slice row)
 {
     char key[ROW_KEY_BYTES];
-    history_key(key, KEY_FRESH, feed, first);
-    rocksdb_writebatch_put(b, key, sizeof key, row, len);
+    history_key(key, KEY_FRESH, f->feed, first);
+    history_put(h, b, slice_of(key, sizeof key), f->key_id, row);
 }
 
 /* The feed's open state as rows and point records. Returns how many points. */
@@ -166,7 +173,7 @@ static uint64_t put_feed(struct history *h, rocksdb_writebatch_t *b, const struc
     if (m && m->floor)
         put_drop(b, f->feed);
     for (const struct sealed *s = m ? m->sealed : NULL; s; s = s->next) {
-        put_fresh(b, f->feed, s->first, s->row, s->len);
+        put_fresh(h, b, f, s->first, slice_of(s->row, s->len));
         points += s->count;
     }
     if (f->count) {
@@ -176,13 +183,13 @@ static uint64_t put_feed(struct history *h, rocksdb_writebatch_t *b, const struc
         buf_clear(&h->row);
         row_encode(&h->row, h->points.at, h->points.count);
         CHECK(!h->row.failed);
-        put_fresh(b, f->feed, row_key_of(h->points.at), h->row.ptr, h->row.len);
+        put_fresh(h, b, f, row_key_of(h->points.at), buf_slice(&h->row));
     }
     struct op op;
     for (size_t at = 0; m && op_next(buf_slice(&m->ops), &at, &op);) {
         char key[OP_KEY_BYTES];
         history_op_key(key, f->feed, op.event_ms, op.offset, op.deleted);
-        rocksdb_writebatch_put(b, key, sizeof key, op.payload.ptr, op.payload.len);
+        history_put(h, b, slice_of(key, sizeof key), op.deleted ? 0 : f->key_id, op.payload);
         atomic_store(&h->has_ops, true);
     }
     return points;

@@ -19,6 +19,8 @@
 
 struct history;
 
+struct keyring;
+
 struct history_opts {
     const char *path;        /* the database's directory */
     uint64_t log_id[2];      /* the journal it follows: another log's database is refused */
@@ -27,6 +29,7 @@ struct history_opts {
     uint64_t flush_ns;       /* and at most this long */
     uint64_t cache_bytes;    /* block cache */
     uint32_t merge_points;   /* rows are merged up to this many points (256) */
+    struct keyring *keyring; /* seals the rows of records that were sealed; NULL: there are none */
 };
 
 /* Opens the database. *ret_cursor: the durable cursor, where the journal must be replayed from. */

@@ -86,8 +86,8 @@ static const char *key_at(const rocksdb_iterator_t *it, char kind, uint64_t feed
     return len == bytes && key[0] == kind && get_be(key + 1) == feed ? key : NULL;
 }
 
-bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
-                    struct slice *ret_row)
+bool history_row_at(struct unsealing *u, const rocksdb_iterator_t *it, char kind, uint64_t feed,
+                    struct row_key *ret_key, struct slice *ret_row)
 {
     const char *key = key_at(it, kind, feed, ROW_KEY_BYTES);
     if (!key)
@@ -95,23 +95,25 @@ bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, stru
     *ret_key =
         (struct row_key){.us = (int64_t)turn((int64_t)get_be(key + 9)), .offset = get_be(key + 17)};
     ret_row->ptr = rocksdb_iter_value(it, &ret_row->len);
-    return true;
+    return unsealing_open(u, slice_of(key, ROW_KEY_BYTES), ret_row);
 }
 
-bool history_any_row_at(const rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
+bool history_any_row_at(struct unsealing *u, rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
                         struct row_key *ret_key, struct slice *ret_row)
 {
-    if (!rocksdb_iter_valid(it))
-        return false;
-    size_t len;
-    const char *key = rocksdb_iter_key(it, &len);
-    if (len != ROW_KEY_BYTES || key[0] != kind)
-        return false;
-    *ret_feed = get_be(key + 1);
-    return history_row_at(it, kind, *ret_feed, ret_key, ret_row);
+    for (; rocksdb_iter_valid(it); rocksdb_iter_next(it)) { /* over those that are erased */
+        size_t len;
+        const char *key = rocksdb_iter_key(it, &len);
+        if (len != ROW_KEY_BYTES || key[0] != kind)
+            return false;
+        *ret_feed = get_be(key + 1);
+        if (history_row_at(u, it, kind, *ret_feed, ret_key, ret_row))
+            return true;
+    }
+    return false;
 }
 
-bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)
+bool history_op_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)
 {
     const char *key = key_at(it, KEY_OP, feed, OP_KEY_BYTES);
     if (!key)
@@ -120,7 +122,7 @@ bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)
                        .offset = get_be(key + 17),
                        .deleted = key[ROW_KEY_BYTES] != 0};
     ret->payload.ptr = rocksdb_iter_value(it, &ret->payload.len);
-    return true;
+    return unsealing_open(u, slice_of(key, OP_KEY_BYTES), &ret->payload);
 }
 
 void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at)

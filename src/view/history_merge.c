@@ -39,6 +39,7 @@ struct fold {
     /* One iterator per kind: the queue is nearly in the order of feeds, so each goes forward and
      * mostly stays in the block it has. Going to and fro with one cost a third of all CPU time. */
     rocksdb_iterator_t *fresh_it, *row_it, *op_it;
+    struct unsealing fresh_u, row_u, op_u;
     rocksdb_writebatch_t *batch;
     uint64_t feed;
     struct buf text;          /* of both lists */
@@ -103,7 +104,7 @@ static int load_fresh(struct fold *f, bool *ret_more)
     struct slice row;
     *ret_more = false;
     history_seek(f->fresh_it, KEY_FRESH, f->feed, key);
-    for (; history_row_at(f->fresh_it, KEY_FRESH, f->feed, &key, &row);
+    for (; history_row_at(&f->fresh_u, f->fresh_it, KEY_FRESH, f->feed, &key, &row);
          rocksdb_iter_next(f->fresh_it)) {
         *ret_more = f->rows_read >= FOLD_ROWS ||
                     f->late.count >= (size_t)FOLD_TIMES * f->h->opts.merge_points;
@@ -127,7 +128,7 @@ static int gather_merged(struct fold *f, struct row_key *ret_end, bool *ret_cut)
     struct row_head head;
     *ret_cut = false;
     history_seek_back(f->row_it, KEY_ROW, f->feed, first);
-    if (history_row_at(f->row_it, KEY_ROW, f->feed, &key, &row)) {
+    if (history_row_at(&f->row_u, f->row_it, KEY_ROW, f->feed, &key, &row)) {
         if (!row_peek(row, key, &head))
             return -EBADMSG;
         if (head.last_us >= first.us || head.count < f->h->opts.merge_points) {
@@ -140,7 +141,8 @@ static int gather_merged(struct fold *f, struct row_key *ret_end, bool *ret_cut)
     } else {
         history_seek(f->row_it, KEY_ROW, f->feed, (struct row_key){.us = INT64_MIN});
     }
-    for (; history_row_at(f->row_it, KEY_ROW, f->feed, &key, &row); rocksdb_iter_next(f->row_it)) {
+    for (; history_row_at(&f->row_u, f->row_it, KEY_ROW, f->feed, &key, &row);
+         rocksdb_iter_next(f->row_it)) {
         if (row_key_compare(key, last) > 0)
             break;
         if (f->gathered++ >= GATHER_ROWS) {
@@ -157,6 +159,13 @@ static int gather_merged(struct fold *f, struct row_key *ret_end, bool *ret_cut)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+/* Of whatever is written now: the newest key of what was read of the feed. */
+static uint32_t key_of(const struct fold *f)
+{
+    uint32_t id = f->fresh_u.key_id > f->row_u.key_id ? f->fresh_u.key_id : f->row_u.key_id;
+    return f->op_u.key_id > id ? f->op_u.key_id : id;
+}
+
 static void put_row(struct fold *f, char kind, const struct history_point *p, size_t n)
 {
     char key[ROW_KEY_BYTES];
@@ -164,9 +173,9 @@ static void put_row(struct fold *f, char kind, const struct history_point *p, si
     buf_clear(&f->row);
     row_encode(&f->row, p, n);
     CHECK(!f->row.failed);
-    rocksdb_writebatch_put(f->batch, key, sizeof key, f->row.ptr, f->row.len);
+    history_put(f->h, f->batch, slice_of(key, sizeof key), key_of(f), buf_slice(&f->row));
     if (kind == KEY_ROW)
-        history_rollup_put(f->h, f->batch, f->feed, p, n, &f->tuples);
+        history_rollup_put(f->h, f->batch, f->feed, key_of(f), p, n, &f->tuples);
 }
 
 /* In rows of merge_points to twice that, or one smaller one. */
@@ -203,7 +212,7 @@ static int64_t fold_ops(struct fold *f, int64_t from_us, int64_t to_us, bool orp
 {
     if (!atomic_load_explicit(&f->h->has_ops, memory_order_relaxed))
         return 0;
-    int code = op_list_load(&f->ops, f->op_it, f->feed, from_us, to_us);
+    int code = op_list_load(&f->ops, &f->op_u, f->op_it, f->feed, from_us, to_us);
     if (code == 0)
         code = op_list_ready(&f->ops);
     if (code < 0)
@@ -266,7 +275,7 @@ static int step_op(struct fold *f)
 {
     struct op op;
     history_seek(f->op_it, KEY_OP, f->feed, (struct row_key){.us = INT64_MIN});
-    if (!history_op_at(f->op_it, f->feed, &op))
+    if (!history_op_at(&f->op_u, f->op_it, f->feed, &op))
         return rocksdb_iter_valid(f->op_it) ? STEP_DONE : history_db_ended(f->op_it);
     int64_t from = (op.event_ms - 1) * 1000, to = (op.event_ms + 1) * 1000;
     struct row_key key;
@@ -275,7 +284,8 @@ static int step_op(struct fold *f)
     bool cut = false;
     history_seek_back(f->row_it, KEY_ROW, f->feed,
                       (struct row_key){.us = to, .offset = UINT64_MAX});
-    for (; history_row_at(f->row_it, KEY_ROW, f->feed, &key, &row); rocksdb_iter_prev(f->row_it)) {
+    for (; history_row_at(&f->row_u, f->row_it, KEY_ROW, f->feed, &key, &row);
+         rocksdb_iter_prev(f->row_it)) {
         if (!row_peek(row, key, &head))
             return -EBADMSG;
         if (head.last_us < from)
@@ -309,6 +319,7 @@ static int step(struct fold *f, uint64_t feed)
 {
     f->feed = feed;
     f->rows_read = f->gathered = 0;
+    f->fresh_u.key_id = f->row_u.key_id = f->op_u.key_id = 0;
     f->late.count = f->points.count = f->ops.count = 0;
     buf_clear(&f->text);
     buf_clear(&f->ops.text);
@@ -327,6 +338,9 @@ static void fold_init(struct fold *f, struct history *h)
     buf_init(&f->old_keys, SIZE_MAX / 2);
     buf_init(&f->row, SIZE_MAX / 2);
     buf_init(&f->tuples, SIZE_MAX / 2);
+    unsealing_init(&f->fresh_u, h);
+    unsealing_init(&f->row_u, h);
+    unsealing_init(&f->op_u, h);
     points_init(&f->late, &f->text);
     points_init(&f->points, &f->text);
     op_list_init(&f->ops);
@@ -342,6 +356,9 @@ static void fold_fini(struct fold *f)
     rocksdb_iter_destroy(f->row_it);
     rocksdb_iter_destroy(f->op_it);
     rocksdb_writebatch_destroy(f->batch);
+    unsealing_fini(&f->fresh_u);
+    unsealing_fini(&f->row_u);
+    unsealing_fini(&f->op_u);
     op_list_fini(&f->ops);
     points_fini(&f->late);
     points_fini(&f->points);

@@ -31,7 +31,7 @@ static void seek_first(struct reading *r)
     struct row_key key = {.us = r->from_us};
     struct slice row;
     history_seek_back(r->it, KEY_ROW, r->feed, key);
-    if (!history_row_at(r->it, KEY_ROW, r->feed, &key, &row))
+    if (!history_row_at(&r->unsealing, r->it, KEY_ROW, r->feed, &key, &row))
         history_seek(r->it, KEY_ROW, r->feed, (struct row_key){.us = INT64_MIN});
 }
 
@@ -43,7 +43,7 @@ static int take_up(struct reading *r)
     for (size_t next = 0;;) {
         struct row_key first;
         struct slice row;
-        bool merged = history_row_at(r->it, KEY_ROW, r->feed, &first, &row);
+        bool merged = history_row_at(&r->unsealing, r->it, KEY_ROW, r->feed, &first, &row);
         if (!merged && !rocksdb_iter_valid(r->it)) {
             int code = history_db_ended(r->it);
             if (code < 0)

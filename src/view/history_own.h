@@ -7,6 +7,7 @@
  * history_read.c   queries for points
  * rollup_build.c   the tuples of rows: with every merged row, and those that are missing
  * rollup_read.c    queries for slices of time
+ * history_seal.c   sealed values
  * history_db.c     RocksDB: options, keys, errors
  */
 #pragma once
@@ -14,6 +15,7 @@
 #include <rocksdb/c.h>
 #include <stdatomic.h>
 
+#include "seal/seal.h"
 #include "view/history.h"
 #include "view/open.h"
 #include "view/rollup.h"
@@ -41,6 +43,13 @@ struct history_db {
     rocksdb_flushoptions_t *flush;
 };
 
+/* Opens the values of one iterator. */
+struct unsealing {
+    struct sealer *sealer; /* NULL: none are sealed */
+    struct buf plain;      /* the value opened last */
+    uint32_t key_id;       /* of the last one that was sealed; the user sets it back */
+};
+
 /* Why all tuples are to be made anew. */
 enum roll_again { ROLL_NOT, ROLL_ASKED, ROLL_DAMAGED };
 
@@ -66,7 +75,9 @@ struct history {
     } queue;
     struct row_key roll_at; /* in the feed `rolled`: where the missing tuples begin */
     bool roll_failed;
-    uint64_t roll_ns;         /* when a piece was made last */
+    uint64_t roll_ns;      /* when a piece was made last */
+    struct sealer *sealer; /* NULL: rows stay plain */
+    struct buf sealed;
     struct point_list points; /* for encoding; text is not used */
     struct buf text, row;
 
@@ -88,14 +99,27 @@ int history_db_ended(const rocksdb_iterator_t *it);
 void history_key(char out[ROW_KEY_BYTES], char kind, uint64_t feed, struct row_key at);
 void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset,
                     bool deleted);
-/* What the iterator points to, if it is of that kind and feed. */
-bool history_row_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key *ret_key,
-                    struct slice *ret_row);
-bool history_any_row_at(const rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
+/* What the iterator points to, if it is of that kind and feed and not erased; opened, if it is
+ * sealed. */
+bool history_row_at(struct unsealing *u, const rocksdb_iterator_t *it, char kind, uint64_t feed,
+                    struct row_key *ret_key, struct slice *ret_row);
+bool history_any_row_at(struct unsealing *u, rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
                         struct row_key *ret_key, struct slice *ret_row);
-bool history_op_at(const rocksdb_iterator_t *it, uint64_t feed, struct op *ret);
+bool history_op_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed,
+                   struct op *ret);
 void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
 void history_seek_back(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
+
+/* ---- history_seal.c ----------------------------------------------------------------------------
+ */
+/* Puts a value, sealed by the key unless that is 0. */
+void history_put(struct history *h, rocksdb_writebatch_t *b, struct slice key, uint32_t key_id,
+                 struct slice value);
+void unsealing_init(struct unsealing *u, struct history *h);
+void unsealing_fini(struct unsealing *u);
+/* Opens the value of that key, if it is sealed. False: it is erased. One that does not open stays
+ * as it is and reads as damaged. */
+bool unsealing_open(struct unsealing *u, struct slice key, struct slice *value);
 
 /* ---- ops.c: changes and deletions as readers and the merging pass apply them ------------------
  */
@@ -111,8 +135,8 @@ void op_list_fini(struct op_list *l);
 void op_list_add(struct op_list *l, struct op op);
 /* Those of the feed in the database about data with from_us <= event time <= to_us. Leaves the
  * iterator anywhere. 0 or a negative errno. */
-int op_list_load(struct op_list *l, rocksdb_iterator_t *it, uint64_t feed, int64_t from_us,
-                 int64_t to_us);
+int op_list_load(struct op_list *l, struct unsealing *u, rocksdb_iterator_t *it, uint64_t feed,
+                 int64_t from_us, int64_t to_us);
 /* Sorts; 0 or -ENOMEM. */
 int op_list_ready(struct op_list *l);
 /* Applies the ops to the unbound points from `start` on, drops the deleted ones. False: no memory.
@@ -144,6 +168,7 @@ struct reading {
     struct open_copy copy;
     bool torn; /* a flush was going on: points may be in the copy and in the database */
     rocksdb_iterator_t *it;
+    struct unsealing unsealing; /* of what it points to */
     struct op_list ops;
     struct buf rows;
     struct source *sources; /* sorted by last_us, newest first */
@@ -175,7 +200,7 @@ bool reading_take(struct reading *r, size_t start);
 /* ---- rollup_build.c: the tuples of merged rows ------------------------------------------------
  */
 /* Everything about the row that begins with p[0]; `text` is scratch. */
-void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed,
+void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed, uint32_t key_id,
                         const struct history_point *p, size_t n, struct buf *text);
 void history_rollup_delete(rocksdb_writebatch_t *b, const char row_key[ROW_KEY_BYTES]);
 /* Reads how far the database has them. 0 or a negative errno. */

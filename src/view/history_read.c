@@ -41,6 +41,7 @@ int reading_begin(struct reading *r, unsigned flags)
 void reading_init(struct reading *r, struct history *h, uint64_t feed, struct buf *text)
 {
     *r = (struct reading){.h = h, .feed = feed};
+    unsealing_init(&r->unsealing, h);
     op_list_init(&r->ops);
     buf_init(&r->rows, SIZE_MAX / 2);
     points_init(&r->found, text);
@@ -51,6 +52,7 @@ void reading_fini(struct reading *r)
     if (r->it)
         rocksdb_iter_destroy(r->it);
     open_copy_fini(&r->copy);
+    unsealing_fini(&r->unsealing);
     op_list_fini(&r->ops);
     buf_fini(&r->rows);
     free(r->sources);
@@ -108,7 +110,8 @@ int reading_sources(struct reading *r)
     struct row_key key = {.us = INT64_MIN};
     struct slice row;
     history_seek(r->it, KEY_FRESH, r->feed, key);
-    for (; history_row_at(r->it, KEY_FRESH, r->feed, &key, &row); rocksdb_iter_next(r->it)) {
+    for (; history_row_at(&r->unsealing, r->it, KEY_FRESH, r->feed, &key, &row);
+         rocksdb_iter_next(r->it)) {
         int code = key.us > r->to_us ? 0 : add_source(r, key, row, true);
         if (code < 0)
             return code;
@@ -132,7 +135,7 @@ int reading_ops(struct reading *r)
 {
     int code = 0;
     if (atomic_load_explicit(&r->h->has_ops, memory_order_relaxed))
-        code = op_list_load(&r->ops, r->it, r->feed, r->from_us, r->to_us);
+        code = op_list_load(&r->ops, &r->unsealing, r->it, r->feed, r->from_us, r->to_us);
     struct op op;
     for (size_t at = 0; code == 0 && op_next(buf_slice(&r->copy.ops), &at, &op);)
         op_list_add(&r->ops, op);
@@ -220,7 +223,7 @@ struct merged {
 static int look_merged(struct reading *r, const struct row_key *before, struct merged *ret)
 {
     struct row_head head;
-    ret->valid = history_row_at(r->it, KEY_ROW, r->feed, &ret->first, &ret->row);
+    ret->valid = history_row_at(&r->unsealing, r->it, KEY_ROW, r->feed, &ret->first, &ret->row);
     if (!ret->valid)
         return rocksdb_iter_valid(r->it) ? 0 : history_db_ended(r->it);
     if (!row_peek(ret->row, ret->first, &head))
@@ -350,7 +353,8 @@ static int count_rows(struct reading *r, char kind, uint64_t *sum)
     struct row_key key = {.us = INT64_MIN};
     struct slice row;
     history_seek(r->it, kind, r->feed, key);
-    for (; history_row_at(r->it, kind, r->feed, &key, &row); rocksdb_iter_next(r->it)) {
+    for (; history_row_at(&r->unsealing, r->it, kind, r->feed, &key, &row);
+         rocksdb_iter_next(r->it)) {
         struct row_head head;
         if (!row_peek(row, key, &head))
             return -EBADMSG;

@@ -77,7 +77,7 @@ static void set_payload(struct latest *l, struct latest_entry *e, struct slice p
         memcpy(ret_old, e->bytes, sizeof *ret_old);
         count(&l->bytes, -(int64_t)e->len);
     }
-    e->len = (uint32_t)payload.len;
+    e->len = (uint32_t)payload.len & INT32_MAX;
     if (copy) {
         memcpy(e->bytes, &copy, sizeof copy);
         count(&l->bytes, (int64_t)payload.len);
@@ -150,6 +150,7 @@ void latest_put(struct latest *l, const struct latest_entry *e, struct slice pay
     to->offset = e->offset;
     to->version = e->version;
     to->gone = e->gone;
+    to->key_id = e->key_id;
     set_payload(l, to, payload, copy, &old);
     spin_unlock(&s->lock);
     free(old);
@@ -207,11 +208,13 @@ static void apply_datum(struct latest *l, const struct record *r, uint64_t offse
         touch(shard_of(l, hash), e, offset);
         return;
     }
-    latest_put(
-        l,
-        &(struct latest_entry){
-            .feed = r->feed, .event_us = r->event_us, .offset = offset, .version = offset + 1},
-        r->payload);
+    latest_put(l,
+               &(struct latest_entry){.feed = r->feed,
+                                      .event_us = r->event_us,
+                                      .offset = offset,
+                                      .version = offset + 1,
+                                      .key_id = r->key_id},
+               r->payload);
 }
 
 /* The entry whose datum the record is about, if that is the newest of its feed. */
@@ -240,6 +243,7 @@ static void apply_changed(struct latest *l, const struct record *r, uint64_t off
     }
     struct latest_entry changed = *e;
     changed.version = offset + 1;
+    changed.key_id = r->key_id;
     latest_put(l, &changed, payload);
 }
 
@@ -341,6 +345,8 @@ struct latest *latest_new(const struct latest_opts *opts)
     l->opts = *opts;
     l->path = strdup(opts->path);
     CHECK(l->path);
+    l->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
+    buf_init(&l->opened, LATEST_PAYLOAD_MAX + SEAL_BYTES);
     for (unsigned i = 0; i < LATEST_SHARDS; i++) {
         struct latest_shard *s = &l->shards[i];
         s->places = SHARD_FIRST;
@@ -363,6 +369,8 @@ void latest_close(struct latest *l)
                 free((char *)(uintptr_t)latest_payload(&s->at[k]));
         free(s->at);
     }
+    sealer_free(l->sealer);
+    buf_fini(&l->opened);
     free(l->path);
     free(l);
 }

@@ -13,12 +13,14 @@
 #include "base/error.h"
 #include "flow/record.h"
 #include "journal/disk.h"
+#include "seal/seal.h"
 
 struct latest;
 
 struct latest_opts {
     struct disk *disk;
-    const char *path;   /* of the snapshot file */
+    const char *path;        /* of the snapshot file */
+    struct keyring *keyring; /* seals what came sealed; NULL: there is nothing of that kind */
     uint64_t log_id[2]; /* the journal this view belongs to: another log's snapshot is refused */
 };
 

@@ -3,7 +3,9 @@
  * The snapshot file, little endian:
  *   8 bytes  "SLLATEST"
  *   u32 format, u32 0, 16 bytes log id, u64 cursor, u64 entries
- *   per entry: u64 feed, i64 event us, u64 offset, i64 changed us, u32 length | GONE, payload
+ *   per entry: u64 feed, i64 event us, u64 offset, u64 version, u32 length | GONE, u32 key number,
+ *              payload; sealed if the key number is not 0, and bound to all before its length
+ * Format 1 has no key numbers.
  *   u32      CRC-32C of all before it
  * It is replaced as a whole. The projector thread is the table's only writer, so it encodes the
  * table without any lock and no reader waits.
@@ -20,9 +22,12 @@
 #include "view/latest_own.h"
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2,
     HEAD_BYTES = 48,
-    ENTRY_BYTES = 36,
+    ENTRY_BYTES = 40,
+    ENTRY_BYTES_1 = 36, /* of format 1 */
+    ENTRY_BOUND = 32,
+    ENTRIES_AT = 40, /* where the head says how many */
     CRC_BYTES = 4,
     CRC_PIECE = 1 << 30, /* crc32_iscsi takes an int */
     INTERVAL_S = 30,
@@ -48,35 +53,53 @@ static uint32_t crc32c(const char *ptr, size_t len)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void put_entry(struct buf *b, const struct latest_entry *e)
+/* False: the entry's key was destroyed, so it is no more. */
+static bool put_entry(struct latest *l, struct buf *b, const struct latest_entry *e)
 {
     char head[ENTRY_BYTES];
     uint32_t len = e->len | (e->gone ? GONE : 0);
+    struct slice payload = slice_of(latest_payload(e), e->len);
     memcpy(head, &e->feed, 8);
     memcpy(head + 8, &e->event_us, 8);
     memcpy(head + 16, &e->offset, 8);
     memcpy(head + 24, &e->version, 8);
+    uint32_t key_id = l->sealer && e->len ? e->key_id : 0;
+    if (key_id) {
+        buf_clear(&l->opened);
+        enum seal_outcome done =
+            seal_bytes(l->sealer, key_id, slice_of(head, ENTRY_BOUND), payload, &l->opened);
+        CHECK(done != SEAL_MEMORY);
+        if (done != SEAL_DONE)
+            return false;
+        payload = buf_slice(&l->opened);
+        len = (uint32_t)payload.len;
+    }
     memcpy(head + 32, &len, 4);
+    memcpy(head + 36, &key_id, 4);
     buf_put(b, head, sizeof head);
-    buf_put(b, latest_payload(e), e->len);
+    buf_put_slice(b, payload);
+    return true;
 }
 
 int latest_snapshot(struct latest *l, uint64_t cursor)
 {
     struct buf b;
+    uint64_t entries = 0;
     buf_init(&b, FILE_MAX);
     buf_put(&b, magic, sizeof magic);
     buf_put_u32(&b, FORMAT);
     buf_put_u32(&b, 0);
     buf_put(&b, l->opts.log_id, 16);
     buf_put_u64(&b, cursor);
-    buf_put_u64(&b, l->feeds);
+    buf_put_u64(&b, 0); /* entries, when they are known */
     for (unsigned i = 0; i < LATEST_SHARDS; i++) {
         const struct latest_shard *s = &l->shards[i];
         for (uint32_t k = 0; k < s->places; k++)
             if (s->at[k].feed)
-                put_entry(&b, &s->at[k]);
+                entries += put_entry(l, &b, &s->at[k]);
     }
+    if (!b.failed)
+        memcpy(b.ptr + ENTRIES_AT, &entries, sizeof entries);
     if (!b.failed)
         buf_put_u32(&b, crc32c(b.ptr, b.len));
     int code = b.failed ? -ENOMEM : disk_replace(l->opts.disk, l->path, b.ptr, b.len);
@@ -116,25 +139,56 @@ static int damaged(const struct latest *l, struct error *err, const char *what)
     return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", l->path, what);
 }
 
-static int load_entries(struct latest *l, const char *at, const char *end, uint64_t entries,
-                        struct error *err)
+/* Opens the payload of the entry with that head. */
+static int open_entry(struct latest *l, const char *head, uint32_t key_id, struct slice *payload,
+                      struct error *err)
 {
+    if (!l->sealer)
+        return damaged(l, err, "an entry is sealed, and there is no keyring");
+    buf_clear(&l->opened);
+    enum seal_outcome done =
+        unseal_bytes(l->sealer, key_id, slice_of(head, ENTRY_BOUND), *payload, &l->opened);
+    *payload = buf_slice(&l->opened);
+    if (done == SEAL_ERASED) {
+        metric_add(METRIC_sealed_erased, 1);
+        return 1;
+    }
+    return done == SEAL_DONE      ? 0
+           : done == SEAL_UNKNOWN ? damaged(l, err, "the keyring does not know an entry's key")
+                                  : damaged(l, err, "a sealed entry does not open");
+}
+
+static int load_entries(struct latest *l, const char *at, const char *end, uint64_t entries,
+                        uint32_t format, struct error *err)
+{
+    const int head_bytes = format == 1 ? ENTRY_BYTES_1 : ENTRY_BYTES;
     for (uint64_t i = 0; i < entries; i++) {
         struct latest_entry e = {0};
         uint32_t len;
-        if (end - at < ENTRY_BYTES)
+        if (end - at < head_bytes)
             return damaged(l, err, "it is too short");
         memcpy(&e.feed, at, 8);
         memcpy(&e.event_us, at + 8, 8);
         memcpy(&e.offset, at + 16, 8);
         memcpy(&e.version, at + 24, 8);
         memcpy(&len, at + 32, 4);
-        e.gone = len & GONE;
+        e.gone = (len & GONE) != 0;
         len &= ~GONE;
-        at += ENTRY_BYTES;
+        if (format > 1)
+            memcpy(&e.key_id, at + 36, 4);
+        const char *head = at;
+        at += head_bytes;
         struct datum unused;
         struct slice payload = slice_of(at, len);
-        if (len > end - at || e.feed == 0 || (e.gone ? len != 0 : !datum_decode(payload, &unused)))
+        int erased = len <= end - at && e.key_id ? open_entry(l, head, e.key_id, &payload, err) : 0;
+        if (erased < 0)
+            return erased;
+        if (erased) {
+            at += len;
+            continue;
+        }
+        if (len > end - at || e.feed == 0 ||
+            (e.gone ? len != 0 || e.key_id : !datum_decode(payload, &unused)))
             return damaged(l, err, "an entry is none");
         latest_put(l, &e, payload);
         at += len;
@@ -160,7 +214,7 @@ static int load(struct latest *l, const char *bytes, size_t len, struct error *e
     memcpy(&l->applied, bytes + 32, 8);
     memcpy(&entries, bytes + 40, 8);
     l->saved = l->applied;
-    return load_entries(l, bytes + HEAD_BYTES, bytes + len - CRC_BYTES, entries, err);
+    return load_entries(l, bytes + HEAD_BYTES, bytes + len - CRC_BYTES, entries, format, err);
 }
 
 int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *ret_cursor,

@@ -12,7 +12,7 @@
 
 enum {
     LATEST_SHARDS = 256, /* by the hash's first byte */
-    INLINE_BYTES = 26,
+    INLINE_BYTES = 24,
     LATEST_PAYLOAD_MAX = VALUE_BIG_MAX + 25, /* with flags and place */
 };
 
@@ -21,9 +21,10 @@ struct latest_entry {
     int64_t event_us;
     uint64_t offset;
     uint64_t version; /* one past the last record about the feed's data */
-    uint32_t len;
-    bool gone;
-    char bytes[INLINE_BYTES + 1]; /* the record's payload, or, if longer, a pointer to it */
+    uint32_t key_id;  /* what the payload was sealed by, and is again in the snapshot; 0: nothing */
+    uint32_t len : 31;
+    uint32_t gone : 1;
+    char bytes[INLINE_BYTES]; /* the record's payload, or, if longer, a pointer to it */
 };
 
 _Static_assert(sizeof(struct latest_entry) == 64, "one cache line");
@@ -38,6 +39,8 @@ struct latest {
     struct latest_shard shards[LATEST_SHARDS];
     struct latest_opts opts;
     char *path;
+    struct sealer *sealer; /* of the snapshot; NULL: nothing is sealed */
+    struct buf opened;
     uint64_t applied; /* next offset to apply */
     uint64_t saved;   /* cursor of the snapshot file */
     uint64_t saved_ns, pause_ns;

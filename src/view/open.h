@@ -48,6 +48,7 @@ struct open_feed {
     uint8_t fresh_rows; /* in the database since the feed was last merged, at most 255 */
     bool queued;        /* for merging */
     bool active;        /* got something since the last flush */
+    uint32_t key_id;    /* what the rows are to be sealed by; 0: nothing. The user's */
     int64_t last_us;
     uint64_t last_offset;
     struct open_more *more;

@@ -41,8 +41,8 @@ static int64_t floor_ms(int64_t us)
     return us / 1000 - (us % 1000 < 0);
 }
 
-int op_list_load(struct op_list *l, rocksdb_iterator_t *it, uint64_t feed, int64_t from_us,
-                 int64_t to_us)
+int op_list_load(struct op_list *l, struct unsealing *u, rocksdb_iterator_t *it, uint64_t feed,
+                 int64_t from_us, int64_t to_us)
 {
     /* The time of an id has 48 bits with its sign; what lies outside wrapped: look everywhere. */
     int64_t most = (int64_t)1 << 47, from = floor_ms(from_us) - 1, to = floor_ms(to_us) + 1;
@@ -52,7 +52,7 @@ int op_list_load(struct op_list *l, rocksdb_iterator_t *it, uint64_t feed, int64
     }
     history_seek(it, KEY_OP, feed, (struct row_key){.us = from});
     struct op op;
-    for (; history_op_at(it, feed, &op) && op.event_ms <= to; rocksdb_iter_next(it))
+    for (; history_op_at(u, it, feed, &op) && op.event_ms <= to; rocksdb_iter_next(it))
         op_list_add(l, op);
     return rocksdb_iter_valid(it) ? 0 : history_db_ended(it);
 }

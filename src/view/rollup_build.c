@@ -23,14 +23,14 @@ enum { ROWS_OF_ONE_CALL = 32 }; /* about a millisecond */
 /* While records come in: less than a tenth of the thread's time. */
 #define PAUSE_NS (10 * NS_PER_MS)
 
-void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed,
+void history_rollup_put(struct history *h, rocksdb_writebatch_t *b, uint64_t feed, uint32_t key_id,
                         const struct history_point *p, size_t n, struct buf *text)
 {
     char key[ROW_KEY_BYTES];
     history_key(key, KEY_ROLLUP, feed, row_key_of(p));
     buf_clear(text);
     rollup_encode(text, p, n, n < h->opts.merge_points);
-    rocksdb_writebatch_put(b, key, sizeof key, text->ptr, text->len);
+    history_put(h, b, slice_of(key, sizeof key), key_id, buf_slice(text));
 }
 
 void history_rollup_delete(rocksdb_writebatch_t *b, const char row_key[ROW_KEY_BYTES])
@@ -94,24 +94,27 @@ static int put_some(struct history *h, rocksdb_iterator_t *it, rocksdb_writebatc
                     uint64_t *ret_feed, struct row_key *ret_at)
 {
     struct buf text, tuples;
+    struct unsealing unsealing;
     struct point_list points;
     struct slice row;
     int code = 0;
     buf_init(&text, SIZE_MAX / 2);
     buf_init(&tuples, SIZE_MAX / 2);
+    unsealing_init(&unsealing, h);
     points_init(&points, &text);
     history_seek(it, KEY_ROW, *ret_feed, *ret_at);
     unsigned n = 0;
     bool more;
-    while ((more = history_any_row_at(it, KEY_ROW, ret_feed, ret_at, &row)) &&
+    while ((more = history_any_row_at(&unsealing, it, KEY_ROW, ret_feed, ret_at, &row)) &&
            n++ < ROWS_OF_ONE_CALL && code == 0) {
         points.count = 0;
         buf_clear(&text);
         code = row_decode(row, *ret_at, INT64_MIN, INT64_MAX, &points);
         if (code == 0) {
             points_bind(&points);
-            history_rollup_put(h, b, *ret_feed, points.at, points.count, &tuples);
+            history_rollup_put(h, b, *ret_feed, unsealing.key_id, points.at, points.count, &tuples);
             rocksdb_iter_next(it);
+            unsealing.key_id = 0;
         }
     }
     if (!more) {
@@ -121,6 +124,7 @@ static int put_some(struct history *h, rocksdb_iterator_t *it, rocksdb_writebatc
     points_fini(&points);
     buf_fini(&text);
     buf_fini(&tuples);
+    unsealing_fini(&unsealing);
     return code;
 }
 

@@ -194,7 +194,7 @@ static void seek_range(struct rolling *s, char kind)
     struct row_key key = {.us = s->r.from_us};
     struct slice row;
     history_seek_back(s->r.it, kind, s->r.feed, key);
-    if (!history_row_at(s->r.it, kind, s->r.feed, &key, &row))
+    if (!history_row_at(&s->r.unsealing, s->r.it, kind, s->r.feed, &key, &row))
         history_seek(s->r.it, kind, s->r.feed, (struct row_key){.us = INT64_MIN});
 }
 
@@ -210,7 +210,8 @@ static int add_all_tuples(struct rolling *s)
     struct rollup_row row;
     int code = 0;
     seek_range(s, KEY_ROLLUP);
-    for (; code == 0 && history_row_at(s->r.it, KEY_ROLLUP, s->r.feed, &key, &value);
+    for (;
+         code == 0 && history_row_at(&s->r.unsealing, s->r.it, KEY_ROLLUP, s->r.feed, &key, &value);
          rocksdb_iter_next(s->r.it)) {
         if (key.us > s->r.to_us)
             return 0;
@@ -235,11 +236,11 @@ static int add_wanted_rows(struct rolling *s)
         struct row_key want = s->rows.at[i];
         if (there)
             rocksdb_iter_next(s->r.it);
-        there = there && history_row_at(s->r.it, KEY_ROW, s->r.feed, &key, &row) &&
+        there = there && history_row_at(&s->r.unsealing, s->r.it, KEY_ROW, s->r.feed, &key, &row) &&
                 row_key_compare(key, want) == 0;
         if (!there)
             history_seek(s->r.it, KEY_ROW, s->r.feed, want);
-        if (!history_row_at(s->r.it, KEY_ROW, s->r.feed, &key, &row) ||
+        if (!history_row_at(&s->r.unsealing, s->r.it, KEY_ROW, s->r.feed, &key, &row) ||
             row_key_compare(key, want) != 0) {
             code = ended(s);
             return code < 0 ? code : -EBADMSG;
@@ -257,7 +258,7 @@ static int add_all_rows(struct rolling *s)
     struct slice row;
     int code = 0;
     seek_range(s, KEY_ROW);
-    for (; code == 0 && history_row_at(s->r.it, KEY_ROW, s->r.feed, &key, &row);
+    for (; code == 0 && history_row_at(&s->r.unsealing, s->r.it, KEY_ROW, s->r.feed, &key, &row);
          rocksdb_iter_next(s->r.it)) {
         if (key.us > s->r.to_us)
             return 0;

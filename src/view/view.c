@@ -81,7 +81,7 @@ static void publish(struct view *v, uint64_t next_offset)
 /* Gives the view one record, opened. One whose key was destroyed is as good as not there. */
 static void apply(struct view *v, struct record *r, uint64_t offset)
 {
-    enum sealed found = SEAL_PLAIN;
+    enum seal_outcome found = SEAL_PLAIN;
     if (__builtin_expect(r->key_id != 0, 0))
         found = v->sealer ? unseal_record(v->sealer, r, &v->opened) : SEAL_UNKNOWN;
     CHECK(found != SEAL_MEMORY);
