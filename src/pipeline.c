@@ -112,6 +112,35 @@ void job_post(struct job *j, void (*resume)(struct job *j))
 
 /* ---- how much ---- */
 
+/* Remembers for `sluice throttle explain` what refused. */
+static void note_refused(struct job *j, enum refused_by by, struct window limit)
+{
+    const struct refused_try what = {.account = j->account->number,
+                                     .credential = j->credential->number,
+                                     .by = by,
+                                     .limit = limit};
+    refusals_note(j->lane->p->opts.api.refusals, &what);
+}
+
+static void note_verdict(struct job *j, const struct throttle_ask *asks, unsigned count,
+                         const struct throttle_verdict *v)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct limit_set *l = asks[i].limits;
+        enum refused_by by = asks[i].subject.kind == THROTTLE_ACCOUNT      ? REFUSED_BY_ACCOUNT
+                             : asks[i].subject.kind == THROTTLE_CREDENTIAL ? REFUSED_BY_DEVICE
+                                                                           : REFUSED_BY_ADDRESS;
+        for (unsigned k = 0; k < l->windows_count; k++) {
+            if (v->shadow >> (i * WINDOWS_MAX + k) & 1)
+                note_refused(j, by, l->windows[k]);
+        }
+        if (!v->allow && i == v->ask)
+            note_refused(j, by,
+                         v->distance ? (struct window){.window_ms = v->window_ms}
+                                     : l->windows[v->window]);
+    }
+}
+
 bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
 {
     struct exchange *x = job_exchange(j);
@@ -133,6 +162,8 @@ bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
     struct throttle_verdict v = {.allow = true};
     if (sharing &&
         !shares_ask(o->api.shares, j->account, j->credential, cost, bytes, now, &share)) {
+        note_refused(j, share.share == SHARE_OVER ? REFUSED_BY_SHARE : REFUSED_BY_QUARANTINE,
+                     (struct window){0});
         api_share_fields(x, j->account, &share);
         job_send(j);
         return false;
@@ -147,6 +178,8 @@ bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
     }
     throttle_decide(o->api.throttle, asks, count, cost, now, &v);
     shares_note(j->account, &v, now);
+    if (__builtin_expect(!v.allow || v.shadow, 0))
+        note_verdict(j, asks, count, &v);
     if (v.allow) {
         if (sharing)
             shares_allowed(o->api.shares, j->account, j->credential, cost, bytes, now);

@@ -52,6 +52,7 @@ struct server {
     struct sealer *sealer;   /* of what the catalog emits; its thread's */
     struct throttle *throttle;
     struct shares *shares;
+    struct refusals *refusals;
     struct shield *shield;
     struct catalog *catalog;
     struct latest *latest;
@@ -253,7 +254,8 @@ static int open_gate(struct server *s, struct error *err)
         .find_arg = s,
     });
     s->shares = s->throttle ? shares_new(s->throttle) : NULL;
-    CHECK(s->throttle && s->shield && s->shares);
+    s->refusals = refusals_new();
+    CHECK(s->throttle && s->shield && s->shares && s->refusals);
     return 0;
 }
 
@@ -261,6 +263,7 @@ static void close_gate(struct server *s)
 {
     if (s->shield)
         shield_free(s->shield);
+    refusals_free(s->refusals);
     shares_free(s->shares);
     throttle_free(s->throttle);
 }
@@ -549,6 +552,8 @@ static int open_pipeline(struct server *s, struct error *err)
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
                                               .history = s->history,
                                               .shares = s->shares,
+                                              .throttle = s->throttle,
+                                              .refusals = s->refusals,
                                               .barrier = barrier,
                                               .barrier_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
@@ -561,6 +566,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .history_view = s->history_view,
                 .throttle = s->throttle,
                 .shares = s->shares,
+                .refusals = s->refusals,
                 .shield = s->shield,
                 .node = (uint16_t)c->server.node,
                 .expiration_ms = c->history.expiration,

@@ -86,3 +86,42 @@ def test_limits_are_shown_as_they_are(server):
     assert server.cli("account", "show", "shown")["limits"] == limits
     said = server.cli_run("plan", "add", "wrong", "--limits", "60/60s, bucket 5/1s")
     assert said.returncode != 0 and "limits:" in said.stderr and "bucket 5/1s" in said.stderr
+
+
+def test_explain_tells_what_refused_whom(server):
+    planned(server, "1000/60s, 100KB/60s, shadow leaky_bucket 4/3600s", "told", "3/60s")
+    auths = server.add_devices("told", [("told-1", None, None), ("told-2", None, None)])
+    began = time.time() * 1000
+    assert [post(server, auths[0]).status_code for _ in range(5)] == [202] * 3 + [429] * 2
+    assert post(server, auths[1]).status_code == 202
+    told = server.cli("throttle", "explain", "told")
+    assert told["account"] == "told" and "device" not in told
+    limits = {one["limit"]: one for one in told["limits"]}
+    assert limits["1000/1m"]["used"] == 6 and limits["1000/1m"]["frees_in_ms"] == 0  # refused tries count
+    assert limits["100KB/1m"]["used"] == 6 and not limits["100KB/1m"]["shadow"]
+    shadow = limits["shadow leaky_bucket 4/1h"]
+    assert shadow["shadow"] and 0 < shadow["frees_in_ms"] <= 900000
+    refused = {(r["credential"], r["by"], r["limit"], r["shadow"]): r for r in told["refused"]}
+    assert refused[("told-1", "device", "3/1m", False)]["count"] == 2
+    assert refused[("told-1", "account", "shadow leaky_bucket 4/1h", True)]["count"] == 4
+    assert refused[("told-2", "account", "shadow leaky_bucket 4/1h", True)]["count"] == 1
+    assert all(began - 2000 <= r["first_ms"] <= r["last_ms"] <= time.time() * 1000 + 2000 for r in told["refused"])
+    one = server.cli("throttle", "explain", "told-1")
+    assert one["device"] == "told-1" and {r["credential"] for r in one["refused"]} == {"told-1"}
+    own = [limit for limit in one["limits"] if limit["of"] == "device"]
+    assert own[0]["used"] == 3 and 0 < own[0]["frees_in_ms"] <= 60000
+    assert server.cli_run("throttle", "explain", "nobody").returncode != 0
+
+
+def test_explain_tells_who_uses_a_busy_account(server):
+    planned(server, "40/60s", "busy", "1000/60s")
+    auths = server.add_devices("busy", [(f"busy-{i}", None, None) for i in range(25)])
+    for i in range(25):
+        post(server, auths[i])
+    for _ in range(50):
+        post(server, auths[7])
+    told = server.cli("throttle", "explain", "busy")
+    assert told["users"][0]["credential"] == "busy-7" and told["users"][0]["tries"] >= 12
+    assert len(told["users"]) <= 20
+    refused = {r["by"]: r["count"] for r in told["refused"] if r["credential"] == "busy-7"}
+    assert set(refused) == {"share", "quarantine"} and sum(refused.values()) >= 30, refused

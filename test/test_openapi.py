@@ -145,6 +145,8 @@ CALLS = [
     ("admin_quarantine_add", {"json": {"device": "d1", "for": "long"}, "status": 400}),
     ("admin_quarantine_add", {"json": {"device": "none"}, "status": 404}),
     ("admin_quarantine_list", {}),
+    ("admin_throttle_explain", {"query": {"who": "d1"}}),
+    ("admin_throttle_explain", {"query": {"who": "none"}, "status": 404}),
     ("admin_quarantine_remove", {"json": {"device": "d1"}}),
     ("admin_quarantine_remove", {"json": {"device": "d1"}, "status": 404}),
     ("admin_device_remove", {"json": {"device": "d1"}}),

@@ -74,7 +74,9 @@ json_t *admin_permission_names(uint64_t mask);
 struct admin_opts {
     struct catalog *catalog;
     struct history *history; /* NULL: no server runs */
-    struct shares *shares;   /* likewise */
+    struct shares *shares;   /* likewise, and so the next two */
+    struct throttle *throttle;
+    struct refusals *refusals;
     /* Called after a removal, a disable or a new secret; returns when every worker has let go of
      * what was revoked. 0 or negative errno (then the result says so). NULL: nobody to wait for. */
     int (*barrier)(void *arg);

@@ -10,6 +10,7 @@
 #include "catalog/catalog.h"
 #include "codec/points.h"
 #include "gate/shield.h"
+#include "gate/refusals.h"
 #include "gate/shares.h"
 #include "gate/throttle.h"
 #include "journal/journal.h"
@@ -25,6 +26,7 @@ struct api {
     const struct view *history_view; /* how far it is */
     struct throttle *throttle;
     struct shares *shares;
+    struct refusals *refusals;
     struct shield *shield;
     uint16_t node;
     char log_id[33];

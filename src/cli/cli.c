@@ -26,6 +26,8 @@ static const struct command commands[] = {
     {"permission", "List what roles can be made of", cmd_admin},
     {"quarantine", "List, add and release devices whose messages are refused for a while",
      cmd_admin},
+    {"throttle", "Explain limits: what is used, who was refused, by what and until when",
+     cmd_admin},
     {"rollup", "Show whether all rollups of the history are there; make them anew", cmd_admin},
     {"config", "Check, show and explain settings", cmd_config},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},

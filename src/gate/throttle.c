@@ -114,6 +114,7 @@ static void tell_refused(struct throttle_verdict *v, const struct seat *at, stru
     v->allow = false;
     v->never = why.never;
     v->window = why.window;
+    v->distance = why.distance;
     if (why.distance) {
         v->limit = 1;
         v->window_ms = l->min_distance_ms;
@@ -412,6 +413,21 @@ uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsig
     uint32_t used = window_used(at.subject, ask->limits->windows[window], at.now_ns);
     subjects_unlock(t->subjects, shard);
     return used;
+}
+
+uint64_t throttle_wait_ns(struct throttle *t, const struct throttle_ask *ask, unsigned window,
+                          uint64_t now_ns)
+{
+    struct seat at;
+    take_seat(t, &at, ask, 1, now_ns);
+    if (window >= ask->limits->windows_count)
+        return 0;
+    unsigned shard = subjects_shard(at.hash);
+    subjects_lock(t->subjects, shard);
+    find_subject(t, &at);
+    uint64_t wait = window_wait_ns(at.subject, ask->limits->windows[window], 1, at.now_ns);
+    subjects_unlock(t->subjects, shard);
+    return wait;
 }
 
 uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,

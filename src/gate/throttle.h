@@ -57,6 +57,7 @@ struct throttle_ask {
  * it is 0 but `allow` when no ask has a limit. */
 struct throttle_verdict {
     bool allow;
+    bool distance;   /* refused by min_distance, no window */
     bool bytes;      /* `limit` and `remaining` are bytes */
     bool never;      /* the cost is larger than a window: waiting does not help */
     uint8_t pressed; /* a bit for each ask that has a window of which less than half is left */
@@ -102,6 +103,10 @@ void throttle_peek(struct throttle *t, const struct throttle_ask *ask, uint32_t 
 /* How much of window `window` is used now: messages or bytes. */
 uint32_t throttle_used(struct throttle *t, const struct throttle_ask *ask, unsigned window,
                        uint64_t now_ns);
+/* How long until one more message (or byte) fits into window `window`, in force or in shadow; of a
+ * lone bucket or window, whatever the others say. Looks only. */
+uint64_t throttle_wait_ns(struct throttle *t, const struct throttle_ask *ask, unsigned window,
+                          uint64_t now_ns);
 /* How long until `cost` more (or as much as ever fits) would leave each window at most at
  * `counts[its index]`, which is 1 to its own count; 0: now. Shadows are left out. Looks only. */
 uint64_t throttle_wait_below(struct throttle *t, const struct throttle_ask *ask,
