@@ -71,13 +71,12 @@ static json_t *refusals(struct admin *a, uint64_t account, uint64_t credential)
         struct credential *c = catalog_credential(admin_opts(a)->catalog, r->what.credential);
         if (!c)
             continue; /* removed meanwhile */
-        json_t *one =
-            json_pack("{s:s%, s:s, s:b, s:I, s:I, s:I}", "credential", c->name.ptr, c->name.len,
-                      "by", name_of(&r->what), "shadow", (r->what.limit.kind & LIMIT_SHADOW) != 0,
-                      "count", (json_int_t)r->count, "first_ms", (json_int_t)(r->first_us / 1000),
-                      "last_ms", (json_int_t)(r->last_us / 1000));
-        if (r->what.limit.window_ms)
-            json_object_set_new(one, "limit", text_of(r->what.limit));
+        json_t *limit = r->what.limit.window_ms ? text_of(r->what.limit) : json_string("");
+        json_t *one = json_pack("{s:s%, s:s, s:o, s:b, s:I, s:I, s:I}", "credential", c->name.ptr,
+                                c->name.len, "by", name_of(&r->what), "limit", limit, "shadow",
+                                (r->what.limit.kind & LIMIT_SHADOW) != 0, "count",
+                                (json_int_t)r->count, "first_ms", (json_int_t)(r->first_us / 1000),
+                                "last_ms", (json_int_t)(r->last_us / 1000));
         json_array_append_new(list, one);
         credential_unref(c);
     }

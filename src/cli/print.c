@@ -99,21 +99,33 @@ static void print_table(FILE *out, const json_t *list)
     }
 }
 
+static bool is_table(const json_t *value)
+{
+    return json_is_object(json_array_get(value, 0));
+}
+
 static void print_record(FILE *out, json_t *record)
 {
     const char *name;
     json_t *value;
     int width = 0;
-    json_object_foreach(record, name, value) width =
-        (int)strlen(name) > width ? (int)strlen(name) : width;
+    json_object_foreach(record, name, value) if (!is_table(value) && (int)strlen(name) > width)
+        width = (int)strlen(name);
     json_object_foreach(record, name, value)
     {
         int n = 0;
+        if (is_table(value))
+            continue;
         for (; name[n]; n++)
             fputc(name[n] == '_' ? ' ' : name[n], out);
         fprintf(out, "%*s", width - n + 2, "");
         put_cell(out, value, 0);
         fputc('\n', out);
+    }
+    json_object_foreach(record, name, value) if (is_table(value))
+    {
+        fprintf(out, "\n%s\n", name);
+        print_table(out, value);
     }
 }
 

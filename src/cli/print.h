@@ -8,5 +8,6 @@
 #include <stdio.h>
 
 /* An object whose first member is a list of objects becomes a table; any other, lines of name and
- * value, in the order of the members. Control characters are shown as '?'. */
+ * value, in the order of the members, and behind them a table for each list of objects. Control
+ * characters are shown as '?'. */
 void print_result(FILE *out, const json_t *result);

@@ -43,6 +43,8 @@ static void records_as_lines(void **state)
                                                                               "x          -\n");
     prints("{\"name\":\"a\\u001b[31m\\u007f\\n\"}", "name  a?[31m??\n");
     prints("{}", "");
+    prints("{\"name\":\"a\",\"limits\":[{\"used\":1}],\"users\":[],\"tags\":[\"x\"]}",
+           "name   a\nusers  -\ntags   x\n\nlimits\nUSED\n1\n");
 }
 
 int main(void)
