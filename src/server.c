@@ -20,6 +20,7 @@
 #include "journal/disk.h"
 #include "pipeline.h"
 #include "seal/seal.h"
+#include "server_erase.h"
 #include "server_keyring.h"
 #include "server_verified.h"
 #include "view/view.h"
@@ -58,8 +59,9 @@ struct server {
     struct latest *latest;
     struct history *history;
     struct verified_file verified;
-    char latest_path[PATH_BYTES], history_path[PATH_BYTES];
+    char latest_path[PATH_BYTES], history_path[PATH_BYTES], erased_path[PATH_BYTES];
     struct view *latest_view, *history_view;
+    struct eraser eraser; /* the admin thread's, once that runs */
     struct admin *admin;
     struct buf openapi;
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
@@ -542,6 +544,44 @@ static void put_views(void *arg, struct buf *out)
     pipeline_put_overload(s->pipeline, out);
 }
 
+/* ---- erasure ---- */
+
+static int open_eraser(struct server *s, struct error *err)
+{
+    s->eraser = (struct eraser){.disk = s->disk,
+                                .path = data_path(s, "keyring.erased", s->erased_path),
+                                .catalog = s->catalog,
+                                .keyring = s->keyring,
+                                .history = s->history,
+                                .latest_view = &s->latest_view,
+                                .history_view = &s->history_view,
+                                .emit = emit,
+                                .barrier = barrier,
+                                .arg = s};
+    return erasures_finish(&s->eraser, err);
+}
+
+static void close_eraser(struct server *s)
+{
+    free(s->eraser.feeds);
+}
+
+static int on_erase_begin(void *arg, uint64_t account, struct error *err)
+{
+    struct server *s = arg;
+    s->eraser.running = true;
+    return erasure_begin(&s->eraser, account, err);
+}
+
+static int on_erase_end(void *arg, uint64_t account, struct error *err)
+{
+    struct server *s = arg;
+    int rc = erasure_end(&s->eraser, account, err);
+    if (s->keyring)
+        metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
+    return rc;
+}
+
 static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
@@ -556,6 +596,10 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .refusals = s->refusals,
                                               .barrier = barrier,
                                               .barrier_arg = s,
+                                              .erase_begin = on_erase_begin,
+                                              .erase_end = on_erase_end,
+                                              .erase_arg = s,
+                                              .sealed = s->keyring != NULL,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
                                               .queue_max = 1000});
     struct pipeline_opts opts = {
@@ -824,6 +868,7 @@ static const struct stage stages[] = {
     {"gate", open_gate, close_gate},
     {"views", open_views, close_views},
     {"catalog", open_catalog, close_catalog},
+    {"erasure", open_eraser, close_eraser},
     {"verified", open_verified, close_verified},
     {"pipeline", open_pipeline, close_pipeline},
     {"workers", open_units, close_units},

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/error.h"
 #include "catalog/catalog.h"
 #include "flow/reason.h"
 
@@ -81,6 +82,12 @@ struct admin_opts {
      * what was revoked. 0 or negative errno (then the result says so). NULL: nobody to wait for. */
     int (*barrier)(void *arg);
     void *barrier_arg;
+    /* Before and after the removal of an account that is to be erased. 0 or a negative errno and a
+     * sentence. NULL: no server runs. */
+    int (*erase_begin)(void *arg, uint64_t account, struct error *err);
+    int (*erase_end)(void *arg, uint64_t account, struct error *err);
+    void *erase_arg;
+    bool sealed;          /* data are sealed: nothing of an erased account can be read anywhere */
     unsigned bcrypt_cost; /* of new verifiers */
     unsigned queue_max;   /* calls waiting; beyond it they are answered with busy */
 };

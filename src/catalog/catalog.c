@@ -61,7 +61,9 @@ struct catalog {
     pthread_cond_t told; /* callers of catalog_call, and of catalog_open and catalog_close */
     struct catalog_ask *first, **last;
     _Atomic uint64_t queued;
-    unsigned callers;       /* inside catalog_call */
+    unsigned callers; /* inside catalog_call */
+    bool scrub;       /* catalog_scrub waits */
+    int scrub_code;
     bool stopping, settled; /* settled: the first attempt to emit what was left is over */
 
     pthread_t thread;
@@ -101,7 +103,7 @@ static bool wait_for_asks(struct catalog *c, uint64_t ns, bool only_stop)
                           .tv_nsec = (long)(until % NS_PER_S)};
     int rc = 0;
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping && (only_stop || !c->first) && rc != ETIMEDOUT) {
+    while (!c->stopping && (only_stop || (!c->first && !c->scrub)) && rc != ETIMEDOUT) {
         rc = ns == WAIT_FOREVER ? pthread_cond_wait(&c->wake, &c->lock)
                                 : pthread_cond_timedwait(&c->wake, &c->lock, &at);
     }
@@ -257,6 +259,33 @@ static void settled(struct catalog *c)
     pthread_mutex_unlock(&c->lock);
 }
 
+static void scrub(struct catalog *c)
+{
+    c->tidy_failed = false;
+    tidy(c); /* rows that are in the journal by now are to go too */
+    int code = c->tidy_failed || db_scrub(&c->db) != SQLITE_OK ? -EIO : 0;
+    if (code)
+        log_line(LOG_ERROR, "catalog.scrub_failed", "path=%s error=\"%s\"", c->db.path,
+                 c->db.last.text);
+    pthread_mutex_lock(&c->lock);
+    c->scrub = false;
+    c->scrub_code = code;
+    pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+}
+
+int catalog_scrub(struct catalog *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->scrub = true;
+    pthread_cond_signal(&c->wake);
+    while (c->scrub && !c->stopping)
+        pthread_cond_wait(&c->told, &c->lock);
+    int code = c->scrub ? -ESHUTDOWN : c->scrub_code;
+    pthread_mutex_unlock(&c->lock);
+    return code;
+}
+
 static void run(void *arg)
 {
     struct catalog *c = arg;
@@ -279,6 +308,8 @@ static void run(void *arg)
             break;
         if (c->queued)
             run_asks(c);
+        else if (c->scrub)
+            scrub(c);
         else
             tidy(c);
     }

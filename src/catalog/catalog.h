@@ -56,6 +56,11 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct e
  * NULL. */
 void catalog_close(struct catalog *c);
 
+/* Returns when the file holds nothing but what is in the catalog now: it is written anew, and the
+ * journal beside it is emptied. 0 or a negative errno. Any thread but the catalog's; changes wait
+ * meanwhile. */
+int catalog_scrub(struct catalog *c);
+
 /* Grows with every published change of an account or credential. One atomic load. */
 uint64_t catalog_generation(struct catalog *c);
 

@@ -30,6 +30,7 @@ static const char pragmas[] = "PRAGMA locking_mode = EXCLUSIVE;"
                               "PRAGMA temp_store = MEMORY;"
                               "PRAGMA cell_size_check = ON;"
                               "PRAGMA trusted_schema = OFF;"
+                              "PRAGMA secure_delete = ON;"
                               "PRAGMA foreign_keys = ON;"
                               "BEGIN EXCLUSIVE; COMMIT;";
 
@@ -153,6 +154,15 @@ int db_open(struct db *db, const char *path, struct error *err)
     if (fail)
         db_close(db);
     return fail;
+}
+
+int db_scrub(struct db *db)
+{
+    int rc = sqlite3_exec(db->handle,
+                          "PRAGMA journal_size_limit = 0; VACUUM;"
+                          "PRAGMA journal_size_limit = 4194304;",
+                          NULL, NULL, NULL);
+    return rc == SQLITE_OK ? rc : failed(db, rc);
 }
 
 void db_close(struct db *db)

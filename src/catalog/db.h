@@ -39,6 +39,9 @@ struct db {
 /* Opens or makes the file, takes it for this process alone, brings its format up to date. 0 or
  * negative errno with a sentence that names the file. On failure *db is as db_close leaves it. */
 int db_open(struct db *db, const char *path, struct error *err);
+/* Writes the file anew without what was deleted, and empties the rollback journal. Outside of any
+ * transaction. SQLITE_OK or an error code. */
+int db_scrub(struct db *db);
 void db_close(struct db *db);
 
 /* A value for a statement. The bytes of a text stay the caller's until the next run. */

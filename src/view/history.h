@@ -46,6 +46,9 @@ void history_apply(struct history *h, const struct record *r, uint64_t offset);
 /* Ends a journal batch: everything below `next_offset` was applied, `bytes` long. May flush or do a
  * bounded piece of merging. Returns the durable cursor. */
 uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
+/* Writes the files anew that hold what was of these feeds and is deleted and flushed, so that no
+ * byte of it is left; without feeds, all files. May take minutes. Any thread. */
+void history_scrub(struct history *h, const uint64_t *feeds, unsigned count);
 /* Flushes everything now. 0 or negative errno. History thread. */
 int history_flush(struct history *h);
 /* Writes fail and memory is full: apply nothing more, call history_tick again a little later.

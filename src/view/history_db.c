@@ -315,6 +315,29 @@ int history_db_open(const struct history_opts *opts, struct history_db *ret, uin
     return read_meta(opts, d, ret_cursor, err);
 }
 
+enum { SCRUB_FEEDS_MAX = 64, BOTTOM_TOO = 2 };
+
+/* The C interface does not say whether it went well. What a compaction that failed left behind goes
+ * with the next one: the deletions stay. */
+void history_scrub(struct history *h, const uint64_t *feeds, unsigned count)
+{
+    static const char kinds[] = {KEY_FRESH, KEY_OP, KEY_ROW, KEY_ROLLUP};
+    rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
+    rocksdb_compactoptions_set_bottommost_level_compaction(options, BOTTOM_TOO);
+    bool all = count == 0 || count > SCRUB_FEEDS_MAX;
+    if (all)
+        rocksdb_compact_range_opt(h->db.db, options, NULL, 0, NULL, 0);
+    for (unsigned i = 0; i < count && !all; i++) {
+        for (unsigned k = 0; k < sizeof kinds; k++) {
+            char from[ROW_KEY_BYTES], to[ROW_KEY_BYTES];
+            history_key(from, kinds[k], feeds[i], (struct row_key){.us = INT64_MIN});
+            history_key(to, kinds[k], feeds[i] + 1, (struct row_key){.us = INT64_MIN});
+            rocksdb_compact_range_opt(h->db.db, options, from, sizeof from, to, sizeof to);
+        }
+    }
+    rocksdb_compactoptions_destroy(options);
+}
+
 void history_db_close(struct history_db *d)
 {
     if (d->db)

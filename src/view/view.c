@@ -32,6 +32,9 @@ struct view {
     bool busy;               /* the last look brought something */
     pthread_mutex_t nap_lock;
     pthread_cond_t nap_end;
+    pthread_cond_t flushed; /* with nap_lock, as what view_flush asks for: */
+    uint64_t flush_asked, flush_done, flush_from;
+    int flush_code;
     _Atomic uint64_t applied, durable, gaps, errors;
     _Atomic int64_t received_us; /* of the record last applied */
     struct sealer *sealer;
@@ -204,11 +207,50 @@ static void pull(struct view *v)
     tick(v, to, b.body.len);
 }
 
+/* Does what view_flush asks for, once enough is applied. */
+static void flush_asked(struct view *v)
+{
+    uint64_t applied = view_applied(v);
+    pthread_mutex_lock(&v->nap_lock);
+    uint64_t asked = applied >= v->flush_from ? v->flush_asked : v->flush_done;
+    bool due = asked != v->flush_done;
+    pthread_mutex_unlock(&v->nap_lock);
+    if (!due)
+        return;
+    int code = v->opts.ops->flush(v->opts.of, applied);
+    if (code == 0)
+        commit(v, applied);
+    pthread_mutex_lock(&v->nap_lock);
+    v->flush_done = asked;
+    v->flush_code = code;
+    pthread_cond_broadcast(&v->flushed);
+    pthread_mutex_unlock(&v->nap_lock);
+}
+
+int view_flush(struct view *v)
+{
+    uint64_t from = journal_durable(v->opts.journal);
+    pthread_mutex_lock(&v->nap_lock);
+    uint64_t ticket = ++v->flush_asked;
+    v->flush_from = from;
+    pthread_mutex_unlock(&v->nap_lock);
+    view_hurry(v, from);
+    journal_reader_wake(v->reader);
+    pthread_mutex_lock(&v->nap_lock);
+    while (v->flush_done < ticket)
+        pthread_cond_wait(&v->flushed, &v->nap_lock);
+    int code = v->flush_code;
+    pthread_mutex_unlock(&v->nap_lock);
+    return code;
+}
+
 static void run(void *arg)
 {
     struct view *v = arg;
-    while (!atomic_load(&v->stop))
+    while (!atomic_load(&v->stop)) {
         pull(v);
+        flush_asked(v);
+    }
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -229,6 +271,7 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     pthread_cond_init(&v->nap_end, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&v->nap_lock, NULL);
+    pthread_cond_init(&v->flushed, NULL);
     int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
     if (code < 0) {
         sealer_free(v->sealer);

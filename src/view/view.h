@@ -56,6 +56,10 @@ void view_stop(struct view *v);
 /* Somebody waits until everything below `offset` is applied: ends the view's nap, which otherwise
  * lets records come together for some milliseconds. Any thread. */
 void view_hurry(struct view *v, uint64_t offset);
+/* Returns when everything that is durable in the journal now is applied, and all of that is durable
+ * in the view too. 0 or a negative errno. Any thread but the view's; nobody may stop it meanwhile.
+ */
+int view_flush(struct view *v);
 /* One past the last record applied; never moves back. Any thread, one atomic load. */
 uint64_t view_applied(const struct view *v);
 
