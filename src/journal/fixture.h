@@ -127,7 +127,7 @@ static inline uint64_t fixture_read(struct fixture *f, uint64_t from, uint64_t *
             gaps += b.count;
             continue;
         }
-        for (uint32_t i = 0; i < b.count; i++) {
+        for (uint64_t i = 0; i < b.count; i++) {
             assert_int_equal(journal_batch_record(&b, &at, &rec), 1);
             if (rec.kind == RECORD_GAP)
                 continue;

@@ -185,7 +185,10 @@ bool keeper_retain(struct journal *j, uint64_t more_bytes);
 
 /* segments.c: the list, under its lock. */
 int segments_add(struct journal *j, const struct segment *s);
-bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint64_t *ret_next);
+/* The segment that holds `offset`, if it is below *ret_limit; from there to *ret_next, where the
+ * next segment begins, nothing is. OFFSET_NONE both for the last segment. False: before all. */
+bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint64_t *ret_limit,
+                   uint64_t *ret_next);
 /* The two oldest into ret[2]; false when there are not two. */
 bool segments_oldest(struct journal *j, struct segment ret[2], size_t *ret_count);
 void segments_drop_oldest(struct journal *j);

@@ -22,6 +22,8 @@
 
 struct journal;
 
+#define JOURNAL_JUMP (1ull << 40) /* more records than a log takes between two restores */
+
 enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
 
 struct journal_opts {
@@ -36,6 +38,10 @@ struct journal_opts {
     uint64_t ring_bytes;     /* recent batches kept in memory for readers */
     uint64_t pending_bytes;  /* un-durable bytes that may queue; above it submit refuses */
     bool skip_corrupt;       /* go on behind corruption, with a gap record */
+    /* Go on at the jump-th next multiple of JOURNAL_JUMP, with a gap record (0: just go on). A
+     * restored log is opened so once: the log it was copied from went on too, and no offset is to
+     * mean two things. */
+    uint32_t jump;
     /* Idempotency (journal/once.h); window 0: names are stored and not looked at. */
     uint64_t once_window_ms;
     uint64_t once_bytes;   /* of all keys remembered */
@@ -141,7 +147,7 @@ struct journal_reader_opts {
 
 struct journal_batch {
     uint64_t first_offset;
-    uint32_t count;
+    uint64_t count; /* of a batch at most BATCH_RECORDS_MAX; of a gap any number */
     struct slice body;
 };
 

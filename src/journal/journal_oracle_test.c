@@ -240,8 +240,8 @@ static bool check_batch(struct life *l, const struct journal_batch *b, const cha
         n++;
     }
     if (rc || n != b->count)
-        return wrong(l, "batch at %llu: %u records of %u", (unsigned long long)b->first_offset, n,
-                     b->count);
+        return wrong(l, "batch at %llu: %u records of %llu", (unsigned long long)b->first_offset, n,
+                     (unsigned long long)b->count);
     return true;
 }
 

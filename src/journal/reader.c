@@ -95,11 +95,8 @@ static bool deliver(struct journal_reader *r, uint64_t base, uint32_t count, str
 static int gap(struct journal_reader *r, uint64_t next, struct journal_batch *ret)
 {
     CHECK(next > r->next);
-    uint64_t count = next - r->next;
-    if (count > UINT32_MAX)
-        count = UINT32_MAX;
-    *ret = (struct journal_batch){.first_offset = r->next, .count = (uint32_t)count};
-    r->next += count;
+    *ret = (struct journal_batch){.first_offset = r->next, .count = next - r->next};
+    r->next = next;
     return JOURNAL_GAP;
 }
 
@@ -229,11 +226,13 @@ static int next_from_files(struct journal_reader *r, uint64_t durable, struct jo
 {
     for (unsigned tries = 0;; tries++) {
         struct segment s;
-        uint64_t limit, oldest = atomic_load(&r->j->oldest);
+        uint64_t limit, next, oldest = atomic_load(&r->j->oldest);
         if (r->next < oldest)
             return gap(r, oldest, ret);
-        if (!segments_find(r->j, r->next, &s, &limit))
+        if (!segments_find(r->j, r->next, &s, &limit, &next))
             return gap(r, oldest > r->next ? oldest : durable, ret);
+        if (r->next >= limit) /* a gap that the next segment knows of */
+            return gap(r, next < durable ? next : durable, ret);
         int rc = enter_file(r, &s);
         if (rc == -ENOENT && tries < 8)
             continue; /* retention was faster; `oldest` has moved */

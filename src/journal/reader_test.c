@@ -283,6 +283,54 @@ static void tools_see_the_log(void **state)
     fixture_free(f);
 }
 
+static int count_any(void *arg, uint64_t offset, const struct record *r)
+{
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+static void readers_and_tools_pass_a_jump(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    struct disk *d = disk_sim_disk(f->sim);
+    struct journal_batch b = {0};
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    assert_int_equal(fixture_open(f), 0);
+    for (uint64_t n = 0; n < 70; n++)
+        fixture_append(f, n, 1, 300);
+    journal_close(f->j);
+    f->opts.jump = 1;
+    assert_int_equal(fixture_open(f), 0);
+    struct journal_reader *r = open_reader(f, "view");
+    while (journal_reader_offset(r) < 70)
+        assert_int_equal(journal_reader_next(r, &b), JOURNAL_BATCH);
+    assert_int_equal(journal_reader_next(r, &b), JOURNAL_GAP);
+    assert_true(b.first_offset == 70 && b.count == JOURNAL_JUMP - 70);
+    assert_int_equal(journal_reader_commit(r, journal_reader_offset(r)), 0);
+    assert_int_equal(journal_reader_next(r, &b), JOURNAL_BATCH);
+    assert_true(b.first_offset == JOURNAL_JUMP && b.count == 1);
+    assert_int_equal(journal_reader_next(r, &b), JOURNAL_WAIT);
+    journal_reader_close(r);
+    journal_close(f->j);
+    f->j = NULL;
+
+    uint64_t count = 0;
+    assert_int_equal(journal_scan(d, "log", 0, count_any, &count, &f->err), 0);
+    assert_int_equal(count, 71);
+    count = 0;
+    assert_int_equal(journal_scan(d, "log", 71, count_any, &count, &f->err), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(journal_verify(d, "log", &out, &f->err), 0);
+    assert_int_equal(journal_inspect(d, "log", &out, &f->err), 0);
+    buf_put_u8(&out, 0);
+    assert_non_null(strstr(out.ptr, "records=64..70 "));
+    assert_non_null(strstr(out.ptr, "records=1099511627776..1099511627777 "));
+    assert_non_null(strstr(out.ptr, " gap_from=70\n"));
+    buf_fini(&out);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +343,7 @@ int main(void)
         cmocka_unit_test(retention_by_age),
         cmocka_unit_test(cap_blocks_or_drops),
         cmocka_unit_test(tools_see_the_log),
+        cmocka_unit_test(readers_and_tools_pass_a_jump),
     };
     log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,10 @@
  *    file is synced. Again, because after a failed fdatasync the page cache may show what the disk
  *    does not hold; zeroed, because a stale batch must not fit on behind a new one later.
  * 5. The directory is synced; then both checkpoints, with the next boot epoch.
+ *
+ * A log that is to jump (journal_opts.jump) is recovered as usual, and then goes on in a new
+ * segment, whose header says from where on there is nothing. Until that segment has its name the
+ * log has not jumped: whoever asked for it asks again after a crash.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -406,6 +410,24 @@ static int walk_to_end(struct recovery *r)
     return r->survey.count ? settle_end(r, used) : 0;
 }
 
+static int jump(struct recovery *r)
+{
+    struct journal *j = r->j;
+    uint64_t multiple = r->expected / JOURNAL_JUMP + j->opts.jump;
+    if (multiple >= OFFSET_MAX / JOURNAL_JUMP)
+        return error_set(r->err, -ERANGE, "%s: the log cannot jump %u times further", j->dir,
+                         j->opts.jump);
+    int rc = gap_add(r, r->expected, multiple * JOURNAL_JUMP, "restored from a backup");
+    if (rc)
+        return rc;
+    if (j->tail.file)
+        j->disk->close(j->disk, j->tail.file);
+    j->tail.file = NULL;
+    j->tail.gap_from = r->expected;
+    r->expected = multiple * JOURNAL_JUMP;
+    return 0;
+}
+
 static int publish(struct recovery *r)
 {
     struct journal *j = r->j;
@@ -448,6 +470,8 @@ int journal_recover(struct journal *j, struct error *err)
             log_id_new(j);
         rc = walk_to_end(&r);
     }
+    if (!rc && j->opts.jump)
+        rc = jump(&r);
     if (!rc)
         rc = put_aside(&r);
     /* A process that was killed may have left names that no power cut would have left: what the

@@ -324,6 +324,74 @@ static void crash_at_every_call(void **state)
     fixture_free(f);
 }
 
+/* A restored log goes on at the next multiple of 2^40; the gap costs one call of a reader. */
+static void jumps_further_each_time(void **state)
+{
+    for (unsigned records = 0; records <= 45; records += 45) {
+        struct fixture *f = fixture_new(16384);
+        uint64_t gaps, at = 0, seen;
+        assert_int_equal(fixture_open(f), 0);
+        if (records)
+            fill(f, 0, records, 300);
+        seen = journal_durable(f->j);
+        for (unsigned jump = 1; jump <= 3; jump++) {
+            jump & 1 ? journal_close(f->j) : fixture_die(f, true);
+            f->j = NULL;
+            f->opts.jump = jump;
+            at += jump * JOURNAL_JUMP;
+            assert_int_equal(fixture_open(f), 0);
+            assert_int_equal(journal_durable(f->j), at + 1); /* the record of the gap */
+            assert_int_equal(fixture_append(f, at + 1, 1, 10), REASON_ok);
+            assert_int_equal(f->last_offset, at + 1);
+            f->opts.jump = 0;
+            fixture_die(f, true);
+            assert_int_equal(fixture_open(f), 0);
+            assert_int_equal(journal_durable(f->j), at + 2);
+            assert_int_equal(fixture_read(f, 0, &gaps), ++seen);
+            assert_int_equal(fixture_read(f, at - 7, &gaps), 1); /* from inside the gap */
+            assert_int_equal(gaps, 7);
+        }
+        fixture_free(f);
+    }
+}
+
+/* Either it has jumped or it has not; nothing is lost, and nothing stands in the way of asking
+ * again. */
+static void crash_at_every_call_of_a_jump(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t n = fill(f, 0, 45, 300), before = 0, after = 0;
+    fixture_die(f, true);
+    struct disk_sim *master = f->sim;
+    bool done = false;
+    for (uint64_t k = 1; !done; k++) {
+        f->sim = disk_sim_copy(master, k);
+        f->opts.disk = disk_sim_disk(f->sim);
+        f->opts.jump = 1;
+        disk_sim_die_after(f->sim, k);
+        done = fixture_open(f) == 0 && !disk_sim_dead(f->sim);
+        fixture_die(f, k % 2);
+        f->opts.jump = 0;
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t got = journal_durable(f->j), gaps;
+        assert_true(got == n || got == JOURNAL_JUMP || got == JOURNAL_JUMP + 1);
+        assert_true(!done || got == JOURNAL_JUMP + 1);
+        got == n ? before++ : after++;
+        assert_int_equal(fixture_read(f, 0, &gaps), n);
+        fixture_die(f, true);
+        f->opts.jump = 1;
+        assert_int_equal(fixture_open(f), 0);
+        assert_true(journal_durable(f->j) > JOURNAL_JUMP);
+        assert_int_equal(fixture_read(f, 0, &gaps), n);
+        fixture_die(f, false);
+        disk_sim_free(f->sim);
+    }
+    assert_true(before > 10 && after > 2);
+    f->sim = master;
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +405,8 @@ int main(void)
         cmocka_unit_test(second_opener_is_refused),
         cmocka_unit_test(files_of_another_log_are_refused),
         cmocka_unit_test(crash_at_every_call),
+        cmocka_unit_test(jumps_further_each_time),
+        cmocka_unit_test(crash_at_every_call_of_a_jump),
     };
     log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

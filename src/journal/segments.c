@@ -40,7 +40,8 @@ int segments_add(struct journal *j, const struct segment *s)
     return rc;
 }
 
-bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint64_t *ret_next)
+bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint64_t *ret_limit,
+                   uint64_t *ret_next)
 {
     pthread_mutex_lock(&j->segments_lock);
     size_t low = 0, high = j->segments_count;
@@ -54,7 +55,12 @@ bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint
     bool found = low > 0;
     if (found) {
         *ret = j->segments[low - 1];
-        *ret_next = low < j->segments_count ? j->segments[low].base : OFFSET_NONE;
+        *ret_limit = *ret_next = OFFSET_NONE;
+        if (low < j->segments_count) {
+            const struct segment *next = &j->segments[low];
+            *ret_next = next->base;
+            *ret_limit = next->gap_from < next->base ? next->gap_from : next->base;
+        }
     }
     pthread_mutex_unlock(&j->segments_lock);
     return found;

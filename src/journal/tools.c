@@ -85,9 +85,13 @@ static int look_at(struct walk *w, uint64_t limit, bool bodies, struct finding *
     return 0;
 }
 
+/* Where the segment's records end by what its successor says; OFFSET_NONE without one. */
 static uint64_t limit_of(const struct survey *s, size_t i)
 {
-    return i + 1 < s->count ? s->segments[i + 1].head.base_offset : OFFSET_NONE;
+    if (i + 1 == s->count)
+        return OFFSET_NONE;
+    const struct segment_header *next = &s->segments[i + 1].head;
+    return next->gap_from < next->base_offset ? next->gap_from : next->base_offset;
 }
 
 int journal_inspect(struct disk *disk, const char *dir, struct buf *out, struct error *err)
@@ -152,8 +156,7 @@ static int verify_segment(struct disk *disk, const char *dir, const struct surve
         return rc == -ENOENT ? 0 : rc;
     for (rc = look_at(&w, limit, true, &f); !rc; rc = look_at(&w, limit, true, &f)) {
         uint64_t bad_at = w.position, next = OFFSET_NONE, used;
-        if (f.end_offset >= limit ||
-            (i + 1 < s->count && f.end_offset == s->segments[i + 1].head.gap_from))
+        if (f.end_offset >= limit)
             break;
         rc = i + 1 < s->count ? 1 : last_is_damaged(&w, s, &f);
         if (rc <= 0)
@@ -306,9 +309,6 @@ int journal_scan(struct disk *disk, const char *dir, uint64_t from,
             break;
         if (scan.next < w.head.base_offset)
             scan.next = w.head.base_offset;
-        bool known_gap = i + 1 < s.count && s.segments[i + 1].head.gap_from != OFFSET_NONE;
-        if (known_gap)
-            limit = s.segments[i + 1].head.gap_from;
         rc = scan_segment(&scan, &w, limit < end ? limit : end, err);
         walk_close(&w);
     }

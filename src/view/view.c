@@ -132,9 +132,9 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
         /* The batch had a right checksum, so trying again cannot help, and stopping here would hold
          * the journal for ever. It keeps the bytes; what was not understood is named here. */
         atomic_fetch_add(&v->errors, 1);
-        log_line(LOG_ERROR, "view.bad_batch", "view=%s batch=%llu skipped_from=%llu records=%u",
+        log_line(LOG_ERROR, "view.bad_batch", "view=%s batch=%llu skipped_from=%llu records=%llu",
                  v->opts.ops->name, (unsigned long long)b->first_offset, (unsigned long long)offset,
-                 b->count);
+                 (unsigned long long)b->count);
     }
 }
 

@@ -13,7 +13,7 @@
 
 struct turn {
     int next;       /* what journal_reader_next returns */
-    uint32_t count; /* records of the batch or gap */
+    uint64_t count; /* records of the batch or gap */
     bool bad;       /* the last record of the batch is none */
 };
 
