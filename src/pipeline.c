@@ -408,7 +408,9 @@ void job_authenticate(struct job *j)
     struct exchange *x = job_exchange(j);
     const struct presented *p = &x->request.presented;
     j->overload = overload_now(&j->lane->p->overload);
-    if (p->id.len > DEVICE_ID_MAX || p->secret.len > SECRET_MAX) {
+    /* Ids of this length say of themselves that nobody has them. Secrets of a device must not: the
+     * shield lets theirs take its time. */
+    if (p->id.len > DEVICE_ID_MAX || (p->kind == PRESENTED_KEY && p->secret.len > SECRET_MAX)) {
         j->wait.reason = p->kind == PRESENTED_KEY ? REASON_bad_key : REASON_bad_device;
         refuse_credential(j);
         return;

@@ -48,8 +48,7 @@ static uint64_t check_ns(struct shield *s)
 {
     if (s->wall_ns)
         return s->wall_ns;
-    struct verifier_cost c = decoy_cost(&s->decoy);
-    return c.class == VERIFIER_BCRYPT ? 50 * NS_PER_US << c.cost : 50 * NS_PER_MS;
+    return verifier_estimate_ns(decoy_dearest(&s->decoy));
 }
 
 uint64_t clerk_wait_ns(struct shield *s, unsigned ahead)

@@ -3,30 +3,38 @@
 
 #include <stdatomic.h>
 
-/* Ordered as numbers: class, cost, then parameters. */
 static uint64_t pack(struct verifier_cost c)
 {
-    uint64_t rank = c.class == VERIFIER_BCRYPT ? 2 : c.class == VERIFIER_YESCRYPT ? 1 : 0;
-    return rank << 48 | (uint64_t)c.cost << 32 | (uint64_t)(uint8_t)c.params[0] << 16 |
+    return (uint64_t)c.class << 48 | (uint64_t)c.cost << 32 | (uint64_t)(uint8_t)c.params[0] << 16 |
            (uint64_t)(uint8_t)c.params[1] << 8 | (uint8_t)c.params[2];
 }
 
 void decoy_note(struct decoy *d, struct verifier_cost c)
 {
     uint64_t mine = pack(c);
-    uint64_t was = atomic_load(&d->dearest);
-    while (was < mine && !atomic_compare_exchange_weak(&d->dearest, &was, mine))
-        ;
+    for (unsigned i = 0; i < DECOY_KINDS_MAX; i++) {
+        uint64_t there = 0;
+        if (atomic_compare_exchange_strong(&d->kinds[i], &there, mine) || there == mine)
+            return;
+    }
 }
 
-struct verifier_cost decoy_cost(const struct decoy *d)
+struct verifier_cost decoy_kind(const struct decoy *d, unsigned at)
 {
-    uint64_t p = atomic_load(&d->dearest);
+    uint64_t p = at < DECOY_KINDS_MAX ? atomic_load(&d->kinds[at]) : 0;
     return (struct verifier_cost){
-        .class = p >> 48 == 2   ? VERIFIER_BCRYPT
-                 : p >> 48 == 1 ? VERIFIER_YESCRYPT
-                                : VERIFIER_BAD,
+        .class = (enum verifier_class)(p >> 48),
         .cost = (unsigned)(p >> 32 & 0xffff),
         .params = {(char)(p >> 16), (char)(p >> 8), (char)p, 0},
     };
+}
+
+struct verifier_cost decoy_dearest(const struct decoy *d)
+{
+    struct verifier_cost dearest = {.class = VERIFIER_BAD}, c;
+    for (unsigned i = 0; (c = decoy_kind(d, i)).class != VERIFIER_BAD; i++) {
+        if (verifier_estimate_ns(c) > verifier_estimate_ns(dearest))
+            dearest = c;
+    }
+    return dearest;
 }

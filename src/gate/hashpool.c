@@ -43,14 +43,16 @@ static uint64_t cpu_ns(void)
            (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * NS_PER_US;
 }
 
-static void top_up(const struct hash_job *job, struct hash_result *result,
-                   struct crypt_data *scratch)
+/* One hash of each other kind in use. */
+static void compute_others(const struct hash_job *job, struct hash_result *result,
+                           struct crypt_data *scratch)
 {
-    if (job->cost.class != VERIFIER_BCRYPT || job->dearest.class != VERIFIER_BCRYPT)
-        return;
-    for (unsigned cost = job->cost.cost; cost < job->dearest.cost; cost++) {
+    struct verifier_cost c;
+    for (unsigned i = 0; (c = decoy_kind(job->decoy, i)).class != VERIFIER_BAD; i++) {
+        if (verifier_cost_eq(c, job->cost))
+            continue;
         char setting[VERIFIER_MAX];
-        verifier_setting((struct verifier_cost){.class = VERIFIER_BCRYPT, .cost = cost}, setting);
+        verifier_setting(c, setting);
         (void)verifier_check(job->secret, setting, scratch);
         result->decoys++;
     }
@@ -66,7 +68,7 @@ static void compute(struct seat *seat)
     r.decoys = !job->real;
     r.right = right && job->real;
     if (!r.right)
-        top_up(job, &r, &seat->scratch);
+        compute_others(job, &r, &seat->scratch);
     r.wall_ns = clock_mono_ns() - wall;
     r.cpu_ns = cpu_ns() - cpu;
     seat->result = r;

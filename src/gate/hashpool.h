@@ -16,15 +16,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "gate/verifier.h"
+#include "gate/decoy.h"
 
 /* A check to compute. The keeper's; constant while a seat has it. */
 struct hash_job {
-    char stored[VERIFIER_MAX];    /* the stored hash, or the setting of a decoy; NUL-terminated */
-    char secret[SECRET_MAX + 1];  /* NUL-terminated */
-    bool real;                    /* false: a decoy, the result is `wrong` */
-    struct verifier_cost cost;    /* of `stored` */
-    struct verifier_cost dearest; /* a wrong result is topped up to this */
+    char stored[VERIFIER_MAX];   /* the stored hash, or the setting of a decoy; NUL-terminated */
+    char secret[SECRET_MAX + 1]; /* NUL-terminated */
+    bool real;                   /* false: the result is `wrong` whatever it is */
+    struct verifier_cost cost;   /* of `stored` */
+    const struct decoy *decoy;   /* whose other kinds a wrong result computes as well */
 };
 
 struct hash_result {

@@ -109,7 +109,6 @@ struct shield_stats shield_stats(struct shield *s)
         .threads = s->opts.hash_threads,
         .running = s->running_count,
         .negative_entries = negative_count(s->negative, clock_mono_ns()),
-        .decoy_cost = decoy_cost(&s->decoy).cost,
     };
 }
 
@@ -221,6 +220,13 @@ static bool fast_is_right(const struct question *q)
     return CRYPTO_memcmp(digest, q->credential->fast, sizeof digest) == 0;
 }
 
+/* From here on there is no such device. */
+static void forget_device(struct question *q)
+{
+    q->unknown = q->credential->name;
+    q->credential = NULL;
+}
+
 /* The TTL has passed: takes the credential's current record for the rest of the check. Returns
  * whether the slot is still good under it. */
 static bool revalidate(struct shield *s, struct question *q)
@@ -234,8 +240,7 @@ static bool revalidate(struct shield *s, struct question *q)
     if (!current || current->disabled) {
         verified_drop(live, q->tag);
         credential_unref(current);
-        q->unknown = q->credential->name; /* from here on it is no device */
-        q->credential = NULL;
+        forget_device(q);
         make_tag(s, q);
         return false;
     }
@@ -305,8 +310,8 @@ static struct flight *make_flight(const struct shield *s, const struct question 
         return NULL;
     const struct credential *c = q->credential;
     struct hash_job *job = &f->job;
-    job->dearest = decoy_cost(&s->decoy);
-    job->cost = job->dearest;
+    job->decoy = &s->decoy;
+    job->cost = decoy_kind(&s->decoy, 0);
     if (has_crypt(c)) {
         job->cost = verifier_cost(c->verifier);
         job->real = verifier_can_check(job->cost, q->secret);
@@ -415,7 +420,8 @@ static enum shield_answer answer_cold(struct shield *s, struct question *q, stru
                       lane_wait > source_wait ? lane_wait : source_wait);
     }
     const struct credential *c = q->credential;
-    bool decoy = !(c && c->kind == CREDENTIAL_KEY) && decoy_cost(&s->decoy).class != VERIFIER_BAD;
+    bool decoy =
+        !(c && c->kind == CREDENTIAL_KEY) && decoy_kind(&s->decoy, 0).class != VERIFIER_BAD;
     if (!has_crypt(c) && !decoy)
         return refuse_wrong(s, q, w);
     if (negative_has(s->negative, q->tag, q->now_ns)) {
@@ -433,13 +439,16 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
                                 struct slice unknown, struct slice secret, uint64_t source,
                                 uint64_t now_ns, struct shield_wait *w)
 {
+    /* One byte too many is enough to be too long. */
     struct question q = {
         .credential = credential,
         .unknown = unknown,
-        .secret = secret,
+        .secret = slice_of(secret.ptr, secret.len <= SECRET_MAX ? secret.len : SECRET_MAX + 1),
         .source = source,
         .now_ns = now_ns,
     };
+    if (credential && credential->disabled)
+        forget_device(&q);
     enum shield_answer result = SHIELD_RIGHT;
     if (is_warm(s, &q)) {
         metric_add(METRIC_shield_hits, 1);

@@ -47,7 +47,7 @@ struct shield *shield_new(const struct shield_opts *opts);
 /* Answers every waiting check with REASON_stopping, stops the pool, frees. */
 void shield_free(struct shield *s);
 
-/* The highest cost of the stored hashes in use, and whether any exist: sets what the decoy costs.
+/* Which kinds of stored hashes are in use, and whether any: sets what a wrong secret computes.
  * Called by the catalog's owner whenever a credential is loaded. Example setting: "$2b$10$". */
 void shield_note_verifier(struct shield *s, struct slice stored);
 
@@ -66,9 +66,10 @@ struct shield_wait {
 enum shield_answer { SHIELD_RIGHT, SHIELD_REFUSED, SHIELD_PENDING };
 
 /*
- * Checks `secret` for `credential`; NULL stands for "no such device" and takes the same path, with
- * a decoy hash, whenever any credential in the catalog uses a password hash. `unknown` is what was
- * presented as the device id then (it keys the failure windows and the negative cache).
+ * Checks `secret`, of any length, for `credential`. NULL stands for "no such device" and takes the
+ * same path, with decoy hashes, whenever any credential in the catalog uses a password hash; a
+ * disabled one is no device either. `unknown` is what was presented as the device id then (it keys
+ * the failure windows and the negative cache).
  * `source` is the client's address as the throttle counts it.
  *
  * SHIELD_RIGHT: known good. SHIELD_REFUSED: w->reason and w->retry_ns say why. SHIELD_PENDING: the
@@ -103,6 +104,5 @@ uint64_t shield_verified(const struct shield *s);
 struct shield_stats {
     uint64_t queue_length, queue_max, threads, running;
     uint64_t negative_entries;
-    unsigned decoy_cost;
 };
 struct shield_stats shield_stats(struct shield *s);

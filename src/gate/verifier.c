@@ -82,6 +82,18 @@ struct verifier_cost verifier_cost(struct slice stored)
     return (struct verifier_cost){.class = VERIFIER_BAD};
 }
 
+bool verifier_cost_eq(struct verifier_cost a, struct verifier_cost b)
+{
+    return a.class == b.class && a.cost == b.cost && memcmp(a.params, b.params, 3) == 0;
+}
+
+uint64_t verifier_estimate_ns(struct verifier_cost c)
+{
+    return c.class == VERIFIER_BCRYPT     ? (uint64_t)45000 << c.cost
+           : c.class == VERIFIER_YESCRYPT ? (uint64_t)115 << c.cost
+                                          : 0;
+}
+
 void verifier_setting(struct verifier_cost c, char ret[VERIFIER_MAX])
 {
     uint8_t random[YESCRYPT_SALT_CHARS];

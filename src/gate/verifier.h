@@ -7,6 +7,7 @@
 
 #include <crypt.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/slice.h"
 #include "flow/limits.h"
@@ -24,6 +25,13 @@ struct verifier_cost {
 
 /* What checking `stored` costs; VERIFIER_BAD when it is none of ours. */
 struct verifier_cost verifier_cost(struct slice stored);
+
+/* Whether both take the same work. */
+bool verifier_cost_eq(struct verifier_cost a, struct verifier_cost b);
+
+/* About how long a check takes: within a factor of two or so on today's machines, for use before
+ * anything was measured. 0 for VERIFIER_BAD. */
+uint64_t verifier_estimate_ns(struct verifier_cost c);
 
 /* A setting for crypt of this cost with a random salt: hashing under it takes as long as checking a
  * real one. c.class must not be VERIFIER_BAD. */
