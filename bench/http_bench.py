@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import shlex
 import statistics
 import subprocess
@@ -97,18 +98,18 @@ class Nginx:
 
 
 class Sluice:
-    name = "sluice durable"
-
-    def __init__(self, home, cpu, devices, settings):
-        self.server = harness.Server(home / "sluice", {
+    def __init__(self, home, cpu, name, devices, settings):
+        """`devices`: pairs of id and secret, None for a new one."""
+        self.name = name
+        self.server = harness.Server(home / name.replace(" ", "-"), {
             "server.workers": "1", "journal.segment_size": "64MiB", **settings}, cpus=cpu)
         self.server.start(60)
         self.command = self.server.command()
         self.url = self.server.url + "/v1/telemetry"
         self.server.add_account("bench")
         begun = time.monotonic()
-        self.auths = self.server.add_devices("bench", [(f"device-{i:05d}", None, None) for i in range(devices)])
-        print(f"{devices} devices made in {time.monotonic() - begun:.1f} s", file=sys.stderr)
+        self.auths = self.server.add_devices("bench", [(device, secret, None) for device, secret in devices])
+        print(f"{len(devices)} devices made in {time.monotonic() - begun:.1f} s", file=sys.stderr)
 
     def cpu(self):
         return cpu_seconds(self.server.pid)
@@ -193,7 +194,7 @@ def measure(args, client, targets):
                 "half_p50_ms": median(calm, "p50_ms"), "half_p99_ms": median(calm, "p99_ms"),
                 "rounds": full, "half_rounds": calm,
             })
-        base = next(r for r in results if r["connections"] == connections and r["server"] == Nginx.name)
+        base = next(r for r in results if r["connections"] == connections and r["server"] == targets[0].name)
         for r in results:
             if r["connections"] == connections:
                 r["ratio"] = r["cpu_us"] / base["cpu_us"]
@@ -236,6 +237,8 @@ def parse_args():
     p.add_argument("--server-cpu", type=int, default=0)
     p.add_argument("--client-cpu", type=int, default=1)
     p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
+    p.add_argument("--sealed", action="store_true", help="a second sluice too, which seals what it stores")
+    p.add_argument("--no-nginx", action="store_true", help="without the peer; ratios are to the first server")
     p.add_argument("--nginx-only", action="store_true", help="only the peer: tries out the measurement")
     return p.parse_args()
 
@@ -248,13 +251,20 @@ def main():
         home = Path(home)
         cpu = {args.server_cpu}
         report = {"machine": machine(), "arguments": vars(args)}
-        targets = [Nginx(home, cpu)]
+        targets = [] if args.no_nginx else [Nginx(home, cpu)]
         auths = []
         try:
             if not args.nginx_only:
                 settings = dict(s.split("=", 1) for s in args.set)
-                targets.append(Sluice(home, cpu, args.devices, settings))
-                auths = targets[1].auths
+                new = [(f"device-{i:05d}", None) for i in range(args.devices)]
+                targets.append(Sluice(home, cpu, "sluice durable", new, settings))
+                auths = targets[-1].auths
+            if args.sealed:
+                key = home / "master.key"
+                key.write_text(secrets.token_hex(32))
+                same = [(a["X-Device-Id"], a["X-Device-Token"]) for a in auths]
+                targets.append(Sluice(home, cpu, "sluice sealed", same,
+                                      {**settings, "encryption.master_key_file": str(key)}))
             csv = home / "devices.csv"
             write_csv(csv, auths, args.devices)
             report["commands"] = [shlex.join(t.command) for t in targets]

@@ -25,6 +25,7 @@ struct sealer {
     uint64_t counter;
     uint64_t account; /* the last one, and its key */
     uint32_t account_key;
+    EVP_MAC_CTX *mac; /* of seal_name; NULL: not needed yet */
     struct ready slots[SLOTS];
 };
 
@@ -52,6 +53,7 @@ void sealer_free(struct sealer *s)
     if (!s)
         return;
     forget(s);
+    EVP_MAC_CTX_free(s->mac);
     free(s);
 }
 
@@ -190,6 +192,17 @@ enum seal_outcome unseal_bytes(struct sealer *s, uint32_t key_id, struct slice a
     return put_opened(s, key_id, &about, 1, sealed, out);
 }
 
+static EVP_MAC_CTX *mac_of(struct sealer *s)
+{
+    if (!s->mac) {
+        EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+        s->mac = EVP_MAC_CTX_new(mac);
+        EVP_MAC_free(mac); /* the context has its own reference */
+        CHECK(s->mac);
+    }
+    return s->mac;
+}
+
 bool seal_name(struct sealer *s, uint64_t account, const struct slice *fields, unsigned count,
                uint8_t ret[SEAL_NAME_BYTES])
 {
@@ -197,13 +210,12 @@ bool seal_name(struct sealer *s, uint64_t account, const struct slice *fields, u
     uint8_t key[AEAD_KEY_BYTES], sum[32];
     look_for_destroyed(s);
     bool good = keyring_get(s->keyring, key_of(s, account), key) == KEY_HERE;
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    EVP_MAC_CTX *c = EVP_MAC_CTX_new(mac);
+    EVP_MAC_CTX *c = mac_of(s);
     char digest[] = "SHA256";
     const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", digest, 0),
                                  OSSL_PARAM_construct_end()};
     size_t n = 0;
-    CHECK(c && EVP_MAC_init(c, key, sizeof key, params) == 1 &&
+    CHECK(EVP_MAC_init(c, key, sizeof key, params) == 1 &&
           EVP_MAC_update(c, (const uint8_t *)domain, sizeof domain) == 1);
     for (unsigned i = 0; i < count; i++) {
         uint64_t len = fields[i].len;
@@ -211,8 +223,6 @@ bool seal_name(struct sealer *s, uint64_t account, const struct slice *fields, u
               EVP_MAC_update(c, (const uint8_t *)fields[i].ptr, fields[i].len) == 1);
     }
     CHECK(EVP_MAC_final(c, sum, &n, sizeof sum) == 1);
-    EVP_MAC_CTX_free(c);
-    EVP_MAC_free(mac);
     memcpy(ret, sum, SEAL_NAME_BYTES);
     explicit_bzero(key, sizeof key);
     return good;
