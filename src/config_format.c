@@ -48,9 +48,10 @@ static bool emit_mapping_end(yaml_emitter_t *e)
 static bool emit_setting(yaml_emitter_t *e, const struct setting *s, const struct config *c)
 {
     /* Text is quoted always: "null", "1" or "a: b" would be something else without. */
-    yaml_scalar_style_t style = s->kind == SETTING_STRING || s->kind == SETTING_LIMITS
-                                    ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-                                    : YAML_PLAIN_SCALAR_STYLE;
+    yaml_scalar_style_t style =
+        s->kind == SETTING_STRING || s->kind == SETTING_LIMITS || s->kind == SETTING_LIST
+            ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
+            : YAML_PLAIN_SCALAR_STYLE;
     struct buf value;
     buf_init(&value, VALUE_BYTES_MAX);
     setting_format(&value, s, c);
@@ -122,6 +123,16 @@ static const char docs_head[] =
     "server from\n"
     "starting.\n"
     "\n"
+    "`sluice reload`, or SIGHUP, reads the file again while the server runs. With a mistake in it "
+    "everything\n"
+    "stays as it is, and the answer and one line in the log say where it is. Else what is marked "
+    "`at "
+    "a\n"
+    "reload` is in force in all threads before the command returns, and what is marked `at a "
+    "start` "
+    "is named\n"
+    "and waits for the next start. The `--set` flags of the server still win.\n"
+    "\n"
     "- **Sizes**: `64MiB`, `1GiB`, `10MB`, or plain bytes (units KiB MiB GiB TiB, KB MB GB TB).\n"
     "- **Lengths of time**: `30s`, `500ms`, `5m` (units ms s m h d), or `0`.\n"
     "- **Limits**: `AMOUNT/LENGTH`, at most four, that all must allow: `60/60s, 1MB/10s`. An\n"
@@ -157,6 +168,7 @@ static void put_row(struct buf *out, const struct setting *s)
     put_cell(out, buf_slice(&cell));
     buf_put_str(out, " | ");
     put_cell(out, slice_str(s->text));
+    buf_put_str(out, s->live ? " | at a reload" : " | at a start");
     buf_put_str(out, " |\n");
     out->failed = out->failed || cell.failed;
     buf_fini(&cell);
@@ -167,7 +179,9 @@ void config_format_docs(struct buf *out)
     buf_put_str(out, docs_head);
     for (int i = 0; i < SECTIONS_COUNT; i++) {
         buf_printf(out, "\n## %s\n\n%s.\n\n", config_sections[i].name, config_sections[i].text);
-        buf_put_str(out, "| setting | default | values | meaning |\n|---|---|---|---|\n");
+        buf_put_str(
+            out,
+            "| setting | default | values | meaning | takes effect |\n|---|---|---|---|---|\n");
         for (int j = 0; j < SETTINGS_COUNT; j++)
             if (strcmp(config_settings[j].section, config_sections[i].name) == 0)
                 put_row(out, &config_settings[j]);

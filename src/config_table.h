@@ -15,6 +15,7 @@ enum setting_kind {
     SETTING_FLAG,
     SETTING_CHOICE,
     SETTING_LIMITS,
+    SETTING_LIST,
 };
 
 struct setting {
@@ -25,8 +26,9 @@ struct setting {
     const char *fallback; /* STRING, CHOICE, LIMITS: the default */
     uint64_t number;      /* the other kinds: the default */
     uint64_t min, max;
-    const char *choices; /* CHOICE: "a|b|c" */
+    const char *choices; /* CHOICE: "a|b|c"; LIST: "addresses" or "networks" */
     const char *text;
+    bool live; /* a reload changes it */
 };
 
 struct config_section {
@@ -44,6 +46,7 @@ enum {
 #define FLAG(section, name, ...)     ROW_##section##_##name,
 #define CHOICE(section, name, ...)   ROW_##section##_##name,
 #define LIMITS(section, name, ...)   ROW_##section##_##name,
+#define LIST(section, name, ...)     ROW_##section##_##name,
 #include "options.def"
     SETTINGS_COUNT
 };

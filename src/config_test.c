@@ -265,6 +265,56 @@ static void bounds_hold_for_every_number(void **state)
     config_free(c);
 }
 
+struct told {
+    char text[400];
+    size_t len;
+};
+
+static void on_told(void *arg, const struct config_change *c)
+{
+    struct told *t = arg;
+    t->len += (size_t)snprintf(t->text + t->len, sizeof t->text - t->len, "%s.%s%c%.*s>%.*s\n",
+                               c->section, c->name, c->live ? '=' : '!', SLICE_ARG(c->before),
+                               SLICE_ARG(c->after));
+}
+
+/* What is live is taken over, the rest stays, and both are told. */
+static void a_config_succeeds_another(void **state)
+{
+    struct config *now = parsed("http: {cors_origin: a, body_max: 2KiB}\n");
+    struct config *next = parsed("http: {cors_origin: b, body_max: 3KiB}\nserver: {data: x}\n"
+                                 "throttle: {address: 5/1s}\n");
+    struct told told = {0};
+    assert_int_equal(config_succeed(now, next, on_told, &told), 0);
+    assert_string_equal(told.text, "server.data!data>x\nhttp.body_max!2KiB>3KiB\n"
+                                   "http.cors_origin=a>b\nthrottle.address=>5/1s\n");
+    config_free(now); /* nothing borrows from it */
+    assert_string_equal(next->server.data, "data");
+    assert_int_equal(next->http.body_max, 2048);
+    assert_string_equal(next->http.cors_origin, "b");
+    assert_int_equal(next->throttle.address.windows_count, 1);
+    config_free(next);
+}
+
+static void lists_are_checked(void **state)
+{
+    refused("listen:\n  trusted_proxies: 10.0.0.0/8, 10.0.0.0/99\n",
+            "f.yaml:2: listen.trusted_proxies: ", "\"10.0.0.0/99\" is no network");
+    refused("listen:\n  http: 127.0.0.1:80,here\n",
+            "f.yaml:2: listen.http: ", "\"here\" is no address");
+    struct buf many;
+    buf_init(&many, 4096);
+    buf_put_str(&many, "listen:\n  trusted_proxies: \"");
+    for (unsigned i = 0; i <= CONFIG_NETWORKS_MAX; i++)
+        buf_put_str(&many, "10.0.0.0/8,");
+    buf_put_str(&many, "\"\n");
+    buf_put_u8(&many, 0);
+    refused(many.ptr, "f.yaml:2: listen.trusted_proxies: ", "there are over 64");
+    buf_fini(&many);
+    struct config *c = parsed("listen: {trusted_proxies: \"\", http: \", ::1,\"}\n");
+    config_free(c);
+}
+
 /* Sets every setting away from its default and reads back what is written. */
 static void writes_what_it_reads(void **state)
 {
@@ -281,6 +331,9 @@ static void writes_what_it_reads(void **state)
                      "null: \"x\" 'y' #\\ \xe2\x80\xa8 \xef\xbb\xbf \xf0\x9f\x98\x80 ");
         else if (s->kind == SETTING_CHOICE)
             snprintf(text + at, sizeof text - at, "%s", choice + 1);
+        else if (s->kind == SETTING_LIST)
+            snprintf(text + at, sizeof text - at, "%s",
+                     strcmp(s->choices, "networks") ? "[::1]:80, /run/x" : "10.0.0.0/8, ::/0");
         else if (s->kind == SETTING_FLAG)
             snprintf(text + at, sizeof text - at, "%s", s->number ? "false" : "true");
         else if (s->kind == SETTING_LIMITS)
@@ -350,6 +403,8 @@ int main(void)
         cmocka_unit_test(refuses_files),
         cmocka_unit_test(a_flag_overrides),
         cmocka_unit_test(bounds_hold_for_every_number),
+        cmocka_unit_test(a_config_succeeds_another),
+        cmocka_unit_test(lists_are_checked),
         cmocka_unit_test(writes_what_it_reads),
         cmocka_unit_test(docs_are_fresh),
     };

@@ -10,9 +10,11 @@
 #include <yaml.h>
 
 #include "base/check.h"
+#include "codec/address.h"
 #include "flow/limit.h"
 
 #define STRING_BYTES_MAX 4096
+#define CONFIG_VALUE_MAX (2 * STRING_BYTES_MAX)
 
 /* A text the config owns; `config.owned` is the first of the list. */
 struct owned_text {
@@ -193,6 +195,43 @@ static int set_string(struct config *c, const struct setting *s, struct slice te
     return 0;
 }
 
+bool config_list_next(struct slice *rest, struct slice *item)
+{
+    while (rest->len) {
+        const char *comma = memchr(rest->ptr, ',', rest->len);
+        size_t len = comma ? (size_t)(comma - rest->ptr) : rest->len;
+        *item = slice_trim(slice_of(rest->ptr, len));
+        *rest = slice_from(*rest, comma ? len + 1 : len);
+        if (item->len)
+            return true;
+    }
+    return false;
+}
+
+/* A path is that of a Unix socket. */
+static bool is_listenable(struct slice item)
+{
+    struct address a;
+    return memchr(item.ptr, '/', item.len) || address_parse(item, &a);
+}
+
+static int set_list(struct config *c, const struct setting *s, struct slice text, struct error *err)
+{
+    bool networks = !strcmp(s->choices, "networks");
+    char quoted[SETTING_QUOTE_BYTES];
+    struct slice rest = text, item;
+    struct cidr net;
+    for (unsigned n = 0; config_list_next(&rest, &item); n++) {
+        if (networks ? !cidr_parse(item, &net) : !is_listenable(item))
+            return error_set(err, -EINVAL, "\"%s\" is no %s", setting_quote(quoted, item),
+                             networks ? "network such as 10.0.0.0/8"
+                                      : "address: write it as address:port");
+        if (networks && n == CONFIG_NETWORKS_MAX)
+            return error_set(err, -EINVAL, "there are over %d", CONFIG_NETWORKS_MAX);
+    }
+    return set_string(c, s, text, err);
+}
+
 static int set_flag(bool *at, struct slice text, struct error *err)
 {
     char quoted[SETTING_QUOTE_BYTES];
@@ -259,6 +298,8 @@ int setting_set(struct config *c, const struct setting *s, struct slice text, st
         return set_choice(c, s, text, err);
     case SETTING_LIMITS:
         return set_limits(value_at(c, s), text, strcmp(s->section, "auth") == 0, err);
+    case SETTING_LIST:
+        return set_list(c, s, text, err);
     }
     CHECK(false); /* a kind of setting without a parser */
     return -EINVAL;
@@ -293,6 +334,7 @@ void setting_format(struct buf *out, const struct setting *s, const struct confi
     switch (s->kind) {
     case SETTING_STRING:
     case SETTING_CHOICE:
+    case SETTING_LIST:
         buf_put_str(out, *(const char *const *)at);
         return;
     case SETTING_NUMBER:
@@ -342,5 +384,35 @@ void setting_format_bounds(struct buf *out, const struct setting *s)
     case SETTING_LIMITS:
         buf_put_str(out, "limits");
         return;
+    case SETTING_LIST:
+        buf_put_str(out, s->choices);
+        return;
     }
+}
+
+int config_succeed(const struct config *now, struct config *next,
+                   void (*each)(void *arg, const struct config_change *change), void *arg)
+{
+    struct buf before, after;
+    struct error err = {""};
+    int rc = 0;
+    buf_init(&before, CONFIG_VALUE_MAX);
+    buf_init(&after, CONFIG_VALUE_MAX);
+    for (int i = 0; !rc && i < SETTINGS_COUNT; i++) {
+        const struct setting *s = &config_settings[i];
+        buf_clear(&before);
+        buf_clear(&after);
+        setting_format(&before, s, now);
+        setting_format(&after, s, next);
+        if (before.failed || after.failed)
+            rc = -ENOMEM;
+        else if (!slice_eq(buf_slice(&before), buf_slice(&after))) {
+            each(arg, &(struct config_change){s->section, s->name, s->live, buf_slice(&before),
+                                              buf_slice(&after)});
+            rc = s->live ? 0 : setting_set(next, s, buf_slice(&before), &err);
+        }
+    }
+    buf_fini(&before);
+    buf_fini(&after);
+    return rc;
 }

@@ -143,6 +143,7 @@ static void note_verdict(struct job *j, const struct throttle_ask *asks, unsigne
 
 bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
 {
+    const struct lane_tune *tune = &j->lane->tune;
     struct exchange *x = job_exchange(j);
     const struct pipeline_opts *o = &j->lane->p->opts;
     struct throttle_ask asks[3];
@@ -153,9 +154,9 @@ bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
     if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
         asks[count++] = (struct throttle_ask){
             {THROTTLE_CREDENTIAL, j->credential->number}, &j->account->device_limits, bytes};
-    if (o->address_limits.windows_count)
-        asks[count++] =
-            (struct throttle_ask){{THROTTLE_ADDRESS, x->request.source}, &o->address_limits, bytes};
+    if (tune->address_limits.windows_count)
+        asks[count++] = (struct throttle_ask){
+            {THROTTLE_ADDRESS, x->request.source}, &tune->address_limits, bytes};
     uint64_t now = worker_now_ns(j->lane->worker);
     bool sharing = shares_matter(j->account, shares_manual(o->api.shares), now);
     struct share_verdict share;
@@ -501,6 +502,7 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     CHECK(l && p->lanes_count < WORKERS_MAX);
     l->p = p;
     l->worker = w;
+    l->tune = p->opts.lane;
     l->flying_last = &l->flying;
     l->put_off_last = &l->put_off;
     buf_init(&l->points_storage, 16u << 20);
@@ -511,6 +513,11 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     p->lanes[p->lanes_count] = l;
     p->lanes_count++;
     return l;
+}
+
+void lane_tune(struct lane *l, const struct lane_tune *tune)
+{
+    l->tune = *tune;
 }
 
 void lane_free(struct lane *l)
@@ -547,7 +554,8 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts)
     p->opts = *opts;
     p->told_before = journal_durable(opts->api.journal);
     p->hold_above = opts->pending_bytes_max / 4 * 3;
-    overload_init(&p->overload, &opts->overload);
+    overload_init(&p->overload, &opts->tune.overload);
+    p->shed = opts->tune.shed;
     p->pool = read_pool_new(p);
     return p;
 }

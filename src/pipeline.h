@@ -16,22 +16,34 @@
 struct pipeline;
 struct lane;
 
+/* What may change while it runs: each lane has its own, ... */
+struct lane_tune {
+    struct limit_set address_limits;
+    uint64_t ack_timeout_ns;
+    uint64_t read_deadline_ns;
+};
+
+/* ... and this is shared. */
+struct pipeline_tune {
+    bool shed; /* the brown-out ladder is on */
+    struct overload_opts overload;
+};
+
 struct pipeline_opts {
     struct api api;
     struct admin *admin;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
-    struct limit_set address_limits;
-    enum ack_level ack;      /* for accounts that do not say */
-    struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
-    uint64_t ack_timeout_ns;
-    bool shed; /* the brown-out ladder is on */
-    struct overload_opts overload;
+    enum ack_level ack;                      /* for accounts that do not say */
+    struct keyring *keyring;                 /* seals what is stored; NULL: it stays plain */
+    struct lane_tune lane;
+    struct pipeline_tune tune;
     uint64_t pending_bytes_max; /* the journal's; at three quarters of it reading stops */
-    uint64_t read_deadline_ns;
     unsigned read_threads, read_queue_max, read_per_account_max;
 };
 
 struct pipeline *pipeline_new(const struct pipeline_opts *opts);
+/* One thread at a time. */
+void pipeline_tune(struct pipeline *p, const struct pipeline_tune *tune);
 /* The members of /v1/status about overload. */
 void pipeline_put_overload(const struct pipeline *p, struct buf *out);
 /* All lanes must be gone. Accepts NULL. */
@@ -39,6 +51,8 @@ void pipeline_free(struct pipeline *p);
 
 struct lane *lane_new(struct pipeline *p, struct worker *w);
 void lane_free(struct lane *l);
+/* For requests from now on. The lane's thread. */
+void lane_tune(struct lane *l, const struct lane_tune *tune);
 /* Bytes the front must leave for the pipeline in each exchange. */
 size_t lane_stage_bytes(void);
 /* For http_opts.handle; `lane` is the struct lane. */

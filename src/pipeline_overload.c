@@ -6,6 +6,7 @@
  * TCP's window and are not told anything.
  */
 #include "base/metric.h"
+#include "base/clock.h"
 #include "pipeline_private.h"
 
 /* ---- what each level refuses ---- */
@@ -109,11 +110,23 @@ void overload_look(struct lane *l, uint64_t now_ns)
     struct pipeline *p = l->p;
     if (l->holds)
         overload_hold_look(l);
-    if (!p->opts.shed || !overload_due(&p->overload, now_ns) ||
-        atomic_flag_test_and_set(&p->ticking))
+    if (!atomic_load_explicit(&p->shed, memory_order_relaxed) ||
+        !overload_due(&p->overload, now_ns) || atomic_flag_test_and_set(&p->ticking))
         return;
     struct overload_sample s = gather(p, now_ns);
     overload_tick(&p->overload, &s);
+    atomic_flag_clear(&p->ticking);
+}
+
+/* Whoever ticks is done within microseconds, and never waits. */
+void pipeline_tune(struct pipeline *p, const struct pipeline_tune *tune)
+{
+    while (atomic_flag_test_and_set(&p->ticking))
+        clock_sleep_ns(NS_PER_MS / 100);
+    overload_tune(&p->overload, &tune->overload);
+    atomic_store(&p->shed, tune->shed);
+    if (!tune->shed)
+        overload_end(&p->overload);
     atomic_flag_clear(&p->ticking);
 }
 

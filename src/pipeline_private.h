@@ -80,7 +80,8 @@ struct pipeline {
     _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
     struct overload overload;
-    atomic_flag ticking;          /* somebody is in overload_look */
+    _Atomic bool shed;
+    atomic_flag ticking;          /* somebody is in overload_look or pipeline_tune */
     uint64_t commits, commits_ns; /* of all lanes at the last look */
     uint64_t hold_above;          /* un-durable bytes at which reading stops */
     _Atomic unsigned holding;     /* lanes that do not read */
@@ -88,6 +89,7 @@ struct pipeline {
 
 struct lane {
     struct pipeline *p;
+    struct lane_tune tune;
     struct worker *worker;
     unsigned busy;
     struct job *put_off, **put_off_last; /* until the worker settles; oldest first */

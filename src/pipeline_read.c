@@ -328,7 +328,7 @@ void read_run(struct job *j)
     if (need < p->told_before)
         need = p->told_before;
     unsigned views = views_of(op);
-    uint64_t deadline_ns = worker_now_ns(j->lane->worker) + p->opts.read_deadline_ns;
+    uint64_t deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.read_deadline_ns;
     if (!views_have(p, views, need)) {
         if (overload_level(j->overload) >= OVERLOAD_STALE_READS &&
             !changes) { /* old news is better than a queue */

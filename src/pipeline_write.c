@@ -250,7 +250,7 @@ bool write_turn_end(struct lane *l)
 /* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
 void write_tick(struct lane *l, uint64_t now_ns)
 {
-    uint64_t timeout = l->p->opts.ack_timeout_ns;
+    uint64_t timeout = l->tune.ack_timeout_ns;
     for (struct batch *b = l->flying; b; b = b->next) {
         if (b->jobs && now_ns - b->submitted_ns > timeout)
             batch_answer(b, REASON_outcome_unknown);
@@ -362,7 +362,7 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         job_send(j);
         return;
     }
-    j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->p->opts.ack_timeout_ns;
+    j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.ack_timeout_ns;
     j->next = NULL;
     *b->jobs_last = j;
     b->jobs_last = &j->next;

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -22,12 +24,12 @@
 #include "seal/seal.h"
 #include "server_erase.h"
 #include "server_keyring.h"
+#include "server_emit.h"
 #include "server_verified.h"
 #include "view/view.h"
 
 #define LISTENERS_MAX 32
 #define PATH_BYTES    4096
-#define TRUSTED_MAX   64
 
 /* One worker with what runs on it. */
 struct unit {
@@ -37,15 +39,18 @@ struct unit {
     struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
     struct listener *listeners[LISTENERS_MAX];
     unsigned listeners_count;
-    struct mail mail;    /* stop */
-    struct mail barrier; /* revocation */
-    _Atomic bool quiet;  /* stopping: no connection and no request left */
+    struct mail mail;                         /* stop */
+    struct mail barrier;                      /* revocation, reload */
+    struct cidr trusted[CONFIG_NETWORKS_MAX]; /* what the public front believes */
+    _Atomic bool quiet;                       /* stopping: no connection and no request left */
     _Atomic bool stop, abort;
     unsigned stop_ticks; /* since the stop */
 };
 
 struct server {
-    const struct config *config;
+    struct config *config; /* in force; replaced by reloads, on the admin thread, under its lock */
+    pthread_mutex_t config_lock; /* for the main thread, once others run */
+    const struct server_source *source;
     struct disk *disk;
     struct disk_file *lock;
     struct journal *journal;
@@ -67,9 +72,7 @@ struct server {
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
     struct unit units[WORKERS_MAX];
     unsigned units_count;
-    unsigned connections; /* atomic; shared by all listeners */
-    struct cidr trusted[TRUSTED_MAX];
-    unsigned trusted_count;
+    unsigned connections;  /* atomic; shared by all listeners */
     uint64_t caught_up_at; /* what was durable at start: ready when the views have it */
     struct journal_position position;
     pthread_mutex_t barrier_lock;
@@ -98,20 +101,6 @@ static enum ack_level ack_of(const char *name)
                                       : ACK_DURABLE;
 }
 
-/* The next item of a comma-separated list. */
-static bool next_item(struct slice *rest, struct slice *item)
-{
-    while (rest->len) {
-        const char *comma = memchr(rest->ptr, ',', rest->len);
-        size_t len = comma ? (size_t)(comma - rest->ptr) : rest->len;
-        *item = slice_trim(slice_of(rest->ptr, len));
-        *rest = slice_from(*rest, comma ? len + 1 : len);
-        if (item->len)
-            return true;
-    }
-    return false;
-}
-
 /* ---- data directory ---- */
 
 static int open_data(struct server *s, struct error *err)
@@ -135,14 +124,6 @@ static int open_data(struct server *s, struct error *err)
         return error_set(err, rc, "%s belongs to a Sluice that is running", s->config->server.data);
     if (rc < 0)
         return error_set(err, rc, "cannot lock %s: %s", path, strerror(-rc));
-    struct slice rest = slice_str(s->config->listen.trusted_proxies), item;
-    while (next_item(&rest, &item)) {
-        if (s->trusted_count == TRUSTED_MAX || !cidr_parse(item, &s->trusted[s->trusted_count++]))
-            return error_set(err, -EINVAL,
-                             "listen.trusted_proxies: \"%.*s\" is no network such as "
-                             "10.0.0.0/8, or there are over %d",
-                             SLICE_ARG(item), TRUSTED_MAX);
-    }
     return 0;
 }
 
@@ -154,13 +135,13 @@ static void close_data(struct server *s)
 
 /* ---- journal ---- */
 
-static int open_journal(struct server *s, struct error *err)
+/* dir stands in `path`. */
+static struct journal_opts journal_opts_of(const struct server *s, const char *path)
 {
     const struct config *c = s->config;
-    char path[PATH_BYTES];
-    struct journal_opts opts = {
+    return (struct journal_opts){
         .disk = s->disk,
-        .dir = data_path(s, "journal", path),
+        .dir = path,
         .segment_bytes = c->journal.segment_size,
         .retain_bytes = c->journal.retain_size,
         .retain_ms = c->journal.retain_time,
@@ -175,6 +156,12 @@ static int open_journal(struct server *s, struct error *err)
         .once_bytes = c->journal.idempotency_memory,
         .once_devices = (uint32_t)c->journal.sequence_devices,
     };
+}
+
+static int open_journal(struct server *s, struct error *err)
+{
+    char path[PATH_BYTES];
+    struct journal_opts opts = journal_opts_of(s, data_path(s, "journal", path));
     int rc = journal_open(&opts, &s->journal, err);
     if (rc)
         return rc;
@@ -272,90 +259,10 @@ static void close_gate(struct server *s)
 
 /* ---- catalog: its outbox goes to the journal ---- */
 
-struct emission {
-    struct journal_append append;
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    bool finished;
-};
-
-static void on_emitted(struct journal_append *a)
-{
-    struct emission *e = a->owner;
-    pthread_mutex_lock(&e->lock);
-    e->finished = true;
-    pthread_cond_signal(&e->done);
-    pthread_mutex_unlock(&e->lock);
-}
-
-/* One record that the catalog emits, into the append; false: it is full. What is about an account
- * is sealed with its key, and empty when that was destroyed. */
-static bool put_emitted(struct server *s, struct journal_append *a, struct record r,
-                        struct buf *storage)
-{
-    if (s->keyring && r.kind != RECORD_DELETED && r.account) {
-        enum seal_outcome done = seal_record(s->sealer, &r, storage);
-        if (done == SEAL_ERASED)
-            r.payload = (struct slice){0};
-        else if (done == SEAL_MEMORY)
-            return false;
-    }
-    return journal_put(a, &r);
-}
-
-/* The accounts' keys, where they have none yet. Catalog's thread: it may wait for the disk. */
-static int make_emitted_keys(struct server *s, const struct record *records, unsigned count)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < count && rc == 0 && s->keyring; i++) {
-        if (!records[i].account || keyring_key_of(s->keyring, records[i].account))
-            continue;
-        rc = keyring_make(s->keyring, records[i].account);
-        rc = rc == -EKEYREVOKED ? 0 : rc;
-        metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
-    }
-    return rc;
-}
-
-/* One append of as many records as fit; waits until it is durable. */
-static int emit_some(struct server *s, const struct record *records, unsigned count,
-                     unsigned *taken)
-{
-    struct emission e = {.append = {.done = on_emitted, .owner = &e}};
-    buf_init(&e.append.body, BATCH_BYTES_MAX);
-    struct buf storage;
-    buf_init(&storage, BATCH_BYTES_MAX);
-    while (*taken < count && put_emitted(s, &e.append, records[*taken], &storage))
-        ++*taken;
-    buf_fini(&storage);
-    if (!e.append.count) {
-        buf_fini(&e.append.body);
-        return -E2BIG;
-    }
-    pthread_mutex_init(&e.lock, NULL);
-    pthread_cond_init(&e.done, NULL);
-    enum reason reason = journal_submit(s->journal, &e.append);
-    if (reason == REASON_ok) {
-        pthread_mutex_lock(&e.lock);
-        while (!e.finished)
-            pthread_cond_wait(&e.done, &e.lock);
-        pthread_mutex_unlock(&e.lock);
-        reason = e.append.reason;
-    }
-    pthread_mutex_destroy(&e.lock);
-    pthread_cond_destroy(&e.done);
-    buf_fini(&e.append.body);
-    return reason == REASON_ok ? 0 : -EAGAIN;
-}
-
 static int emit(void *arg, const struct record *records, unsigned count)
 {
-    struct server *s = arg;
-    unsigned taken = 0;
-    int rc = make_emitted_keys(s, records, count);
-    while (rc == 0 && taken < count)
-        rc = emit_some(s, records, count, &taken);
-    return rc;
+    const struct server *s = arg;
+    return emitter_emit(&(struct emitter){s->journal, s->keyring, s->sealer}, records, count);
 }
 
 static void on_credential_loaded(void *arg, const struct credential *c)
@@ -492,23 +399,31 @@ static void post_and_count(struct server *s)
     pthread_mutex_unlock(&s->barrier_lock);
 }
 
-/* Returns when every worker has run mail that was posted after the change: every request that
- * arrives from now on meets the new record. One that arrived before, and still waits (for the
- * catalog, a view, the disk), may be answered by the old one. Admin thread only. */
-static int barrier(void *arg)
+/* Runs `run` on every worker, which ends with post_and_count; returns when all are through. Admin
+ * thread only. */
+static void on_all_workers(struct server *s, void (*run)(struct mail *m))
 {
-    struct server *s = arg;
     pthread_mutex_lock(&s->barrier_lock);
     s->barrier_left = s->units_count;
     for (unsigned i = 0; i < s->units_count; i++) {
-        s->units[i].barrier.run = on_barrier;
+        s->units[i].barrier.run = run;
         worker_post(s->units[i].worker, &s->units[i].barrier);
     }
     while (s->barrier_left)
         pthread_cond_wait(&s->barrier_done, &s->barrier_lock);
     pthread_mutex_unlock(&s->barrier_lock);
+}
+
+/* Returns when every worker has run mail that was posted after the change: every request that
+ * arrives from now on meets the new record. One that arrived before, and still waits (for the
+ * catalog, a view, the disk), may be answered by the old one. Admin thread only. */
+static int barrier(void *arg)
+{
+    on_all_workers(arg, on_barrier);
     return 0;
 }
+
+static int reload(void *arg, json_t **ret, struct error *err);
 
 static bool is_ready(void *arg, const char **why)
 {
@@ -582,6 +497,25 @@ static int on_erase_end(void *arg, uint64_t account, struct error *err)
     return rc;
 }
 
+static struct lane_tune lane_tune_of(const struct config *c)
+{
+    return (struct lane_tune){.address_limits = c->throttle.address,
+                              .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+                              .read_deadline_ns = c->reads.deadline * NS_PER_MS};
+}
+
+static struct pipeline_tune pipeline_tune_of(const struct config *c)
+{
+    return (struct pipeline_tune){
+        .shed = c->overload.enabled,
+        .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
+                                                 ? c->overload.waiting_min
+                                                 : c->overload.waiting_max),
+                     .limit_max = (uint32_t)c->overload.waiting_max,
+                     .disk_percent = (unsigned)c->overload.disk_percent,
+                     .refuse_percent = (unsigned)c->journal.refuse_percent}};
+}
+
 static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
@@ -600,6 +534,8 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .erase_end = on_erase_end,
                                               .erase_arg = s,
                                               .sealed = s->keyring != NULL,
+                                              .reload = reload,
+                                              .reload_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
                                               .queue_max = 1000});
     struct pipeline_opts opts = {
@@ -624,18 +560,10 @@ static int open_pipeline(struct server *s, struct error *err)
         .keyring = s->keyring,
         .latest_view = s->latest_view,
         .history_view = s->history_view,
-        .address_limits = c->throttle.address,
         .ack = ack_of(c->ack.level),
-        .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
-        .shed = c->overload.enabled,
-        .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
-                                                 ? c->overload.waiting_min
-                                                 : c->overload.waiting_max),
-                     .limit_max = (uint32_t)c->overload.waiting_max,
-                     .disk_percent = (unsigned)c->overload.disk_percent,
-                     .refuse_percent = (unsigned)c->journal.refuse_percent},
+        .lane = lane_tune_of(c),
+        .tune = pipeline_tune_of(c),
         .pending_bytes_max = c->journal.pending_max,
-        .read_deadline_ns = c->reads.deadline * NS_PER_MS,
         .read_threads = (unsigned)c->reads.threads,
         .read_queue_max = (unsigned)c->reads.queue_max,
         .read_per_account_max = (unsigned)c->reads.per_account_max,
@@ -691,10 +619,32 @@ static void on_tick(void *arg)
     }
 }
 
+/* Fills the unit's networks too: on its worker's thread, or before that runs. */
+static struct http_tune http_tune_of(struct unit *u, enum surface surface)
+{
+    const struct config *c = u->server->config;
+    bool public = surface == SURFACE_PUBLIC;
+    struct http_tune tune = {
+        .pipeline_max = (unsigned)c->http.pipeline_max,
+        .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
+        .idle_timeout_ns = c->http.idle_timeout * NS_PER_MS,
+        .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
+        .body_rate_min = c->http.body_rate_min,
+        .cors_origin = public ? c->http.cors_origin : "",
+        .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
+        .trusted = u->trusted,
+        .proxy_protocol = public && c->listen.proxy_protocol,
+    };
+    struct slice rest = slice_str(public ? c->listen.trusted_proxies : ""), item;
+    while (config_list_next(&rest, &item))
+        CHECK(tune.trusted_count < CONFIG_NETWORKS_MAX &&
+              cidr_parse(item, &u->trusted[tune.trusted_count++])); /* the config has checked it */
+    return tune;
+}
+
 static void add_front(struct unit *u, enum surface surface)
 {
-    const struct server *s = u->server;
-    const struct config *c = s->config;
+    const struct config *c = u->server->config;
     struct http_opts opts = {
         .worker = u->worker,
         .surface = surface,
@@ -703,16 +653,7 @@ static void add_front(struct unit *u, enum surface surface)
                    .fields = (unsigned)c->http.fields_max,
                    .body_bytes = c->http.body_max},
         .body_max = c->http.body_max,
-        .pipeline_max = (unsigned)c->http.pipeline_max,
-        .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
-        .idle_timeout_ns = c->http.idle_timeout * NS_PER_MS,
-        .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
-        .body_rate_min = c->http.body_rate_min,
-        .cors_origin = surface == SURFACE_PUBLIC ? c->http.cors_origin : "",
-        .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
-        .trusted = s->trusted,
-        .trusted_count = surface == SURFACE_PUBLIC ? s->trusted_count : 0,
-        .proxy_protocol = surface == SURFACE_PUBLIC && c->listen.proxy_protocol,
+        .tune = http_tune_of(u, surface),
         .stage_bytes = lane_stage_bytes(),
         .handle = lane_handle,
         .arg = u->lane,
@@ -726,7 +667,7 @@ static int listen_on(struct unit *u, enum surface surface, const char *list, con
     struct server *s = u->server;
     struct slice rest = slice_str(list), item;
     add_front(u, surface);
-    while (next_item(&rest, &item)) {
+    while (config_list_next(&rest, &item)) {
         if (u->listeners_count == LISTENERS_MAX)
             return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
         bool public = surface == SURFACE_PUBLIC;
@@ -821,7 +762,9 @@ static void on_finish(struct mail *m)
 
 static void close_units(struct server *s)
 {
+    pthread_mutex_lock(&s->config_lock);
     uint64_t deadline = s->config->server.stop_deadline * NS_PER_MS;
+    pthread_mutex_unlock(&s->config_lock);
     if (!s->units_count)
         return;
     if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
@@ -835,6 +778,8 @@ static void close_units(struct server *s)
             clock_sleep_ns(2 * NS_PER_MS);
         _exit(1);
     }
+    admin_free(s->admin); /* a reload by SIGHUP waits for workers */
+    s->admin = NULL;
     stop_views(s);
     for (unsigned i = 0; i < s->units_count; i++) {
         s->units[i].mail.run = on_finish;
@@ -884,25 +829,131 @@ static enum log_level log_level_of(const char *name)
                                     : LOG_INFO;
 }
 
+/* ---- reload: on the admin thread ---- */
+
+static void on_tune(struct mail *m)
+{
+    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
+    const struct config *c = u->server->config;
+    struct lane_tune lane = lane_tune_of(c);
+    lane_tune(u->lane, &lane);
+    for (unsigned i = 0; i < 3; i++) {
+        struct http_tune http =
+            u->fronts[i] ? http_tune_of(u, (enum surface)i) : (struct http_tune){0};
+        if (u->fronts[i])
+            http_front_tune(u->fronts[i], &http);
+    }
+    for (unsigned i = 0; i < u->listeners_count; i++)
+        listener_set_open_max(u->listeners[i], (unsigned)c->http.connections_max);
+    post_and_count(u->server);
+}
+
+/* What all threads share. */
+static void tune_shared(struct server *s)
+{
+    const struct config *c = s->config;
+    char path[PATH_BYTES];
+    struct journal_opts journal = journal_opts_of(s, data_path(s, "journal", path));
+    struct pipeline_tune tune = pipeline_tune_of(c);
+    log_set_level(log_level_of(c->server.log_level));
+    journal_tune(s->journal, &journal);
+    pipeline_tune(s->pipeline, &tune);
+    admin_set_bcrypt_cost(s->admin, (unsigned)c->auth.bcrypt_cost);
+}
+
+static void on_change(void *arg, const struct config_change *change)
+{
+    json_t *result = arg, *name = json_sprintf("%s.%s", change->section, change->name);
+    json_t *list = json_object_get(result, change->live ? "changed" : "at_next_start");
+    json_array_append_new(
+        list, json_pack("{s:o, s:s%, s:s%}", "setting", name, "before",
+                        change->before.len ? change->before.ptr : "", change->before.len, "after",
+                        change->after.len ? change->after.ptr : "", change->after.len));
+    if (!change->live)
+        log_line(LOG_WARN, "config.at_next_start", "setting=%s.%s", change->section, change->name);
+}
+
+static int reload(void *arg, json_t **ret, struct error *err)
+{
+    struct server *s = arg;
+    struct config *next = NULL;
+    json_t *result = NULL;
+    int rc = s->source->file ? s->source->read(s->source->arg, &next, err)
+                             : error_set(err, -EINVAL,
+                                         "the server was started without --config: there is no "
+                                         "file to read again");
+    if (!rc) {
+        result =
+            json_pack("{s:s, s:[], s:[]}", "file", s->source->file, "changed", "at_next_start");
+        rc = result ? config_succeed(s->config, next, on_change, result) : -ENOMEM;
+        if (rc)
+            error_set(err, rc, "no memory for the settings");
+    }
+    if (rc) {
+        log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", err->text);
+        json_decref(result);
+        config_free(next);
+        return rc;
+    }
+    struct config *before = s->config;
+    pthread_mutex_lock(&s->config_lock);
+    s->config = next;
+    pthread_mutex_unlock(&s->config_lock);
+    tune_shared(s);
+    on_all_workers(s, on_tune);
+    config_free(before); /* nobody looks at it any more */
+    log_line(LOG_INFO, "config.reloaded", "file=%s changed=%zu at_next_start=%zu", s->source->file,
+             json_array_size(json_object_get(result, "changed")),
+             json_array_size(json_object_get(result, "at_next_start")));
+    *ret = result;
+    return 0;
+}
+
+static void on_hangup_done(struct admin_call *call)
+{
+    if (call->reason == REASON_busy || call->reason == REASON_stopping)
+        log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", call->text);
+    json_decref(call->ret_result);
+    free(call);
+}
+
+static void on_hangup(struct server *s)
+{
+    struct admin_call *call = calloc(1, sizeof *call);
+    CHECK(call);
+    call->noun = "config";
+    call->verb = "reload";
+    call->actor = "signal";
+    call->done = on_hangup_done;
+    admin_run(s->admin, call);
+}
+
 /* Signals are blocked before any thread starts, so that only this sees them. */
 static void wait_for_stop(struct server *s, const sigset_t *set)
 {
-    uint64_t ms = s->config->auth.snapshot_interval;
-    const struct timespec interval = {.tv_sec = (time_t)(ms / 1000),
-                                      .tv_nsec = (long)(ms % 1000) * 1000000};
     int got;
-    while ((got = sigtimedwait(set, NULL, &interval)) < 0 || got == SIGHUP) {
-        if (got < 0 && errno == EAGAIN)
+    do {
+        pthread_mutex_lock(&s->config_lock);
+        uint64_t ms = s->config->auth.snapshot_interval;
+        pthread_mutex_unlock(&s->config_lock);
+        const struct timespec interval = {.tv_sec = (time_t)(ms / 1000),
+                                          .tv_nsec = (long)(ms % 1000) * 1000000};
+        got = sigtimedwait(set, NULL, &interval);
+        if (got == SIGHUP)
+            on_hangup(s);
+        else if (got < 0 && errno == EAGAIN)
             verified_file_save(&s->verified);
-    }
+    } while (got < 0 || got == SIGHUP);
     log_line(LOG_INFO, "server.stop", "signal=%s", strsignal(got));
 }
 
-int server_run(const struct config *config, struct error *err)
+int server_run(struct config *config, const struct server_source *source, struct error *err)
 {
     struct server *s = calloc(1, sizeof *s);
     CHECK(s);
     s->config = config;
+    s->source = source;
+    pthread_mutex_init(&s->config_lock, NULL);
     pthread_mutex_init(&s->barrier_lock, NULL);
     pthread_cond_init(&s->barrier_done, NULL);
     log_set_level(log_level_of(config->server.log_level));
@@ -921,12 +972,16 @@ int server_run(const struct config *config, struct error *err)
         opened++; /* a stage that failed closes what it had opened */
     }
     if (!rc) {
+        pthread_mutex_lock(&s->config_lock);
         log_line(LOG_INFO, "server.ready", "version=" SLUICE_VERSION " workers=%u data=%s",
-                 s->units_count, config->server.data);
+                 s->units_count, s->config->server.data);
+        pthread_mutex_unlock(&s->config_lock);
         wait_for_stop(s, &set);
     }
     while (opened)
         stages[--opened].close(s);
+    config_free(s->config);
+    pthread_mutex_destroy(&s->config_lock);
     pthread_mutex_destroy(&s->barrier_lock);
     pthread_cond_destroy(&s->barrier_done);
     free(s);

@@ -8,5 +8,14 @@
 #include "base/error.h"
 #include "config.h"
 
-/* Runs the server. 0 after a clean stop; else a negative errno with a sentence. */
-int server_run(const struct config *config, struct error *err);
+/* Where the settings come from, for a reload. */
+struct server_source {
+    const char *file; /* NULL: there is none, and nothing to read again */
+    int (*read)(void *arg, struct config **ret, struct error *err);
+    void *arg;
+};
+
+/* Runs the server. Takes `config` over. 0 after a clean stop; else a negative errno with a
+ * sentence.
+ */
+int server_run(struct config *config, const struct server_source *source, struct error *err);

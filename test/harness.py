@@ -52,13 +52,14 @@ class CliError(Exception):
 
 
 class Server:
-    def __init__(self, home, settings=None, wrapper=(), env=None, cpus=None):
+    def __init__(self, home, settings=None, wrapper=(), env=None, cpus=None, config=None):
         self.home = Path(home)
         self.home.mkdir(parents=True, exist_ok=True)
         self.data = self.home / "data"
         self.stderr_path = self.home / "stderr.log"
         self.wrapper = list(wrapper)
         self.cpus = cpus
+        self.config = config  # a settings file
         self.env = {**os.environ, **(env or {})}
         self.http_port, self.operator_port = free_port(), free_port()
         self.settings = {
@@ -78,6 +79,8 @@ class Server:
 
     def command(self):
         args = [*self.wrapper, BIN, "serve", "--data", str(self.data)]
+        if self.config:
+            args += ["--config", str(self.config)]
         for name, value in self.settings.items():
             args += ["--set", f"{name}={value}"]
         return args

@@ -155,6 +155,8 @@ CALLS = [
     ("admin_account_erase", {"json": {"account": "eve"}, "status": 404}),
     ("admin_account_add", {"json": {"account": "mallory"}}),
     ("admin_account_erase", {"json": {"account": "mallory"}}),
+    ("admin_config_reload", {"json": {}}),
+    ("admin_config_reload", {"json": {"file": "x"}, "status": 400}),
     ("admin_rollup_show", {}),
     ("admin_rollup_rebuild", {"json": {}}),
     ("admin_role_list", {}),
@@ -199,8 +201,10 @@ class Api:
 
 
 @pytest.fixture
-def api(make_server):
-    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE})
+def api(make_server, tmp_path):
+    config = tmp_path / "sluice.yaml"
+    config.write_text("ack:\n  timeout: 4s\n")
+    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE}, config=config)
     server.add_account("ann")
     server.add_account("ops")
     api = Api(server)

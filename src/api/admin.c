@@ -216,6 +216,11 @@ void admin_free(struct admin *a)
     free(a);
 }
 
+void admin_set_bcrypt_cost(struct admin *a, unsigned cost)
+{
+    a->opts.bcrypt_cost = cost;
+}
+
 void admin_run(struct admin *a, struct admin_call *call)
 {
     call->reason = REASON_ok;

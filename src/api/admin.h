@@ -87,7 +87,11 @@ struct admin_opts {
     int (*erase_begin)(void *arg, uint64_t account, struct error *err);
     int (*erase_end)(void *arg, uint64_t account, struct error *err);
     void *erase_arg;
-    bool sealed;          /* data are sealed: nothing of an erased account can be read anywhere */
+    bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
+    /* Reads the settings again. 0 with an object of what changed, or a negative errno with a
+     * sentence, and everything is as it was. NULL: no server runs. */
+    int (*reload)(void *arg, json_t **ret, struct error *err);
+    void *reload_arg;
     unsigned bcrypt_cost; /* of new verifiers */
     unsigned queue_max;   /* calls waiting; beyond it they are answered with busy */
 };
@@ -118,6 +122,9 @@ struct admin *admin_new(const struct admin_opts *opts);
 /* Finishes the running call, answers the waiting ones with `stopping`, ends the thread. Accepts
  * NULL. Calls must not come in any more. */
 void admin_free(struct admin *a);
+
+/* Of verifiers from now on. On the admin thread only: from opts.reload. */
+void admin_set_bcrypt_cost(struct admin *a, unsigned cost);
 
 /* Queues the call. `done` is called exactly once: on the admin thread, or before this returns when
  * the queue is full. It must only pass the call on. Any thread. */

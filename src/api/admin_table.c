@@ -357,6 +357,15 @@ const struct admin_command admin_commands[] = {
      rollup_rebuild,
      "Rollups"},
 
+    {"config",
+     "reload",
+     "Read the settings again; what takes effect at once is in force before this returns",
+     "sluice config reload",
+     true,
+     {{0}},
+     config_reload,
+     "Reloaded"},
+
     {"role", "list", "List roles", "sluice role list", false, {{0}}, role_list, "RoleList"},
     {"role",
      "show",

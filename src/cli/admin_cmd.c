@@ -214,6 +214,11 @@ static int run_verb(int argc, char **argv)
     return run_command(admin_find(slice_str(argv[-1]), slice_str(argv[0])), argc, argv);
 }
 
+int cmd_reload(int argc, char **argv)
+{
+    return run_command(admin_find(SLICE("config"), SLICE("reload")), argc, argv);
+}
+
 int cmd_admin(int argc, char **argv)
 {
     const char *noun = argv[0];

@@ -37,4 +37,5 @@ int cli_dispatch(const struct command_group *group, int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_admin(int argc, char **argv); /* a noun of api/admin.h: argv[0] */
 int cmd_config(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
 int cmd_journal(int argc, char **argv);

@@ -98,6 +98,7 @@ int cmd_config(int argc, char **argv)
     static const struct command commands[] = {
         {"check", "Check a file of settings", cmd_check},
         {"show", "Print the settings in force", cmd_show},
+        {"reload", "Have the running server read its settings again", cmd_reload},
         {"docs", "Print what every setting means", cmd_docs},
         {0},
     };

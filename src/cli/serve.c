@@ -6,13 +6,19 @@
 #include "cli/settings.h"
 #include "server.h"
 
+static int read_again(void *arg, struct config **ret, struct error *err)
+{
+    return settings_read(arg, ret, err);
+}
+
 int cmd_serve(int argc, char **argv)
 {
     struct settings_opts settings = {0};
     const struct opt opts[] = {SETTINGS_OPTS(&settings), {0}};
     const struct opt_syntax syntax = {
         .path = "sluice serve",
-        .text = "Run the server in the foreground, until SIGTERM or SIGINT",
+        .text = "Run the server in the foreground, until SIGTERM or SIGINT; SIGHUP reads the "
+                "settings again",
         .opts = opts,
         .more = "Without a file of settings it listens on 127.0.0.1:8080 for devices and "
                 "applications, on\n"
@@ -29,8 +35,9 @@ int cmd_serve(int argc, char **argv)
         return status;
     if (!settings_load(&settings, &config))
         return CLI_FAILED;
-    int rc = server_run(config, &err);
-    config_free(config);
+    const struct server_source source = {
+        .file = settings.config, .read = read_again, .arg = &settings};
+    int rc = server_run(config, &source, &err);
     if (rc)
         fprintf(stderr, "sluice serve: %s\n", err.text);
     return rc ? CLI_FAILED : CLI_OK;

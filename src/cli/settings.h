@@ -30,5 +30,7 @@ struct settings_opts {
             &(s)->set                                                                              \
     }
 
+/* Reads the file and applies the flags, which win. 0 or a negative errno with a sentence. */
+int settings_read(const struct settings_opts *opts, struct config **ret, struct error *err);
 /* Reads the file and applies the flags, which win. False: what is wrong is on stderr. */
 bool settings_load(const struct settings_opts *opts, struct config **ret);

@@ -237,6 +237,11 @@ static void on_listener_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+void listener_set_open_max(struct listener *l, unsigned open_max)
+{
+    l->opts.open_max = open_max;
+}
+
 void listener_close(struct listener *l)
 {
     if (!l)

@@ -89,5 +89,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
 int listener_probe(struct slice where);
 /* The port it is bound to (for port 0); 0 for a Unix socket. */
 unsigned listener_port(const struct listener *l);
+/* Connections above it are turned away from now on. Worker's thread. */
+void listener_set_open_max(struct listener *l, unsigned open_max);
 /* Stops accepting. Worker's thread. */
 void listener_close(struct listener *l);

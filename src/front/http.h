@@ -16,11 +16,8 @@
 
 struct http_front;
 
-struct http_opts {
-    struct worker *worker;
-    enum surface surface;
-    struct http1_limits limits;
-    size_t body_max; /* also after unpacking */
+/* What may change while it runs. What it points to must stay until the next http_front_tune. */
+struct http_tune {
     unsigned pipeline_max;
     uint64_t head_timeout_ns, idle_timeout_ns, write_timeout_ns;
     uint64_t body_rate_min;  /* bytes per second, after five seconds; 0 = any */
@@ -29,6 +26,14 @@ struct http_opts {
     const struct cidr *trusted;
     unsigned trusted_count;
     bool proxy_protocol;
+};
+
+struct http_opts {
+    struct worker *worker;
+    enum surface surface;
+    struct http1_limits limits;
+    size_t body_max; /* also after unpacking */
+    struct http_tune tune;
     size_t stage_bytes; /* room for the pipeline in each exchange */
     /* One whole request. */
     void (*handle)(void *arg, struct exchange *x);
@@ -36,6 +41,8 @@ struct http_opts {
 };
 
 struct http_front *http_front_new(const struct http_opts *opts);
+/* From now on; times that run already end as they were set. Worker's thread. */
+void http_front_tune(struct http_front *f, const struct http_tune *tune);
 /* All its connections must be closed. Accepts NULL. */
 void http_front_free(struct http_front *f);
 /* For listener_opts: makes the stream an HTTP connection. `front` is the http_front. */

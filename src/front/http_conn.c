@@ -108,17 +108,17 @@ static void arm(struct http_conn *c)
     struct worker *w = c->front->opts.worker;
     uint64_t now = worker_now_ns(w), at = 0;
     if (stream_unsent(c->stream))
-        at = now + c->front->opts.write_timeout_ns;
+        at = now + c->front->opts.tune.write_timeout_ns;
     else if (c->first)
         at = 0; /* the pipeline has deadlines of its own */
     else if (c->waiting_body)
         at = c->due_ns = c->due_ns ? c->due_ns : now + NS_PER_S;
     else if (c->scanned && !c->due_ns)
-        at = c->due_ns = now + c->front->opts.head_timeout_ns;
+        at = c->due_ns = now + c->front->opts.tune.head_timeout_ns;
     else if (c->due_ns)
         at = c->due_ns;
     else
-        at = now + c->front->opts.idle_timeout_ns;
+        at = now + c->front->opts.tune.idle_timeout_ns;
     deadline_set(worker_wheel(w), &c->deadline, at);
 }
 
@@ -127,10 +127,10 @@ static void refuse_late(struct http_conn *c);
 static bool body_is_slow(const struct http_conn *c, uint64_t now)
 {
     uint64_t took = now - c->body_start_ns;
-    if (!c->front->opts.body_rate_min || took < KEPT_GRACE_NS)
+    if (!c->front->opts.tune.body_rate_min || took < KEPT_GRACE_NS)
         return false;
     uint64_t have = c->state == HTTP_CHUNKED ? c->chunked.total : stream_kept(c->stream);
-    return have < (took - KEPT_GRACE_NS) / NS_PER_S * c->front->opts.body_rate_min;
+    return have < (took - KEPT_GRACE_NS) / NS_PER_S * c->front->opts.tune.body_rate_min;
 }
 
 static void on_due(struct deadline *d)
@@ -166,7 +166,7 @@ static void on_due(struct deadline *d)
 static bool may_read(const struct http_conn *c)
 {
     return !c->kept && !c->in_turn && c->state != HTTP_CLOSING &&
-           c->queued < c->front->opts.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
+           c->queued < c->front->opts.tune.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
 }
 
 static void dequeue(struct http_conn *c)
@@ -600,10 +600,10 @@ bool http_accept(void *front, struct stream *s)
     c->last = &c->first;
     c->client = *stream_peer(s);
     c->deadline.due = on_due;
-    c->state =
-        f->opts.proxy_protocol && cidr_covers(f->opts.trusted, f->opts.trusted_count, &c->client)
-            ? HTTP_PROXY
-            : HTTP_HEAD;
+    c->state = f->opts.tune.proxy_protocol &&
+                       cidr_covers(f->opts.tune.trusted, f->opts.tune.trusted_count, &c->client)
+                   ? HTTP_PROXY
+                   : HTTP_HEAD;
     buf_init(&c->head, f->opts.limits.head_bytes + 16);
     buf_init(&c->body, f->opts.body_max + 16);
     c->next = f->conns;
@@ -617,7 +617,7 @@ bool http_accept(void *front, struct stream *s)
     if (f->opts.surface == SURFACE_PUBLIC) /* operators look on while devices wait */
         stream_may_hold(s);
     /* The first request must be there within the header's time, not the idle time. */
-    c->due_ns = worker_now_ns(f->opts.worker) + f->opts.head_timeout_ns;
+    c->due_ns = worker_now_ns(f->opts.worker) + f->opts.tune.head_timeout_ns;
     deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->due_ns);
     return true;
 }
@@ -629,6 +629,11 @@ struct http_front *http_front_new(const struct http_opts *opts)
     f->opts = *opts;
     buf_init(&f->gather, (size_t)REPLY_MAX * 2);
     return f;
+}
+
+void http_front_tune(struct http_front *f, const struct http_tune *tune)
+{
+    f->opts.tune = *tune;
 }
 
 void http_front_free(struct http_front *f)

@@ -70,7 +70,7 @@ static void put_cors(struct buf *out, const struct http_exchange *e)
                "Access-Control-Expose-Headers: X-Pagination-Limit, X-Pagination-Start, "
                "X-Pagination-End, X-Pagination-Count, X-Pagination-Total, Retry-After, RateLimit, "
                "RateLimit-Policy, X-Sluice-Offset, Idempotency-Replayed, Link, ETag\r\n",
-               e->front->opts.cors_origin);
+               e->front->opts.tune.cors_origin);
     if (e->x.request.method == METHOD_OPTIONS)
         buf_put_str(
             out, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"

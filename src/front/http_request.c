@@ -160,16 +160,16 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     e->close = !r->keep_alive;
     e->head_only = r->method == HTTP1_HEAD;
     e->minor0 = r->minor == 0;
-    e->has_origin = found.origin.ptr && e->front->opts.cors_origin[0];
+    e->has_origin = found.origin.ptr && e->front->opts.tune.cors_origin[0];
 
     struct address from = *client;
     /* Only the header that the proxies are known to write: the other one a client could forge. */
     const struct http_opts *o = &e->front->opts;
     const struct slice none = {0};
-    if (o->trusted_count)
-        from = forwarded_client(o->use_forwarded ? found.forwarded : none,
-                                o->use_forwarded ? none : found.x_forwarded_for, client, o->trusted,
-                                o->trusted_count);
+    if (o->tune.trusted_count)
+        from = forwarded_client(o->tune.use_forwarded ? found.forwarded : none,
+                                o->tune.use_forwarded ? none : found.x_forwarded_for, client,
+                                o->tune.trusted, o->tune.trusted_count);
     q->source = address_source(&from);
 
     buf_clear(&e->scratch);

@@ -30,6 +30,21 @@ void overload_init(struct overload *o, const struct overload_opts *opts)
     atomic_store(&o->limit_now, opts->limit_max);
 }
 
+void overload_tune(struct overload *o, const struct overload_opts *opts)
+{
+    o->opts = *opts;
+    if (o->limit > opts->limit_max)
+        o->limit = opts->limit_max;
+    if (o->limit < opts->limit_min)
+        o->limit = opts->limit_min;
+}
+
+void overload_end(struct overload *o)
+{
+    o->since_up_ns = o->since_down_ns = 0;
+    atomic_store(&o->state, 0);
+}
+
 bool overload_due(struct overload *o, uint64_t now_ns)
 {
     uint64_t due = atomic_load_explicit(&o->due_ns, memory_order_relaxed);

@@ -77,6 +77,9 @@ struct overload {
 };
 
 void overload_init(struct overload *o, const struct overload_opts *opts);
+/* Other opts from the next tick on; ends the ladder at once. Not while somebody ticks. */
+void overload_tune(struct overload *o, const struct overload_opts *opts);
+void overload_end(struct overload *o);
 /* Whether it is this caller's turn to tick: true for one of all in a tenth of a second. */
 bool overload_due(struct overload *o, uint64_t now_ns);
 void overload_tick(struct overload *o, const struct overload_sample *s);

@@ -123,7 +123,8 @@ struct journal {
     _Atomic unsigned fill_permille; /* of the file system */
     unsigned alert_percent;         /* the keeper's: of the last alert, 0 = none */
 
-    pthread_mutex_t retain_lock; /* one removes at a time; taken before all others */
+    pthread_mutex_t retain_lock; /* one removes at a time, and what journal_tune changes; taken
+                                    before all others */
     struct sleeper keep;         /* the keeper sleeps here */
     pthread_t writer, keeper;
     _Atomic bool writer_stop, keeper_stop;

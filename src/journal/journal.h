@@ -65,6 +65,10 @@ int journal_open(const struct journal_opts *opts, struct journal **ret, struct e
 /* Commits what was submitted, writes the clean checkpoint, stops the thread. Accepts NULL. */
 void journal_close(struct journal *j);
 
+/* Of `opts` what says how much is kept and when nothing is taken any more: retain_bytes, retain_ms,
+ * cap_bytes, when_full, refuse_percent. In force with the keeper's next look, which is now. */
+void journal_tune(struct journal *j, const struct journal_opts *opts);
+
 struct journal_position journal_position(struct journal *j);
 /* The durable watermark alone; one atomic load. */
 uint64_t journal_durable(struct journal *j);

@@ -242,12 +242,12 @@ bool keeper_retain(struct journal *j, uint64_t more)
 
 /* Says once that the file system fills up, at 80 and at 90 percent; again when it had gone down by
  * two. Long before messages are refused. */
-static void fill_alert(struct journal *j, unsigned permille)
+static void fill_alert(struct journal *j, unsigned permille, unsigned refuse_percent)
 {
     unsigned level = permille >= 900 ? 90 : permille >= 800 ? 80 : 0;
     if (level > j->alert_percent) {
         log_line(LOG_WARN, "journal.disk_fills", "dir=%s above=%u percent=%u refused_at=%u", j->dir,
-                 level, permille / 10, j->opts.refuse_percent);
+                 level, permille / 10, refuse_percent);
         j->alert_percent = level;
     } else if (level < j->alert_percent && permille + 20 < j->alert_percent * 10) {
         log_line(LOG_INFO, "journal.disk_fills_less", "dir=%s below=%u percent=%u", j->dir,
@@ -265,11 +265,14 @@ static void space_look(struct journal *j)
         return;
     unsigned permille = (unsigned)((double)(total - left) * 1000.0 / (double)total);
     atomic_store_explicit(&j->fill_permille, permille, memory_order_relaxed);
-    fill_alert(j, permille);
-    if (j->opts.refuse_percent == 0 || j->opts.refuse_percent > 100)
+    pthread_mutex_lock(&j->retain_lock);
+    unsigned refuse_percent = j->opts.refuse_percent;
+    pthread_mutex_unlock(&j->retain_lock);
+    fill_alert(j, permille, refuse_percent);
+    if (refuse_percent == 0 || refuse_percent > 100)
         return;
     bool was = atomic_load(&j->refuse) & REFUSE_PERCENT;
-    bool full = (double)(total - left) * 100.0 >= (double)total * j->opts.refuse_percent;
+    bool full = (double)(total - left) * 100.0 >= (double)total * refuse_percent;
     if (full != was)
         log_line(full ? LOG_ERROR : LOG_INFO, full ? "journal.disk_full" : "journal.disk_has_room",
                  "dir=%s free=%llu of=%llu", j->dir, (unsigned long long)left,
@@ -286,6 +289,18 @@ void keeper_look(struct journal *j)
     keeper_retain(j, 0);
     if (atomic_load(&j->refuse) & REFUSE_CAP)
         refuse_set(j, REFUSE_CAP, keeper_retain(j, j->opts.segment_bytes));
+}
+
+void journal_tune(struct journal *j, const struct journal_opts *opts)
+{
+    pthread_mutex_lock(&j->retain_lock);
+    j->opts.retain_bytes = opts->retain_bytes;
+    j->opts.retain_ms = opts->retain_ms;
+    j->opts.cap_bytes = opts->cap_bytes;
+    j->opts.when_full = opts->when_full;
+    j->opts.refuse_percent = opts->refuse_percent;
+    pthread_mutex_unlock(&j->retain_lock);
+    keeper_wake(j);
 }
 
 void keeper_wake(struct journal *j)
