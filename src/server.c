@@ -525,6 +525,8 @@ static int open_pipeline(struct server *s, struct error *err)
     CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
                                               .history = s->history,
+                                              .latest = s->latest,
+                                              .node = (uint16_t)c->server.node,
                                               .shares = s->shares,
                                               .throttle = s->throttle,
                                               .refusals = s->refusals,

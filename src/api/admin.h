@@ -17,6 +17,8 @@
 #include "flow/reason.h"
 
 struct admin;
+struct history;
+struct latest;
 struct admin_call;
 
 /* ---- the table ---------------------------------------------------------------------------- */
@@ -75,6 +77,8 @@ json_t *admin_permission_names(uint64_t mask);
 struct admin_opts {
     struct catalog *catalog;
     struct history *history; /* NULL: no server runs */
+    struct latest *latest;   /* likewise */
+    uint16_t node;           /* a part of the ids of data */
     struct shares *shares;   /* likewise, and so the next two */
     struct throttle *throttle;
     struct refusals *refusals;

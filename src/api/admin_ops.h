@@ -31,7 +31,8 @@ enum reason account_change(struct admin *a, struct admin_call *call);
 enum reason account_disable(struct admin *a, struct admin_call *call);
 enum reason account_enable(struct admin *a, struct admin_call *call);
 enum reason account_remove(struct admin *a, struct admin_call *call);
-enum reason account_erase(struct admin *a, struct admin_call *call); /* admin_erase.c */
+enum reason account_erase(struct admin *a, struct admin_call *call);  /* admin_erase.c */
+enum reason account_export(struct admin *a, struct admin_call *call); /* admin_export.c */
 enum reason key_add(struct admin *a, struct admin_call *call);
 enum reason key_list(struct admin *a, struct admin_call *call);
 enum reason key_show(struct admin *a, struct admin_call *call);

@@ -164,6 +164,58 @@ static int answer(const struct said *said, unsigned status, struct slice body)
     return bad || partly || unconfirmed ? CLI_FAILED : CLI_OK;
 }
 
+/* One line for each record. *ret_next: a copy of where the next part begins, or NULL. */
+static int answer_lines(unsigned status, struct slice body, char **ret_next)
+{
+    json_t *result = json_loadb(body.ptr, body.len, 0, NULL), *record;
+    json_t *records = json_object_get(result, "records");
+    const char *error = json_string_value(json_object_get(result, "error"));
+    const char *next = json_string_value(json_object_get(result, "next"));
+    size_t i;
+    bool bad = status != 200 || !json_is_array(records);
+    if (bad)
+        fprintf(stderr, "sluice account export: %s\n",
+                error ? error : "the server's answer is not understood");
+    json_array_foreach(records, i, record)
+    {
+        json_dumpf(record, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        putchar('\n');
+    }
+    *ret_next = !bad && next ? strdup(next) : NULL;
+    json_decref(result);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("sluice account export: standard output");
+        bad = true;
+    }
+    return bad ? CLI_FAILED : CLI_OK;
+}
+
+/* Asks for part after part, up to the last. */
+static int export_all(const struct said *said, const struct config *config, json_t *args)
+{
+    bool more;
+    int status;
+    do {
+        char *next = NULL;
+        struct error err = {""};
+        struct admin_reply reply = {0};
+        struct admin_question q = {.config = config, .command = said->command, .args = args};
+        buf_init(&reply.body, ANSWER_BYTES_MAX);
+        if (admin_ask(&q, &reply, &err) == 0) {
+            status = answer_lines(reply.status, buf_slice(&reply.body), &next);
+        } else {
+            fprintf(stderr, "sluice account export: %s\n", err.text);
+            status = CLI_FAILED;
+        }
+        buf_fini(&reply.body);
+        if (next)
+            json_object_set_new(args, "from", json_string(next));
+        more = next != NULL;
+        free(next);
+    } while (more && status == CLI_OK);
+    return status;
+}
+
 /* Has it done and says how it went. */
 static int ask_and_answer(const struct said *said, const struct config *config, json_t *args)
 {
@@ -202,7 +254,12 @@ static int run_command(const struct admin_command *command, int argc, char **arg
     if (!settings_load(&said.settings, &config))
         return CLI_FAILED;
     json_t *args = args_of(&said);
-    status = args ? ask_and_answer(&said, config, args) : CLI_USAGE;
+    if (!args)
+        status = CLI_USAGE;
+    else if (slice_eq(slice_str(command->result), SLICE("Export")))
+        status = export_all(&said, config, args);
+    else
+        status = ask_and_answer(&said, config, args);
     json_decref(args);
     config_free(config);
     return status;
