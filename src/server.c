@@ -191,26 +191,6 @@ static void close_keyring(struct server *s)
     keyring_close(s->keyring);
 }
 
-/* An account from before there was a keyring gets its key before anybody can send for it; later
- * ones when their first record enters the journal, which is before they are shown to anybody. */
-static int make_keys(struct server *s, struct error *err)
-{
-    struct buf list;
-    int rc = 0;
-    buf_init(&list, SIZE_MAX / 2);
-    unsigned count = catalog_accounts(s->catalog, &list);
-    struct account **accounts = (void *)list.ptr;
-    for (unsigned i = 0; i < count; i++) {
-        int made = keyring_make(s->keyring, accounts[i]->number);
-        if (made < 0 && made != -EKEYREVOKED && rc == 0)
-            rc = error_set(err, made, "keyring: no key could be made: %s", strerror(-made));
-        account_unref(accounts[i]);
-    }
-    buf_fini(&list);
-    metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
-    return rc;
-}
-
 /* ---- gate ---- */
 
 static struct credential *find_credential(void *arg, uint64_t number)
@@ -284,7 +264,7 @@ static int open_catalog(struct server *s, struct error *err)
                                                  .loaded = on_credential_loaded,
                                                  .loaded_arg = s},
                           &s->catalog, err);
-    return rc == 0 && s->keyring ? make_keys(s, err) : rc;
+    return rc == 0 && s->keyring ? server_keyring_make(s->keyring, s->catalog, err) : rc;
 }
 
 static void close_catalog(struct server *s)
@@ -488,6 +468,13 @@ static int on_erase_begin(void *arg, uint64_t account, struct error *err)
     return erasure_begin(&s->eraser, account, err);
 }
 
+static int on_erase_feeds(void *arg, const uint64_t *feeds, unsigned count, struct error *err)
+{
+    struct server *s = arg;
+    s->eraser.running = true;
+    return erasure_begin_feeds(&s->eraser, feeds, count, err);
+}
+
 static int on_erase_end(void *arg, uint64_t account, struct error *err)
 {
     struct server *s = arg;
@@ -533,6 +520,7 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .barrier = barrier,
                                               .barrier_arg = s,
                                               .erase_begin = on_erase_begin,
+                                              .erase_feeds = on_erase_feeds,
                                               .erase_end = on_erase_end,
                                               .erase_arg = s,
                                               .sealed = s->keyring != NULL,

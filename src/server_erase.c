@@ -109,6 +109,19 @@ int erasure_begin(struct eraser *e, uint64_t account, struct error *err)
     return rc < 0 ? error_set(err, rc, "%s: %s", e->path, strerror(-rc)) : 0;
 }
 
+int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count, struct error *err)
+{
+    forget_feeds(e);
+    e->feeds = calloc(count + 1, sizeof *e->feeds);
+    if (!e->feeds)
+        return error_set(err, -ENOMEM, "%s: no memory", e->path);
+    if (count)
+        memcpy(e->feeds, feeds, count * sizeof *feeds);
+    e->feeds_count = count;
+    int rc = note(e, "account", 0);
+    return rc < 0 ? error_set(err, rc, "%s: %s", e->path, strerror(-rc)) : 0;
+}
+
 /* What workers had in hand when the account left the catalog may come behind the records that
  * delete its feeds. The first round brings into the journal what was there, the second deletes that
  * too. */
@@ -141,8 +154,9 @@ static int erase(struct eraser *e, uint64_t account, struct error *err)
         rc = view_flush(*e->history_view);
     if (rc < 0)
         return failed(err, rc, "views");
-    history_scrub(e->history, e->feeds, e->feeds_count);
-    if (e->keyring && (rc = keyring_destroy(e->keyring, account)) < 0)
+    if (account || e->feeds_count)
+        history_scrub(e->history, e->feeds, e->feeds_count);
+    if (account && e->keyring && (rc = keyring_destroy(e->keyring, account)) < 0)
         return failed(err, rc, "keyring");
     rc = catalog_scrub(e->catalog);
     return rc < 0 ? failed(err, rc, "catalog") : 0;

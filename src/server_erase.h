@@ -35,6 +35,9 @@ struct eraser {
 /* Before the account leaves the catalog: from here on the erasure will come to its end, whatever
  * happens. 0 or a negative errno with a sentence. */
 int erasure_begin(struct eraser *e, uint64_t account, struct error *err);
+/* The same for feeds that are to be erased and leave the catalog without their account; account 0
+ * stands for them then. */
+int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count, struct error *err);
 /* After it left, and its RECORD_DELETED are in the journal: its data leave views and database, its
  * keys the keyring, and the catalog's file is written anew. 0 or a negative errno with a sentence:
  * the next start tries again. */

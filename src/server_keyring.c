@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/metric.h"
 
 #define KEY_FILE_MAX 4096u
 
@@ -89,5 +90,23 @@ int server_keyring_open(const struct config *config, struct disk *disk, bool onl
                  (unsigned long long)keyring_stats(*ret).keys,
                  (unsigned long long)keyring_stats(*ret).destroyed,
                  (unsigned long long)keyring_epoch(*ret));
+    return rc;
+}
+
+int server_keyring_make(struct keyring *k, struct catalog *c, struct error *err)
+{
+    struct buf list;
+    int rc = 0;
+    buf_init(&list, SIZE_MAX / 2);
+    unsigned count = catalog_accounts(c, &list);
+    struct account **accounts = (void *)list.ptr;
+    for (unsigned i = 0; i < count; i++) {
+        int made = keyring_make(k, accounts[i]->number);
+        if (made < 0 && made != -EKEYREVOKED && rc == 0)
+            rc = error_set(err, made, "keyring: no key could be made: %s", strerror(-made));
+        account_unref(accounts[i]);
+    }
+    buf_fini(&list);
+    metric_set(METRIC_keyring_keys, keyring_stats(k).keys);
     return rc;
 }

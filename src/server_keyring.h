@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "catalog/catalog.h"
 #include "config.h"
 #include "seal/keyring.h"
 
@@ -17,3 +18,7 @@ int master_key_load(const struct config *config, struct master_key *ret, bool *r
  */
 int server_keyring_open(const struct config *config, struct disk *disk, bool only_read,
                         struct keyring **ret, struct error *err);
+/* An account from before there was a keyring gets its key before anybody can send for it; later
+ * ones when their first record enters the journal, which is before they are shown to anybody. 0 or
+ * a negative errno with a sentence. */
+int server_keyring_make(struct keyring *k, struct catalog *c, struct error *err);

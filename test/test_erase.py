@@ -195,3 +195,30 @@ def test_needs_a_server_and_an_account(make_server):
     with pytest.raises(CliError) as e:
         server.cli("account", "erase", "nobody")
     assert "none runs here" in e.value.stderr
+
+
+def test_device(make_server):
+    """The device's row goes, byte for byte, and with --feeds the feeds that are its own."""
+    server = make_server()
+    owner = owner_on(server, "stays")
+    value, kept, device = canary(), canary(), "dev" + secrets.token_hex(12)
+    secret = server.add_device("stays", device, "--feeds", "own,door*")
+    auth = conftest.device_auth(device, secret)
+    for text in value, value:
+        r = requests.post(f"{server.url}/v1/telemetry?ack=applied", json={"own": text, "door": kept}, headers=auth,
+                          timeout=20)
+        assert r.status_code == 202, r.text
+    assert server.stop() == 0
+    server.start()
+    assert "catalog.db" in files_with(server.data, device)
+    assert {"history", "latest.snap"} <= {n.split("/")[0] for n in files_with(server.data, value)}
+    answer = server.cli("device", "erase", device, "--feeds")
+    assert answer["feeds_erased"] == 1 and "journal" in answer["remains"]
+    for text in value, device:
+        assert {name.split("/")[0] for name in files_with(server.data, text)} == {"journal"}
+    assert values(owner, "door") == [kept, kept]
+    r = requests.post(f"{server.url}/v1/telemetry", json={"own": "1"}, headers=auth, timeout=20)
+    assert r.status_code == 401
+    assert server.stop() == 0
+    server.start()
+    assert values(owner, "door") == [kept, kept]

@@ -19,7 +19,7 @@ def keyed(tmp_path, **rest):
 
 def canary():
     """Text that no compression shortens and nothing else contains."""
-    return "canary-" + secrets.token_urlsafe(48)
+    return secrets.token_urlsafe(48)
 
 
 def files_with(data, text, under=""):
@@ -210,3 +210,28 @@ def test_chart_of_sealed_rows(make_server, tmp_path):
                      params={"hours": 1, "field": "sum"})
     assert r.status_code == 200, r.text
     assert sum(float(v) for _, v in r.json()["data"]) == 45
+
+
+def test_rotate(make_server, tmp_path):
+    server = make_server(keyed(tmp_path))
+    owner = owner_on(server, "sealed")
+    value = canary()
+    send(owner, "door", value)
+    old, new = tmp_path / "master.key", tmp_path / "new.key"
+    new.write_text(secrets.token_hex(32))
+    setting = ["--set", f"encryption.master_key_file={old}"]
+    running = server.cli_run("keyring", "rotate", str(new), *setting)
+    assert running.returncode == 1 and "another process has it" in running.stderr
+    assert server.stop() == 0
+    short = tmp_path / "short.key"
+    short.write_text("short")
+    refused = server.cli_run("keyring", "rotate", str(short), *setting)
+    assert refused.returncode == 1 and "must hold 32 random bytes" in refused.stderr
+    done = server.cli_run("keyring", "rotate", str(new), *setting)
+    assert done.returncode == 0, done.stderr
+    shown = server.cli_run("keyring", "show", "--set", f"encryption.master_key_file={new}")
+    assert shown.returncode == 0 and shown.stdout.split() == ["keys", "1", "destroyed", "0"]
+    assert "another master key" in refused_start(server)
+    server.settings["encryption.master_key_file"] = str(new)
+    server.start()
+    assert values(owner, "door") == [value]

@@ -86,9 +86,10 @@ struct admin_opts {
      * what was revoked. 0 or negative errno (then the result says so). NULL: nobody to wait for. */
     int (*barrier)(void *arg);
     void *barrier_arg;
-    /* Before and after the removal of an account that is to be erased. 0 or a negative errno and a
-     * sentence. NULL: no server runs. */
+    /* Before and after the removal of an account, or of feeds (then erase_end is told of account
+     * 0), that is to be erased. 0 or a negative errno and a sentence. NULL: no server runs. */
     int (*erase_begin)(void *arg, uint64_t account, struct error *err);
+    int (*erase_feeds)(void *arg, const uint64_t *feeds, unsigned count, struct error *err);
     int (*erase_end)(void *arg, uint64_t account, struct error *err);
     void *erase_arg;
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */

@@ -32,6 +32,7 @@ enum reason account_disable(struct admin *a, struct admin_call *call);
 enum reason account_enable(struct admin *a, struct admin_call *call);
 enum reason account_remove(struct admin *a, struct admin_call *call);
 enum reason account_erase(struct admin *a, struct admin_call *call);  /* admin_erase.c */
+enum reason device_erase(struct admin *a, struct admin_call *call);   /* the same */
 enum reason account_export(struct admin *a, struct admin_call *call); /* admin_export.c */
 enum reason key_add(struct admin *a, struct admin_call *call);
 enum reason key_list(struct admin *a, struct admin_call *call);

@@ -39,3 +39,4 @@ int cmd_admin(int argc, char **argv); /* a noun of api/admin.h: argv[0] */
 int cmd_config(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
+int cmd_keyring(int argc, char **argv);
