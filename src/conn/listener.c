@@ -17,13 +17,15 @@
 struct listener {
     uv_poll_t poll;
     int fd;
-    int spare; /* given up for a moment when there are no descriptors left */
+    int spare; /* given up for a moment when there are no descriptors left; -1: was not got back */
+    struct deadline rest;
     struct worker *worker;
     struct listener_opts opts;
     bool is_unix;
 };
 
-#define ACCEPTS_MAX 64u /* in one turn: those who are connected are served in between */
+#define LISTENER_REST_NS 100000000ull
+#define ACCEPTS_MAX      64u /* in one turn: those who are connected are served in between */
 
 static bool is_path(struct slice where)
 {
@@ -86,6 +88,24 @@ static bool turn_away(struct listener *l)
     return fd >= 0;
 }
 
+static void on_connection(uv_poll_t *handle, int status, int events);
+
+static void on_rested(struct deadline *d)
+{
+    struct listener *l = (struct listener *)((char *)d - offsetof(struct listener, rest));
+    if (l->spare < 0)
+        l->spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
+    CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
+}
+
+/* Nobody can be let in, not even to be sent away: another worker was faster with the descriptor
+ * that the spare one had freed. Who waits does so in the backlog meanwhile. */
+static void rest(struct listener *l)
+{
+    uv_poll_stop(&l->poll);
+    deadline_set(worker_wheel(l->worker), &l->rest, worker_now_ns(l->worker) + LISTENER_REST_NS);
+}
+
 static void on_connection(uv_poll_t *handle, int status, int events)
 {
     struct listener *l = handle->data;
@@ -100,6 +120,8 @@ static void on_connection(uv_poll_t *handle, int status, int events)
         else if (errno != ECONNABORTED && errno != EINTR)
             break;
     }
+    if (status == -EMFILE)
+        rest(l);
 }
 
 static int bind_unix(int fd, struct slice where)
@@ -215,6 +237,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
     l->worker = w;
     l->opts = *opts;
     l->is_unix = is_unix;
+    l->rest.due = on_rested;
     l->poll.data = l;
     CHECK(uv_poll_init(worker_loop(w), &l->poll, fd) == 0);
     CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
@@ -246,6 +269,7 @@ void listener_close(struct listener *l)
 {
     if (!l)
         return;
+    deadline_clear(&l->rest);
     uv_close((uv_handle_t *)&l->poll, on_listener_closed);
     close(l->fd);
     if (l->spare >= 0)
