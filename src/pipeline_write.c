@@ -252,11 +252,11 @@ void write_tick(struct lane *l, uint64_t now_ns)
 {
     uint64_t timeout = l->tune.ack_timeout_ns;
     for (struct batch *b = l->flying; b; b = b->next) {
-        if (b->jobs && now_ns - b->submitted_ns > timeout)
+        if (b->jobs && now_ns - b->joined_ns > timeout)
             batch_answer(b, REASON_outcome_unknown);
     }
-    struct batch *b = l->open; /* not taken yet: the journal is busy */
-    if (b && b->jobs && b->submitted_ns && now_ns - b->submitted_ns > timeout)
+    struct batch *b = l->open; /* behind one that flies, or not taken: the journal is busy */
+    if (b && b->jobs && now_ns - b->joined_ns > timeout)
         batch_answer(b, REASON_outcome_unknown);
 }
 
@@ -362,7 +362,10 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         job_send(j);
         return;
     }
-    j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.ack_timeout_ns;
+    uint64_t now = worker_now_ns(j->lane->worker);
+    if (!b->jobs)
+        b->joined_ns = now;
+    j->deadline_ns = now + j->lane->tune.ack_timeout_ns;
     j->next = NULL;
     *b->jobs_last = j;
     b->jobs_last = &j->next;
@@ -717,7 +720,8 @@ void write_run(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct lane *l = j->lane;
-    struct error err = {""};
+    struct error err;
+    err.text[0] = 0; /* not all of it: this is done for each message */
     if (!j->now_us)
         j->now_us = clock_wall_us();
     if (!choose_ack(j)) {

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from conftest import owner_on
+from harness import wait_for
 from fleet import read_back
 from wire import Closed, Wire, request
 
@@ -284,6 +285,25 @@ def test_outcome_unknown_then_the_same_key(make_server):
     assert r.status_code == 202 and replayed(r)
     assert r.json()["position"]["offset"] == first + 1
     assert values(server, owner, "f") == ["0", "1"]
+
+
+def test_outcome_unknown_behind_a_batch_that_hangs(make_server):
+    """ack.timeout holds too for those whose batch could not even be handed on."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "500ms", "server.workers": 1})
+    owner = owner_on(server, "a")
+    assert ask(server, owner, {"f": 0}, {}).status_code == 202
+    slow = server.data / "journal" / "slow_ms"
+    slow.write_text("6000")
+    with Wire(server.http_port) as first, Wire(server.http_port) as second:
+        first.send(request("POST", URL, owner.auth, {"f": "1"}))
+        time.sleep(0.3)  # its batch is in fdatasync
+        slow.write_text("0")
+        begun = time.monotonic()
+        second.send(request("POST", URL, owner.auth, {"f": "2"}))
+        assert second.read().status == 503
+        assert 0.4 < time.monotonic() - begun < 3
+        assert first.read().status == 503
+    wait_for("both", lambda: values(server, owner, "f") == ["0", "1", "2"])
 
 
 class Insistent(threading.Thread):

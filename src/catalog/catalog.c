@@ -476,13 +476,14 @@ uint64_t catalog_feed_hash(const struct catalog *c, uint64_t account, struct sli
 
 void catalog_fetch_device(struct catalog *c, uint64_t hash, bool place_is_here)
 {
-    table_fetch(&c->memory.devices, hash, sizeof(struct credential) + 32, place_is_here);
+    table_fetch(&c->memory.devices, hash, sizeof(struct credential), sizeof(struct credential),
+                place_is_here);
 }
 
 void catalog_fetch_feed(struct catalog *c, uint64_t hash, bool place_is_here)
 {
     /* A message looks at the first line and at the key, which stands first behind the struct. */
-    table_fetch(&c->memory.feeds_by_key, hash, sizeof(struct feed) + 32, place_is_here);
+    table_fetch(&c->memory.feeds_by_key, hash, 64, sizeof(struct feed), place_is_here);
 }
 
 struct credential *catalog_key(struct catalog *c, const uint8_t digest[32])

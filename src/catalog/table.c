@@ -45,7 +45,7 @@ struct counted *table_find(const struct table *t, uint64_t hash, table_match mat
     return NULL;
 }
 
-void table_fetch(struct table *t, uint64_t hash, size_t bytes, bool place_is_here)
+void table_fetch(struct table *t, uint64_t hash, size_t bytes, size_t text, bool place_is_here)
 {
     struct table_shard *s = shard_of(t, hash);
     spin_lock(&s->lock);
@@ -56,6 +56,8 @@ void table_fetch(struct table *t, uint64_t hash, size_t bytes, bool place_is_her
         const char *record = (const char *)s->slots[i].record;
         for (size_t at = 0; record && at < bytes; at += 64)
             __builtin_prefetch(record + at);
+        if (record)
+            __builtin_prefetch(record + text);
     } else {
         __builtin_prefetch(&s->slots[i]);
     }

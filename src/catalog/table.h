@@ -41,8 +41,8 @@ struct table {
 };
 
 /* Any thread: asks for the cache line of the place where `hash` is looked for, or (when that is
- * here) for the first `bytes` of the record that stands there. */
-void table_fetch(struct table *t, uint64_t hash, size_t bytes, bool place_is_here);
+ * here) for the first `bytes` of the record that stands there and for the line at `text`. */
+void table_fetch(struct table *t, uint64_t hash, size_t bytes, size_t text, bool place_is_here);
 
 typedef bool (*table_match)(const struct counted *record, const void *key);
 
