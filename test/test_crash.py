@@ -137,9 +137,13 @@ def test_torn_tail_is_cut(make_server):
 
 
 def damage(segment, share):
-    """Flips one bit at that share of what is written; returns the whole damaged file."""
+    """Flips one bit at that share of what is written; returns the whole damaged file. Not in a zero: that
+    may be what pads a batch to 8 bytes, and means nothing."""
     data = bytearray(segment.read_bytes())
-    data[int(len(bytes(data).rstrip(b"\0")) * share)] ^= 0x10
+    at = int(len(bytes(data).rstrip(b"\0")) * share)
+    while not data[at]:
+        at += 1
+    data[at] ^= 0x10
     segment.write_bytes(data)
     return bytes(data)
 
