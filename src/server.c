@@ -25,6 +25,7 @@
 #include "server_erase.h"
 #include "server_keyring.h"
 #include "server_emit.h"
+#include "server_tune.h"
 #include "server_verified.h"
 #include "view/view.h"
 
@@ -38,11 +39,13 @@ struct unit {
     struct lane *lane;
     struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
     struct listener *listeners[LISTENERS_MAX];
+    enum surface surfaces[LISTENERS_MAX]; /* what each leads to */
     unsigned listeners_count;
     struct mail mail;                         /* stop */
     struct mail barrier;                      /* revocation, reload */
-    struct cidr trusted[CONFIG_NETWORKS_MAX]; /* what the public front believes */
-    _Atomic bool quiet;                       /* stopping: no connection and no request left */
+    struct cidr trusted[CONFIG_NETWORKS_MAX]; /* proxies that the public fronts believe */
+    unsigned trusted_count;
+    _Atomic bool quiet; /* stopping: no connection and no request left */
     _Atomic bool stop, abort;
     unsigned stop_ticks; /* since the stop */
 };
@@ -92,13 +95,6 @@ static unsigned cores(void)
 {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
-}
-
-static enum ack_level ack_of(const char *name)
-{
-    return !strcmp(name, "received")  ? ACK_RECEIVED
-           : !strcmp(name, "applied") ? ACK_APPLIED
-                                      : ACK_DURABLE;
 }
 
 /* ---- data directory ---- */
@@ -258,7 +254,7 @@ static int open_catalog(struct server *s, struct error *err)
     int rc = catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
                                                  .queue_max = 100000,
                                                  .has_ack = true,
-                                                 .ack = ack_of(s->config->ack.level),
+                                                 .ack = tune_ack(s->config->ack.level),
                                                  .emit = emit,
                                                  .emit_arg = s,
                                                  .loaded = on_credential_loaded,
@@ -484,25 +480,6 @@ static int on_erase_end(void *arg, uint64_t account, struct error *err)
     return rc;
 }
 
-static struct lane_tune lane_tune_of(const struct config *c)
-{
-    return (struct lane_tune){.address_limits = c->throttle.address,
-                              .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
-                              .read_deadline_ns = c->reads.deadline * NS_PER_MS};
-}
-
-static struct pipeline_tune pipeline_tune_of(const struct config *c)
-{
-    return (struct pipeline_tune){
-        .shed = c->overload.enabled,
-        .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
-                                                 ? c->overload.waiting_min
-                                                 : c->overload.waiting_max),
-                     .limit_max = (uint32_t)c->overload.waiting_max,
-                     .disk_percent = (unsigned)c->overload.disk_percent,
-                     .refuse_percent = (unsigned)c->journal.refuse_percent}};
-}
-
 static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
@@ -550,9 +527,9 @@ static int open_pipeline(struct server *s, struct error *err)
         .keyring = s->keyring,
         .latest_view = s->latest_view,
         .history_view = s->history_view,
-        .ack = ack_of(c->ack.level),
-        .lane = lane_tune_of(c),
-        .tune = pipeline_tune_of(c),
+        .ack = tune_ack(c->ack.level),
+        .lane = tune_lane(c),
+        .tune = tune_pipeline(c),
         .pending_bytes_max = c->journal.pending_max,
         .read_threads = (unsigned)c->reads.threads,
         .read_queue_max = (unsigned)c->reads.queue_max,
@@ -609,27 +586,16 @@ static void on_tick(void *arg)
     }
 }
 
-/* Fills the unit's networks too: on its worker's thread, or before that runs. */
-static struct http_tune http_tune_of(struct unit *u, enum surface surface)
+/* On its worker's thread, or before that runs. */
+static void read_trusted(struct unit *u)
 {
-    const struct config *c = u->server->config;
-    bool public = surface == SURFACE_PUBLIC;
-    struct http_tune tune = {
-        .pipeline_max = (unsigned)c->http.pipeline_max,
-        .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
-        .idle_timeout_ns = c->http.idle_timeout * NS_PER_MS,
-        .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
-        .body_rate_min = c->http.body_rate_min,
-        .cors_origin = public ? c->http.cors_origin : "",
-        .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
-        .trusted = u->trusted,
-        .proxy_protocol = public && c->listen.proxy_protocol,
-    };
-    struct slice rest = slice_str(public ? c->listen.trusted_proxies : ""), item;
-    while (config_list_next(&rest, &item))
-        CHECK(tune.trusted_count < CONFIG_NETWORKS_MAX &&
-              cidr_parse(item, &u->trusted[tune.trusted_count++])); /* the config has checked it */
-    return tune;
+    struct slice rest = slice_str(u->server->config->listen.trusted_proxies), item;
+    u->trusted_count = 0;
+    while (config_list_next(&rest, &item)) {
+        CHECK(u->trusted_count < CONFIG_NETWORKS_MAX);
+        CHECK(cidr_parse(item, &u->trusted[u->trusted_count])); /* the config has checked it */
+        u->trusted_count++;
+    }
 }
 
 static void add_front(struct unit *u, enum surface surface)
@@ -643,7 +609,7 @@ static void add_front(struct unit *u, enum surface surface)
                    .fields = (unsigned)c->http.fields_max,
                    .body_bytes = c->http.body_max},
         .body_max = c->http.body_max,
-        .tune = http_tune_of(u, surface),
+        .tune = tune_http(c, surface, u->trusted, u->trusted_count),
         .stage_bytes = lane_stage_bytes(),
         .handle = lane_handle,
         .arg = u->lane,
@@ -656,22 +622,25 @@ static int listen_on(struct unit *u, enum surface surface, const char *list, con
 {
     struct server *s = u->server;
     struct slice rest = slice_str(list), item;
+    read_trusted(u);
     add_front(u, surface);
     while (config_list_next(&rest, &item)) {
         if (u->listeners_count == LISTENERS_MAX)
             return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
         bool public = surface == SURFACE_PUBLIC;
-        struct listener_opts opts = {.backlog = (int)s->config->listen.backlog,
-                                     .open = public ? &s->connections : NULL,
-                                     .open_max = (unsigned)s->config->http.connections_max,
-                                     .accept = http_accept,
-                                     .arg = u->fronts[surface]};
+        struct listener_opts opts = {
+            .backlog = (int)s->config->listen.backlog,
+            .open = public ? &s->connections : NULL,
+            .tune = tune_listener(s->config, surface, u->trusted, u->trusted_count),
+            .accept = http_accept,
+            .arg = u->fronts[surface]};
         int rc = u == s->units ? listener_probe(item) : 0;
         if (!rc)
             rc = listener_open(u->worker, item, &opts, &u->listeners[u->listeners_count]);
         if (rc)
             return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
                              rc == -EINVAL ? "write it as address:port" : strerror(-rc));
+        u->surfaces[u->listeners_count] = surface;
         unsigned port = listener_port(u->listeners[u->listeners_count++]);
         if (u == s->units)
             log_line(LOG_INFO, "server.listen", "%s=%.*s port=%u", setting, SLICE_ARG(item), port);
@@ -811,30 +780,27 @@ static const struct stage stages[] = {
 
 #define STAGES (sizeof stages / sizeof *stages)
 
-static enum log_level log_level_of(const char *name)
-{
-    return !strcmp(name, "debug")   ? LOG_DEBUG
-           : !strcmp(name, "warn")  ? LOG_WARN
-           : !strcmp(name, "error") ? LOG_ERROR
-                                    : LOG_INFO;
-}
-
 /* ---- reload: on the admin thread ---- */
 
 static void on_tune(struct mail *m)
 {
     struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
     const struct config *c = u->server->config;
-    struct lane_tune lane = lane_tune_of(c);
+    struct lane_tune lane = tune_lane(c);
     lane_tune(u->lane, &lane);
+    read_trusted(u);
     for (unsigned i = 0; i < 3; i++) {
-        struct http_tune http =
-            u->fronts[i] ? http_tune_of(u, (enum surface)i) : (struct http_tune){0};
+        struct http_tune http = u->fronts[i]
+                                    ? tune_http(c, (enum surface)i, u->trusted, u->trusted_count)
+                                    : (struct http_tune){0};
         if (u->fronts[i])
             http_front_tune(u->fronts[i], &http);
     }
-    for (unsigned i = 0; i < u->listeners_count; i++)
-        listener_set_open_max(u->listeners[i], (unsigned)c->http.connections_max);
+    for (unsigned i = 0; i < u->listeners_count; i++) {
+        struct listener_tune listener =
+            tune_listener(c, u->surfaces[i], u->trusted, u->trusted_count);
+        listener_tune(u->listeners[i], &listener);
+    }
     post_and_count(u->server);
 }
 
@@ -844,8 +810,8 @@ static void tune_shared(struct server *s)
     const struct config *c = s->config;
     char path[PATH_BYTES];
     struct journal_opts journal = journal_opts_of(s, data_path(s, "journal", path));
-    struct pipeline_tune tune = pipeline_tune_of(c);
-    log_set_level(log_level_of(c->server.log_level));
+    struct pipeline_tune tune = tune_pipeline(c);
+    log_set_level(tune_log_level(c->server.log_level));
     journal_tune(s->journal, &journal);
     pipeline_tune(s->pipeline, &tune);
     admin_set_bcrypt_cost(s->admin, (unsigned)c->auth.bcrypt_cost);
@@ -946,7 +912,7 @@ int server_run(struct config *config, const struct server_source *source, struct
     pthread_mutex_init(&s->config_lock, NULL);
     pthread_mutex_init(&s->barrier_lock, NULL);
     pthread_cond_init(&s->barrier_done, NULL);
-    log_set_level(log_level_of(config->server.log_level));
+    log_set_level(tune_log_level(config->server.log_level));
     signal(SIGPIPE, SIG_IGN);
     sigset_t set;
     sigemptyset(&set);

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/metric.h"
 #include "conn/listener_private.h"
+#include "conn/opening_private.h"
 #include "conn/stream_private.h"
 
 struct listener {
@@ -21,7 +22,10 @@ struct listener {
     struct deadline rest;
     struct worker *worker;
     struct listener_opts opts;
+    struct openings openings;
     bool is_unix;
+    bool full; /* rests because too many are opening */
+    bool closing;
 };
 
 #define LISTENER_REST_NS 100000000ull
@@ -46,6 +50,16 @@ static void set_peer(struct stream *s, const struct sockaddr_storage *from)
     }
 }
 
+bool listener_hand_over(struct listener *l, struct stream *s)
+{
+    if (l->opts.accept(l->opts.arg, s))
+        return true;
+    metric_add(METRIC_connections_refused, 1);
+    s->ops = NULL;
+    stream_close(s);
+    return false;
+}
+
 static void take_connection(struct listener *l, int fd, const struct sockaddr_storage *from)
 {
     metric_add(METRIC_connections_accepted, 1);
@@ -58,13 +72,13 @@ static void take_connection(struct listener *l, int fd, const struct sockaddr_st
     s->open = l->opts.open;
     set_peer(s, from);
     metric_move(METRIC_connections_open, 1);
-    if ((l->opts.open && open >= l->opts.open_max) || !l->opts.accept(l->opts.arg, s)) {
+    bool wait = opening_is_needed(l, s);
+    if ((l->opts.open && open >= l->opts.tune.open_max) || (wait && !opening_begin(l, s))) {
         metric_add(METRIC_connections_refused, 1);
-        s->ops = NULL;
         stream_close(s);
-        return;
+    } else if (wait || listener_hand_over(l, s)) {
+        stream_begin(s);
     }
-    stream_begin(s);
 }
 
 static int accept_one(struct listener *l, struct sockaddr_storage *from)
@@ -95,11 +109,13 @@ static void on_rested(struct deadline *d)
     struct listener *l = (struct listener *)((char *)d - offsetof(struct listener, rest));
     if (l->spare < 0)
         l->spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
+    l->full = false;
     CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
 }
 
-/* Nobody can be let in, not even to be sent away: another worker was faster with the descriptor
- * that the spare one had freed. Who waits does so in the backlog meanwhile. */
+/* Nobody can be let in: too many are opening, or there is no descriptor, not even to send somebody
+ * away with, because another worker was faster with what the spare one had freed. Who waits does so
+ * in the backlog meanwhile. */
 static void rest(struct listener *l)
 {
     uv_poll_stop(&l->poll);
@@ -112,6 +128,11 @@ static void on_connection(uv_poll_t *handle, int status, int events)
     (void)events;
     for (unsigned i = 0; status == 0 && i < ACCEPTS_MAX; i++) {
         struct sockaddr_storage from = {0};
+        if (!openings_have_room(l)) {
+            l->full = true;
+            rest(l);
+            break;
+        }
         int fd = accept_one(l, &from);
         if (fd >= 0)
             take_connection(l, fd, &from);
@@ -122,6 +143,14 @@ static void on_connection(uv_poll_t *handle, int status, int events)
     }
     if (status == -EMFILE)
         rest(l);
+}
+
+void listener_look(struct listener *l)
+{
+    if (!l->full || l->closing)
+        return;
+    deadline_clear(&l->rest);
+    on_rested(&l->rest);
 }
 
 static int bind_unix(int fd, struct slice where)
@@ -239,6 +268,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
     l->is_unix = is_unix;
     l->rest.due = on_rested;
     l->poll.data = l;
+    openings_init(&l->openings);
     CHECK(uv_poll_init(worker_loop(w), &l->poll, fd) == 0);
     CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
     *ret = l;
@@ -260,16 +290,34 @@ static void on_listener_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-void listener_set_open_max(struct listener *l, unsigned open_max)
+void listener_tune(struct listener *l, const struct listener_tune *tune)
 {
-    l->opts.open_max = open_max;
+    l->opts.tune = *tune;
+    listener_look(l);
+}
+
+struct openings *listener_openings(struct listener *l)
+{
+    return &l->openings;
+}
+
+const struct listener_tune *listener_tune_now(const struct listener *l)
+{
+    return &l->opts.tune;
+}
+
+struct worker *listener_worker(const struct listener *l)
+{
+    return l->worker;
 }
 
 void listener_close(struct listener *l)
 {
     if (!l)
         return;
+    l->closing = true;
     deadline_clear(&l->rest);
+    openings_close(&l->openings);
     uv_close((uv_handle_t *)&l->poll, on_listener_closed);
     close(l->fd);
     if (l->spare >= 0)

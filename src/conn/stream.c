@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "conn/opening_private.h"
 
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
 #define READS_MAX  16u          /* of one connection in a turn: others wait */
@@ -109,11 +110,21 @@ static void take_input(struct stream *s, char *ptr, size_t len)
         offer(s, s->kept.ptr, s->kept.len);
 }
 
+void stream_take_early(struct stream *s, struct slice bytes)
+{
+    if (!bytes.len || s->closing)
+        return;
+    char *to = worker_scratch(s->worker);
+    memcpy(to, bytes.ptr, bytes.len);
+    take_input(s, to, bytes.len);
+}
+
 /* Whether somebody wants input and there is room for it. */
 static bool wants_input(const struct stream *s)
 {
     return !s->closing && !s->ended &&
-           (s->lingering || (!s->paused && !s->finishing && s->kept.len < s->kept.max));
+           (s->lingering || s->opening ||
+            (!s->paused && !s->finishing && s->kept.len < s->kept.max));
 }
 
 bool stream_held(const struct stream *s)
@@ -302,7 +313,9 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     }
     if (events & UV_WRITABLE && stream_unsent(s))
         send_unsent(s);
-    if (events & UV_READABLE)
+    if (events & UV_READABLE && s->opening)
+        opening_read(s->opening);
+    else if (events & UV_READABLE)
         read_some(s);
     watch(s);
 }
@@ -365,6 +378,8 @@ void stream_close(struct stream *s)
     if (s->closing)
         return;
     s->closing = true;
+    if (s->opening)
+        opening_end(s->opening);
     held_remove(s);
     deadline_clear(&s->linger);
     uv_close((uv_handle_t *)&s->poll, on_handle_closed);

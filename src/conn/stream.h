@@ -37,7 +37,8 @@ struct stream_ops {
 void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner,
                       size_t input_max);
 struct worker *stream_worker(const struct stream *s);
-/* All zero for a Unix socket. */
+/* Who it is: the peer, or whom a trusted proxy named in its PROXY protocol header. All zero for a
+ * Unix socket. */
 const struct address *stream_peer(const struct stream *s);
 
 /* Stops and restarts reading. Resuming offers kept input again before new is read. */
@@ -70,11 +71,22 @@ void stream_close(struct stream *s);
  */
 struct listener;
 
+/* What may change while it runs. What it points to must stay until the next listener_tune. */
+struct listener_tune {
+    unsigned open_max; /* beyond it new ones are accepted and closed at once, and counted */
+    /* Connections from these networks begin with a PROXY protocol header. */
+    const struct cidr *proxies;
+    unsigned proxies_count;
+    /* Connections that still owe that header: for how long, and how many of this listener. */
+    uint64_t opening_ns;
+    unsigned opening_max;
+};
+
 struct listener_opts {
     int backlog;
-    unsigned *open;    /* shared count of open connections, all listeners (atomic) */
-    unsigned open_max; /* beyond it new ones are accepted and closed at once, and counted */
-    /* A connection arrived: set its owner. False: close it. */
+    unsigned *open; /* shared count of open connections, all listeners (atomic) */
+    struct listener_tune tune;
+    /* A connection is open: set its owner. False: close it. */
     bool (*accept)(void *arg, struct stream *s);
     void *arg;
 };
@@ -89,7 +101,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
 int listener_probe(struct slice where);
 /* The port it is bound to (for port 0); 0 for a Unix socket. */
 unsigned listener_port(const struct listener *l);
-/* Connections above it are turned away from now on. Worker's thread. */
-void listener_set_open_max(struct listener *l, unsigned open_max);
-/* Stops accepting. Worker's thread. */
+/* From now on; what has begun goes on under what it began with. Worker's thread. */
+void listener_tune(struct listener *l, const struct listener_tune *tune);
+/* Stops accepting, and closes connections that no owner has yet. Worker's thread. */
 void listener_close(struct listener *l);

@@ -7,6 +7,8 @@
 #include "base/buf.h"
 #include "conn/stream.h"
 
+struct opening;
+
 struct stream {
     uv_poll_t poll;
     int fd;
@@ -14,6 +16,7 @@ struct stream {
     struct worker *worker;
     const struct stream_ops *ops; /* NULL until an owner is set */
     void *owner;
+    struct opening *opening; /* until it is open (conn/opening_private.h) */
     struct address peer;
     struct buf kept;   /* input not consumed yet */
     struct buf unsent; /* output the kernel did not take */
@@ -37,3 +40,5 @@ const bool *worker_hold_flag(const struct worker *w);
 struct stream **worker_held(struct worker *w);
 /* Begins to read. */
 void stream_begin(struct stream *s);
+/* Offers the new owner what was read before it was there: less than a scratch block. */
+void stream_take_early(struct stream *s, struct slice bytes);

@@ -25,7 +25,6 @@ struct http_tune {
     bool use_forwarded;      /* trusted proxies write Forwarded, not X-Forwarded-For */
     const struct cidr *trusted;
     unsigned trusted_count;
-    bool proxy_protocol;
 };
 
 struct http_opts {

@@ -2,9 +2,9 @@
 /*
  * One connection, from its first byte to its last.
  *
- *   PROXY --header--> HEAD --head, body in Content-Length--> BODY --whole--> (handle) --> HEAD
- *                      |----chunked--> CHUNKED --last chunk--> (handle) --> HEAD
- *                      '----no request--> CLOSING (answer sent, nothing read any more)
+ *   HEAD --head, body in Content-Length--> BODY --whole--> (handle) --> HEAD
+ *    |----chunked--> CHUNKED --last chunk--> (handle) --> HEAD
+ *    '----no request--> CLOSING (answer sent, nothing read any more)
  *
  * Invariants: 1. `first..last` are the requests handed up whose answers have not left, in order of
  * arrival; only the head of the queue may leave. 2. Input is looked at only while nothing is kept
@@ -356,7 +356,7 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     c->waiting_body = c->want_continue = false;
     struct http_exchange *e = enqueue(c);
     c->unsafe_queued = c->unsafe_queued || !is_safe(r->method);
-    enum reason reason = http_request_fill(e, r, body, &c->client);
+    enum reason reason = http_request_fill(e, r, body, stream_peer(c->stream));
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
     if (e->close || f->stopping)
         c->state = HTTP_CLOSING; /* nothing behind this request is looked at */
@@ -393,29 +393,6 @@ static void expect_body(struct http_conn *c, const struct http1_request *r)
 
 /* Each of these looks at the bytes in hand for one state; returns how many it consumed, and sets
  * *more when it is worth looking again at what follows. */
-static size_t take_proxy(struct http_conn *c, char *ptr, size_t len, bool *more)
-{
-    size_t used = 0;
-    bool has = false;
-    struct address from;
-    switch (proxy_header_parse(slice_of(ptr, len), &used, &has, &from)) {
-    case PROXY_MORE:
-        return 0;
-    case PROXY_BAD:
-        metric_add(METRIC_http_bad_requests, 1);
-        c->state = HTTP_CLOSING;
-        stream_close(c->stream);
-        return 0;
-    case PROXY_DONE:
-        break;
-    }
-    if (has)
-        c->client = from;
-    c->state = HTTP_HEAD;
-    *more = true;
-    return used;
-}
-
 static size_t take_head(struct http_conn *c, char *ptr, size_t len, bool *more)
 {
     struct http1_request r;
@@ -517,9 +494,6 @@ static size_t on_input(void *owner, char *ptr, size_t len)
         char *at = ptr + used;
         size_t left = len - used;
         switch (c->state) {
-        case HTTP_PROXY:
-            used += take_proxy(c, at, left, &more);
-            break;
         case HTTP_HEAD:
             used += take_head(c, at, left, &more);
             break;
@@ -598,12 +572,8 @@ bool http_accept(void *front, struct stream *s)
     c->front = f;
     c->stream = s;
     c->last = &c->first;
-    c->client = *stream_peer(s);
     c->deadline.due = on_due;
-    c->state = f->opts.tune.proxy_protocol &&
-                       cidr_covers(f->opts.tune.trusted, f->opts.tune.trusted_count, &c->client)
-                   ? HTTP_PROXY
-                   : HTTP_HEAD;
+    c->state = HTTP_HEAD;
     buf_init(&c->head, f->opts.limits.head_bytes + 16);
     buf_init(&c->body, f->opts.body_max + 16);
     c->next = f->conns;

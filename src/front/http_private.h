@@ -22,7 +22,7 @@ struct http_exchange {
     struct exchange x; /* last: it ends in the pipeline's part */
 };
 
-enum http_state { HTTP_PROXY, HTTP_HEAD, HTTP_BODY, HTTP_CHUNKED, HTTP_CLOSING };
+enum http_state { HTTP_HEAD, HTTP_BODY, HTTP_CHUNKED, HTTP_CLOSING };
 
 struct http_conn {
     uint32_t magic;
@@ -32,10 +32,9 @@ struct http_conn {
     struct http_exchange *first, **last; /* requests without an answer sent, oldest first */
     unsigned queued;
     enum http_state state;
-    struct address client; /* the peer, or what the PROXY header said */
-    size_t scanned;        /* of the head in hand */
-    size_t need;           /* HTTP_BODY: bytes of head and body together */
-    uint64_t due_ns;       /* when the head in hand must be whole, or its body is looked at again */
+    size_t scanned;  /* of the head in hand */
+    size_t need;     /* HTTP_BODY: bytes of head and body together */
+    uint64_t due_ns; /* when the head in hand must be whole, or its body is looked at again */
     uint64_t body_start_ns;
     uint64_t sent_seen; /* progress of writing at the last look */
     struct http1_chunked chunked;

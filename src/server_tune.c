@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server_tune.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+enum ack_level tune_ack(const char *name)
+{
+    return !strcmp(name, "received")  ? ACK_RECEIVED
+           : !strcmp(name, "applied") ? ACK_APPLIED
+                                      : ACK_DURABLE;
+}
+
+struct lane_tune tune_lane(const struct config *c)
+{
+    return (struct lane_tune){.address_limits = c->throttle.address,
+                              .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+                              .read_deadline_ns = c->reads.deadline * NS_PER_MS};
+}
+
+struct pipeline_tune tune_pipeline(const struct config *c)
+{
+    return (struct pipeline_tune){
+        .shed = c->overload.enabled,
+        .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
+                                                 ? c->overload.waiting_min
+                                                 : c->overload.waiting_max),
+                     .limit_max = (uint32_t)c->overload.waiting_max,
+                     .disk_percent = (unsigned)c->overload.disk_percent,
+                     .refuse_percent = (unsigned)c->journal.refuse_percent}};
+}
+
+struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
+                           unsigned count)
+{
+    bool public = surface == SURFACE_PUBLIC;
+    return (struct http_tune){
+        .pipeline_max = (unsigned)c->http.pipeline_max,
+        .head_timeout_ns = c->http.head_timeout * NS_PER_MS,
+        .idle_timeout_ns = c->http.idle_timeout * NS_PER_MS,
+        .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
+        .body_rate_min = c->http.body_rate_min,
+        .cors_origin = public ? c->http.cors_origin : "",
+        .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
+        .trusted = trusted,
+        .trusted_count = public ? count : 0,
+    };
+}
+
+struct listener_tune tune_listener(const struct config *c, enum surface surface,
+                                   const struct cidr *trusted, unsigned count)
+{
+    bool proxies = surface == SURFACE_PUBLIC && c->listen.proxy_protocol;
+    return (struct listener_tune){
+        .open_max = (unsigned)c->http.connections_max,
+        .proxies = trusted,
+        .proxies_count = proxies ? count : 0,
+        .opening_ns = c->listen.opening_timeout * NS_PER_MS,
+        .opening_max = (unsigned)c->listen.opening_max,
+    };
+}
+
+enum log_level tune_log_level(const char *name)
+{
+    return !strcmp(name, "debug")   ? LOG_DEBUG
+           : !strcmp(name, "warn")  ? LOG_WARN
+           : !strcmp(name, "error") ? LOG_ERROR
+                                    : LOG_INFO;
+}

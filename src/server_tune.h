@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server_tune.h - settings as the stages want them: what each may be given anew by a reload. Pure;
+ * what is returned points into `c`, and into what was given.
+ */
+#pragma once
+
+#include "base/log.h"
+#include "config.h"
+#include "front/http.h"
+#include "pipeline.h"
+
+enum log_level tune_log_level(const char *name);
+enum ack_level tune_ack(const char *name);
+struct lane_tune tune_lane(const struct config *c);
+struct pipeline_tune tune_pipeline(const struct config *c);
+/* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
+struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
+                           unsigned count);
+struct listener_tune tune_listener(const struct config *c, enum surface surface,
+                                   const struct cidr *trusted, unsigned count);
