@@ -1,47 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Times as text. The calendar is the proleptic Gregorian one, years counted from March so that the
- * leap day is the last (Hinnant, chrono-compatible low-level date algorithms, 2013).
- */
+/* Times as text. */
 #include "base/clock.h"
+#include "codec/civil.h"
 #include "codec/text.h"
-
-#define DAY_S 86400
-
-struct civil {
-    int64_t year;
-    unsigned month, day; /* from 1 */
-};
-
-static int64_t days_of(struct civil c)
-{
-    int64_t y = c.month <= 2 ? c.year - 1 : c.year;
-    int64_t era = (y >= 0 ? y : y - 399) / 400;
-    int64_t of_era = y - era * 400;
-    int64_t of_year = (153 * (int64_t)((c.month + 9) % 12) + 2) / 5 + c.day - 1;
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
-static struct civil civil_of(int64_t days)
-{
-    days += 719468;
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int64_t doe = days - era * 146097;
-    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    int64_t mp = (5 * doy + 2) / 153;
-    struct civil c = {.day = (unsigned)(doy - (153 * mp + 2) / 5 + 1),
-                      .month = (unsigned)(mp < 10 ? mp + 3 : mp - 9)};
-    c.year = yoe + era * 400 + (c.month <= 2);
-    return c;
-}
-
-static unsigned month_days(int64_t year, unsigned month)
-{
-    static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    return days[month - 1] + (month == 2 && leap);
-}
 
 /* Exactly `digits` digits at the front of *s. */
 static bool take_number(struct slice *s, unsigned digits, unsigned *ret)
@@ -117,20 +78,15 @@ bool time_parse(struct slice s, int64_t *ret_us)
         !take(&s, ':') || !take_number(&s, 2, &second) || !take_fraction(&s, &us) ||
         !take_offset(s, &offset))
         return false;
-    if (month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 ||
+    if (month < 1 || month > 12 || day < 1 || day > civil_month_days(year, month) || hour > 23 ||
         minute > 59 || second > 60)
         return false;
-    int64_t days = days_of((struct civil){.year = year, .month = month, .day = day});
+    int64_t days = civil_days((struct civil){.year = year, .month = month, .day = day});
     int64_t t = days * DAY_S + hour * 3600 + minute * 60 + second - offset;
     if (second == 60 && t % DAY_S != 0) /* a leap second ends a day of UTC; it counts as the next */
         return false;
     *ret_us = t * US_PER_S + us;
     return true;
-}
-
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
 }
 
 static char *put_two(char *p, unsigned v, char after)
@@ -144,9 +100,9 @@ static char *put_two(char *p, unsigned v, char after)
 /* "2020-05-12T20:52:50" and `after`. Years beyond 9999 get their extra digits. */
 static void put_seconds(struct buf *out, int64_t us, char after)
 {
-    int64_t t = floor_div(us, US_PER_S), days = floor_div(t, DAY_S);
+    int64_t t = civil_floor_div(us, US_PER_S), days = civil_floor_div(t, DAY_S);
     unsigned second = (unsigned)(t - days * DAY_S);
-    struct civil c = civil_of(days);
+    struct civil c = civil_at(days);
     if (c.year < 0 || c.year > 9999) {
         buf_printf(out, "%05lld", (long long)c.year);
     } else {
@@ -168,7 +124,7 @@ void time_format_s(struct buf *out, int64_t us)
 
 void time_format_ms(struct buf *out, int64_t us)
 {
-    unsigned ms = (unsigned)((us - floor_div(us, US_PER_S) * US_PER_S) / 1000);
+    unsigned ms = (unsigned)((us - civil_floor_div(us, US_PER_S) * US_PER_S) / 1000);
     put_seconds(out, us, '.');
     char text[3] = {(char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10)};
     buf_put(out, text, sizeof text);
