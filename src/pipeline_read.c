@@ -285,6 +285,13 @@ static unsigned views_of(enum route_op op)
     case OP_DATA_DELETE:
     case OP_FEED_DETAILS:
         return VIEW_LATEST | VIEW_HISTORY;
+    case OP_TIME_SECONDS:
+    case OP_TIME_MILLIS:
+    case OP_TIME_ISO:
+    case OP_TIME_HOURS:
+    case OP_TIME_STRUCT:
+    case OP_TIME_STRFTIME:
+        return 0;
     default:
         return VIEW_LATEST;
     }

@@ -63,6 +63,7 @@ struct server {
     struct shares *shares;
     struct refusals *refusals;
     struct shield *shield;
+    struct zones *zones;
     struct catalog *catalog;
     struct latest *latest;
     struct history *history;
@@ -505,6 +506,7 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .reload_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
                                               .queue_max = 1000});
+    s->zones = zones_new(s->disk, c->time.zones);
     struct pipeline_opts opts = {
         .api = {.catalog = s->catalog,
                 .journal = s->journal,
@@ -515,6 +517,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .shares = s->shares,
                 .refusals = s->refusals,
                 .shield = s->shield,
+                .zones = s->zones,
                 .node = (uint16_t)c->server.node,
                 .expiration_ms = c->history.expiration,
                 .start_ns = clock_mono_ns(),
@@ -538,7 +541,7 @@ static int open_pipeline(struct server *s, struct error *err)
     for (unsigned i = 0; i < 16; i++)
         snprintf(opts.api.log_id + 2 * i, 3, "%02x", s->position.log_id[i]);
     s->pipeline = pipeline_new(&opts);
-    return s->admin ? 0 : -ENOMEM;
+    return s->admin && s->zones ? 0 : -ENOMEM;
 }
 
 static void close_pipeline(struct server *s)
@@ -546,6 +549,7 @@ static void close_pipeline(struct server *s)
     admin_free(s->admin);
     pipeline_free(s->pipeline);
     s->pipeline = NULL;
+    zones_free(s->zones);
     buf_fini(&s->openapi);
 }
 

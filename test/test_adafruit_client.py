@@ -94,6 +94,20 @@ def test_groups_and_readers(client_python, server, owner):
     """)
 
 
+def test_time(client_python, server, owner):
+    client_python(owner, server.url, """
+        import time
+        from datetime import datetime, timezone
+        from zoneinfo import ZoneInfo
+        for zone in (None, 'UTC', 'America/New_York'):
+            got = aio.receive_time(zone)
+            now = datetime.now(ZoneInfo(zone or 'UTC'))
+            made = datetime(*got[:6], tzinfo=now.tzinfo)
+            assert abs((made - now).total_seconds()) < 5, (got, now)
+            assert (got.tm_yday, got.tm_isdst) == (now.timetuple().tm_yday, now.timetuple().tm_isdst), (got, now)
+    """)
+
+
 def test_errors(client_python, make_server):
     from conftest import owner_on
     server = make_server()

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "api/route.h"
+#include "api/zones.h"
 #include "base/buf.h"
 #include "catalog/catalog.h"
 #include "codec/points.h"
@@ -28,6 +29,7 @@ struct api {
     struct shares *shares;
     struct refusals *refusals;
     struct shield *shield;
+    struct zones *zones;
     uint16_t node;
     char log_id[33];
     uint64_t expiration_ms; /* what a datum's `expiration` says; 0 = null */

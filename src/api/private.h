@@ -54,6 +54,12 @@ void api_csv_text(struct buf *out, struct slice s);
 enum api_read api_list(const struct api *a, const struct route_match *m, struct exchange *x,
                        const struct feed *f, bool may_block);
 
+/* ---- time.c ---- */
+/* OP_TIME_..: the time in the zone asked for; as api_read. */
+enum api_read api_time(const struct api *a, enum route_op op, struct exchange *x, bool may_block);
+/* The same in UTC; the reply is complete. */
+void api_time_of_day(enum route_op op, struct exchange *x);
+
 /* ---- chart.c ---- */
 /* OP_DATA_CHART; as api_read. */
 enum api_read api_chart(const struct api *a, struct exchange *x, const struct feed *f,

@@ -334,6 +334,13 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
         return api_list(a, m, x, c->feed, may_block);
     case OP_DATA_CHART:
         return api_chart(a, x, c->feed, may_block);
+    case OP_TIME_SECONDS:
+    case OP_TIME_MILLIS:
+    case OP_TIME_ISO:
+    case OP_TIME_HOURS:
+    case OP_TIME_STRUCT:
+    case OP_TIME_STRFTIME:
+        return api_time(a, m->route->op, x, may_block);
     case OP_FEED_DETAILS:
         return read_details(a, x, c->account, c->feed, may_block);
     case OP_FEED_GET:

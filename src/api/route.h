@@ -58,6 +58,12 @@ enum route_op {
     OP_DATA_GET,
     OP_DATA_UPDATE,
     OP_DATA_DELETE,
+    OP_TIME_SECONDS,
+    OP_TIME_MILLIS,
+    OP_TIME_ISO,
+    OP_TIME_HOURS,
+    OP_TIME_STRUCT,
+    OP_TIME_STRFTIME,
 };
 
 /* What GET /openapi.json says of a route. Names are those of api/openapi.json; a test fails when

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What tells about the server and about the caller: health, metrics, status, user, throttle. */
-#include "api/api.h"
+#include "api/private.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
@@ -97,6 +97,13 @@ void api_plain(const struct api *a, const struct route_match *m, struct exchange
     case OP_STATUS:
         put_status(a, &x->reply.body);
         answer(x, 200);
+        return;
+    case OP_TIME_SECONDS:
+    case OP_TIME_MILLIS:
+    case OP_TIME_ISO:
+    case OP_TIME_HOURS:
+        api_time_of_day(m->route->op, x);
+        exchange_send(x);
         return;
     case OP_OPENAPI:
         buf_put_slice(&x->reply.body, a->openapi);
