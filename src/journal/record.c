@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "journal/record.h"
 
+#include "base/varint.h"
+
 enum {
     HAS_FLAGS = 1,
     HAS_FEED = 2,
@@ -15,22 +17,9 @@ enum {
     HAS_ALL = 1023,
 };
 
-static uint64_t zigzag(uint64_t v)
-{
-    return v << 1 ^ (0 - (v >> 63));
-}
-
-static uint64_t unzigzag(uint64_t v)
-{
-    return v >> 1 ^ (0 - (v & 1));
-}
-
 static char *put_varint(char *to, uint64_t v)
 {
-    for (; v >= 0x80; v >>= 7)
-        *to++ = (char)(v | 0x80);
-    *to++ = (char)v;
-    return to;
+    return (char *)varint_put((uint8_t *)to, v);
 }
 
 static char *put_bytes(char *to, struct slice s)
@@ -43,24 +32,11 @@ static char *put_bytes(char *to, struct slice s)
 /* Moves *at behind the varint. False: it does not end, or has more than 64 bits. */
 static bool get_varint(const char **at, const char *end, uint64_t *ret)
 {
-    uint64_t v = 0;
-    if (*at < end && (uint8_t) * *at < 0x80) { /* most are that short */
-        *ret = (uint8_t) * (*at)++;
-        return true;
-    }
-    for (unsigned shift = 0; shift < 70; shift += 7) {
-        if (*at == end)
-            return false;
-        uint8_t byte = (uint8_t) * (*at)++;
-        if (shift == 63 && byte > 1)
-            return false;
-        v |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *ret = v;
-            return true;
-        }
-    }
-    return false;
+    const uint8_t *behind = varint_get((const uint8_t *)*at, (const uint8_t *)end, ret);
+    if (!behind)
+        return false;
+    *at = (const char *)behind;
+    return true;
 }
 
 static unsigned mask_of(const struct record *r)

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/varint.h"
+
 enum {
     RICE_ESCAPE = 24,
     RICE_K_MAX = 31,
@@ -94,40 +96,4 @@ static inline uint64_t rice_get(struct bits_in *b, unsigned k)
     }
     b->at += q + 1 + k; /* at most 55 bits: all of them are in the word */
     return (uint64_t)q << k | (w >> (q + 1) & ((1ull << k) - 1));
-}
-
-static inline uint64_t zigzag(uint64_t v)
-{
-    return v << 1 ^ (uint64_t)((int64_t)v >> 63);
-}
-
-static inline uint64_t unzigzag(uint64_t v)
-{
-    return v >> 1 ^ (0 - (v & 1));
-}
-
-/* LEB128: at most 10 bytes. Returns behind the last one. */
-static inline uint8_t *varint_put(uint8_t *to, uint64_t v)
-{
-    while (v >= 0x80) {
-        *to++ = (uint8_t)(v | 0x80);
-        v >>= 7;
-    }
-    *to++ = (uint8_t)v;
-    return to;
-}
-
-/* Returns behind the last byte, or NULL when the number does not end before `end`. */
-static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, uint64_t *ret)
-{
-    uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64 && at < end; shift += 7) {
-        uint8_t byte = *at++;
-        v |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *ret = v;
-            return at;
-        }
-    }
-    return NULL;
 }

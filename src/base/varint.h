@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/varint.h - numbers of varying length: LEB128 (7 bits a byte, the lowest first, the high bit
+ * says that more follow), and zigzag, which makes small negative numbers short too. Pure; any
+ * thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VARINT_MAX 10 /* bytes of the longest */
+
+static inline uint64_t zigzag(uint64_t v)
+{
+    return v << 1 ^ (0 - (v >> 63));
+}
+
+static inline uint64_t unzigzag(uint64_t v)
+{
+    return v >> 1 ^ (0 - (v & 1));
+}
+
+/* Returns behind the last byte. */
+static inline uint8_t *varint_put(uint8_t *to, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7)
+        *to++ = (uint8_t)(v | 0x80);
+    *to++ = (uint8_t)v;
+    return to;
+}
+
+/* Returns behind the last byte, or NULL when the number does not end before `end` or has more than
+ * 64 bits. */
+static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, uint64_t *ret)
+{
+    uint64_t v = 0;
+    if (at < end && *at < 0x80) { /* most are that short */
+        *ret = *at;
+        return at + 1;
+    }
+    for (unsigned shift = 0; shift < 70 && at < end; shift += 7) {
+        uint8_t byte = *at++;
+        if (shift == 63 && byte > 1)
+            return NULL;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *ret = v;
+            return at;
+        }
+    }
+    return NULL;
+}
