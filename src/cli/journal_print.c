@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "codec/text.h"
+#include "flow/publish.h"
+#include "flow/session_record.h"
 
 #define HEX_BYTES_MAX ((size_t)8 << 20)
 
@@ -79,6 +81,77 @@ static void put_datum(json_t *object, struct slice payload)
         json_object_set_new(object, "ele", json_real(d.ele));
 }
 
+static void put_publish(json_t *object, struct slice payload)
+{
+    struct publish p;
+    if (!publish_decode(payload, &p)) {
+        put_bytes(object, "payload", payload);
+        return;
+    }
+    put_number(object, "qos", p.qos);
+    if (p.has_expiry)
+        json_object_set_new(object, "expiry_s", json_integer(p.expiry_s));
+    if (p.properties.len)
+        put_bytes(object, "properties", p.properties);
+    put_bytes(object, "message", p.message);
+}
+
+static const char *event_name(enum session_event event)
+{
+    static const char *const names[] = {
+        [SESSION_OPENED] = "opened",         [SESSION_RESUMED] = "resumed",
+        [SESSION_CLOSED] = "closed",         [SESSION_ENDED] = "ended",
+        [SESSION_SUBSCRIBED] = "subscribed", [SESSION_UNSUBSCRIBED] = "unsubscribed",
+        [SESSION_ACKED] = "acked",           [SESSION_SENT] = "sent",
+        [SESSION_PUBREL] = "pubrel",         [SESSION_COMPLETED] = "completed",
+        [SESSION_RECEIVED] = "received",     [SESSION_RELEASED] = "released",
+    };
+    return names[event];
+}
+
+/* {"position": 7, "part": 1, "packet_id": 3, "qos": 2}, what of it there is. */
+static json_t *item_of(const struct session_record *s, const struct session_item *item)
+{
+    json_t *one = json_object();
+    if (s->event == SESSION_ACKED || s->event == SESSION_SENT) {
+        put_number(one, "position", item->place / SESSION_PARTS);
+        put_number(one, "part", item->place % SESSION_PARTS);
+    }
+    put_number(one, "packet_id", item->packet_id);
+    put_number(one, "qos", item->qos);
+    return one;
+}
+
+static void put_session(json_t *object, struct slice payload)
+{
+    struct session_record s;
+    if (!session_record_decode(payload, &s)) {
+        put_bytes(object, "payload", payload);
+        return;
+    }
+    json_object_set_new(object, "event", json_string(event_name(s.event)));
+    if (s.event == SESSION_OPENED)
+        put_bytes(object, "client_id", s.client_id);
+    if (s.event <= SESSION_CLOSED)
+        json_object_set_new(object, "expiry_s", json_integer(s.expiry_s));
+    if (s.will.topic.len)
+        put_bytes(object, "will_topic", s.will.topic);
+    put_number(object, "why", s.end);
+    if (s.filter.filter.len)
+        put_bytes(object, "filter", s.filter.filter);
+    put_number(object, "qos", s.filter.qos);
+    put_number(object, "subscription_id", s.filter.id);
+    put_number(object, "floor", s.floor);
+    if (!s.count)
+        return;
+    json_t *items = json_array();
+    struct slice list = s.list;
+    struct session_item item = {0};
+    while (session_next_item(&s, &list, &item))
+        json_array_append_new(items, item_of(&s, &item));
+    json_object_set_new(object, "items", items);
+}
+
 /* What the payload holds depends on the kind; sealed ones stay closed. */
 static void put_payload(json_t *object, const struct record *r)
 {
@@ -96,6 +169,10 @@ static void put_payload(json_t *object, const struct record *r)
         put_datum(object, r->payload);
     else if (r->kind == RECORD_CHANGED && has_target)
         put_datum(object, slice_from(r->payload, DATUM_TARGET_BYTES));
+    else if (r->kind == RECORD_PUBLISH)
+        put_publish(object, r->payload);
+    else if (r->kind == RECORD_SESSION)
+        put_session(object, r->payload);
     else if (r->payload.len && !has_target)
         put_bytes(object, "payload", r->payload);
 }

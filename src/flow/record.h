@@ -14,21 +14,25 @@
 /* Numbers are part of the journal's format: never change or reuse one. */
 enum record_kind {
     RECORD_DATUM = 1,      /* payload: datum */
-    RECORD_PUBLISH = 2,    /* topic and MQTT 5 properties, for topics that are no feeds */
+    RECORD_PUBLISH = 2,    /* payload: publish (flow/publish.h), for topics that are no feeds */
     RECORD_CHANGED = 3,    /* payload: datum_target, then the new datum */
     RECORD_DELETED = 4,    /* payload: datum_target; with no target: the whole feed */
     RECORD_DICTIONARY = 5, /* what a number means: feed, account (JSON) */
-    RECORD_SESSION = 6,    /* MQTT session state */
+    RECORD_SESSION = 6,    /* MQTT session state; payload: session_record */
     RECORD_AUDIT = 7,      /* who changed what (JSON) */
     RECORD_GAP = 8,        /* offsets that are gone: payload u64 first, u64 next, JSON why */
 };
 
 enum {
     RECORD_F_NO_HISTORY = 1, /* only the latest value is kept */
+    RECORD_F_RETAIN = 2,     /* RECORD_PUBLISH: from now on its topic's retained message; an empty
+                                message: there is none any more */
+    RECORD_F_WILL = 4,       /* the will of producer.session: that has no will any more */
 };
 
 /* Who made the message, for idempotency and for sessions. All zero = absent. Of a request with
- * several records the first one carries it for all. */
+ * several records the first one carries it for all. A datum or publish record with a session and a
+ * sequence was published with QoS 2: that packet id is in use until the sender releases it. */
 struct producer {
     uint64_t session;     /* session number; 0: `sequence` is the credential's */
     uint64_t sequence;    /* its sequence or packet id */
