@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "codec/topic.h"
+
+bool topic_name_valid(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] == '+' || name.ptr[i] == '#')
+            return false;
+    }
+    return name.len > 0;
+}
+
+bool topic_filter_valid(struct slice filter)
+{
+    for (size_t i = 0; i < filter.len; i++) {
+        char c = filter.ptr[i];
+        if (c != '+' && c != '#')
+            continue;
+        if (i > 0 && filter.ptr[i - 1] != '/')
+            return false;
+        if (i + 1 < filter.len && (c == '#' || filter.ptr[i + 1] != '/'))
+            return false;
+    }
+    return filter.len > 0;
+}
+
+struct slice topic_level(struct slice *rest)
+{
+    const char *slash = rest->len ? memchr(rest->ptr, '/', rest->len) : NULL;
+    struct slice level = slice_of(rest->ptr, slash ? (size_t)(slash - rest->ptr) : rest->len);
+    *rest = slash ? slice_of(slash + 1, rest->len - level.len - 1) : (struct slice){0};
+    return level;
+}
+
+static bool is_char(struct slice s, char c)
+{
+    return s.len == 1 && s.ptr[0] == c;
+}
+
+bool topic_matches(struct slice filter, struct slice name)
+{
+    if (name.len && name.ptr[0] == '$' && filter.len &&
+        (filter.ptr[0] == '+' || filter.ptr[0] == '#'))
+        return false;
+    while (filter.ptr) {
+        struct slice want = topic_level(&filter);
+        if (is_char(want, '#'))
+            return true; /* also of the parent level: there `name` has just ended */
+        if (!name.ptr)
+            return false;
+        struct slice level = topic_level(&name);
+        if (!is_char(want, '+') && !slice_eq(want, level))
+            return false;
+    }
+    return !name.ptr;
+}
+
+enum topic_share topic_share_split(struct slice filter, struct slice *ret_group,
+                                   struct slice *ret_filter)
+{
+    struct slice rest = filter;
+    if (!slice_eq(topic_level(&rest), SLICE("$share"))) {
+        *ret_filter = filter;
+        return TOPIC_PLAIN;
+    }
+    struct slice group = rest.ptr ? topic_level(&rest) : (struct slice){0};
+    if (!topic_name_valid(group) || !topic_filter_valid(rest))
+        return TOPIC_SHARE_BAD;
+    *ret_group = group;
+    *ret_filter = rest;
+    return TOPIC_SHARED;
+}
