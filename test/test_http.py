@@ -469,6 +469,20 @@ def test_no_descriptors_left_is_no_busy_loop(make_server):
     wait_for("a connection", serves)
 
 
+def test_a_last_request_may_wait_for_its_answer(make_server):
+    """The body's deadline ends with the body, also on a connection that takes no further request."""
+    server = make_server({"journal.disk": "slow"})
+    owner = owner_on(server, "a")
+    (server.data / "journal" / "slow_ms").write_text("2500")
+    with Wire(server.http_port) as w:
+        data = request("POST", "/v1/telemetry", {**owner.auth, "Connection": "close"}, {"f": "1"})
+        w.send(data[:-2])
+        time.sleep(0.3)
+        w.send(data[-2:])
+        assert w.read().status == 202
+    (server.data / "journal" / "slow_ms").write_text("0")
+
+
 def test_slowloris_meets_one_deadline_for_the_whole_head(make_server):
     s = make_server({"http.head_timeout": "500ms"})
     with Wire(s.http_port) as w:

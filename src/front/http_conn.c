@@ -507,10 +507,8 @@ static size_t on_input(void *owner, char *ptr, size_t len)
             break;
         }
     }
-    if (c->state == HTTP_CLOSING)
-        return len;
     arm(c);
-    return used;
+    return c->state == HTTP_CLOSING ? len : used;
 }
 
 static void on_end(void *owner)
