@@ -104,11 +104,8 @@ static bool parse_size(struct slice text, uint64_t *ret)
 
 static bool parse_duration(struct slice text, uint64_t *ret)
 {
-    uint32_t ms = 0;
-    if (!slice_eq(text, SLICE("0")) && !duration_parse(text, &ms))
-        return false;
-    *ret = ms;
-    return true;
+    *ret = 0;
+    return slice_eq(text, SLICE("0")) || duration_parse(text, ret);
 }
 
 static void format_units(struct buf *out, uint64_t v, const struct unit *units)

@@ -81,10 +81,10 @@ static enum reason note(struct admin *a, struct admin_call *call, struct slice w
 enum reason quarantine_add(struct admin *a, struct admin_call *call)
 {
     struct slice length = admin_arg(call, "for");
-    uint32_t ms = 0;
+    uint64_t ms = 0;
     if (!admin_opts(a)->shares)
         return no_server(call);
-    if (length.len && (!duration_parse(length, &ms) || !ms))
+    if (length.len && (!duration_parse(length, &ms) || !ms || ms > UINT32_MAX))
         return admin_refuse(call, REASON_bad_request,
                             "\"%.*s\" is no length of time such as 30m or 2h", SLICE_ARG(length));
     struct credential *c;
@@ -100,7 +100,7 @@ enum reason quarantine_add(struct admin *a, struct admin_call *call)
     if (shares_quarantine(admin_opts(a)->shares, q.account, q.credential, q.until_ns)) {
         char more[60] = "";
         if (ms)
-            snprintf(more, sizeof more, "{\"for_ms\":%u}", ms);
+            snprintf(more, sizeof more, "{\"for_ms\":%u}", (unsigned)ms);
         reason = note(a, call, SLICE("quarantine_add"), c, more);
         if (reason == REASON_ok)
             call->ret_result = show(a, &q, now);

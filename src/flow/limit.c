@@ -16,7 +16,7 @@ static bool take_number(struct slice *s, uint64_t *ret)
     return true;
 }
 
-bool duration_parse(struct slice text, uint32_t *ret_ms)
+bool duration_parse(struct slice text, uint64_t *ret_ms)
 {
     uint64_t v;
     if (!take_number(&text, &v))
@@ -27,9 +27,19 @@ bool duration_parse(struct slice text, uint32_t *ret_ms)
                     : slice_eq(text, SLICE("h")) ? 3600000
                     : slice_eq(text, SLICE("d")) ? 86400000
                                                  : 0;
-    if (!unit || v > UINT32_MAX / unit)
+    if (!unit || v > INT64_MAX / unit)
         return false;
-    *ret_ms = (uint32_t)(v * unit);
+    *ret_ms = v * unit;
+    return true;
+}
+
+/* The same for what a limit keeps: 49 days at the most. */
+static bool parse_ms(struct slice text, uint32_t *ret)
+{
+    uint64_t ms;
+    if (!duration_parse(text, &ms) || ms > UINT32_MAX)
+        return false;
+    *ret = (uint32_t)ms;
     return true;
 }
 
@@ -84,7 +94,7 @@ static int parse_window(struct slice item, struct limit_set *l, struct error *er
     else
         take_word(&rest, "rolling");
     if (!take_amount(&rest, &count, &w.kind) || rest.len < 2 || rest.ptr[0] != '/' ||
-        !duration_parse(slice_from(rest, 1), &w.window_ms))
+        !parse_ms(slice_from(rest, 1), &w.window_ms))
         return error_set(err, -EINVAL,
                          "\"%.*s\" is no limit: write COUNT/LENGTH, such as 60/60s or 1MB/60s, and "
                          "if wished shadow and token_bucket or leaky_bucket before it",
@@ -109,7 +119,7 @@ static int parse_item(struct slice item, struct limit_set *l, struct error *err)
     }
     if (!slice_starts(item, SLICE("distance=")))
         return parse_window(item, l, err);
-    if (duration_parse(slice_from(item, 9), &l->min_distance_ms))
+    if (parse_ms(slice_from(item, 9), &l->min_distance_ms))
         return 0;
     return error_set(err, -EINVAL, "\"%.*s\": the distance must be a length such as 200ms",
                      SLICE_ARG(item));

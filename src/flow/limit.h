@@ -25,5 +25,5 @@ void limit_set_format(struct buf *out, const struct limit_set *l);
 void limit_format(struct buf *out, struct window w);
 /* The first that counts messages and is in force: what old interfaces tell. -1: there is none. */
 int limit_set_shown(const struct limit_set *l);
-/* "250ms", "30s", "5m", "1h" to milliseconds. False: not a length, or over 49 days. */
-bool duration_parse(struct slice text, uint32_t *ret_ms);
+/* "250ms", "30s", "5m", "1h", "365d" to milliseconds. False: not a length, or no end of it. */
+bool duration_parse(struct slice text, uint64_t *ret_ms);
