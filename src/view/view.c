@@ -123,7 +123,8 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
             break;
         struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
-            apply(v, r, offset);
+            if (!ops->kinds || ops->kinds >> r->kind & 1)
+                apply(v, r, offset);
             atomic_store_explicit(&v->received_us, r->receive_us, memory_order_relaxed);
         }
         offset++;
@@ -147,10 +148,11 @@ static void note_read_error(struct view *v, int code)
     v->failing = true;
 }
 
-/* Sleeps NAP_NS, or until somebody wants more than is applied. */
+/* Sleeps as long as a nap is, or until somebody wants more than is applied. */
 static void nap(struct view *v, uint64_t applied)
 {
-    uint64_t end = clock_mono_ns() + NAP_NS;
+    uint64_t length = v->opts.ops->nap_ns ? v->opts.ops->nap_ns : NAP_NS;
+    uint64_t end = clock_mono_ns() + length;
     const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
                                    .tv_nsec = (long)(end % NS_PER_S)};
     pthread_mutex_lock(&v->nap_lock);

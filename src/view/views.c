@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the runner calls of each view. */
+#include "base/clock.h"
+#include "view/audit.h"
 #include "view/history.h"
 #include "view/latest.h"
 #include "view/view.h"
@@ -70,4 +72,34 @@ const struct view_ops view_history_ops = {
     .stuck = on_history_stuck,
     .restless = on_history_restless,
     .flush = on_history_flush,
+};
+
+static void on_audit_apply(void *of, const struct record *r, uint64_t offset)
+{
+    audit_apply(of, r, offset);
+}
+
+static uint64_t on_audit_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
+{
+    return audit_tick(of, next_offset, now_ns);
+}
+
+static bool on_audit_stuck(void *of)
+{
+    return audit_stuck(of);
+}
+
+static int on_audit_flush(void *of, uint64_t next_offset)
+{
+    return audit_flush(of, next_offset);
+}
+
+const struct view_ops view_audit_ops = {
+    .name = "audit",
+    .kinds = 1u << RECORD_AUDIT,
+    .nap_ns = 100 * NS_PER_MS, /* nobody waits for it but commands, and they flush */
+    .apply = on_audit_apply,
+    .tick = on_audit_tick,
+    .stuck = on_audit_stuck,
+    .flush = on_audit_flush,
 };
