@@ -27,7 +27,7 @@
 #include "server_emit.h"
 #include "server_tune.h"
 #include "server_verified.h"
-#include "view/view.h"
+#include "server_views.h"
 
 #define LISTENERS_MAX 32
 #define PATH_BYTES    4096
@@ -65,11 +65,9 @@ struct server {
     struct shield *shield;
     struct zones *zones;
     struct catalog *catalog;
-    struct latest *latest;
-    struct history *history;
+    struct views views;
     struct verified_file verified;
-    char latest_path[PATH_BYTES], history_path[PATH_BYTES], erased_path[PATH_BYTES];
-    struct view *latest_view, *history_view;
+    char erased_path[PATH_BYTES];
     struct eraser eraser; /* the admin thread's, once that runs */
     struct admin *admin;
     struct buf openapi;
@@ -300,62 +298,18 @@ static void on_applied(void *arg)
 
 static int open_views(struct server *s, struct error *err)
 {
-    const struct config *c = s->config;
-    uint64_t log_id[2], latest_cursor, history_cursor;
-    memcpy(log_id, s->position.log_id, sizeof log_id);
-
-    struct latest_opts latest = {.disk = s->disk,
-                                 .keyring = s->keyring,
-                                 .path = data_path(s, "latest.snap", s->latest_path)};
-    memcpy(latest.log_id, log_id, sizeof log_id);
-    int rc = latest_open(&latest, &s->latest, &latest_cursor, err);
-    if (rc)
-        return rc;
-    struct history_opts history = {.keyring = s->keyring,
-                                   .path = data_path(s, "history", s->history_path),
-                                   .open_bytes_max = c->history.open_max,
-                                   .flush_bytes = c->history.flush_size,
-                                   .flush_ns = c->history.flush_time * NS_PER_MS,
-                                   .cache_bytes = c->history.cache_size,
-                                   .merge_points = (uint32_t)c->history.merge_points};
-    memcpy(history.log_id, log_id, sizeof log_id);
-    rc = history_open(&history, &s->history, &history_cursor, err);
-    if (rc)
-        return rc;
-    const struct view_opts views[] = {
-        {.journal = s->journal,
-         .ops = &view_latest_ops,
-         .of = s->latest,
-         .cursor = latest_cursor,
-         .keyring = s->keyring,
-         .on_applied = on_applied,
-         .arg = s},
-        {.journal = s->journal,
-         .ops = &view_history_ops,
-         .of = s->history,
-         .cursor = history_cursor,
-         .keyring = s->keyring,
-         .on_applied = on_applied,
-         .arg = s},
-    };
-    rc = view_start(&views[0], &s->latest_view, err);
-    return rc ? rc : view_start(&views[1], &s->history_view, err);
-}
-
-/* Also called before the lanes go away, which the views' threads wake. */
-static void stop_views(struct server *s)
-{
-    view_stop(s->latest_view);
-    view_stop(s->history_view);
-    s->latest_view = NULL;
-    s->history_view = NULL;
+    const struct views_opts opts = {.config = s->config,
+                                    .disk = s->disk,
+                                    .journal = s->journal,
+                                    .keyring = s->keyring,
+                                    .on_applied = on_applied,
+                                    .arg = s};
+    return views_open(&s->views, &opts, err);
 }
 
 static void close_views(struct server *s)
 {
-    stop_views(s);
-    latest_close(s->latest);
-    history_close(s->history);
+    views_close(&s->views);
 }
 
 /* ---- workers, fronts, listeners ---- */
@@ -405,8 +359,8 @@ static int reload(void *arg, json_t **ret, struct error *err);
 static bool is_ready(void *arg, const char **why)
 {
     struct server *s = arg;
-    if (view_applied(s->latest_view) < s->caught_up_at ||
-        view_applied(s->history_view) < s->caught_up_at) {
+    if (view_applied(s->views.latest_view) < s->caught_up_at ||
+        view_applied(s->views.history_view) < s->caught_up_at) {
         *why = "the views are still reading the journal";
         return false;
     }
@@ -417,22 +371,10 @@ static bool is_ready(void *arg, const char **why)
     return true;
 }
 
-static void put_views(void *arg, struct buf *out)
+static void put_status(void *arg, struct buf *out)
 {
     struct server *s = arg;
-    uint64_t durable = journal_durable(s->journal);
-    const struct {
-        const char *name;
-        uint64_t applied;
-    } views[] = {{"latest", view_applied(s->latest_view)},
-                 {"history", view_applied(s->history_view)}};
-    buf_put_str(out, ",\"views\":{");
-    for (unsigned i = 0; i < 2; i++)
-        buf_printf(
-            out, "%s\"%s\":{\"applied\":%llu,\"lag\":%llu}", i ? "," : "", views[i].name,
-            (unsigned long long)views[i].applied,
-            (unsigned long long)(durable > views[i].applied ? durable - views[i].applied : 0));
-    buf_put_str(out, "}");
+    views_put_status(&s->views, out);
     pipeline_put_overload(s->pipeline, out);
 }
 
@@ -444,9 +386,10 @@ static int open_eraser(struct server *s, struct error *err)
                                 .path = data_path(s, "keyring.erased", s->erased_path),
                                 .catalog = s->catalog,
                                 .keyring = s->keyring,
-                                .history = s->history,
-                                .latest_view = &s->latest_view,
-                                .history_view = &s->history_view,
+                                .history = s->views.history,
+                                .latest_view = &s->views.latest_view,
+                                .history_view = &s->views.history_view,
+                                .audit_view = &s->views.audit_view,
                                 .emit = emit,
                                 .barrier = barrier,
                                 .arg = s};
@@ -489,8 +432,8 @@ static int open_pipeline(struct server *s, struct error *err)
     api_openapi(&s->openapi);
     CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
-                                              .history = s->history,
-                                              .latest = s->latest,
+                                              .history = s->views.history,
+                                              .latest = s->views.latest,
                                               .node = (uint16_t)c->server.node,
                                               .shares = s->shares,
                                               .throttle = s->throttle,
@@ -502,6 +445,9 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .erase_end = on_erase_end,
                                               .erase_arg = s,
                                               .sealed = s->keyring != NULL,
+                                              .audit = {s->disk, s->views.audit_path, s->keyring},
+                                              .audit_flush = views_flush_audit,
+                                              .audit_arg = &s->views,
                                               .reload = reload,
                                               .reload_arg = s,
                                               .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
@@ -510,9 +456,9 @@ static int open_pipeline(struct server *s, struct error *err)
     struct pipeline_opts opts = {
         .api = {.catalog = s->catalog,
                 .journal = s->journal,
-                .latest = s->latest,
-                .history = s->history,
-                .history_view = s->history_view,
+                .latest = s->views.latest,
+                .history = s->views.history,
+                .history_view = s->views.history_view,
                 .throttle = s->throttle,
                 .shares = s->shares,
                 .refusals = s->refusals,
@@ -522,14 +468,14 @@ static int open_pipeline(struct server *s, struct error *err)
                 .expiration_ms = c->history.expiration,
                 .start_ns = clock_mono_ns(),
                 .ready = is_ready,
-                .status = put_views,
+                .status = put_status,
                 .arg = s,
                 .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
         .keyring = s->keyring,
-        .latest_view = s->latest_view,
-        .history_view = s->history_view,
+        .latest_view = s->views.latest_view,
+        .history_view = s->views.history_view,
         .ack = tune_ack(c->ack.level),
         .lane = tune_lane(c),
         .tune = tune_pipeline(c),
@@ -743,7 +689,7 @@ static void close_units(struct server *s)
     }
     admin_free(s->admin); /* a reload by SIGHUP waits for workers */
     s->admin = NULL;
-    stop_views(s);
+    views_stop(&s->views);
     for (unsigned i = 0; i < s->units_count; i++) {
         s->units[i].mail.run = on_finish;
         worker_post(s->units[i].worker, &s->units[i].mail);
@@ -819,6 +765,7 @@ static void tune_shared(struct server *s)
     journal_tune(s->journal, &journal);
     pipeline_tune(s->pipeline, &tune);
     admin_set_bcrypt_cost(s->admin, (unsigned)c->auth.bcrypt_cost);
+    audit_set_keep(s->views.audit, c->audit.keep);
 }
 
 static void on_change(void *arg, const struct config_change *change)

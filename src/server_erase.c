@@ -152,6 +152,8 @@ static int erase(struct eraser *e, uint64_t account, struct error *err)
     rc = view_flush(*e->latest_view);
     if (rc == 0)
         rc = view_flush(*e->history_view);
+    if (rc == 0) /* its entries are sealed there, as long as there is the key */
+        rc = view_flush(*e->audit_view);
     if (rc < 0)
         return failed(err, rc, "views");
     if (account || e->feeds_count)

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "catalog/catalog.h"
 #include "flow/reason.h"
+#include "view/audit.h"
 
 struct admin;
 struct history;
@@ -92,6 +93,10 @@ struct admin_opts {
     int (*erase_feeds)(void *arg, const uint64_t *feeds, unsigned count, struct error *err);
     int (*erase_end)(void *arg, uint64_t account, struct error *err);
     void *erase_arg;
+    struct audit_place audit; /* where the audit log is */
+    /* Returns when all changes up to now are in it: 0 or a negative errno. NULL: no server runs. */
+    int (*audit_flush)(void *arg);
+    void *audit_arg;
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
     /* Reads the settings again. 0 with an object of what changed, or a negative errno with a
      * sentence, and everything is as it was. NULL: no server runs. */

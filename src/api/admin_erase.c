@@ -3,7 +3,8 @@
 
 static const char remains[] =
     "the journal's segments hold what the account sent before now until retention removes them "
-    "(journal.retain_size, journal.retain_time), and so do backups: nothing is sealed";
+    "(journal.retain_size, journal.retain_time), the audit log holds its changes (audit.keep), and "
+    "so do backups: nothing is sealed";
 
 enum reason account_erase(struct admin *a, struct admin_call *call)
 {
@@ -41,9 +42,11 @@ enum reason account_erase(struct admin *a, struct admin_call *call)
 
 /* ---- a device -------------------------------------------------------------------------------- */
 
-static const char device_remains[] = "data are its account's and stay, but for those of feeds "
-                                     "erased with it; the journal's segments "
-                                     "name its number until retention removes them";
+static const char device_remains[] =
+    "data are its account's and stay, but for those of feeds "
+    "erased with it; the journal's segments "
+    "name its number until retention removes them, and the audit log "
+    "its changes (audit.keep), where they are not sealed";
 
 /* The feeds the device is bound to by their whole keys. Returns how many. */
 static unsigned feeds_of(struct catalog *c, const struct credential *device,

@@ -22,6 +22,8 @@ enum reason quarantine_add(struct admin *a, struct admin_call *call);
 enum reason quarantine_remove(struct admin *a, struct admin_call *call);
 enum reason throttle_explain(struct admin *a, struct admin_call *call); /* admin_throttle.c */
 enum reason config_reload(struct admin *a, struct admin_call *call);    /* admin_reload.c */
+enum reason audit_list(struct admin *a, struct admin_call *call);       /* admin_audit.c */
+enum reason audit_check(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);
 enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);

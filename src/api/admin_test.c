@@ -205,14 +205,9 @@ bool shield_secret_is_strong(struct slice secret)
            (slice_starts(secret, SLICE("aio_")) && secret.len == 32);
 }
 
-void time_format_s(struct buf *out, int64_t us)
+struct catalog_stats catalog_stats(struct catalog *c)
 {
-    buf_put_str(out, "1970-01-01T00:00:00Z");
-}
-
-void time_format_ms(struct buf *out, int64_t us)
-{
-    buf_put_str(out, "1970-01-01T00:00:00.000Z");
+    return (struct catalog_stats){0};
 }
 
 /* ---- helpers ------------------------------------------------------------------------------ */

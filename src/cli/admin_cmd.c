@@ -122,16 +122,23 @@ static bool print_errors(const struct said *said, json_t *result)
     json_array_foreach(errors, i, e)
     {
         const char *name = json_string_value(json_object_get(e, "name"));
-        fprintf(stderr, "%s:%lld: column %lld%s%s%s: %s\n", path ? path : "",
-                (long long)json_integer_value(json_object_get(e, "line")),
-                (long long)json_integer_value(json_object_get(e, "column")), name ? " (" : "",
-                name ? name : "", name ? ")" : "", json_string_value(json_object_get(e, "error")));
+        const char *file = json_string_value(json_object_get(e, "file"));
+        json_int_t line = json_integer_value(json_object_get(e, "line"));
+        json_t *column = json_object_get(e, "column");
+        fputs(file ? file : path ? path : "", stderr);
+        if (line)
+            fprintf(stderr, ":%lld", (long long)line);
+        if (column)
+            fprintf(stderr, ": column %lld", (long long)json_integer_value(column));
+        fprintf(stderr, "%s%s%s: %s\n", name ? " (" : "", name ? name : "", name ? ")" : "",
+                json_string_value(json_object_get(e, "error")));
     }
-    json_int_t refused = json_integer_value(json_object_get(result, "refused"));
-    if (refused > (json_int_t)json_array_size(errors))
+    json_int_t count = json_integer_value(json_object_get(result, "refused")) +
+                       json_integer_value(json_object_get(result, "damaged"));
+    if (count > (json_int_t)json_array_size(errors))
         fprintf(stderr, "and %lld more\n",
-                (long long)(refused - (json_int_t)json_array_size(errors)));
-    return refused > 0;
+                (long long)(count - (json_int_t)json_array_size(errors)));
+    return count > 0;
 }
 
 /* Prints the answer; how the command ends. */

@@ -2,6 +2,7 @@
 #include "cli/print.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -9,7 +10,7 @@
 #define CELL_BYTES_MAX (1u << 20)
 #define COLUMNS_MAX    16
 
-/* The value as text: yes and no, lists with commas, "-" for nothing. */
+/* The value as text: yes and no, lists with commas, objects as JSON, "-" for nothing. */
 static void format_cell(struct buf *out, const json_t *value)
 {
     size_t start = out->len, i;
@@ -26,6 +27,11 @@ static void format_cell(struct buf *out, const json_t *value)
             buf_put_str(out, i ? "," : "");
             format_cell(out, item);
         }
+    if (json_is_object(value)) {
+        char *text = json_dumps(value, JSON_COMPACT);
+        buf_put_str(out, text ? text : "");
+        free(text);
+    }
     if (out->len == start)
         buf_put_str(out, "-");
     for (size_t k = start; k < out->len; k++)
@@ -145,4 +151,11 @@ void print_result(FILE *out, const json_t *result)
     if (total > (json_int_t)json_array_size(list))
         fprintf(out, "%zu of %lld; --skip and --limit show others\n", json_array_size(list),
                 (long long)total);
+    const json_t *next = json_object_get(result, "next");
+    if (json_is_integer(next))
+        fprintf(out, "there are more: --before %lld shows them\n",
+                (long long)json_integer_value(next));
+    const char *note = json_string_value(json_object_get(result, "note"));
+    if (note)
+        fprintf(out, "%s\n", note);
 }

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server_views.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+
+static int path_of(char out[PATH_MAX], const struct config *c, const char *name, struct error *err)
+{
+    if (snprintf(out, PATH_MAX, "%s/%s", c->server.data, name) < PATH_MAX)
+        return 0;
+    return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
+}
+
+static int open_latest(struct views *v, const struct views_opts *o, const uint64_t log_id[2],
+                       uint64_t *ret_cursor, struct error *err)
+{
+    struct latest_opts opts = {.disk = o->disk,
+                               .keyring = o->keyring,
+                               .path = v->latest_path,
+                               .log_id = {log_id[0], log_id[1]}};
+    int rc = path_of(v->latest_path, o->config, "latest.snap", err);
+    return rc ? rc : latest_open(&opts, &v->latest, ret_cursor, err);
+}
+
+static int open_history(struct views *v, const struct views_opts *o, const uint64_t log_id[2],
+                        uint64_t *ret_cursor, struct error *err)
+{
+    const struct config *c = o->config;
+    struct history_opts opts = {.keyring = o->keyring,
+                                .path = v->history_path,
+                                .open_bytes_max = c->history.open_max,
+                                .flush_bytes = c->history.flush_size,
+                                .flush_ns = c->history.flush_time * NS_PER_MS,
+                                .cache_bytes = c->history.cache_size,
+                                .merge_points = (uint32_t)c->history.merge_points,
+                                .log_id = {log_id[0], log_id[1]}};
+    int rc = path_of(v->history_path, c, "history", err);
+    return rc ? rc : history_open(&opts, &v->history, ret_cursor, err);
+}
+
+static int open_audit(struct views *v, const struct views_opts *o, const uint64_t log_id[2],
+                      uint64_t *ret_cursor, struct error *err)
+{
+    struct audit_opts opts = {.disk = o->disk,
+                              .dir = v->audit_path,
+                              .keyring = o->keyring,
+                              .keep_ms = o->config->audit.keep,
+                              .file_bytes = o->config->audit.file_size,
+                              .log_id = {log_id[0], log_id[1]}};
+    int rc = path_of(v->audit_path, o->config, "audit", err);
+    return rc ? rc : audit_open(&opts, &v->audit, ret_cursor, err);
+}
+
+int views_open(struct views *v, const struct views_opts *opts, struct error *err)
+{
+    struct journal_position position = journal_position(opts->journal);
+    struct view_opts view = {.journal = opts->journal,
+                             .keyring = opts->keyring,
+                             .on_applied = opts->on_applied,
+                             .arg = opts->arg};
+    uint64_t log_id[2], latest, history, audit;
+    memcpy(log_id, position.log_id, sizeof log_id);
+    v->journal = opts->journal;
+    int rc = open_latest(v, opts, log_id, &latest, err);
+    if (!rc)
+        rc = open_history(v, opts, log_id, &history, err);
+    if (!rc)
+        rc = open_audit(v, opts, log_id, &audit, err);
+    if (rc)
+        return rc;
+    view.ops = &view_latest_ops;
+    view.of = v->latest;
+    view.cursor = latest;
+    rc = view_start(&view, &v->latest_view, err);
+    view.ops = &view_history_ops;
+    view.of = v->history;
+    view.cursor = history;
+    if (!rc)
+        rc = view_start(&view, &v->history_view, err);
+    view.ops = &view_audit_ops;
+    view.of = v->audit;
+    view.cursor = audit;
+    view.on_applied = NULL; /* no request waits for it */
+    return rc ? rc : view_start(&view, &v->audit_view, err);
+}
+
+void views_stop(struct views *v)
+{
+    view_stop(v->latest_view);
+    view_stop(v->history_view);
+    view_stop(v->audit_view);
+    v->latest_view = v->history_view = v->audit_view = NULL;
+}
+
+void views_close(struct views *v)
+{
+    views_stop(v);
+    latest_close(v->latest);
+    history_close(v->history);
+    audit_close(v->audit);
+    v->latest = NULL;
+    v->history = NULL;
+    v->audit = NULL;
+}
+
+void views_put_status(const struct views *v, struct buf *out)
+{
+    const struct {
+        const char *name;
+        const struct view *view;
+    } views[] = {
+        {"latest", v->latest_view}, {"history", v->history_view}, {"audit", v->audit_view}};
+    uint64_t durable = journal_durable(v->journal);
+    struct audit_stats a = audit_stats(v->audit);
+    buf_put_str(out, ",\"views\":{");
+    for (unsigned i = 0; i < sizeof views / sizeof *views; i++) {
+        uint64_t applied = view_applied(views[i].view);
+        buf_printf(out, "%s\"%s\":{\"applied\":%llu,\"lag\":%llu}", i ? "," : "", views[i].name,
+                   (unsigned long long)applied,
+                   (unsigned long long)(durable > applied ? durable - applied : 0));
+    }
+    buf_printf(out, "},\"audit\":{\"entries\":%llu,\"files\":%llu,\"disk_bytes\":%llu}",
+               (unsigned long long)a.entries, (unsigned long long)a.files,
+               (unsigned long long)a.bytes);
+}
+
+int views_flush_audit(void *arg)
+{
+    struct views *v = arg;
+    return view_flush(v->audit_view);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server_views.h - the views of a server: opened, each with its thread, stopped, closed, and what
+ * /v1/status says of them. Main thread, but where it says otherwise.
+ */
+#pragma once
+
+#include <limits.h>
+
+#include "config.h"
+#include "view/audit.h"
+#include "view/history.h"
+#include "view/latest.h"
+#include "view/view.h"
+
+/* NULL: not opened. */
+struct views {
+    struct latest *latest;
+    struct history *history;
+    struct audit *audit;
+    struct view *latest_view, *history_view, *audit_view;
+    struct journal *journal;
+    char latest_path[PATH_MAX], history_path[PATH_MAX], audit_path[PATH_MAX];
+};
+
+struct views_opts {
+    const struct config *config;
+    struct disk *disk;
+    struct journal *journal;
+    struct keyring *keyring; /* NULL: nothing is sealed */
+    void (*on_applied)(
+        void *arg); /* a watermark that requests may wait for moved; any view's thread */
+    void *arg;
+};
+
+/* Opens what they keep and starts their threads. 0, or a negative errno with a sentence; then
+ * views_close closes what was opened. */
+int views_open(struct views *v, const struct views_opts *opts, struct error *err);
+/* Stops the threads; they call on_applied no more. May be repeated. */
+void views_stop(struct views *v);
+void views_close(struct views *v);
+
+/* The members of /v1/status about them. Any thread. */
+void views_put_status(const struct views *v, struct buf *out);
+/* Returns when whatever was changed before now can be read in the audit log; `arg` is the struct
+ * views. 0 or a negative errno. Any thread but a view's. */
+int views_flush_audit(void *arg);
