@@ -52,8 +52,8 @@ static void on_changed(struct job *j)
     /* The views must have seen a deletion before the account may look again. */
     remember_told(j->account, journal_durable(j->lane->p->opts.api.journal));
     j->changed = true;
-    if (api_deletes(j->match.route->op)) {
-        job_send(j);
+    if (api_deletes(j->match.route->op) || j->match.route->op == OP_KEY_REGENERATE) {
+        job_send(j); /* written already */
         return;
     }
     if (ask->ret_feed && !api_is_of_group(j->match.route->op)) {
@@ -82,8 +82,7 @@ void change_submit(struct job *j)
     struct catalog_ask *ask = begin_ask(j, on_ask_done);
     const struct api_caller c = {
         .account = j->account, .credential = j->credential, .feed = j->feed, .group = j->group};
-    enum reason reason =
-        api_change(&j->lane->p->opts.api, &j->match, &x->request, &c, ask, &j->texts, &err);
+    enum reason reason = api_change(&j->lane->p->opts.api, &j->match, x, &c, ask, &j->texts, &err);
     if (reason == REASON_ok)
         reason = catalog_submit(j->lane->p->opts.api.catalog, ask);
     if (reason != REASON_ok)

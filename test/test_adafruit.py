@@ -346,6 +346,7 @@ def test_user(api):
     user = r.json()
     user = user.get("user", user)
     assert user["username"] == api.owner.name and isinstance(user["id"], int)
+    assert user["default_group_id"] == api("GET", "/groups/default").json()["id"]
 
 
 def test_throttle(make_server):

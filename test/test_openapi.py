@@ -105,6 +105,9 @@ CALLS = [
     ("user_get", {}),
     ("throttle_get", {"path": {"username": "ann"}}),
 
+    ("key_regenerate", {"path": ANN, "json": {}}),
+    ("key_regenerate", {"path": ANN, "json": {"key": "weak"}, "status": 422}),
+
     ("time_seconds", {}),
     ("time_millis", {}),
     ("time_iso", {}),
@@ -257,6 +260,8 @@ def test_every_operation_does_what_it_says(api):
         if status < 300:
             answers[name] = body
             good.add(name)
+        if name == "key_regenerate" and status == 200:
+            api.key = {"X-AIO-Key": body["key"]}
     assert good == set(api.operations), f"never called with success: {set(api.operations) - good}"
 
 

@@ -91,6 +91,8 @@ struct admin_secret {
     char verifier[VERIFIER_MAX];
 };
 
+/* A new key. */
+void admin_secret_new_key(struct admin_secret *ret);
 /* A key: the argument "key", which must be strong, or a new one. */
 enum reason admin_secret_of_key(struct admin_call *call, struct admin_secret *ret);
 /* A device's: the arguments "secret" or "hash" or a new one, with a bcrypt verifier where the

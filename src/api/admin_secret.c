@@ -36,6 +36,13 @@ static void digest(struct admin_secret *s, struct slice secret)
     s->has_digest = true;
 }
 
+void admin_secret_new_key(struct admin_secret *ret)
+{
+    *ret = (struct admin_secret){0};
+    generate(ret, "aio_", KEY_RANDOM);
+    digest(ret, slice_str(ret->text));
+}
+
 enum reason admin_secret_of_key(struct admin_call *call, struct admin_secret *ret)
 {
     struct slice given = admin_arg(call, "key");
@@ -44,9 +51,10 @@ enum reason admin_secret_of_key(struct admin_call *call, struct admin_secret *re
         return admin_refuse(call, REASON_bad_request,
                             "that is no key: it must be \"aio_\" and 28 letters or digits, or 32 "
                             "hexadecimal digits, chosen at random");
-    if (!given.len)
-        generate(ret, "aio_", KEY_RANDOM);
-    digest(ret, given.len ? given : slice_str(ret->text));
+    if (given.len)
+        digest(ret, given);
+    else
+        admin_secret_new_key(ret);
     return REASON_ok;
 }
 

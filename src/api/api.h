@@ -63,7 +63,7 @@ void api_format_feed(struct buf *out, const struct api *a, const struct account 
                      const struct feed *f, const struct slice *last_value);
 /* Without its feeds. */
 void api_format_group(struct buf *out, const struct account *owner, const struct group *g);
-void api_format_user(struct buf *out, const struct account *a);
+void api_format_user(struct buf *out, const struct api *a, const struct account *account);
 
 /* ---- read.c: questions to the views ---- */
 enum api_read { API_READ_DONE, API_READ_IO };
@@ -93,8 +93,9 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
 
 /* ---- change.c: changes of the catalog ---- */
 /* Fills the ask of a ROUTE_CHANGE from the request's body; texts live in `storage`, which is the
- * caller's and empty. REASON_ok, or the reason with a sentence. */
-enum reason api_change(const struct api *a, const struct route_match *m, const struct request *q,
+ * caller's and empty. REASON_ok, or the reason with a sentence. The reply of OP_KEY_REGENERATE is
+ * written then, and is to leave when the change is made. */
+enum reason api_change(const struct api *a, const struct route_match *m, struct exchange *x,
                        const struct api_caller *c, struct catalog_ask *ask, struct buf *storage,
                        struct error *err);
 /* Whether the answer is what was there before; whether it is 201; whether it shows a group. */

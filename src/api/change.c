@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <jansson.h>
 
-#include "api/api.h"
+#include "api/admin_ops.h"
+#include "api/private.h"
 #include "codec/form.h"
 #include "codec/text.h"
 
@@ -381,12 +382,72 @@ static enum reason choose_feed(const struct api *a, const struct request *q,
     return check_bound(c, err);
 }
 
-static enum reason fill(const struct api *a, const struct route_match *m, const struct request *q,
+/* The key that the body wants. Without one a new one is made. */
+static enum reason wanted_key(const struct request *q, struct buf *storage, struct slice *ret,
+                              struct error *err)
+{
+    if (!slice_trim(q->body).len)
+        return REASON_ok;
+    json_t *o = load(q, "key", err);
+    const json_t *v = json_object_get(o, "key");
+    enum reason r = o ? REASON_ok : REASON_bad_body;
+    if (json_is_string(v))
+        *ret = keep(storage, json_string_value(v), json_string_length(v));
+    else if (v && !json_is_null(v))
+        r = bad(err, "key", "a string");
+    if (ret->len && !shield_secret_is_strong(*ret))
+        r = bad(err, "key",
+                "\"aio_\" and 28 letters or digits, or 32 hexadecimal digits, chosen at "
+                "random");
+    json_decref(o);
+    return r;
+}
+
+/* A key replaces itself; who lost the race with somebody else who has it is told so. */
+static enum reason regenerate_key(struct exchange *x, const struct api_caller *c,
+                                  struct catalog_ask *ask, struct buf *storage, struct error *err)
+{
+    struct slice key = {0};
+    struct admin_secret made = {0};
+    if (c->credential->kind != CREDENTIAL_KEY) {
+        error_set(err, 0, "only an account's key can replace itself, a device's secret cannot");
+        return REASON_forbidden;
+    }
+    enum reason r = wanted_key(&x->request, storage, &key, err);
+    if (r != REASON_ok)
+        return r;
+    if (!key.len) {
+        admin_secret_new_key(&made);
+        key = slice_str(made.text);
+    }
+    ask->op = CATALOG_KEY_SECRET;
+    ask->name = c->credential->name;
+    ask->has_digest = ask->has_replaced = true;
+    shield_fast_digest(key, ask->digest);
+    memcpy(ask->replaced, c->credential->fast, sizeof ask->replaced);
+    struct buf *out = &x->reply.body;
+    buf_put_str(out, "{\"username\":");
+    buf_put_json(out, c->account->name);
+    buf_put_str(out, ",\"name\":");
+    buf_put_json(out, c->credential->name);
+    buf_put_str(out, ",\"key\":");
+    buf_put_json(out, key);
+    buf_put_str(out, "}");
+    buf_put_str(&x->reply.fields, "Cache-Control: no-store\r\n");
+    admin_secret_wipe(&made);
+    api_done(x);
+    return REASON_ok;
+}
+
+static enum reason fill(const struct api *a, const struct route_match *m, struct exchange *x,
                         const struct api_caller *c, struct catalog_ask *ask, struct buf *storage,
                         struct error *err)
 {
+    const struct request *q = &x->request;
     enum reason r;
     switch (m->route->op) {
+    case OP_KEY_REGENERATE:
+        return regenerate_key(x, c, ask, storage, err);
     case OP_FEED_CREATE:
         return create_feed(q, c, ask, storage, err);
     case OP_FEED_UPDATE:
@@ -411,15 +472,16 @@ static enum reason fill(const struct api *a, const struct route_match *m, const 
     }
 }
 
-enum reason api_change(const struct api *a, const struct route_match *m, const struct request *q,
+enum reason api_change(const struct api *a, const struct route_match *m, struct exchange *x,
                        const struct api_caller *c, struct catalog_ask *ask, struct buf *storage,
                        struct error *err)
 {
     /* Slices into the storage must stay good: its room is taken once. Decoded text is never longer
      * than the body. */
+    const struct request *q = &x->request;
     if (!buf_reserve(storage, q->body.len + q->query.len + 2 * FEED_KEY_MAX + 16))
         return REASON_too_large;
     ask->feed_number = c->feed ? c->feed->number : 0;
     ask->group_number = c->group ? c->group->number : 0;
-    return fill(a, m, q, c, ask, storage, err);
+    return fill(a, m, x, c, ask, storage, err);
 }

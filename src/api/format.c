@@ -159,15 +159,21 @@ void api_format_feed(struct buf *out, const struct api *a, const struct account 
     buf_put_str(out, "],\"feed_webhook_receivers\":[],\"feed_status_changes\":[]}");
 }
 
-void api_format_user(struct buf *out, const struct account *a)
+void api_format_user(struct buf *out, const struct api *a, const struct account *account)
 {
-    buf_printf(out, "{\"id\":%llu", (unsigned long long)a->number);
-    put_member_str(out, "name", a->name);
+    struct group *all = catalog_group(a->catalog, account->number, SLICE("default"));
+    buf_printf(out, "{\"id\":%llu", (unsigned long long)account->number);
+    put_member_str(out, "name", account->name);
     buf_put_str(out, ",\"color\":null");
-    put_member_str(out, "username", a->name);
-    buf_put_str(out, ",\"role\":\"user\",\"default_group_id\":null,\"default_dashboard_id\":null,"
-                     "\"time_zone\":\"UTC\"");
-    put_member_time(out, "created_at", a->created_us);
-    put_member_time(out, "updated_at", a->created_us);
+    put_member_str(out, "username", account->name);
+    buf_put_str(out, ",\"role\":\"user\",\"default_group_id\":");
+    if (all)
+        buf_put_dec(out, all->number);
+    else
+        buf_put_str(out, "null");
+    buf_put_str(out, ",\"default_dashboard_id\":null,\"time_zone\":\"UTC\"");
+    put_member_time(out, "created_at", account->created_us);
+    put_member_time(out, "updated_at", account->created_us);
     buf_put_u8(out, '}');
+    group_unref(all);
 }

@@ -53,9 +53,9 @@ static void add_content(json_t *content, struct slice word)
                             json_pack("{s:o}", "schema", schema_of(word)));
 }
 
-static json_t *request_body(json_t *content)
+static json_t *request_body(json_t *content, bool required)
 {
-    return json_pack("{s:b, s:o}", "required", true, "content", content);
+    return json_pack("{s:b, s:o}", "required", required, "content", content);
 }
 
 /* ---- answers ----------------------------------------------------------------------------------
@@ -145,10 +145,11 @@ static void add_route(json_t *paths, const struct route *r)
     json_t *op = operation(doc->id, doc->tag, doc->summary, parameters);
     if (doc->body) {
         json_t *content = json_object();
-        rest = slice_str(doc->body);
+        bool optional = doc->body[0] == '?';
+        rest = slice_str(doc->body + optional);
         while (next_word(&rest, &word))
             add_content(content, word);
-        json_object_set_new(op, "requestBody", request_body(content));
+        json_object_set_new(op, "requestBody", request_body(content, !optional));
     }
     json_t *responses = responses_of(doc->answer, !plain);
     if (r->method == METHOD_GET && !plain)
@@ -206,7 +207,7 @@ static json_t *body_of(const struct admin_command *c)
     }
     json_t *schema = json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties,
                                "required", needed, "additionalProperties", false);
-    return request_body(json_pack("{s:{s:o}}", "application/json", "schema", schema));
+    return request_body(json_pack("{s:{s:o}}", "application/json", "schema", schema), true);
 }
 
 static void add_command(json_t *paths, const struct admin_command *c)
@@ -217,7 +218,7 @@ static void add_command(json_t *paths, const struct admin_command *c)
     bool file = admin_takes_file(c), query = file || !c->changes;
     json_t *op = operation(id, "admin", c->text, query ? query_of(c) : json_array());
     if (file)
-        json_object_set_new(op, "requestBody", request_body(json_pack("{s:{}}", "text/csv")));
+        json_object_set_new(op, "requestBody", request_body(json_pack("{s:{}}", "text/csv"), true));
     else if (c->changes)
         json_object_set_new(op, "requestBody", body_of(c));
     char answer[100];

@@ -159,6 +159,13 @@ static const struct route routes[] = {
      PERM_account_read,
      DOC(.id = "throttle_get", .tag = "account", .summary = "The account's limit and its use of it",
          .answer = "200 Throttle")},
+    {METHOD_POST, "/api/v2/{u}/key/regenerate", PUBLIC, ROUTE_CHANGE, OP_KEY_REGENERATE,
+     PERM_data_write | PERM_data_read | PERM_data_delete | PERM_feed_read | PERM_feed_write |
+         PERM_feed_delete | PERM_account_read,
+     DOC(.id = "key_regenerate", .tag = "account",
+         .summary = "Put a new key in the place of the one this is asked with, which is refused "
+                    "from then on",
+         .body = "?WantedKey" FORMS, .answer = "200 NewKey")},
     {METHOD_GET, "/api/v2/time/seconds", PUBLIC, ROUTE_PLAIN, OP_TIME_SECONDS, 0,
      DOC(.id = "time_seconds", .tag = "time", .summary = "Seconds since 1970",
          .answer = "200 text/plain")},

@@ -32,6 +32,7 @@ enum route_op {
     OP_TELEMETRY_GET,
     OP_USER,
     OP_THROTTLE,
+    OP_KEY_REGENERATE,
     OP_FEED_LIST,
     OP_FEED_CREATE,
     OP_FEED_GET,
@@ -73,7 +74,8 @@ struct route_doc {
     const char *tag;     /* one of `tags` */
     const char *summary; /* one line */
     const char *query;   /* of components/parameters, a blank between; NULL: takes none */
-    /* The schema of a JSON body, then further media types it may come in: "NewDatum text/csv". */
+    /* The schema of a JSON body, then further media types it may come in: "NewDatum text/csv".
+     * '?' in front: it may be left out. */
     const char *body;
     /* Status and what the answer holds, a schema, [schema] for a list of it or a media type:
      * "200 [Datum] text/csv", "200 Feed 201 Feed", "204". Errors need not be said. */

@@ -141,7 +141,7 @@ void api_self(const struct api *a, const struct route_match *m, struct exchange 
     (void)credential;
     x->reply.no_store = m->route->op != OP_USER;
     if (m->route->op == OP_USER)
-        api_format_user(&x->reply.body, account);
+        api_format_user(&x->reply.body, a, account);
     else
         put_throttle(a, &x->reply.body, account, now_ns);
     answer(x, 200);

@@ -132,7 +132,7 @@ enum catalog_op {
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
     CATALOG_DEVICE_CHANGE,   /* name, [role, patterns] */
     CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
-    CATALOG_KEY_SECRET,      /* account, name, digest: replaces the secret */
+    CATALOG_KEY_SECRET,      /* account, name, digest, [replaced]: replaces the secret */
     CATALOG_ROLE_LIST,       /* [name]: one, else all; like each op of roles it fills ret_list */
     CATALOG_ROLE_ADD,        /* name, permissions */
     CATALOG_ROLE_CHANGE,     /* name, permissions: of all who have it, at once */
@@ -167,6 +167,8 @@ struct catalog_ask {
     uint32_t feeds_max;
     bool has_digest;
     uint8_t digest[32];
+    bool has_replaced; /* CATALOG_KEY_SECRET: conflict unless this is the digest until then */
+    uint8_t replaced[32];
     struct slice verifier;
     bool disabled;
     bool must_create;

@@ -283,6 +283,19 @@ enum reason op_key_change(struct batch *b, struct item *it)
     return r == REASON_ok ? change(b, it, "key_change", &s) : r;
 }
 
+/* Whoever asked with a key that was replaced meanwhile has no say any more. */
+static enum reason check_replaced(struct batch *b, struct catalog_ask *ask, uint64_t number)
+{
+    struct slice digest = slice_of(ask->replaced, sizeof ask->replaced);
+    int rc = db_run(b->db, SQL_KEY_FIND_DIGEST, blob_or_null(digest));
+    bool is = rc == SQLITE_ROW && db_number(b->db, SQL_KEY_FIND_DIGEST, 0) == number;
+    db_reset(b->db, SQL_KEY_FIND_DIGEST);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return ask_refuse_db(b, ask, rc);
+    return is ? REASON_ok
+              : ask_refuse(ask, REASON_conflict, "the key was replaced by somebody else meanwhile");
+}
+
 enum reason op_key_secret(struct batch *b, struct item *it)
 {
     struct catalog_ask *ask = it->ask;
@@ -290,6 +303,8 @@ enum reason op_key_secret(struct batch *b, struct item *it)
     enum reason r = check_key_digest(b, ask);
     if (r == REASON_ok)
         r = find_key(b, ask, &s);
+    if (r == REASON_ok && ask->has_replaced)
+        r = check_replaced(b, ask, s.number);
     if (r != REASON_ok)
         return r;
     int rc = db_run(b->db, SQL_CREDENTIAL_SECRET, num(s.number), blob_or_null(digest_of(ask)),
