@@ -38,6 +38,16 @@ static int parse(char form, struct slice body, struct points *out, struct error 
         return points_datum(body, BODY_URLENCODED, (struct slice){0}, &limits, out, err);
     case '4':
         return points_datum(body, BODY_MULTIPART, SLICE("xYz"), &limits, out, err);
+    case '6':
+        return points_group(body, BODY_JSON, (struct slice){0}, &limits, out, err);
+    case '7':
+        return points_group(body, BODY_CSV, (struct slice){0}, &limits, out, err);
+    case '8':
+        return points_group(body, BODY_URLENCODED, (struct slice){0}, &limits, out, err);
+    case '9':
+        return points_group(body, BODY_MULTIPART, SLICE("xYz"), &limits, out, err);
+    case 'c':
+        return points_csv(body, &limits, out, err);
     default:
         return points_batch(body, &limits, out, err);
     }

@@ -159,6 +159,54 @@ def test_group_data(api):
     assert values(api, "g.a")[:3] == ["4,4", "3", "2"]
 
 
+def test_data_of_a_feed_by_its_group(api):
+    """Whatever is done with a feed's data under feeds/g.a is the same under groups/g/feeds/a."""
+    ok(api("POST", "/groups", {"name": "g"}), 201)
+    ok(api("POST", "/groups/g/feeds", {"name": "a"}), 201)
+    ok(api("POST", "/feeds", {"name": "a"}), 201)  # of the same name, in no group
+    base, at = "/groups/g/feeds/a/data", "2026-01-02T03:04:0"
+    sent = ok(api("POST", base + "/batch", [{"value": v, "created_at": f"{at}{v}Z"} for v in (1, 2, 3)]))
+    same = ["/last", "/first", "/previous", "/retain", f"/{sent[1]['id']}", "/last.csv",
+            "/chart?start_time=2026-01-01T00:00:00Z&end_time=2026-01-03T00:00:00Z&field=sum"]
+    assert ok(api("GET", base + "/first"))["value"] == "1"
+    assert [ok(api("GET", base + "/next"))["value"] for _ in range(2)] == ["2", "3"]
+    assert ok(api("GET", base + "/chart?start_time=2026-01-01T00:00:00Z&end_time=2026-01-03T00:00:00Z&field=sum"))["data"][0][1] == "6"
+    for path in same:
+        a, b = api("GET", base + path), api("GET", "/feeds/g.a/data" + path)
+        assert a.status_code == b.status_code == 200 and a.content == b.content, (path, a.text, b.text)
+    assert ok(api("PUT", f"{base}/{sent[1]['id']}", {"value": "two"}))["feed_key"] == "g.a"
+    assert ok(api("PATCH", f"{base}/{sent[2]['id']}", {"value": "three"}))["value"] == "three"
+    assert ok(api("DELETE", f"{base}/{sent[0]['id']}"))["value"] == "1"
+    assert values(api, "g.a") == ["three", "two"] and values(api, "a") == []
+    for path in ("/last", "/chart", f"/{sent[1]['id']}"):
+        assert api("GET", "/groups/g/feeds/none/data" + path).status_code == 404
+        assert api("GET", "/groups/none/feeds/a/data" + path).status_code == 404
+
+
+def test_group_data_as_forms(api):
+    ok(api("POST", "/groups", {"name": "g"}), 201)
+    nested = [("feeds[][key]", "a"), ("feeds[][value]", "1"), ("feeds[][key]", "b"), ("feeds[][value]", "ü, \"2\""),
+              ("location[lat]", "1"), ("location[lon]", "2"), ("created_at", "2026-01-02T03:04:05Z")]
+    want = [("g.a", "1", 1, 2, "2026-01-02T03:04:05Z"), ("g.b", "ü, \"2\"", 1, 2, "2026-01-02T03:04:05Z")]
+    numbered = [(n.replace("[]", f"[{int(i > 1)}]"), v) for i, (n, v) in enumerate(nested)]
+    for form in (nested, numbered, [("feeds[a]", "1"), ("feeds[b]", "ü, \"2\""), *nested[4:]],
+                 [("group[" + n.replace("[", "][", 1) if "[" in n else f"group[{n}]", v) for n, v in nested]):
+        for sent in ({"data": form}, {"files": [(n, (None, v)) for n, v in form]}):
+            got = ok(api("POST", "/groups/g/data", **sent))
+            assert [(d["feed_key"], d["value"], d["lat"], d["lon"], d["created_at"]) for d in got] == want, sent
+    # As groups are written in MQTT; and urlencoded is what curl says of everything.
+    r = ok(api("POST", "/groups/g/data", data='{"feeds":{"a":5,"c":"6"}}',
+               headers={"Content-Type": "application/x-www-form-urlencoded"}))
+    assert [(d["feed_key"], d["value"]) for d in r] == [("g.a", "5"), ("g.c", "6")]
+    before = values(api, "g.a")
+    for bad in ([("feeds[a]", "1"), ("feeds[][key]", "b")], [("feeds[a]", "1"), ("lat", "x"), ("lon", "1")],
+                [("feeds[a]", "1"), ("feeds[?]", "2")]):
+        for sent in ({"data": bad}, {"files": [(n, (None, v)) for n, v in bad]}):
+            assert api("POST", "/groups/g/data", **sent).status_code == 422
+    assert values(api, "g.a") == before
+    assert len(ok(api("POST", "/groups/g/data", files=[(f"feeds[m{i}]", (None, "1")) for i in range(100)]))) == 100
+
+
 @pytest.mark.parametrize("body,status,sentence", [
     ({"feeds": [{"key": "a", "value": 1}, {"key": "a"}]}, 422, "element 2"),
     ({"feeds": [{"key": "a", "value": 1}, {"value": 2}]}, 422, 'element 2, member "key"'),

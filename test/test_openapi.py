@@ -30,6 +30,7 @@ FEED = {"username": "ann", "feed_key": "temperature"}
 
 ANN = {"username": "ann"}
 HOUSE = {**ANN, "group_path": "green-house"}
+AIR = {**HOUSE, "feed_key": "air"}
 
 CALLS = [
     # operationId, what is sent: path, query, json or data (with type), status (the success's is default)
@@ -94,7 +95,20 @@ CALLS = [
     ("group_send", {"path": HOUSE, "json": {"feeds": [{"key": "air"}]}, "status": 422}),
     ("group_feed_send", {"path": {**HOUSE, "feed_key": "air"}, "json": {"value": 3}}),
     ("group_feed_send_many", {"path": {**HOUSE, "feed_key": "air"}, "json": [{"value": 4}, {"value": 5}]}),
-    ("group_feed_data", {"path": {**HOUSE, "feed_key": "air"}}),
+    ("group_send", {"path": HOUSE, "data": "feeds[air]=6&feeds[soil]=7", "type": "application/x-www-form-urlencoded"}),
+    ("group_send", {"path": HOUSE, "data": "feeds[air]=6&lat=x&lon=1", "type": "application/x-www-form-urlencoded", "status": 422}),
+    ("group_feed_data", {"path": AIR}),
+    ("group_feed_chart", {"path": AIR, "query": {"field": "sum"}}),
+    ("group_feed_last", {"path": AIR}),
+    ("group_feed_first", {"path": AIR}),
+    ("group_feed_next", {"path": AIR}),
+    ("group_feed_previous", {"path": AIR}),
+    ("group_feed_retain", {"path": AIR}),
+    ("group_feed_get", {"path": {**AIR, "datum_id": of("group_feed_send", "id")}}),
+    ("group_feed_get", {"path": {**AIR, "datum_id": "0E"}, "status": 404}),
+    ("group_feed_replace", {"path": {**AIR, "datum_id": of("group_feed_send", "id")}, "json": {"value": 9}}),
+    ("group_feed_change", {"path": {**AIR, "datum_id": of("group_feed_send", "id")}, "json": {"lat": 1, "lon": 2}}),
+    ("group_feed_delete", {"path": {**AIR, "datum_id": of("group_feed_send", "id")}}),
     ("group_add_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}}),
     ("group_remove_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}}),
     ("group_remove_feed", {"path": HOUSE, "json": {"feed_key": "humidity"}, "status": 404}),

@@ -62,7 +62,9 @@ enum reason api_points(const struct route_match *m, const struct request *q, str
         return reason_of(form == BODY_CSV ? points_csv(q->body, &limits, out, err)
                                           : points_batch(q->body, &limits, out, err));
     case OP_GROUP_DATA:
-        return reason_of(points_group(q->body, form, &limits, out, err));
+        if (form == BODY_URLENCODED && api_looks_like_json(q->body))
+            form = BODY_JSON;
+        return reason_of(points_group(q->body, form, boundary, &limits, out, err));
     default:
         if (form == BODY_CSV)
             return one_of_csv(q->body, &limits, out, err);

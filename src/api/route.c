@@ -13,10 +13,11 @@
     {                                                                                              \
         __VA_ARGS__                                                                                \
     }
-#define DATA   "/api/v2/{u}/feeds/{k}/data"
-#define GROUP  "/api/v2/{u}/groups/{g}"
-#define FORMS  " application/x-www-form-urlencoded multipart/form-data"
-#define PUBLIC SURFACE_PUBLIC, false
+#define DATA       "/api/v2/{u}/feeds/{k}/data"
+#define GROUP      "/api/v2/{u}/groups/{g}"
+#define GROUP_DATA GROUP "/feeds/{k}/data"
+#define FORMS      " application/x-www-form-urlencoded multipart/form-data"
+#define PUBLIC     SURFACE_PUBLIC, false
 
 static const struct route routes[] = {
     /* The first is what devices do all day. */
@@ -133,7 +134,7 @@ static const struct route routes[] = {
     {METHOD_POST, GROUP "/data", PUBLIC, ROUTE_WRITE, OP_GROUP_DATA, PERM_data_write,
      DOC(.id = "group_send", .tag = "groups",
          .summary = "Send data of several feeds of a group, all or none; missing feeds are made",
-         .query = "ack", .body = "NewGroupData text/csv", .answer = "200 [Datum]")},
+         .query = "ack", .body = "NewGroupData text/csv" FORMS, .answer = "200 [Datum]")},
     {METHOD_GET, GROUP "/feeds", PUBLIC, ROUTE_READ, OP_FEED_LIST, PERM_feed_read,
      DOC(.id = "group_feed_list", .tag = "groups", .summary = "The feeds of a group",
          .answer = "200 [Feed]")},
@@ -152,6 +153,40 @@ static const struct route routes[] = {
      DOC(.id = "group_feed_data", .tag = "groups", .summary = "Data of a time, newest first",
          .query = "limit start_time end_time before include",
          .answer = "200 [PartOfDatum] text/csv")},
+    {METHOD_GET, GROUP_DATA "/last", PUBLIC, ROUTE_READ, OP_DATA_LAST, PERM_data_read,
+     DOC(.id = "group_feed_last", .tag = "groups", .summary = "The newest datum",
+         .query = "include", .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, GROUP_DATA "/chart", PUBLIC, ROUTE_READ, OP_DATA_CHART, PERM_data_read,
+     DOC(.id = "group_feed_chart", .tag = "groups", .summary = "Slices of time, each as one number",
+         .query = "start_time end_time hours resolution field raw", .answer = "200 Chart")},
+    {METHOD_GET, GROUP_DATA "/first", PUBLIC, ROUTE_READ, OP_DATA_FIRST, PERM_data_read,
+     DOC(.id = "group_feed_first", .tag = "groups",
+         .summary = "The oldest datum; data/next goes on behind it", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, GROUP_DATA "/next", PUBLIC, ROUTE_READ, OP_DATA_NEXT, PERM_data_read,
+     DOC(.id = "group_feed_next", .tag = "groups",
+         .summary = "The datum behind the one that was given last: each once, to one reader",
+         .query = "include", .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, GROUP_DATA "/previous", PUBLIC, ROUTE_READ, OP_DATA_PREVIOUS, PERM_data_read,
+     DOC(.id = "group_feed_previous", .tag = "groups",
+         .summary = "The datum that data/next gave last", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
+    {METHOD_GET, GROUP_DATA "/retain", PUBLIC, ROUTE_READ, OP_DATA_RETAIN, PERM_data_read,
+     DOC(.id = "group_feed_retain", .tag = "groups",
+         .summary = "The newest datum as value,lat,lon,ele; empty without one",
+         .answer = "200 text/csv")},
+    {METHOD_GET, GROUP_DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_GET, PERM_data_read,
+     DOC(.id = "group_feed_get", .tag = "groups", .summary = "One datum", .query = "include",
+         .answer = "200 PartOfDatum text/csv")},
+    {METHOD_PUT, GROUP_DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_UPDATE, PERM_data_delete,
+     DOC(.id = "group_feed_replace", .tag = "groups", .summary = "Change a datum's value or place",
+         .body = "ChangedDatum text/csv" FORMS, .answer = "200 Datum")},
+    {METHOD_PATCH, GROUP_DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_UPDATE, PERM_data_delete,
+     DOC(.id = "group_feed_change", .tag = "groups", .summary = "The same as PUT",
+         .body = "ChangedDatum text/csv" FORMS, .answer = "200 Datum")},
+    {METHOD_DELETE, GROUP_DATA "/{id}", PUBLIC, ROUTE_READ, OP_DATA_DELETE, PERM_data_delete,
+     DOC(.id = "group_feed_delete", .tag = "groups",
+         .summary = "Delete a datum; answers with what it was", .answer = "200 Datum")},
     {METHOD_GET, "/api/v2/user", SURFACE_PUBLIC, false, ROUTE_SELF, OP_USER, PERM_account_read,
      DOC(.id = "user_get", .tag = "account", .summary = "Whose credential this is",
          .answer = "200 User")},

@@ -5,7 +5,7 @@
 
 #include "codec/text.h"
 
-#define PARTS_MAX        32u
+#define PARTS_MAX        256u
 #define PART_HEADERS_MAX 2048u
 
 static const char bad_escape[] = "a form field with a bad %XX";

@@ -63,12 +63,12 @@ int points_datum(struct slice body, enum body_form form, struct slice boundary,
  * heading that names `value`. Blank fields are absent. */
 int points_csv(struct slice body, const struct points_limits *limits, struct points *out,
                struct error *err);
-/* Data of several feeds of a group, each with its feed: {"feeds":[{"key","value",..},..]}, also in
- * {"group":{..}}, with a created_at and a place (as members, or in "location") for all that have
- * none of their own; or lines key,value of CSV, where the key "location" gives lat,lon,ele for all.
- */
-int points_group(struct slice body, enum body_form form, const struct points_limits *limits,
-                 struct points *out, struct error *err);
+/* Data of several feeds of a group, each with its feed: {"feeds":[{"key","value",..},..]} or
+ * {"feeds":{"key":value,..}}, also in {"group":{..}}, with a created_at and a place (as members, or
+ * in "location") for all that have none of their own; the same as a form, feeds[][key]=..; or lines
+ * key,value of CSV, where the key "location" gives lat,lon,ele for all. */
+int points_group(struct slice body, enum body_form form, struct slice boundary,
+                 const struct points_limits *limits, struct points *out, struct error *err);
 /* Adafruit batch: {"data":[..]} or a bare array of such. */
 int points_batch(struct slice body, const struct points_limits *limits, struct points *out,
                  struct error *err);

@@ -2,7 +2,9 @@
 /* Data of several feeds of a group in one request (Adafruit's group data). */
 #include <errno.h>
 
+#include "codec/form.h"
 #include "codec/points_csv.h"
+#include "codec/utf8.h"
 
 /* The members of a group's data beside time and place. */
 struct group_body {
@@ -59,7 +61,26 @@ static void inherit(struct point *p, const struct point *from)
     }
 }
 
-static int element(struct build *b, struct json v, const struct point *all)
+/* One more point, of that feed. */
+static int add(struct build *b, struct slice feed, struct datum_members *m)
+{
+    b->feed = feed;
+    if (!feed.len)
+        return build_fail(b, "key", -EINVAL, "the feed's key is missing");
+    if (feed.len > b->limits->feed_max)
+        return build_fail(b, "key", -EINVAL, "the feed's key is too long");
+    if (!m->value.raw.ptr)
+        return build_fail(b, NULL, -EINVAL, "data missing required value");
+    struct point *p = build_point(b);
+    if (!p)
+        return -E2BIG;
+    p->feed = feed;
+    int rc = build_datum(b, m, BUILD_LENIENT, p);
+    b->feed = (struct slice){0};
+    return rc;
+}
+
+static int element(struct build *b, struct json v)
 {
     struct slice rest = json_members(v);
     struct json name, value, key = {0};
@@ -69,22 +90,29 @@ static int element(struct build *b, struct json v, const struct point *all)
     while (json_next_member(&rest, &name, &value))
         if (slice_eq(name.raw, SLICE("key")) && value.type == JSON_STRING)
             key = value;
-    if (!key.raw.ptr || !key.raw.len)
-        return build_fail(b, "key", -EINVAL, "the feed's key is missing");
-    struct slice feed = build_text(b, key);
-    b->feed = feed;
+    struct slice feed = key.raw.ptr ? build_text(b, key) : (struct slice){0};
     int rc = build_members(b, v, &m);
-    if (rc == 0 && !m.value.raw.ptr)
-        rc = build_fail(b, NULL, -EINVAL, "data missing required value");
-    struct point *p = rc == 0 ? build_point(b) : NULL;
-    if (rc == 0)
-        rc = p ? build_datum(b, &m, BUILD_LENIENT, p) : -E2BIG;
-    if (rc != 0)
-        return rc;
-    p->feed = feed;
-    inherit(p, all);
-    b->feed = (struct slice){0};
-    return 0;
+    return rc == 0 ? add(b, feed, &m) : rc;
+}
+
+/* {"key":value,..}, as groups are written in MQTT. */
+static int members(struct build *b, struct json object)
+{
+    struct slice rest = json_members(object);
+    struct json key, value;
+    int rc = 0;
+    while (rc == 0 && json_next_member(&rest, &key, &value)) {
+        struct datum_members m = {.value = value};
+        b->element++;
+        rc = add(b, build_text(b, key), &m);
+    }
+    return rc;
+}
+
+static void inherit_all(struct build *b, const struct point *from)
+{
+    for (unsigned i = 0; i < b->out->count; i++)
+        inherit(&b->out->list[i], from);
 }
 
 static int from_json(struct build *b, struct slice body)
@@ -101,14 +129,18 @@ static int from_json(struct build *b, struct slice body)
     }
     if (rc != 0)
         return rc;
-    if (g.feeds.type != JSON_ARRAY || !g.feeds.raw.ptr)
-        return build_fail(b, "feeds", -EINVAL, "must be a list of {\"key\":..,\"value\":..}");
+    if (!g.feeds.raw.ptr || (g.feeds.type != JSON_ARRAY && g.feeds.type != JSON_OBJECT))
+        return build_fail(b, "feeds", -EINVAL,
+                          "must be a list of {\"key\":..,\"value\":..}, or {\"key\":value,..}");
     rc = common(b, v, g.location, &all);
-    struct slice rest = json_members(g.feeds);
+    if (rc == 0 && g.feeds.type == JSON_OBJECT)
+        rc = members(b, g.feeds);
+    struct slice rest = g.feeds.type == JSON_ARRAY ? json_members(g.feeds) : (struct slice){0};
     while (rc == 0 && json_next_element(&rest, &e)) {
         b->element++;
-        rc = element(b, e, &all);
+        rc = element(b, e);
     }
+    inherit_all(b, &all);
     return rc;
 }
 
@@ -127,11 +159,7 @@ static int take_row(struct build *b, const struct csv_record *row, struct point 
     if (row->count != 2 || !f[0].len)
         return build_fail(b, NULL, -EINVAL, "must be key,value or location,lat,lon,ele");
     m.value = (struct json){.type = JSON_STRING, .raw = csv_keep(b, f[1])};
-    struct point *p = build_point(b);
-    if (!p)
-        return -E2BIG;
-    p->feed = csv_keep(b, f[0]);
-    return build_datum(b, &m, BUILD_LENIENT, p);
+    return add(b, csv_keep(b, f[0]), &m);
 }
 
 static int from_csv(struct build *b, struct slice body)
@@ -147,19 +175,148 @@ static int from_csv(struct build *b, struct slice body)
             rc = csv_row(b, &csv, &row);
     }
     csv_fini(&csv);
-    for (unsigned i = 0; i < b->out->count; i++)
-        inherit(&b->out->list[i], &all);
+    inherit_all(b, &all);
     return rc;
 }
 
-int points_group(struct slice body, enum body_form form, const struct points_limits *limits,
-                 struct points *out, struct error *err)
+/* ---- forms ----
+ * Fields have the names that Rack (and so Rails, and Adafruit) makes of nested parameters:
+ * feeds[][key]=a&feeds[][value]=1, feeds[0][key]=.., or feeds[a]=1; location[lat] or lat; all also
+ * in group[..]. The fields of one element stand together: with feeds[] it ends where a member comes
+ * a second time, with feeds[0] where the number changes.
+ */
+
+#define BRACKETS_MAX 3
+
+struct group_form {
+    struct build *build;
+    struct datum_members all, one;
+    struct slice index; /* of the element that is being read */
+    struct json key;
+    bool open; /* there is one */
+};
+
+/* "group[feeds][][key]" as base "feeds" and the brackets "", "key". False: not so written. */
+static bool take_apart(struct slice name, struct slice *ret_base,
+                       struct slice brackets[BRACKETS_MAX], unsigned *ret_count)
+{
+    const char *at = name.len ? memchr(name.ptr, '[', name.len) : NULL;
+    size_t len = at ? (size_t)(at - name.ptr) : name.len;
+    *ret_base = slice_of(name.ptr, len);
+    *ret_count = 0;
+    for (name = slice_from(name, len); name.len;) {
+        const char *end = memchr(name.ptr, ']', name.len);
+        if (name.ptr[0] != '[' || !end || *ret_count == BRACKETS_MAX)
+            return false;
+        len = (size_t)(end - name.ptr);
+        brackets[(*ret_count)++] = slice_of(name.ptr + 1, len - 1);
+        name = slice_from(name, len + 1);
+    }
+    if (slice_eq(*ret_base, SLICE("group")) && *ret_count) {
+        *ret_base = brackets[0];
+        memmove(brackets, brackets + 1, --*ret_count * sizeof *brackets);
+    }
+    return true;
+}
+
+static int end_element(struct group_form *f)
+{
+    if (!f->open)
+        return 0;
+    f->open = false;
+    return add(f->build, f->key.raw, &f->one);
+}
+
+static void begin_element(struct group_form *f, struct slice index)
+{
+    f->open = true;
+    f->index = index;
+    f->key = (struct json){0};
+    f->one = (struct datum_members){0};
+    f->build->element++;
+}
+
+/* feeds[index][member]=value */
+static int on_member(struct group_form *f, struct slice index, struct slice member,
+                     struct json value)
+{
+    bool key = slice_eq(member, SLICE("key"));
+    struct json *where = key ? &f->key : datum_member(&f->one, member);
+    if (!where || where == &f->one.datum)
+        return 0;
+    bool ends = f->open && (!slice_eq(index, f->index) || (!index.len && where->raw.ptr));
+    int rc = ends ? end_element(f) : 0;
+    if (rc != 0)
+        return rc;
+    if (!f->open)
+        begin_element(f, index);
+    if (where->raw.ptr)
+        return build_fail(f->build, NULL, -EINVAL, "a form field stands there twice");
+    *where = value;
+    return 0;
+}
+
+static int on_field(void *arg, struct slice name, struct slice text)
+{
+    struct group_form *f = arg;
+    struct slice base, in[BRACKETS_MAX];
+    unsigned count;
+    if (!utf8_text(name) || !utf8_text(text))
+        return build_fail(f->build, NULL, -EINVAL, "a form field that is not UTF-8");
+    if (!take_apart(name, &base, in, &count))
+        return 0;
+    struct json value = {.type = JSON_STRING, .raw = text};
+    if (slice_eq(base, SLICE("feeds")) && count == 2)
+        return on_member(f, in[0], in[1], value);
+    if (slice_eq(base, SLICE("feeds")) && count == 1) {
+        int rc = end_element(f);
+        if (rc != 0)
+            return rc;
+        begin_element(f, in[0]);
+        f->key = (struct json){.type = JSON_STRING, .raw = in[0]};
+        f->one.value = value;
+        return end_element(f);
+    }
+    bool place = slice_eq(base, SLICE("location")) && count == 1;
+    struct json *where = place    ? datum_member(&f->all, in[0])
+                         : !count ? datum_member(&f->all, base)
+                                  : NULL;
+    if (!where || where == &f->all.value || where == &f->all.datum)
+        return 0;
+    if (where->raw.ptr)
+        return build_fail(f->build, NULL, -EINVAL, "a form field stands there twice");
+    *where = value;
+    return 0;
+}
+
+static int from_form(struct build *b, struct slice body, enum body_form form, struct slice boundary)
+{
+    struct group_form f = {.build = b};
+    struct point all = {0};
+    const char *why = NULL;
+    int rc = form == BODY_MULTIPART ? form_multipart(body, boundary, on_field, &f, &why)
+                                    : form_urlencoded(body, b->out->storage, on_field, &f, &why);
+    if (rc != 0)
+        return why ? build_fail(b, NULL, rc, why) : rc;
+    rc = end_element(&f);
+    b->element = 0;
+    if (rc == 0)
+        rc = build_datum(b, &f.all, BUILD_LENIENT, &all);
+    inherit_all(b, &all);
+    return rc;
+}
+
+int points_group(struct slice body, enum body_form form, struct slice boundary,
+                 const struct points_limits *limits, struct points *out, struct error *err)
 {
     struct build b;
     int rc = build_begin(&b, body.len, form == BODY_CSV ? POINT_CSV_MIN : POINT_BODY_MIN, limits,
                          out, err);
     if (rc == 0)
-        rc = form == BODY_CSV ? from_csv(&b, body) : from_json(&b, body);
+        rc = form == BODY_CSV ? from_csv(&b, body)
+             : form == BODY_URLENCODED || form == BODY_MULTIPART
+                 ? from_form(&b, body, form, boundary)
+                 : from_json(&b, body);
     if (rc == 0 && out->count == 0)
         return error_set(err, -EINVAL, "there is no data point in the body");
     return rc;

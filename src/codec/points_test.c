@@ -329,13 +329,122 @@ static void adafruit_forms(void **state)
     check_bad(url_bad, COUNT(url_bad), urlencoded);
     check_good(parts, COUNT(parts), multipart);
     check_bad(parts_bad, COUNT(parts_bad), multipart);
-    char many[40 * 80] = "";
-    for (int i = 0; i < 40; i++)
+    static char many[260 * 80] = "";
+    for (int i = 0; i < 260; i++)
         strcat(many, PART("x", ""));
     assert_int_equal(multipart(slice_str(many)), -E2BIG);
     assert_int_equal(
         multipart(slice_of("--xYz\r\nContent-Disposition: x; name=value\r\n\r\n\0\r\n--xYz--", 55)),
         -EINVAL);
+}
+
+static int group_json(struct slice body)
+{
+    err.text[0] = 0;
+    return points_group(body, BODY_JSON, (struct slice){0}, &limits, &points, &err);
+}
+
+static int group_url(struct slice body)
+{
+    err.text[0] = 0;
+    return points_group(body, BODY_URLENCODED, (struct slice){0}, &limits, &points, &err);
+}
+
+static int group_parts(struct slice body)
+{
+    err.text[0] = 0;
+    return points_group(body, BODY_MULTIPART, SLICE("xYz"), &limits, &points, &err);
+}
+
+static int group_csv(struct slice body)
+{
+    err.text[0] = 0;
+    return points_group(body, BODY_CSV, (struct slice){0}, &limits, &points, &err);
+}
+
+static void groups(void **state)
+{
+    (void)state;
+    static const struct good json[] = {
+        {"{\"feeds\":[{\"key\":\"a\",\"value\":1},{\"value\":\"x\",\"key\":\"g.b\"}]}",
+         "a=1 g.b=x"},
+        {"{\"group\":{\"feeds\":[{\"key\":\"a\",\"value\":1}],\"lat\":1,\"lon\":2}}", "a=1(1,2)"},
+        {"{\"location\":{\"lat\":1,\"lon\":2,\"ele\":3},\"epoch\":5,\"feeds\":[{\"key\":\"a\","
+         "\"value\":1},{\"key\":\"b\",\"value\":2,\"epoch\":6,\"lat\":7,\"lon\":8}]}",
+         "a=1@5000000(1,2,3) b=2@6000000(7,8)"},
+        {"{\"feeds\":{\"a\":1,\"\\u0062\":\"x\",\"c\":{\"y\": [1]}},\"epoch\":5}",
+         "a=1@5000000 b=x@5000000 c={\"y\":[1]}@5000000"},
+    };
+    static const struct bad json_bad[] = {
+        {"{\"feeds\":[]}", -EINVAL, "there is no data point"},
+        {"{\"feeds\":{}}", -EINVAL, "there is no data point"},
+        {"{\"feeds\":1}", -EINVAL, "member \"feeds\": must be a list"},
+        {"{\"feeds\":{\"a\":1,\"\":2}}", -EINVAL, "element 2, feed \"\", member \"key\""},
+        {"{\"feeds\":{\"a\":null}}", -EINVAL, "element 1, feed \"a\", member \"value\": null"},
+        {"{\"feeds\":[{\"key\":\"123456789012345678901\",\"value\":1}]}", -EINVAL,
+         "element 1, feed"},
+    };
+    static const struct good csv[] = {
+        {"a,1\nlocation,1,2\nb,\"x,y\"\n", "a=1(1,2) b=x,y(1,2)"},
+    };
+    static const struct bad csv_bad[] = {
+        {"a,1\nb\n", -EINVAL, "element 2 (line 2): must be key,value"},
+        {"", -EINVAL, "there is no data point"},
+    };
+    check_good(json, COUNT(json), group_json);
+    check_bad(json_bad, COUNT(json_bad), group_json);
+    check_good(csv, COUNT(csv), group_csv);
+    check_bad(csv_bad, COUNT(csv_bad), group_csv);
+}
+
+static void group_forms(void **state)
+{
+    (void)state;
+    static const struct good url[] = {
+        {"feeds[][key]=a&feeds[][value]=1", "a=1"},
+        {"feeds%5B%5D%5Bkey%5D=a&feeds%5B%5D%5Bvalue%5D=%7B1%7D", "a={1}"},
+        {"feeds[][key]=a&feeds[][value]=1&feeds[][value]=2&feeds[][lat]=1&feeds[][lon]=2&feeds[]["
+         "key]=b",
+         "a=1 b=2(1,2)"},
+        {"feeds[0][key]=a&feeds[0][value]=1&feeds[1][value]=2&feeds[1][key]=b&epoch=5",
+         "a=1@5000000 b=2@5000000"},
+        {"feeds[a]=1&feeds[b]=&other[x]=y&feeds[][name]=z", "a=1 b="},
+        {"group[feeds][][key]=a&group[feeds][][value]=1&group[location][lat]=3&location[lon]=4&ele="
+         "5",
+         "a=1(3,4,5)"},
+        {"feeds[][key]=a&feeds[][value]=1&feeds[b]=2&feeds[][key]=c&feeds[][value]=3&epoch=",
+         "a=1 b=2 c=3"},
+        {"a]=1&b[=2&c[d]e=3&[x]=4&feeds[][][key]=5&feeds[e][f][g][h]=6&feeds[k]=v", "k=v"},
+    };
+    static const struct bad url_bad[] = {
+        {"", -EINVAL, "there is no data point"},
+        {"value=1", -EINVAL, "there is no data point"},
+        {"feeds[][key]=a", -EINVAL, "element 1, feed \"a\": data missing"},
+        {"feeds[][value]=1", -EINVAL, "element 1, member \"key\": the feed's key is missing"},
+        {"feeds[0][key]=a&feeds[1][key]=b&feeds[0][value]=1&feeds[1][value]=2", -EINVAL,
+         "element 1, feed \"a\": data"},
+        {"feeds[0][key]=a&feeds[0][key]=b", -EINVAL, "element 1: a form field stands there twice"},
+        {"feeds[a]=1&lat=1&lat=2", -EINVAL, "element 1: a form field stands there twice"},
+        {"feeds[a]=1&lat=x&lon=1", -EINVAL, "member \"lat\": must be a number"},
+        {"feeds[a]=%ff", -EINVAL, "a form field that is not UTF-8"},
+        {"feeds[%ff]=1", -EINVAL, "a form field that is not UTF-8"},
+        {"feeds[a]=%4", -EINVAL, "a form field with a bad %XX"},
+        {"feeds[a]=123456789012345678901234567890123", -E2BIG,
+         "element 1, feed \"a\", member \"value\""},
+    };
+    static const struct good parts[] = {
+        {PART("feeds[][key]", "a") PART("feeds[][value]", "1") PART("feeds[b]", "\"2")
+             PART("created_at", "1970-01-01T00:00:05Z") "--xYz--",
+         "a=1@5000000 b=\"2@5000000"},
+    };
+    static const struct bad parts_bad[] = {
+        {PART("feeds[][key]", "a") "--xYz--", -EINVAL, "element 1, feed \"a\": data missing"},
+        {PART("feeds[a]", "a"), -EINVAL, "not a multipart"},
+    };
+    check_good(url, COUNT(url), group_url);
+    check_bad(url_bad, COUNT(url_bad), group_url);
+    check_good(parts, COUNT(parts), group_parts);
+    check_bad(parts_bad, COUNT(parts_bad), group_parts);
 }
 
 static int batch(struct slice body)
@@ -486,6 +595,7 @@ int main(void)
         cmocka_unit_test(telemetry_good), cmocka_unit_test(telemetry_bad),
         cmocka_unit_test(ndjson_lines),   cmocka_unit_test(adafruit_json),
         cmocka_unit_test(adafruit_forms), cmocka_unit_test(adafruit_batch),
+        cmocka_unit_test(groups),         cmocka_unit_test(group_forms),
         cmocka_unit_test(many_points),    cmocka_unit_test(storage_bounds),
         cmocka_unit_test(content_types),  cmocka_unit_test(sentences_show_names_safely),
     };
