@@ -126,12 +126,26 @@ enum reason account_add(struct admin *a, struct admin_call *call)
     return reason;
 }
 
-/* Changes the account, waits for the workers and shows it. */
-static enum reason answer_account(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+/* Changes an account, a key or a device, waits for the workers and shows it. */
+static enum reason answer_changed(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
 {
     enum reason reason = admin_change(a, call, ask);
     if (reason == REASON_ok) {
-        call->ret_result = admin_json_account(ask->ret_account);
+        call->ret_result = ask->ret_credential ? admin_json_credential(ask->ret_credential)
+                                               : admin_json_account(ask->ret_account);
+        admin_confirm(a, call->ret_result);
+    }
+    admin_ask_fini(ask);
+    return reason;
+}
+
+/* Removes what is called that, and waits for the workers. */
+static enum reason answer_removed(struct admin *a, struct admin_call *call, struct catalog_ask *ask,
+                                  struct slice name)
+{
+    enum reason reason = admin_change(a, call, ask);
+    if (reason == REASON_ok) {
+        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
         admin_confirm(a, call->ret_result);
     }
     admin_ask_fini(ask);
@@ -190,33 +204,27 @@ enum reason account_change(struct admin *a, struct admin_call *call)
                               .device_limits = admin_arg(call, "device_limits")};
     ask.keep_limits = !ask.limits.ptr;
     ask.keep_device_limits = !ask.device_limits.ptr;
-    return answer_account(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 enum reason account_disable(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {
         .op = CATALOG_ACCOUNT_DISABLE, .account = admin_arg(call, "account"), .disabled = true};
-    return answer_account(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 enum reason account_enable(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_ACCOUNT_DISABLE, .account = admin_arg(call, "account")};
-    return answer_account(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 enum reason account_remove(struct admin *a, struct admin_call *call)
 {
     struct slice name = admin_arg(call, "account");
     struct catalog_ask ask = {.op = CATALOG_ACCOUNT_REMOVE, .account = name};
-    enum reason reason = admin_change(a, call, &ask);
-    if (reason == REASON_ok) {
-        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        admin_confirm(a, call->ret_result);
-    }
-    admin_ask_fini(&ask);
-    return reason;
+    return answer_removed(a, call, &ask, name);
 }
 
 /* ---- keys --------------------------------------------------------------------------------- */
@@ -289,19 +297,6 @@ enum reason key_show(struct admin *a, struct admin_call *call)
                : admin_refuse(call, REASON_not_found, "there is no key \"%.*s\"", SLICE_ARG(name));
 }
 
-/* Changes a key or a device, waits for the workers and shows it. */
-static enum reason answer_credential(struct admin *a, struct admin_call *call,
-                                     struct catalog_ask *ask)
-{
-    enum reason reason = admin_change(a, call, ask);
-    if (reason == REASON_ok) {
-        call->ret_result = admin_json_credential(ask->ret_credential);
-        admin_confirm(a, call->ret_result);
-    }
-    admin_ask_fini(ask);
-    return reason;
-}
-
 enum reason key_change(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_KEY_CHANGE,
@@ -310,7 +305,7 @@ enum reason key_change(struct admin *a, struct admin_call *call)
                               .role = admin_arg(call, "role"),
                               .patterns = admin_arg(call, "feeds")};
     ask.keep_patterns = !ask.patterns.ptr;
-    return answer_credential(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 enum reason key_regenerate(struct admin *a, struct admin_call *call)
@@ -323,7 +318,7 @@ enum reason key_regenerate(struct admin *a, struct admin_call *call)
     enum reason reason = admin_secret_of_key(call, &secret);
     if (reason == REASON_ok) {
         memcpy(ask.digest, secret.digest, sizeof ask.digest);
-        reason = answer_credential(a, call, &ask);
+        reason = answer_changed(a, call, &ask);
     }
     if (reason == REASON_ok && secret.generated)
         json_object_set_new(call->ret_result, "key", json_string(secret.text));
@@ -336,13 +331,7 @@ enum reason key_remove(struct admin *a, struct admin_call *call)
     struct slice name = admin_arg(call, "name");
     struct catalog_ask ask = {
         .op = CATALOG_KEY_REMOVE, .account = admin_arg(call, "account"), .name = name};
-    enum reason reason = admin_change(a, call, &ask);
-    if (reason == REASON_ok) {
-        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        admin_confirm(a, call->ret_result);
-    }
-    admin_ask_fini(&ask);
-    return reason;
+    return answer_removed(a, call, &ask, name);
 }
 
 /* ---- devices ------------------------------------------------------------------------------ */
@@ -416,14 +405,14 @@ enum reason device_change(struct admin *a, struct admin_call *call)
                               .role = admin_arg(call, "role"),
                               .patterns = admin_arg(call, "feeds")};
     ask.keep_patterns = !ask.patterns.ptr;
-    return answer_credential(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 static enum reason set_disabled(struct admin *a, struct admin_call *call, bool disabled)
 {
     struct catalog_ask ask = {
         .op = CATALOG_DEVICE_DISABLE, .name = admin_arg(call, "device"), .disabled = disabled};
-    return answer_credential(a, call, &ask);
+    return answer_changed(a, call, &ask);
 }
 
 enum reason device_disable(struct admin *a, struct admin_call *call)
@@ -440,11 +429,5 @@ enum reason device_remove(struct admin *a, struct admin_call *call)
 {
     struct slice name = admin_arg(call, "device");
     struct catalog_ask ask = {.op = CATALOG_DEVICE_REMOVE, .name = name};
-    enum reason reason = admin_change(a, call, &ask);
-    if (reason == REASON_ok) {
-        call->ret_result = json_pack("{s:s%}", "removed", name.ptr, name.len);
-        admin_confirm(a, call->ret_result);
-    }
-    admin_ask_fini(&ask);
-    return reason;
+    return answer_removed(a, call, &ask, name);
 }

@@ -97,6 +97,13 @@ struct owner {
     struct slice name;
 };
 enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct owner *ret);
+/* The account of what the ask names; from here on the ask names that account. */
+enum reason op_find_owner(struct batch *b, struct catalog_ask *ask, uint64_t account,
+                          struct owner *ret);
+/* What came of reading the row with that number: `rc` of the statement, and whether there is a
+ * record of it. */
+enum reason op_read(struct batch *b, struct catalog_ask *ask, int rc, bool has_record,
+                    const char *what, uint64_t number);
 /* Whether the ask's limits are some, and may be stored. */
 enum reason op_check_limits(struct catalog_ask *ask);
 /* The one number that a statement without row columns but it counts; UINT64_MAX: it failed. */
@@ -108,6 +115,8 @@ uint64_t op_count(struct batch *b, enum statement s);
 int op_group_take(struct batch *b, uint64_t account, struct slice key, uint64_t *ret);
 /* A feed has left it: a group that was made for its feeds goes with the last one. The same. */
 int op_group_left(struct batch *b, uint64_t number);
-/* op_feed.c: reads a changed feed back, tells the journal. SQLITE_DONE or an error code. */
+/* op_feed.c: the feed that the ask names. The caller unrefs. */
+enum reason op_read_feed(struct batch *b, struct catalog_ask *ask, struct feed **ret);
+/* The same: reads a changed feed back, tells the journal. SQLITE_DONE or an error code. */
 int op_feed_changed(struct batch *b, struct catalog_ask *ask, uint64_t number,
                     struct slice account_name);

@@ -30,6 +30,25 @@ enum reason op_find_account(struct batch *b, struct catalog_ask *ask, struct own
                       (unsigned long long)ask->account_number);
 }
 
+enum reason op_find_owner(struct batch *b, struct catalog_ask *ask, uint64_t account,
+                          struct owner *ret)
+{
+    ask->account = (struct slice){0};
+    ask->account_number = account;
+    return op_find_account(b, ask, ret);
+}
+
+enum reason op_read(struct batch *b, struct catalog_ask *ask, int rc, bool has_record,
+                    const char *what, uint64_t number)
+{
+    if (rc == SQLITE_DONE)
+        return ask_refuse(ask, REASON_not_found, "there is no %s %llu", what,
+                          (unsigned long long)number);
+    if (!has_record)
+        return ask_refuse_db(b, ask, rc == SQLITE_ROW ? SQLITE_ERROR : rc);
+    return REASON_ok;
+}
+
 static enum reason check_plan(struct batch *b, struct catalog_ask *ask, struct slice plan)
 {
     char shown[128];

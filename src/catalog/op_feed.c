@@ -138,9 +138,7 @@ enum reason op_feed_add(struct batch *b, struct item *it)
 
 /* ---- a feed that is there ---- */
 
-/* The feed's row as a record, and whose it is. The caller unrefs. */
-static enum reason find(struct batch *b, struct catalog_ask *ask, struct feed **ret,
-                        struct owner *ret_owner)
+enum reason op_read_feed(struct batch *b, struct catalog_ask *ask, struct feed **ret)
 {
     struct error why = {"the row is gone"};
     *ret = NULL;
@@ -148,14 +146,16 @@ static enum reason find(struct batch *b, struct catalog_ask *ask, struct feed **
     if (rc == SQLITE_ROW && row_feed(b->db, SQL_FEED_READ, ret, &why))
         b->db->last = why;
     db_reset(b->db, SQL_FEED_READ);
-    if (rc == SQLITE_DONE)
-        return ask_refuse(ask, REASON_not_found, "there is no feed %llu",
-                          (unsigned long long)ask->feed_number);
-    if (!*ret)
-        return ask_refuse_db(b, ask, rc == SQLITE_ROW ? SQLITE_ERROR : rc);
-    ask->account = (struct slice){0};
-    ask->account_number = (*ret)->account;
-    enum reason r = op_find_account(b, ask, ret_owner);
+    return op_read(b, ask, rc, *ret != NULL, "feed", ask->feed_number);
+}
+
+/* The feed, and whose it is. The caller unrefs. */
+static enum reason find(struct batch *b, struct catalog_ask *ask, struct feed **ret,
+                        struct owner *ret_owner)
+{
+    enum reason r = op_read_feed(b, ask, ret);
+    if (r == REASON_ok)
+        r = op_find_owner(b, ask, (*ret)->account, ret_owner);
     if (r != REASON_ok)
         *ret = feed_unref(*ret);
     return r;

@@ -92,7 +92,7 @@ static enum reason check_room(struct batch *b, struct catalog_ask *ask, const st
         SLICE_ARG(o->name), (unsigned long long)groups, (unsigned long long)max);
 }
 
-/* The group's row as a record, and whose it is. The caller unrefs. */
+/* The group, and whose it is. The caller unrefs. */
 static enum reason find(struct batch *b, struct catalog_ask *ask, struct group **ret,
                         struct owner *ret_owner)
 {
@@ -102,17 +102,8 @@ static enum reason find(struct batch *b, struct catalog_ask *ask, struct group *
     if (rc == SQLITE_ROW && row_group(b->db, SQL_GROUP_READ, ret, &why))
         b->db->last = why;
     db_reset(b->db, SQL_GROUP_READ);
-    if (rc == SQLITE_DONE)
-        return ask_refuse(ask, REASON_not_found, "there is no group %llu",
-                          (unsigned long long)ask->group_number);
-    if (!*ret)
-        return ask_refuse_db(b, ask, rc == SQLITE_ROW ? SQLITE_ERROR : rc);
-    ask->account = (struct slice){0};
-    ask->account_number = (*ret)->account;
-    enum reason r = op_find_account(b, ask, ret_owner);
-    if (r != REASON_ok)
-        *ret = group_unref(*ret);
-    return r;
+    enum reason r = op_read(b, ask, rc, *ret != NULL, "group", ask->group_number);
+    return r == REASON_ok ? op_find_owner(b, ask, (*ret)->account, ret_owner) : r;
 }
 
 /* The group's row has changed: shows it, and tells the journal. */
@@ -305,32 +296,16 @@ enum reason op_group_remove(struct batch *b, struct item *it)
 
 /* ---- feeds in and out ---- */
 
-/* The feed's group, key and account. SQLITE_ROW, SQLITE_DONE (there is none) or an error code. */
-static int find_feed(struct batch *b, uint64_t number, struct feed **ret)
-{
-    struct error why = {"the row is gone"};
-    *ret = NULL;
-    int rc = db_run(b->db, SQL_FEED_READ, num(number));
-    if (rc == SQLITE_ROW && row_feed(b->db, SQL_FEED_READ, ret, &why))
-        b->db->last = why;
-    db_reset(b->db, SQL_FEED_READ);
-    return rc == SQLITE_ROW && !*ret ? SQLITE_ERROR : rc;
-}
-
 static enum reason find_both(struct batch *b, struct catalog_ask *ask, struct group **ret_group,
                              struct feed **ret_feed, struct owner *ret_owner)
 {
     *ret_feed = NULL;
     enum reason r = find(b, ask, ret_group, ret_owner);
-    if (r != REASON_ok)
-        return r;
-    int rc = find_feed(b, ask->feed_number, ret_feed);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        return ask_refuse_db(b, ask, rc);
-    if (rc == SQLITE_DONE || (*ret_feed)->account != (*ret_group)->account)
-        return ask_refuse(ask, REASON_not_found, "there is no feed %llu",
-                          (unsigned long long)ask->feed_number);
-    return REASON_ok;
+    if (r == REASON_ok)
+        r = op_read_feed(b, ask, ret_feed);
+    if (r == REASON_ok && (*ret_feed)->account != (*ret_group)->account)
+        r = op_read(b, ask, SQLITE_DONE, false, "feed", ask->feed_number);
+    return r;
 }
 
 /* Group and feed have changed; rc as it was so far. */

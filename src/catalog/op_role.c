@@ -93,17 +93,6 @@ static enum reason add(struct batch *b, struct catalog_ask *ask, struct slice pe
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
-enum reason op_role_add(struct batch *b, struct item *it)
-{
-    struct buf permissions;
-    buf_init(&permissions, 4096);
-    enum reason r = parse(it->ask, &permissions);
-    if (r == REASON_ok)
-        r = add(b, it->ask, buf_slice(&permissions));
-    buf_fini(&permissions);
-    return r;
-}
-
 static enum reason change(struct batch *b, struct catalog_ask *ask, struct slice permissions)
 {
     if (!exists(b, ask->name))
@@ -119,15 +108,28 @@ static enum reason change(struct batch *b, struct catalog_ask *ask, struct slice
     return rc == SQLITE_DONE ? REASON_ok : ask_refuse_db(b, ask, rc);
 }
 
-enum reason op_role_change(struct batch *b, struct item *it)
+/* Does it with the permissions as they are stored. */
+static enum reason with_permissions(struct batch *b, struct catalog_ask *ask,
+                                    enum reason (*does)(struct batch *b, struct catalog_ask *ask,
+                                                        struct slice permissions))
 {
     struct buf permissions;
     buf_init(&permissions, 4096);
-    enum reason r = parse(it->ask, &permissions);
+    enum reason r = parse(ask, &permissions);
     if (r == REASON_ok)
-        r = change(b, it->ask, buf_slice(&permissions));
+        r = does(b, ask, buf_slice(&permissions));
     buf_fini(&permissions);
     return r;
+}
+
+enum reason op_role_add(struct batch *b, struct item *it)
+{
+    return with_permissions(b, it->ask, add);
+}
+
+enum reason op_role_change(struct batch *b, struct item *it)
+{
+    return with_permissions(b, it->ask, change);
 }
 
 enum reason op_role_remove(struct batch *b, struct item *it)
