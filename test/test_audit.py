@@ -165,6 +165,25 @@ def test_killed(make_server, disk):
     check_whole(server)
 
 
+def test_what_the_journal_is_owed(make_server):
+    """While the journal is slow, the status says how many records wait for it, and for how long."""
+    server = make_server({"journal.disk": "slow"})
+    (server.data / "journal" / "slow_ms").write_text("2000")
+    thread = threading.Thread(target=server.cli, args=("account", "add", "acme"))
+    thread.start()
+
+    def catalog():
+        return requests.get(server.operator_url + "/v1/status", timeout=10).json()["catalog"]
+
+    owed = wait_for("an outbox", lambda: (c := catalog())["outbox"] and c["outbox_ms"] > 100 and c)
+    assert owed["outbox"] == 2  # the account's name, and the audit record
+    assert server.metric("catalog_outbox") == 2
+    thread.join(30)
+    assert (catalog()["outbox"], catalog()["outbox_ms"], server.metric("catalog_outbox")) == (0, 0, 0)
+    (server.data / "journal" / "slow_ms").write_text("0")
+    assert [e["subject"] for e in entries(server)] == ["acme"]
+
+
 # ---- longer than the journal ----
 
 def test_beyond_the_journal(make_server):

@@ -49,9 +49,9 @@ static void put_status(const struct api *a, struct buf *out)
                U(j.recovered_records), U(j.recovery_ns / NS_PER_MS), U(j.torn_bytes));
     buf_printf(out,
                "\"catalog\":{\"accounts\":%llu,\"credentials\":%llu,\"feeds\":%llu,\"queue\":%llu,"
-               "\"transactions\":%llu,\"outbox\":%llu},",
+               "\"transactions\":%llu,\"outbox\":%llu,\"outbox_ms\":%llu},",
                U(c.accounts), U(c.credentials), U(c.feeds), U(c.queue_length), U(c.transactions),
-               U(c.outbox));
+               U(c.outbox), U(c.outbox_ns / NS_PER_MS));
     buf_printf(out,
                "\"shield\":{\"queue\":%llu,\"queue_max\":%llu,\"threads\":%llu,\"running\":%llu,"
                "\"negative_entries\":%llu,\"hashes\":%llu,\"hits\":%llu,\"misses\":%llu},",

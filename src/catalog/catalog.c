@@ -46,6 +46,7 @@ struct catalog {
     struct memory memory;
     _Atomic uint64_t generation;
     _Atomic uint64_t transactions, outbox_rows;
+    _Atomic uint64_t owed_since_ns; /* what the outbox holds; the thread writes it */
 
     /* The thread's alone, and catalog_open's and catalog_close's. */
     struct db db;
@@ -53,7 +54,7 @@ struct catalog {
     struct batch batch;
     bool owed; /* the batch waits for the journal */
     bool late; /* and its askers were told so */
-    uint64_t owed_since_ns, pause_ns;
+    uint64_t pause_ns;
     bool tidy_failed; /* not tried again until a transaction succeeds */
 
     pthread_mutex_t lock;
@@ -140,6 +141,12 @@ static void count_transaction(struct catalog *c)
     metric_add(METRIC_catalog_transactions, 1);
 }
 
+static void note_outbox(struct catalog *c)
+{
+    c->outbox_rows = c->outbox.waiting;
+    metric_set(METRIC_catalog_outbox, c->outbox.waiting);
+}
+
 /* Removes emitted rows in a transaction of their own. */
 static void tidy(struct catalog *c)
 {
@@ -173,7 +180,7 @@ static void publish(struct catalog *c)
 static void try_emit(struct catalog *c)
 {
     int rc = outbox_emit(&c->outbox, c->opts.emit, c->opts.emit_arg);
-    c->outbox_rows = c->outbox.waiting;
+    note_outbox(c);
     if (rc == 0) {
         if (c->pause_ns)
             log_line(LOG_INFO, "catalog.emit_resumed", "path=%s after_ms=%llu", c->db.path,
@@ -242,10 +249,10 @@ static void run_asks(struct catalog *c)
         count_transaction(c);
         c->tidy_failed = false;
     }
-    c->outbox_rows = c->outbox.waiting;
     if (wrote && c->opts.emit)
         owe(c);
-    else
+    note_outbox(c);
+    if (!c->owed)
         publish(c);
 }
 
@@ -408,9 +415,9 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct e
         catalog_free(c);
         return rc;
     }
-    c->outbox_rows = c->outbox.waiting;
     if (opts->emit && c->outbox.waiting)
         owe(c);
+    note_outbox(c);
     log_line(LOG_INFO, "catalog.opened",
              "path=%s accounts=%llu credentials=%llu feeds=%llu outbox=%llu ms=%llu", c->db.path,
              (unsigned long long)c->memory.accounts_count,
@@ -554,10 +561,12 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
 
 struct catalog_stats catalog_stats(struct catalog *c)
 {
+    uint64_t rows = c->outbox_rows, since = c->owed_since_ns;
     return (struct catalog_stats){.accounts = c->memory.accounts_count,
                                   .credentials = c->memory.credentials_count,
                                   .feeds = c->memory.feeds_count,
                                   .queue_length = c->queued,
                                   .transactions = c->transactions,
-                                  .outbox = c->outbox_rows};
+                                  .outbox = rows,
+                                  .outbox_ns = rows && since ? clock_mono_ns() - since : 0};
 }

@@ -214,6 +214,8 @@ enum reason catalog_call(struct catalog *c, struct catalog_ask *ask);
 bool catalog_key_from_name(struct slice name, struct buf *out);
 
 struct catalog_stats {
-    uint64_t accounts, credentials, feeds, queue_length, transactions, outbox;
+    uint64_t accounts, credentials, feeds, queue_length, transactions;
+    uint64_t outbox;    /* records that changes still owe the journal */
+    uint64_t outbox_ns; /* for how long the oldest of them; 0: none, or there is no journal */
 };
 struct catalog_stats catalog_stats(struct catalog *c);
