@@ -7,13 +7,16 @@
 #define SEGMENT_MAGIC    0x31474c53u /* "SLG1" */
 #define BATCH_MAGIC      0x31424c53u /* "SLB1" */
 #define CHECKPOINT_MAGIC 0x31434c53u /* "SLC1" */
+#define CRC_PIECE        (1 << 30)
 
 uint32_t crc32c(uint32_t seed, const void *ptr, size_t len)
 {
-    /* The library wants a non-const pointer and an int; it writes nothing, and no batch is near
-     * 2 GiB. It leaves both inversions to the caller. */
+    /* The library wants a non-const pointer and an int; it writes nothing. It leaves both
+     * inversions to the caller. */
     unsigned char *p;
     memcpy(&p, &ptr, sizeof p);
+    for (; len > CRC_PIECE; len -= CRC_PIECE, p += CRC_PIECE)
+        seed = ~crc32_iscsi(p, CRC_PIECE, ~seed);
     return ~crc32_iscsi(p, (int)len, ~seed);
 }
 

@@ -12,13 +12,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <stdlib.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "journal/format.h"
 #include "view/latest_own.h"
 
 enum {
@@ -29,7 +29,6 @@ enum {
     ENTRY_BOUND = 32,
     ENTRIES_AT = 40, /* where the head says how many */
     CRC_BYTES = 4,
-    CRC_PIECE = 1 << 30, /* crc32_iscsi takes an int */
     INTERVAL_S = 30,
     PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
 };
@@ -38,18 +37,6 @@ enum {
 #define FILE_MAX (1ull << 40)
 
 static const char magic[8] = {'S', 'L', 'L', 'A', 'T', 'E', 'S', 'T'};
-
-static uint32_t crc32c(const char *ptr, size_t len)
-{
-    uint32_t crc = ~0u;
-    while (len) {
-        size_t piece = len < CRC_PIECE ? len : CRC_PIECE;
-        crc = crc32_iscsi((unsigned char *)(uintptr_t)ptr, (int)piece, crc);
-        ptr += piece;
-        len -= piece;
-    }
-    return ~crc;
-}
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -101,7 +88,7 @@ int latest_snapshot(struct latest *l, uint64_t cursor)
     if (!b.failed)
         memcpy(b.ptr + ENTRIES_AT, &entries, sizeof entries);
     if (!b.failed)
-        buf_put_u32(&b, crc32c(b.ptr, b.len));
+        buf_put_u32(&b, crc32c(0, b.ptr, b.len));
     int code = b.failed ? -ENOMEM : disk_replace(l->opts.disk, l->path, b.ptr, b.len);
     buf_fini(&b);
     if (code == 0)
@@ -207,7 +194,7 @@ static int load(struct latest *l, const char *bytes, size_t len, struct error *e
         return error_set(err, -ENOTSUP, "snapshot %s has format %u; this version reads %u", l->path,
                          format, (unsigned)FORMAT);
     memcpy(&crc, bytes + len - CRC_BYTES, 4);
-    if (format == 0 || crc != crc32c(bytes, len - CRC_BYTES))
+    if (format == 0 || crc != crc32c(0, bytes, len - CRC_BYTES))
         return damaged(l, err, "its checksum is wrong");
     if (memcmp(bytes + 16, l->opts.log_id, 16) != 0)
         return error_set(err, -ESTALE, "snapshot %s belongs to another journal", l->path);
