@@ -304,7 +304,8 @@ static int open_views(struct server *s, struct error *err)
                                     .keyring = s->keyring,
                                     .on_applied = on_applied,
                                     .arg = s};
-    return views_open(&s->views, &opts, err);
+    int rc = views_open(&s->views, &opts, err);
+    return rc ? rc : views_rebuild_sessions(&s->views, err);
 }
 
 static void close_views(struct server *s)
@@ -390,6 +391,7 @@ static int open_eraser(struct server *s, struct error *err)
                                 .latest_view = &s->views.latest_view,
                                 .history_view = &s->views.history_view,
                                 .audit_view = &s->views.audit_view,
+                                .session_view = &s->views.session_view,
                                 .emit = emit,
                                 .barrier = barrier,
                                 .arg = s};

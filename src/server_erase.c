@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "flow/session_record.h"
 
 #define LIST_MAX (64u << 20)
 
@@ -122,10 +123,27 @@ int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count,
     return rc < 0 ? error_set(err, rc, "%s: %s", e->path, strerror(-rc)) : 0;
 }
 
+/* All sessions and retained messages of the account. */
+static int end_sessions(struct eraser *e, uint64_t account, int64_t now)
+{
+    struct buf payload;
+    buf_init(&payload, 64);
+    session_record_encode(
+        &payload, &(struct session_record){.event = SESSION_ENDED, .end = SESSION_END_ERASED});
+    struct record r = {.kind = RECORD_SESSION,
+                       .account = account,
+                       .event_us = now,
+                       .receive_us = now,
+                       .payload = buf_slice(&payload)};
+    int rc = e->emit(e->arg, &r, 1);
+    buf_fini(&payload);
+    return rc;
+}
+
 /* What workers had in hand when the account left the catalog may come behind the records that
  * delete its feeds. The first round brings into the journal what was there, the second deletes that
  * too. */
-static int delete_feeds(struct eraser *e, uint64_t account)
+static int delete_data(struct eraser *e, uint64_t account)
 {
     int rc = 0;
     for (unsigned round = 0; rc == 0 && round < 2; round++) {
@@ -140,13 +158,15 @@ static int delete_feeds(struct eraser *e, uint64_t account)
                                .receive_us = now};
             rc = e->emit(e->arg, &r, 1);
         }
+        if (rc == 0 && account)
+            rc = end_sessions(e, account, now);
     }
     return rc;
 }
 
 static int erase(struct eraser *e, uint64_t account, struct error *err)
 {
-    int rc = delete_feeds(e, account);
+    int rc = delete_data(e, account);
     if (rc < 0)
         return failed(err, rc, "journal");
     rc = view_flush(*e->latest_view);
@@ -154,6 +174,8 @@ static int erase(struct eraser *e, uint64_t account, struct error *err)
         rc = view_flush(*e->history_view);
     if (rc == 0) /* its entries are sealed there, as long as there is the key */
         rc = view_flush(*e->audit_view);
+    if (rc == 0)
+        rc = view_flush(*e->session_view);
     if (rc < 0)
         return failed(err, rc, "views");
     if (account || e->feeds_count)

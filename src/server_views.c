@@ -2,9 +2,11 @@
 #include "server_views.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 static int path_of(char out[PATH_MAX], const struct config *c, const char *name, struct error *err)
 {
@@ -53,6 +55,25 @@ static int open_audit(struct views *v, const struct views_opts *o, const uint64_
     return rc ? rc : audit_open(&opts, &v->audit, ret_cursor, err);
 }
 
+static int open_sessions(struct views *v, const struct views_opts *o, const uint64_t log_id[2],
+                         uint64_t *ret_cursor, struct error *err)
+{
+    const struct config *c = o->config;
+    struct sessions_opts opts = {.disk = o->disk,
+                                 .path = v->session_path,
+                                 .keyring = o->keyring,
+                                 .sessions_max = (uint32_t)c->session.sessions_max,
+                                 .sessions_per_account_max = (uint32_t)c->session.per_account_max,
+                                 .retained_max = (uint32_t)c->session.retained_max,
+                                 .retained_per_account_max =
+                                     (uint32_t)c->session.retained_per_account_max,
+                                 .memory_max = c->session.memory_max,
+                                 .memory_per_account_max = c->session.memory_per_account_max,
+                                 .log_id = {log_id[0], log_id[1]}};
+    int rc = path_of(v->session_path, c, "session.snap", err);
+    return rc ? rc : sessions_open(&opts, &v->sessions, ret_cursor, err);
+}
+
 int views_open(struct views *v, const struct views_opts *opts, struct error *err)
 {
     struct journal_position position = journal_position(opts->journal);
@@ -60,7 +81,7 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
                              .keyring = opts->keyring,
                              .on_applied = opts->on_applied,
                              .arg = opts->arg};
-    uint64_t log_id[2], latest, history, audit;
+    uint64_t log_id[2], latest, history, audit, sessions;
     memcpy(log_id, position.log_id, sizeof log_id);
     v->journal = opts->journal;
     int rc = open_latest(v, opts, log_id, &latest, err);
@@ -68,6 +89,8 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
         rc = open_history(v, opts, log_id, &history, err);
     if (!rc)
         rc = open_audit(v, opts, log_id, &audit, err);
+    if (!rc)
+        rc = open_sessions(v, opts, log_id, &sessions, err);
     if (rc)
         return rc;
     view.ops = &view_latest_ops;
@@ -79,6 +102,11 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
     view.cursor = history;
     if (!rc)
         rc = view_start(&view, &v->history_view, err);
+    view.ops = &view_session_ops;
+    view.of = v->sessions;
+    view.cursor = sessions;
+    if (!rc)
+        rc = view_start(&view, &v->session_view, err);
     view.ops = &view_audit_ops;
     view.of = v->audit;
     view.cursor = audit;
@@ -86,12 +114,35 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
     return rc ? rc : view_start(&view, &v->audit_view, err);
 }
 
+static bool told_to_stop(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+int views_rebuild_sessions(struct views *v, struct error *err)
+{
+    uint64_t end = journal_durable(v->journal);
+    view_hurry(v->session_view, end);
+    while (view_applied(v->session_view) < end) {
+        if (told_to_stop())
+            return error_set(err, -EINTR, "stopped while sessions were read from the journal");
+        clock_sleep_ns(NS_PER_MS);
+    }
+    unsigned count = sessions_cut_off(v->sessions, clock_wall_us());
+    if (count)
+        log_line(LOG_INFO, "sessions.cut_off", "sessions=%u", count);
+    return 0;
+}
+
 void views_stop(struct views *v)
 {
     view_stop(v->latest_view);
     view_stop(v->history_view);
     view_stop(v->audit_view);
-    v->latest_view = v->history_view = v->audit_view = NULL;
+    view_stop(v->session_view);
+    v->latest_view = v->history_view = v->audit_view = v->session_view = NULL;
 }
 
 void views_close(struct views *v)
@@ -100,6 +151,8 @@ void views_close(struct views *v)
     latest_close(v->latest);
     history_close(v->history);
     audit_close(v->audit);
+    sessions_close(v->sessions);
+    v->sessions = NULL;
     v->latest = NULL;
     v->history = NULL;
     v->audit = NULL;
@@ -110,10 +163,13 @@ void views_put_status(const struct views *v, struct buf *out)
     const struct {
         const char *name;
         const struct view *view;
-    } views[] = {
-        {"latest", v->latest_view}, {"history", v->history_view}, {"audit", v->audit_view}};
+    } views[] = {{"latest", v->latest_view},
+                 {"history", v->history_view},
+                 {"audit", v->audit_view},
+                 {"session", v->session_view}};
     uint64_t durable = journal_durable(v->journal);
     struct audit_stats a = audit_stats(v->audit);
+    struct sessions_stats s = sessions_stats(v->sessions);
     buf_put_str(out, ",\"views\":{");
     for (unsigned i = 0; i < sizeof views / sizeof *views; i++) {
         uint64_t applied = view_applied(views[i].view);
@@ -124,6 +180,12 @@ void views_put_status(const struct views *v, struct buf *out)
     buf_printf(out, "},\"audit\":{\"entries\":%llu,\"files\":%llu,\"disk_bytes\":%llu}",
                (unsigned long long)a.entries, (unsigned long long)a.files,
                (unsigned long long)a.bytes);
+    buf_printf(out,
+               ",\"sessions\":{\"sessions\":%llu,\"connected\":%llu,\"retained\":%llu,"
+               "\"memory_bytes\":%llu,\"dropped\":%llu}",
+               (unsigned long long)s.sessions, (unsigned long long)s.connected,
+               (unsigned long long)s.retained, (unsigned long long)s.bytes,
+               (unsigned long long)s.dropped);
 }
 
 int views_flush_audit(void *arg)

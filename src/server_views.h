@@ -11,6 +11,7 @@
 #include "view/audit.h"
 #include "view/history.h"
 #include "view/latest.h"
+#include "view/sessions.h"
 #include "view/view.h"
 
 /* NULL: not opened. */
@@ -18,9 +19,11 @@ struct views {
     struct latest *latest;
     struct history *history;
     struct audit *audit;
-    struct view *latest_view, *history_view, *audit_view;
+    struct sessions *sessions;
+    struct view *latest_view, *history_view, *audit_view, *session_view;
     struct journal *journal;
     char latest_path[PATH_MAX], history_path[PATH_MAX], audit_path[PATH_MAX];
+    char session_path[PATH_MAX];
 };
 
 struct views_opts {
@@ -36,6 +39,10 @@ struct views_opts {
 /* Opens what they keep and starts their threads. 0, or a negative errno with a sentence; then
  * views_close closes what was opened. */
 int views_open(struct views *v, const struct views_opts *opts, struct error *err);
+/* Before anybody may connect: returns when the sessions are what the journal says, and those that
+ * had a connection when the server ended are cut off. 0, or -EINTR when a signal asks the server to
+ * stop meanwhile. */
+int views_rebuild_sessions(struct views *v, struct error *err);
 /* Stops the threads; they call on_applied no more. May be repeated. */
 void views_stop(struct views *v);
 void views_close(struct views *v);

@@ -123,7 +123,7 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
             break;
         struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
-            if (!ops->kinds || ops->kinds >> r->kind & 1)
+            if (!ops->wants || ops->wants(r))
                 apply(v, r, offset);
             atomic_store_explicit(&v->received_us, r->receive_us, memory_order_relaxed);
         }

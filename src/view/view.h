@@ -21,8 +21,9 @@ struct view;
 
 struct view_ops {
     const char *name; /* of the thread and of the journal's reader */
-    uint32_t kinds;   /* bits 1 << enum record_kind: only these are opened and given; 0: all */
     uint64_t nap_ns;  /* how long it lets records come together; 0: as long as reads like it */
+    /* Whether the record is to be opened and given to it, by all but its payload; NULL: all are. */
+    bool (*wants)(const struct record *r);
     /* One record, in order. Cannot fail. */
     void (*apply)(void *of, const struct record *r, uint64_t offset);
     /* A record of this feed comes soon: fetches what applying it will touch. May be NULL. */
@@ -38,8 +39,8 @@ struct view_ops {
     int (*flush)(void *of, uint64_t next_offset);
 };
 
-/* The views; `of` is a struct latest, a struct history, a struct audit. */
-extern const struct view_ops view_latest_ops, view_history_ops, view_audit_ops;
+/* The views; `of` is a struct latest, a struct history, a struct audit, a struct sessions. */
+extern const struct view_ops view_latest_ops, view_history_ops, view_audit_ops, view_session_ops;
 
 struct view_opts {
     struct journal *journal;

@@ -4,6 +4,7 @@
 #include "view/audit.h"
 #include "view/history.h"
 #include "view/latest.h"
+#include "view/sessions.h"
 #include "view/view.h"
 
 static void on_latest_apply(void *of, const struct record *r, uint64_t offset)
@@ -74,6 +75,11 @@ const struct view_ops view_history_ops = {
     .flush = on_history_flush,
 };
 
+static bool on_audit_wants(const struct record *r)
+{
+    return r->kind == RECORD_AUDIT;
+}
+
 static void on_audit_apply(void *of, const struct record *r, uint64_t offset)
 {
     audit_apply(of, r, offset);
@@ -96,10 +102,33 @@ static int on_audit_flush(void *of, uint64_t next_offset)
 
 const struct view_ops view_audit_ops = {
     .name = "audit",
-    .kinds = 1u << RECORD_AUDIT,
+    .wants = on_audit_wants,
     .nap_ns = 100 * NS_PER_MS, /* nobody waits for it but commands, and they flush */
     .apply = on_audit_apply,
     .tick = on_audit_tick,
     .stuck = on_audit_stuck,
     .flush = on_audit_flush,
+};
+
+static void on_sessions_apply(void *of, const struct record *r, uint64_t offset)
+{
+    sessions_apply(of, r, offset);
+}
+
+static uint64_t on_sessions_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
+{
+    return sessions_tick(of, next_offset, now_ns);
+}
+
+static int on_sessions_flush(void *of, uint64_t next_offset)
+{
+    return sessions_snapshot(of, next_offset);
+}
+
+const struct view_ops view_session_ops = {
+    .name = "session",
+    .wants = sessions_want,
+    .apply = on_sessions_apply,
+    .tick = on_sessions_tick,
+    .flush = on_sessions_flush,
 };

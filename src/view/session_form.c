@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A session's state as bytes, version 1:
+ *   varint credential, expiry, zigzag closed_us, version, floor
+ *   text client id, text will topic (empty: no will), varint retain + 2 * delay, text will payload
+ *   varint count, subscriptions: u8 options as in a SUBSCRIBED record, varint id, since, text
+ * filter varint count, acked: varint steps, the first from the floor's place varint count, out:
+ * varint packet id * 4 + (QoS 2) + 2 * pubrel, varint place varint count, in: varint packet id A
+ * text is its length as varint and its bytes.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/varint.h"
+#include "flow/limits.h"
+#include "view/session.h"
+
+static void put_varint(struct buf *out, uint64_t v)
+{
+    uint8_t bytes[VARINT_MAX];
+    buf_put(out, bytes, (size_t)(varint_put(bytes, v) - bytes));
+}
+
+static void put_text(struct buf *out, struct slice text)
+{
+    put_varint(out, text.len);
+    buf_put_slice(out, text);
+}
+
+static void put_sub(struct buf *out, const struct session_sub *sub)
+{
+    const struct session_filter *f = &sub->filter;
+    buf_put_u8(
+        out, (uint8_t)(f->qos | f->no_local << 2 | f->as_published << 3 | f->retain_handling << 4));
+    put_varint(out, f->id);
+    put_varint(out, sub->since);
+    put_text(out, f->filter);
+}
+
+void session_encode(struct buf *out, const struct session *s)
+{
+    put_varint(out, s->credential);
+    put_varint(out, s->expiry_s);
+    put_varint(out, zigzag((uint64_t)s->closed_us));
+    put_varint(out, s->version);
+    put_varint(out, s->floor);
+    put_text(out, s->client_id);
+    put_text(out, s->will.topic);
+    if (s->will.topic.ptr) {
+        put_varint(out, s->will.retain + 2ull * s->will.delay_s);
+        put_text(out, s->will.payload);
+    }
+    put_varint(out, s->subs_count);
+    for (uint32_t i = 0; i < s->subs_count; i++)
+        put_sub(out, &s->subs[i]);
+    put_varint(out, s->acked_count);
+    uint64_t before = session_place(s->floor, 0);
+    for (uint32_t i = 0; i < s->acked_count; before = s->acked[i++])
+        put_varint(out, s->acked[i] - before);
+    put_varint(out, s->out_count);
+    for (uint32_t i = 0; i < s->out_count; i++) {
+        const struct session_out *o = &s->out[i];
+        put_varint(out, o->packet_id * 4u + (o->qos == 2) + 2u * o->pubrel);
+        put_varint(out, o->place);
+    }
+    put_varint(out, s->in_count);
+    for (uint32_t i = 0; i < s->in_count; i++)
+        put_varint(out, s->in[i]);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+struct input {
+    const uint8_t *at, *end;
+    bool bad;
+};
+
+/* A number up to `max`; 0 once something was bad. */
+static uint64_t get(struct input *in, uint64_t max)
+{
+    uint64_t v = 0;
+    const uint8_t *behind = in->bad ? NULL : varint_get(in->at, in->end, &v);
+    if (!behind || v > max) {
+        in->bad = true;
+        return 0;
+    }
+    in->at = behind;
+    return v;
+}
+
+/* A text on the heap. */
+static struct slice get_text(struct input *in, size_t max)
+{
+    size_t len = (size_t)get(in, max);
+    if (in->bad || len > (size_t)(in->end - in->at)) {
+        in->bad = true;
+        return (struct slice){0};
+    }
+    char *ptr = malloc(len + 1);
+    CHECK(ptr);
+    memcpy(ptr, in->at, len);
+    in->at += len;
+    return slice_of(ptr, len);
+}
+
+/* An array for the list that follows; its length goes to *ret. */
+static void *get_list(struct input *in, uint32_t max, size_t size, uint32_t *ret)
+{
+    uint32_t count = (uint32_t)get(in, max), places = 1;
+    if (in->bad || count == 0)
+        return NULL;
+    if (count > (size_t)(in->end - in->at)) { /* each takes a byte at least */
+        in->bad = true;
+        return NULL;
+    }
+    while (places < count)
+        places *= 2;
+    void *array = calloc(places, size);
+    CHECK(array);
+    *ret = count;
+    return array;
+}
+
+static void get_will(struct input *in, struct session_will *w)
+{
+    w->topic = get_text(in, TOPIC_MAX);
+    if (in->bad || w->topic.len == 0) {
+        free((char *)(uintptr_t)w->topic.ptr);
+        w->topic = (struct slice){0};
+        return;
+    }
+    uint64_t v = get(in, 2ull * UINT32_MAX + 1);
+    w->retain = v & 1;
+    w->delay_s = (uint32_t)(v >> 1);
+    w->payload = get_text(in, SESSION_WILL_MAX);
+}
+
+static void get_sub(struct input *in, struct session_sub *sub)
+{
+    struct session_filter *f = &sub->filter;
+    uint8_t options = in->bad || in->at == in->end ? 255 : *in->at++;
+    if (options > 63 || (options & 3) == 3 || options >> 4 == 3)
+        in->bad = true;
+    f->qos = options & 3;
+    f->no_local = options & 4;
+    f->as_published = options & 8;
+    f->retain_handling = options >> 4 & 3;
+    f->id = (uint32_t)get(in, UINT32_MAX);
+    sub->since = get(in, UINT64_MAX);
+    f->filter = get_text(in, TOPIC_MAX);
+    if (!f->filter.len)
+        in->bad = true;
+}
+
+static void get_acked(struct input *in, struct session *s)
+{
+    uint64_t before = session_place(s->floor, 0);
+    s->acked = get_list(in, SESSION_ACKED_MAX, sizeof *s->acked, &s->acked_count);
+    for (uint32_t i = 0; i < s->acked_count; i++) {
+        uint64_t step = get(in, UINT64_MAX - before);
+        if (i && step == 0)
+            in->bad = true;
+        s->acked[i] = before += step;
+    }
+}
+
+static void get_out(struct input *in, struct session *s)
+{
+    uint16_t before = 0;
+    s->out = get_list(in, SESSION_OUT_MAX, sizeof *s->out, &s->out_count);
+    for (uint32_t i = 0; i < s->out_count; i++) {
+        uint64_t v = get(in, 4 * UINT16_MAX + 3);
+        s->out[i] = (struct session_out){.packet_id = (uint16_t)(v >> 2),
+                                         .qos = v & 1 ? 2 : 1,
+                                         .pubrel = v & 2,
+                                         .place = get(in, UINT64_MAX)};
+        if (s->out[i].packet_id <= before || (s->out[i].pubrel && s->out[i].qos == 1))
+            in->bad = true;
+        before = s->out[i].packet_id;
+    }
+}
+
+static void get_in(struct input *in, struct session *s)
+{
+    uint16_t before = 0;
+    s->in = get_list(in, SESSION_IN_MAX, sizeof *s->in, &s->in_count);
+    for (uint32_t i = 0; i < s->in_count; i++) {
+        s->in[i] = (uint16_t)get(in, UINT16_MAX);
+        if (s->in[i] <= before)
+            in->bad = true;
+        before = s->in[i];
+    }
+}
+
+bool session_decode(struct slice bytes, struct session *ret)
+{
+    struct input in = {.at = (const uint8_t *)bytes.ptr};
+    in.end = in.at + bytes.len;
+    struct session s = {0};
+    s.credential = get(&in, UINT64_MAX);
+    s.expiry_s = (uint32_t)get(&in, UINT32_MAX);
+    s.closed_us = (int64_t)unzigzag(get(&in, UINT64_MAX));
+    s.version = get(&in, UINT64_MAX);
+    s.floor = get(&in, UINT64_MAX >> 4);
+    s.client_id = get_text(&in, MQTT_CLIENT_ID_MAX);
+    get_will(&in, &s.will);
+    s.subs = get_list(&in, SESSION_SUBS_MAX, sizeof *s.subs, &s.subs_count);
+    for (uint32_t i = 0; i < s.subs_count; i++)
+        get_sub(&in, &s.subs[i]);
+    get_acked(&in, &s);
+    get_out(&in, &s);
+    get_in(&in, &s);
+    if (in.bad || in.at != in.end) {
+        session_fini(&s);
+        return false;
+    }
+    *ret = s;
+    return true;
+}

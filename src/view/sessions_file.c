@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The snapshot file, little endian:
+ *   8 bytes  "SLSESSNS"
+ *   u32 format, u32 0, 16 bytes log id, u64 cursor, u64 last session number, u64 entries
+ *   per entry: u32 kind, u32 key number, u64 account, u64 number, u32 length, bytes; sealed if the
+ *              key number is not 0, and bound to all before the length
+ *     kind 1: a session of that number, as session_encode writes it
+ *     kind 2: a retained message; number is its offset; u64 credential, i64 received,
+ *             u32 length of the topic, topic, publish
+ *   u32      CRC-32C of all before it
+ * It is replaced as a whole. Entries are encoded with the table's lock held for one bucket at a
+ * time, and sealed without it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "flow/publish.h"
+#include "journal/format.h"
+#include "view/sessions_own.h"
+
+enum {
+    FORMAT = 1,
+    HEAD_BYTES = 56,
+    ENTRIES_AT = 48, /* where the head says how many */
+    ENTRY_BYTES = 28,
+    ENTRY_BOUND = 24,
+    RETAINED_HEAD = 20,
+    CRC_BYTES = 4,
+    INTERVAL_S = 30,
+    PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
+    FORGET_MS = 200,   /* between two looks for what has expired */
+};
+
+enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2 };
+
+#define FILE_MAX (1ull << 40)
+
+static const char magic[8] = {'S', 'L', 'S', 'E', 'S', 'S', 'N', 'S'};
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* The entry's head; its length and bytes are still to come. */
+static void put_head(struct buf *b, enum entry_kind kind, uint32_t key_id, uint64_t account,
+                     uint64_t number)
+{
+    buf_put_u32(b, kind);
+    buf_put_u32(b, key_id);
+    buf_put_u64(b, account);
+    buf_put_u64(b, number);
+}
+
+/* Moves the entries of `plain` to `b`, sealed where they have a key. Returns how many: those whose
+ * key was destroyed are no more. */
+static uint64_t seal_entries(struct sessions *t, struct buf *b)
+{
+    uint64_t count = 0;
+    for (size_t head = 0; head < t->plain.len;) {
+        const char *at = t->plain.ptr + head;
+        struct slice about = slice_of(at, ENTRY_BOUND);
+        uint32_t key_id = le32_get(at + 4), len = le32_get(at + ENTRY_BOUND);
+        struct slice bytes = slice_of(at + ENTRY_BYTES, len);
+        head += ENTRY_BYTES + len;
+        if (key_id) {
+            buf_clear(&t->sealed);
+            enum seal_outcome done = seal_bytes(t->sealer, key_id, about, bytes, &t->sealed);
+            CHECK(done != SEAL_MEMORY);
+            if (done != SEAL_DONE)
+                continue;
+            bytes = buf_slice(&t->sealed);
+        }
+        buf_put_slice(b, about);
+        buf_put_u32(b, (uint32_t)bytes.len);
+        buf_put_slice(b, bytes);
+        count++;
+    }
+    buf_clear(&t->plain);
+    return count;
+}
+
+/* Writes where the entry that begins at `head` ends. */
+static void end_entry(struct buf *b, size_t head)
+{
+    CHECK(!b->failed);
+    le32_put(b->ptr + head + ENTRY_BOUND, (uint32_t)(b->len - head - ENTRY_BYTES));
+}
+
+static void put_session(struct sessions *t, const struct session *s)
+{
+    size_t head = t->plain.len;
+    put_head(&t->plain, ENTRY_SESSION, t->sealer ? s->key_id : 0, s->account, s->number);
+    buf_put_u32(&t->plain, 0);
+    session_encode(&t->plain, s);
+    end_entry(&t->plain, head);
+}
+
+static void put_retained(struct sessions *t, uint64_t account, const struct retained_entry *e)
+{
+    size_t head = t->plain.len;
+    put_head(&t->plain, ENTRY_RETAINED, t->sealer ? e->key_id : 0, account, e->offset);
+    buf_put_u32(&t->plain, 0);
+    buf_put_u64(&t->plain, e->credential);
+    buf_put_u64(&t->plain, (uint64_t)e->receive_us);
+    buf_put_u32(&t->plain, (uint32_t)e->topic.len);
+    buf_put_slice(&t->plain, e->topic);
+    buf_put_slice(&t->plain, e->payload);
+    end_entry(&t->plain, head);
+}
+
+static uint64_t put_bucket(struct sessions *t, struct buf *b, uint64_t i)
+{
+    pthread_mutex_lock(&t->lock);
+    for (const struct session_entry *e = t->by_number[i]; e; e = e->next_by_number)
+        put_session(t, &e->s);
+    for (const struct session_account *a = t->accounts[i]; a; a = a->next)
+        for (uint32_t k = 0; k < a->retained_count; k++)
+            put_retained(t, a->number, a->retained[k]);
+    pthread_mutex_unlock(&t->lock);
+    return seal_entries(t, b);
+}
+
+int sessions_snapshot(struct sessions *t, uint64_t cursor)
+{
+    struct buf b;
+    uint64_t entries = 0;
+    buf_init(&b, FILE_MAX);
+    buf_put(&b, magic, sizeof magic);
+    buf_put_u32(&b, FORMAT);
+    buf_put_u32(&b, 0);
+    buf_put(&b, t->opts.log_id, 16);
+    buf_put_u64(&b, cursor);
+    buf_put_u64(&b, atomic_load(&t->last_number));
+    buf_put_u64(&b, 0); /* entries, when they are known */
+    for (uint64_t i = 0; i <= t->mask; i++)
+        entries += put_bucket(t, &b, i);
+    if (!b.failed)
+        le64_put(b.ptr + ENTRIES_AT, entries);
+    if (!b.failed)
+        buf_put_u32(&b, crc32c(0, b.ptr, b.len));
+    int code = b.failed ? -ENOMEM : disk_replace(t->opts.disk, t->path, b.ptr, b.len);
+    buf_fini(&b);
+    if (code == 0)
+        t->saved = cursor;
+    return code;
+}
+
+uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t now_ns)
+{
+    if (next_offset > t->applied)
+        t->applied = next_offset;
+    if (!t->clock_known) {
+        t->clock_known = true;
+        t->saved_ns = t->forgot_ns = now_ns;
+        t->pause_ns = INTERVAL_S * NS_PER_S;
+    }
+    if (now_ns - t->forgot_ns >= FORGET_MS * NS_PER_MS) {
+        t->forgot_ns = now_ns;
+        sessions_forget(t, clock_wall_us());
+        struct sessions_stats now = sessions_stats(t);
+        metric_set(METRIC_sessions, now.sessions);
+        metric_set(METRIC_sessions_connected, now.connected);
+        metric_set(METRIC_retained_messages, now.retained);
+        metric_set(METRIC_session_bytes, now.bytes);
+    }
+    if (t->applied == t->saved || now_ns - t->saved_ns < t->pause_ns)
+        return t->saved;
+    uint64_t begin = clock_mono_ns();
+    int code = sessions_snapshot(t, t->applied);
+    uint64_t took = clock_mono_ns() - begin;
+    t->saved_ns = now_ns;
+    t->pause_ns =
+        took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES : INTERVAL_S * NS_PER_S;
+    if (code < 0 && !t->failing)
+        log_line(LOG_ERROR, "sessions.snapshot_failed", "path=%s error=%s", t->path,
+                 strerror(-code));
+    t->failing = code < 0;
+    return t->saved;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int damaged(const struct sessions *t, struct error *err, const char *what)
+{
+    return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", t->path, what);
+}
+
+/* Opens the bytes of the entry with that head. 1: its key was destroyed. */
+static int open_entry(struct sessions *t, const char *head, struct slice *bytes, struct error *err)
+{
+    if (!t->sealer)
+        return damaged(t, err, "an entry is sealed, and there is no keyring");
+    buf_clear(&t->sealed);
+    enum seal_outcome done = unseal_bytes(t->sealer, le32_get(head + 4),
+                                          slice_of(head, ENTRY_BOUND), *bytes, &t->sealed);
+    *bytes = buf_slice(&t->sealed);
+    if (done == SEAL_ERASED) {
+        metric_add(METRIC_sealed_erased, 1);
+        return 1;
+    }
+    return done == SEAL_DONE      ? 0
+           : done == SEAL_UNKNOWN ? damaged(t, err, "the keyring does not know an entry's key")
+                                  : damaged(t, err, "a sealed entry does not open");
+}
+
+static bool load_session(struct sessions *t, const char *head, struct slice bytes)
+{
+    struct session s;
+    if (!session_decode(bytes, &s))
+        return false;
+    s.key_id = le32_get(head + 4);
+    s.account = le64_get(head + 8);
+    s.number = le64_get(head + 16);
+    if (s.number && s.number <= t->last_number && sessions_insert(t, &s))
+        return true;
+    /* A smaller limit than when it was written is no damage. */
+    bool full = t->stats.sessions >= t->opts.sessions_max || !sessions_have_room(t, s.account);
+    sessions_drop(t, full);
+    session_fini(&s);
+    return full;
+}
+
+static bool load_retained(struct sessions *t, const char *head, struct slice bytes)
+{
+    struct publish p;
+    if (bytes.len < RETAINED_HEAD)
+        return false;
+    uint32_t topic = le32_get(bytes.ptr + 16);
+    struct retained_entry e = {.offset = le64_get(head + 16),
+                               .credential = le64_get(bytes.ptr),
+                               .receive_us = (int64_t)le64_get(bytes.ptr + 8),
+                               .key_id = le32_get(head + 4)};
+    bytes = slice_from(bytes, RETAINED_HEAD);
+    if (topic == 0 || topic > bytes.len)
+        return false;
+    e.topic = slice_of(bytes.ptr, topic);
+    e.payload = slice_from(bytes, topic);
+    if (!publish_decode(e.payload, &p) || !p.message.len)
+        return false;
+    e.expires_us = publish_expires_us(&p, e.receive_us);
+    if (!retained_put(t, le64_get(head + 8), &e))
+        sessions_drop(t, 1); /* the limit is smaller than when it was written */
+    return true;
+}
+
+static int load_entries(struct sessions *t, const char *at, const char *end, uint64_t entries,
+                        struct error *err)
+{
+    for (uint64_t i = 0; i < entries; i++) {
+        if (end - at < ENTRY_BYTES)
+            return damaged(t, err, "it is too short");
+        const char *head = at;
+        uint32_t kind = le32_get(head), len = le32_get(head + ENTRY_BOUND);
+        at += ENTRY_BYTES;
+        if (len > end - at)
+            return damaged(t, err, "it is too short");
+        struct slice bytes = slice_of(at, len);
+        at += len;
+        int erased = le32_get(head + 4) ? open_entry(t, head, &bytes, err) : 0;
+        if (erased < 0)
+            return erased;
+        if (erased)
+            continue;
+        if (!(kind == ENTRY_SESSION    ? load_session(t, head, bytes)
+              : kind == ENTRY_RETAINED ? load_retained(t, head, bytes)
+                                       : false))
+            return damaged(t, err, "an entry is none");
+    }
+    return at == end ? 0 : damaged(t, err, "it is too long");
+}
+
+static int load(struct sessions *t, const char *bytes, size_t len, struct error *err)
+{
+    if (len < HEAD_BYTES + CRC_BYTES || memcmp(bytes, magic, sizeof magic) != 0)
+        return damaged(t, err, "it does not begin like one");
+    uint32_t format = le32_get(bytes + 8);
+    if (format > FORMAT) /* before the CRC: who knows where a newer one keeps it */
+        return error_set(err, -ENOTSUP, "snapshot %s has format %u; this version reads %u", t->path,
+                         format, (unsigned)FORMAT);
+    if (format == 0 || le32_get(bytes + len - CRC_BYTES) != crc32c(0, bytes, len - CRC_BYTES))
+        return damaged(t, err, "its checksum is wrong");
+    if (memcmp(bytes + 16, t->opts.log_id, 16) != 0)
+        return error_set(err, -ESTALE, "snapshot %s belongs to another journal", t->path);
+    t->applied = t->saved = le64_get(bytes + 32);
+    atomic_store(&t->last_number, le64_get(bytes + 40));
+    return load_entries(t, bytes + HEAD_BYTES, bytes + len - CRC_BYTES,
+                        le64_get(bytes + ENTRIES_AT), err);
+}
+
+int sessions_open(const struct sessions_opts *opts, struct sessions **ret, uint64_t *ret_cursor,
+                  struct error *err)
+{
+    struct sessions *t = sessions_new(opts);
+    struct buf bytes;
+    buf_init(&bytes, FILE_MAX);
+    int code = disk_read_file(opts->disk, t->path, &bytes);
+    if (code == 0)
+        code = load(t, bytes.ptr, bytes.len, err);
+    else if (code == -ENOENT)
+        code = 0;
+    else
+        error_set(err, code, "snapshot %s: %s", t->path, strerror(-code));
+    buf_fini(&bytes);
+    if (code < 0) {
+        sessions_close(t);
+        return code;
+    }
+    *ret = t;
+    *ret_cursor = t->applied;
+    return 0;
+}
