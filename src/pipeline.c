@@ -404,6 +404,18 @@ static void check_basic(struct job *j, const struct presented *p)
     check_device(j, p->id, p->secret);
 }
 
+/* TLS has seen the proof; that the device is still there and not locked out is asked each time. */
+static void check_certificate(struct job *j, struct slice id)
+{
+    j->credential = catalog_device(j->lane->p->opts.api.catalog, id);
+    if (j->credential) {
+        authorize(j);
+        return;
+    }
+    j->wait.reason = REASON_bad_device;
+    refuse_credential(j);
+}
+
 void job_authenticate(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -429,6 +441,9 @@ void job_authenticate(struct job *j)
         return;
     case PRESENTED_BASIC:
         check_basic(j, p);
+        return;
+    case PRESENTED_CERTIFICATE:
+        check_certificate(j, p->id);
         return;
     }
 }

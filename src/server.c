@@ -25,6 +25,7 @@
 #include "server_erase.h"
 #include "server_keyring.h"
 #include "server_emit.h"
+#include "server_tls.h"
 #include "server_tune.h"
 #include "server_verified.h"
 #include "server_views.h"
@@ -32,15 +33,21 @@
 #define LISTENERS_MAX 32
 #define PATH_BYTES    4096
 
+/* A listener, and what it leads to. */
+struct door {
+    struct listener *listener;
+    enum surface surface;
+    bool tls;
+};
+
 /* One worker with what runs on it. */
 struct unit {
     struct server *server;
     struct worker *worker;
     struct lane *lane;
     struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
-    struct listener *listeners[LISTENERS_MAX];
-    enum surface surfaces[LISTENERS_MAX]; /* what each leads to */
-    unsigned listeners_count;
+    struct door doors[LISTENERS_MAX];
+    unsigned doors_count;
     struct mail mail;                         /* stop */
     struct mail barrier;                      /* revocation, reload */
     struct cidr trusted[CONFIG_NETWORKS_MAX]; /* proxies that the public fronts believe */
@@ -71,6 +78,7 @@ struct server {
     struct eraser eraser; /* the admin thread's, once that runs */
     struct admin *admin;
     struct buf openapi;
+    struct server_tls tls;             /* the admin thread's, once that runs */
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
     struct unit units[WORKERS_MAX];
     unsigned units_count;
@@ -569,35 +577,59 @@ static void add_front(struct unit *u, enum surface surface)
     u->fronts[surface] = http_front_new(&opts);
 }
 
-static int listen_on(struct unit *u, enum surface surface, const char *list, const char *setting,
-                     struct error *err)
+/* What the door of that surface is given anew by a reload. */
+static struct listener_tune tune_door(const struct unit *u, enum surface surface, bool tls)
+{
+    const struct server *s = u->server;
+    return tune_listener(s->config, surface, u->trusted, u->trusted_count, tls ? s->tls.set : NULL);
+}
+
+static int listen_on(struct unit *u, enum surface surface, bool tls, const char *list,
+                     const char *setting, struct error *err)
 {
     struct server *s = u->server;
     struct slice rest = slice_str(list), item;
+    bool public = surface == SURFACE_PUBLIC;
     read_trusted(u);
-    add_front(u, surface);
+    if (!u->fronts[surface])
+        add_front(u, surface);
     while (config_list_next(&rest, &item)) {
-        if (u->listeners_count == LISTENERS_MAX)
+        struct door *d = &u->doors[u->doors_count];
+        if (u->doors_count == LISTENERS_MAX)
             return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
-        bool public = surface == SURFACE_PUBLIC;
-        struct listener_opts opts = {
-            .backlog = (int)s->config->listen.backlog,
-            .open = public ? &s->connections : NULL,
-            .tune = tune_listener(s->config, surface, u->trusted, u->trusted_count),
-            .accept = http_accept,
-            .arg = u->fronts[surface]};
+        struct listener_opts opts = {.backlog = (int)s->config->listen.backlog,
+                                     .open = public ? &s->connections : NULL,
+                                     .tune = tune_door(u, surface, tls),
+                                     .alpn = SLICE("\x08http/1.1"),
+                                     .accept = http_accept,
+                                     .arg = u->fronts[surface]};
         int rc = u == s->units ? listener_probe(item) : 0;
         if (!rc)
-            rc = listener_open(u->worker, item, &opts, &u->listeners[u->listeners_count]);
+            rc = listener_open(u->worker, item, &opts, &d->listener);
         if (rc)
             return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
                              rc == -EINVAL ? "write it as address:port" : strerror(-rc));
-        u->surfaces[u->listeners_count] = surface;
-        unsigned port = listener_port(u->listeners[u->listeners_count++]);
+        d->surface = surface;
+        d->tls = tls;
+        u->doors_count++;
         if (u == s->units)
-            log_line(LOG_INFO, "server.listen", "%s=%.*s port=%u", setting, SLICE_ARG(item), port);
+            log_line(LOG_INFO, "server.listen", "%s=%.*s port=%u", setting, SLICE_ARG(item),
+                     listener_port(d->listener));
     }
     return 0;
+}
+
+static int open_tls(struct server *s, struct error *err)
+{
+    int rc = server_tls_open(&s->tls, s->config, err);
+    if (!rc)
+        server_tls_note(s->tls.set);
+    return rc;
+}
+
+static void close_tls(struct server *s)
+{
+    server_tls_close(&s->tls);
 }
 
 static int open_units(struct server *s, struct error *err)
@@ -614,12 +646,15 @@ static int open_units(struct server *s, struct error *err)
         worker_set_hook(u->worker, (struct worker_hook){on_settle, on_turn_end, on_tick, u});
     }
     for (unsigned i = 0; i < s->units_count && !rc; i++)
-        rc = listen_on(&s->units[i], SURFACE_PUBLIC, c->listen.http, "listen.http", err);
+        rc = listen_on(&s->units[i], SURFACE_PUBLIC, false, c->listen.http, "listen.http", err);
+    for (unsigned i = 0; i < s->units_count && !rc; i++)
+        rc = listen_on(&s->units[i], SURFACE_PUBLIC, true, c->listen.https, "listen.https", err);
     if (!rc)
-        rc = listen_on(&s->units[0], SURFACE_OPERATOR, c->listen.operator, "listen.operator", err);
-    if (!rc)
-        rc = listen_on(&s->units[0], SURFACE_ADMIN, data_path(s, "admin.sock", path), "admin.sock",
+        rc = listen_on(&s->units[0], SURFACE_OPERATOR, false, c->listen.operator, "listen.operator",
                        err);
+    if (!rc)
+        rc = listen_on(&s->units[0], SURFACE_ADMIN, false, data_path(s, "admin.sock", path),
+                       "admin.sock", err);
     for (unsigned i = 0; i < s->units_count; i++)
         worker_start(s->units[i].worker);
     return rc;
@@ -629,9 +664,9 @@ static void on_stop(struct mail *m)
 {
     struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, mail));
     if (!u->stop) {
-        for (unsigned i = 0; i < u->listeners_count; i++)
-            listener_close(u->listeners[i]);
-        u->listeners_count = 0;
+        for (unsigned i = 0; i < u->doors_count; i++)
+            listener_close(u->doors[i].listener);
+        u->doors_count = 0;
     }
     for (unsigned i = 0; i < 3; i++) {
         if (!u->fronts[i])
@@ -718,6 +753,7 @@ struct stage {
 };
 
 static const struct stage stages[] = {
+    {"tls", open_tls, close_tls},
     {"data", open_data, close_data},
     {"journal", open_journal, close_journal},
     {"keyring", open_keyring, close_keyring},
@@ -748,10 +784,9 @@ static void on_tune(struct mail *m)
         if (u->fronts[i])
             http_front_tune(u->fronts[i], &http);
     }
-    for (unsigned i = 0; i < u->listeners_count; i++) {
-        struct listener_tune listener =
-            tune_listener(c, u->surfaces[i], u->trusted, u->trusted_count);
-        listener_tune(u->listeners[i], &listener);
+    for (unsigned i = 0; i < u->doors_count; i++) {
+        struct listener_tune door = tune_door(u, u->doors[i].surface, u->doors[i].tls);
+        listener_tune(u->doors[i].listener, &door);
     }
     post_and_count(u->server);
 }
@@ -786,6 +821,7 @@ static int reload(void *arg, json_t **ret, struct error *err)
 {
     struct server *s = arg;
     struct config *next = NULL;
+    struct tls_set *tls = NULL, *tls_before = s->tls.set;
     json_t *result = NULL;
     int rc = s->source->file ? s->source->read(s->source->arg, &next, err)
                              : error_set(err, -EINVAL,
@@ -797,6 +833,8 @@ static int reload(void *arg, json_t **ret, struct error *err)
         rc = result ? config_succeed(s->config, next, on_change, result) : -ENOMEM;
         if (rc)
             error_set(err, rc, "no memory for the settings");
+        else
+            rc = server_tls_load(next, s->tls.tickets, tls_before, &tls, err);
     }
     if (rc) {
         log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", err->text);
@@ -808,9 +846,12 @@ static int reload(void *arg, json_t **ret, struct error *err)
     pthread_mutex_lock(&s->config_lock);
     s->config = next;
     pthread_mutex_unlock(&s->config_lock);
+    s->tls.set = tls;
     tune_shared(s);
     on_all_workers(s, on_tune);
     config_free(before); /* nobody looks at it any more */
+    tls_set_unref(tls_before);
+    server_tls_note(tls);
     log_line(LOG_INFO, "config.reloaded", "file=%s changed=%zu at_next_start=%zu", s->source->file,
              json_array_size(json_object_get(result, "changed")),
              json_array_size(json_object_get(result, "at_next_start")));

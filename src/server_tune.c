@@ -49,7 +49,7 @@ struct http_tune tune_http(const struct config *c, enum surface surface, const s
 }
 
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
-                                   const struct cidr *trusted, unsigned count)
+                                   const struct cidr *trusted, unsigned count, struct tls_set *tls)
 {
     bool proxies = surface == SURFACE_PUBLIC && c->listen.proxy_protocol;
     return (struct listener_tune){
@@ -58,6 +58,7 @@ struct listener_tune tune_listener(const struct config *c, enum surface surface,
         .proxies_count = proxies ? count : 0,
         .opening_ns = c->listen.opening_timeout * NS_PER_MS,
         .opening_max = (unsigned)c->listen.opening_max,
+        .tls = tls,
     };
 }
 

@@ -17,5 +17,6 @@ struct pipeline_tune tune_pipeline(const struct config *c);
 /* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
                            unsigned count);
+/* `tls`: NULL for listeners without. */
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
-                                   const struct cidr *trusted, unsigned count);
+                                   const struct cidr *trusted, unsigned count, struct tls_set *tls);

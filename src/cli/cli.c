@@ -34,6 +34,7 @@ static const struct command commands[] = {
     {"reload", "Have the running server read its settings again", cmd_reload},
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},
     {"keyring", "Look after the keys that data are sealed with", cmd_keyring},
+    {"cert", "Make a certificate for tests", cmd_cert},
     {"load", "Simulate a fleet of devices and measure the answers", load_command},
     {"version", "Print the version", cmd_version},
     {"help", "Explain a command: sluice help device add", cmd_help},

@@ -40,3 +40,4 @@ int cmd_config(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_keyring(int argc, char **argv);
+int cmd_cert(int argc, char **argv);

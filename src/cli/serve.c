@@ -26,7 +26,8 @@ int cmd_serve(int argc, char **argv)
                 "Log lines go to standard error.\n",
         .examples = "  sluice serve\n"
                     "  sluice serve --config /etc/sluice.yaml --set server.log_level=debug\n"
-                    "  sluice serve --data /var/lib/sluice --set listen.http=0.0.0.0:8080\n",
+                    "  sluice serve --set listen.https=0.0.0.0:8443 --set "
+                    "tls.certificates=chain.pem:key.pem\n",
     };
     int status;
     struct config *config;

@@ -26,7 +26,7 @@ struct settings_opts {
         {"data",     "DIR", "Directory of everything Sluice keeps; default: data",                 \
          &(s)->data, NULL,  NULL},                                                                 \
     {                                                                                              \
-        "set", "NAME=VALUE", "Override one setting, such as listen.http=0.0.0.0:8080", NULL, NULL, \
+        "set", "NAME=VALUE", "Override one setting, such as listen.http=127.0.0.1:80", NULL, NULL, \
             &(s)->set                                                                              \
     }
 

@@ -306,6 +306,11 @@ const struct listener_tune *listener_tune_now(const struct listener *l)
     return &l->opts.tune;
 }
 
+struct slice listener_alpn(const struct listener *l)
+{
+    return l->opts.alpn;
+}
+
 struct worker *listener_worker(const struct listener *l)
 {
     return l->worker;

@@ -7,8 +7,10 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/metric.h"
 #include "conn/stream_private.h"
+#include "conn/tls_private.h"
 
 #define HEADER_MAX  1024u /* read ahead of the protocol; a PROXY header has at most 536 */
 #define PATIENCE_NS NS_PER_S
@@ -19,6 +21,8 @@ struct opening {
     struct opening *next, **prev;
     struct deadline deadline;
     uint64_t since_ns;
+    bool proxy;     /* its header is to come first */
+    bool failed;    /* on the list of those that failed: an alert is on its way */
     struct buf raw; /* bytes read: the header so far, and perhaps what follows it */
 };
 
@@ -31,6 +35,8 @@ void openings_close(struct openings *list)
 {
     while (list->first)
         stream_close(list->first->stream);
+    while (list->failed)
+        stream_close(list->failed->stream);
 }
 
 bool openings_have_room(struct listener *l)
@@ -46,10 +52,15 @@ bool openings_have_room(struct listener *l)
     return true;
 }
 
-bool opening_is_needed(const struct listener *l, const struct stream *s)
+static bool is_proxy(const struct listener *l, const struct stream *s)
 {
     const struct listener_tune *t = listener_tune_now(l);
     return t->proxies_count && cidr_covers(t->proxies, t->proxies_count, stream_peer(s));
+}
+
+bool opening_is_needed(const struct listener *l, const struct stream *s)
+{
+    return listener_tune_now(l)->tls || is_proxy(l, s);
 }
 
 static void on_due(struct deadline *d)
@@ -67,6 +78,7 @@ bool opening_begin(struct listener *l, struct stream *s)
         return false;
     o->stream = s;
     o->listener = l;
+    o->proxy = is_proxy(l, s);
     o->since_ns = worker_now_ns(s->worker);
     o->deadline.due = on_due;
     deadline_set(worker_wheel(s->worker), &o->deadline,
@@ -80,15 +92,20 @@ bool opening_begin(struct listener *l, struct stream *s)
     return true;
 }
 
-void opening_end(struct opening *o)
+static void unlink_it(struct opening *o)
 {
     struct openings *list = listener_openings(o->listener);
     *o->prev = o->next;
     if (o->next)
         o->next->prev = o->prev;
-    else
+    else if (!o->failed)
         list->last = o->prev;
-    list->count--;
+    list->count -= !o->failed;
+}
+
+void opening_end(struct opening *o)
+{
+    unlink_it(o);
     deadline_clear(&o->deadline);
     o->stream->opening = NULL;
     buf_fini(&o->raw);
@@ -109,6 +126,8 @@ static void open_up(struct opening *o)
     buf_fini(&raw);
 }
 
+/* ---- the PROXY header ---- */
+
 /* Reads what there is. False: nothing more is to be done now. */
 static bool read_header(struct opening *o)
 {
@@ -123,25 +142,96 @@ static bool read_header(struct opening *o)
     return false;
 }
 
-void opening_read(struct opening *o)
+/* True: it is whole, and taken off. False: more must come, or the stream is closed. */
+static bool take_header(struct opening *o)
 {
     struct address from;
     size_t used = 0;
     bool has = false;
     if (!read_header(o))
-        return;
+        return false;
     switch (proxy_header_parse(buf_slice(&o->raw), &used, &has, &from)) {
     case PROXY_MORE:
-        return;
+        return false;
     case PROXY_BAD:
         metric_add(METRIC_proxy_headers_bad, 1);
         stream_close(o->stream);
-        return;
+        return false;
     case PROXY_DONE:
         break;
     }
     if (has)
         o->stream->peer = from;
     buf_consume(&o->raw, used);
-    open_up(o);
+    return true;
+}
+
+/* ---- TLS ---- */
+
+/* The peer may still read the alert that says why: until then it is no owner's, and no opening one
+ * either. */
+static void fail(struct opening *o)
+{
+    struct stream *s = o->stream;
+    struct openings *list = listener_openings(o->listener);
+    struct buf who;
+    buf_init(&who, 128);
+    address_format(&who, &s->peer);
+    metric_add(METRIC_tls_handshakes_failed, 1);
+    log_line(LOG_DEBUG, "tls.handshake_failed", "peer=%.*s error=\"%s\"",
+             SLICE_ARG(buf_slice(&who)), tls_conn_failure(s->tls));
+    buf_fini(&who);
+    unlink_it(o);
+    o->failed = true;
+    o->next = list->failed;
+    o->prev = &list->failed;
+    if (o->next)
+        o->next->prev = &o->next;
+    list->failed = o;
+    deadline_clear(&o->deadline);
+    listener_look(o->listener);
+    stream_finish(s);
+}
+
+/* Goes on with the handshake; when it is done the protocol begins. */
+static void shake_hands(struct opening *o, struct tls_set *tls)
+{
+    struct stream *s = o->stream;
+    if (!worker_may_toil(s->worker)) {
+        stream_again(s);
+        return;
+    }
+    if (!s->tls && !(s->tls = tls_conn_new(tls, s, listener_alpn(o->listener), &o->raw))) {
+        stream_close(s);
+        return;
+    }
+    uint64_t begun = clock_mono_ns();
+    enum tls_step step = tls_conn_handshake(s->tls);
+    worker_toiled(s->worker, clock_mono_ns() - begun);
+    if (step == TLS_STEP_MORE || s->closing)
+        return;
+    if (step == TLS_STEP_FAILED) {
+        fail(o);
+        return;
+    }
+    metric_add(METRIC_tls_handshakes, 1);
+    metric_add(METRIC_tls_resumed, tls_conn_resumed(s->tls));
+    metric_observe(METRIC_tls_handshake_time, worker_now_ns(s->worker) - o->since_ns);
+    open_up(o); /* watch() sees that there may be more to read */
+}
+
+void opening_read(struct opening *o)
+{
+    struct tls_set *tls = listener_tune_now(o->listener)->tls;
+    if (o->proxy) {
+        if (!take_header(o))
+            return;
+        o->proxy = false;
+        if (tls && !o->raw.len)
+            return;
+    }
+    if (tls || o->stream->tls)
+        shake_hands(o, tls);
+    else
+        open_up(o);
 }

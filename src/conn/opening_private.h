@@ -18,7 +18,8 @@ struct opening;
 
 struct openings {
     struct opening *first, **last; /* oldest first */
-    unsigned count;
+    struct opening *failed;        /* their handshake did, and they are not gone yet */
+    unsigned count;                /* without those */
 };
 
 void openings_init(struct openings *list);
@@ -42,6 +43,7 @@ void opening_end(struct opening *o);
 struct openings *listener_openings(struct listener *l);
 const struct listener_tune *listener_tune_now(const struct listener *l);
 struct worker *listener_worker(const struct listener *l);
+struct slice listener_alpn(const struct listener *l);
 /* Hands an open stream to the listener's owner, or closes it. */
 bool listener_hand_over(struct listener *l, struct stream *s);
 /* There may be room again: accepts. */

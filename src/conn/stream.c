@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "conn/opening_private.h"
+#include "conn/tls_private.h"
 
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
 #define READS_MAX  16u          /* of one connection in a turn: others wait */
@@ -27,6 +28,7 @@
 #define LINGER_NS (2 * NS_PER_S)
 
 static void watch(struct stream *s);
+static void read_some(struct stream *s);
 
 void stream_set_owner(struct stream *s, const struct stream_ops *ops, void *owner, size_t input_max)
 {
@@ -43,6 +45,21 @@ struct worker *stream_worker(const struct stream *s)
 const struct address *stream_peer(const struct stream *s)
 {
     return &s->peer;
+}
+
+bool stream_is_tls(const struct stream *s)
+{
+    return s->tls != NULL;
+}
+
+struct slice stream_alpn(const struct stream *s)
+{
+    return s->tls ? tls_conn_alpn(s->tls) : (struct slice){0};
+}
+
+struct slice stream_identity(const struct stream *s)
+{
+    return s->tls ? tls_conn_identity(s->tls) : (struct slice){0};
 }
 
 size_t stream_kept(const struct stream *s)
@@ -123,8 +140,8 @@ void stream_take_early(struct stream *s, struct slice bytes)
 static bool wants_input(const struct stream *s)
 {
     return !s->closing && !s->ended &&
-           (s->lingering || s->opening ||
-            (!s->paused && !s->finishing && s->kept.len < s->kept.max));
+           (s->lingering ||
+            (!s->paused && !s->finishing && (s->opening || s->kept.len < s->kept.max)));
 }
 
 bool stream_held(const struct stream *s)
@@ -132,25 +149,23 @@ bool stream_held(const struct stream *s)
     return s->hold && *s->hold && !s->lingering;
 }
 
-static void held_remove(struct stream *s)
+static void list_drop(struct stream *s)
 {
-    if (!s->held_place)
+    if (!s->listed_place)
         return;
-    *s->held_place = s->held_next;
-    if (s->held_next)
-        s->held_next->held_place = s->held_place;
-    s->held_place = NULL;
+    *s->listed_place = s->listed_next;
+    if (s->listed_next)
+        s->listed_next->listed_place = s->listed_place;
+    s->listed_place = NULL;
 }
 
-static void held_add(struct stream *s)
+static void list_put(struct stream **first, struct stream *s)
 {
-    struct stream **first = worker_held(s->worker);
-    if (s->held_place)
-        return;
-    s->held_next = *first;
-    s->held_place = first;
-    if (s->held_next)
-        s->held_next->held_place = &s->held_next;
+    list_drop(s);
+    s->listed_next = *first;
+    s->listed_place = first;
+    if (s->listed_next)
+        s->listed_next->listed_place = &s->listed_next;
     *first = s;
 }
 
@@ -158,8 +173,27 @@ void stream_let_go(struct stream *first)
 {
     while (first) {
         struct stream *s = first;
-        first = s->held_next;
-        held_remove(s);
+        first = s->listed_next;
+        list_drop(s);
+        watch(s);
+    }
+}
+
+void stream_again(struct stream *s)
+{
+    if (!s->closing && !s->listed_place)
+        list_put(worker_again(s->worker), s);
+}
+
+void stream_go_on(struct stream **list)
+{
+    struct stream *mine = NULL; /* who is put there meanwhile goes on a turn later */
+    while (*list)               /* the first to come is the last in the list */
+        list_put(&mine, *list);
+    while (mine) {
+        struct stream *s = mine;
+        list_drop(s);
+        read_some(s);
         watch(s);
     }
 }
@@ -169,6 +203,26 @@ void stream_may_hold(struct stream *s)
     s->hold = worker_hold_flag(s->worker);
 }
 
+/* What TLS lets through. Whether another read may bring more. */
+static bool read_tls(struct stream *s, char *to, size_t room)
+{
+    ssize_t n = tls_conn_read(s->tls, to, room);
+    if (n > 0)
+        take_input(s, to, (size_t)n);
+    if (n >= 0)
+        return n > 0 && tls_conn_has_more(s->tls);
+    if (n == TLS_READ_BROKEN) { /* the peer is told so by an alert */
+        stream_finish(s);
+        return false;
+    }
+    s->ended = true;
+    if (n == TLS_READ_GONE)
+        stream_close(s);
+    else
+        s->ops->on_end(s->owner);
+    return false;
+}
+
 /* One read. Whether another may bring more at once. */
 static bool read_once(struct stream *s)
 {
@@ -176,6 +230,8 @@ static bool read_once(struct stream *s)
     if (s->kept.len && s->kept.max - s->kept.len < room)
         room = s->kept.max - s->kept.len;
     char *to = worker_scratch(s->worker);
+    if (s->tls && !s->lingering)
+        return read_tls(s, to, room);
     ssize_t n = recv(s->fd, to, room, MSG_DONTWAIT);
     if (n > 0) {
         if (!s->lingering)
@@ -194,6 +250,11 @@ static bool read_once(struct stream *s)
 
 static void read_some(struct stream *s)
 {
+    if (s->opening && !s->finishing && !s->closing) {
+        opening_read(s->opening);
+        if (s->opening || !s->tls) /* else bytes may have come along with the handshake's last */
+            return;
+    }
     for (unsigned i = 0; i < READS_MAX && wants_input(s) && !stream_held(s); i++) {
         if (!read_once(s))
             break;
@@ -243,6 +304,13 @@ static void on_linger_due(struct deadline *d)
  * section 9.6). */
 static void linger(struct stream *s)
 {
+    if (s->tls)
+        tls_conn_bye(s->tls);
+    if (stream_unsent(s) || s->closing) { /* comes back when that is sent too */
+        if (!s->offering)
+            watch(s);
+        return;
+    }
     if (s->ended || shutdown(s->fd, SHUT_WR) != 0) {
         stream_close(s);
         return;
@@ -268,11 +336,19 @@ static void send_unsent(struct stream *s)
     s->unsent_at = 0;
     if (s->finishing)
         linger(s);
-    else
+    else if (s->ops)
         s->ops->on_drained(s->owner);
 }
 
 void stream_write(struct stream *s, struct slice bytes)
+{
+    if (s->tls && !s->closing && bytes.len)
+        tls_conn_write(s->tls, bytes);
+    else if (!s->tls)
+        stream_put(s, bytes);
+}
+
+void stream_put(struct stream *s, struct slice bytes)
 {
     if (s->closing || !bytes.len)
         return;
@@ -313,9 +389,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     }
     if (events & UV_WRITABLE && stream_unsent(s))
         send_unsent(s);
-    if (events & UV_READABLE && s->opening)
-        opening_read(s->opening);
-    else if (events & UV_READABLE)
+    if (events & UV_READABLE)
         read_some(s);
     watch(s);
 }
@@ -328,8 +402,10 @@ static void watch(struct stream *s)
         return;
     bool in = wants_input(s);
     if (in && stream_held(s)) {
-        held_add(s);
+        list_put(worker_held(s->worker), s);
         in = false;
+    } else if (in && s->tls && !s->opening && !s->lingering && tls_conn_has_more(s->tls)) {
+        stream_again(s);
     }
     int interest = (in ? UV_READABLE : 0) | (stream_unsent(s) ? UV_WRITABLE : 0);
     if (interest == s->interest)
@@ -368,6 +444,7 @@ static void on_handle_closed(uv_handle_t *handle)
     if (s->open)
         __atomic_fetch_sub(s->open, 1, __ATOMIC_RELAXED);
     metric_move(METRIC_connections_open, -1);
+    tls_conn_free(s->tls);
     buf_fini(&s->kept);
     buf_fini(&s->unsent);
     free(s);
@@ -375,12 +452,14 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void stream_close(struct stream *s)
 {
+    if (s->tls && !s->closing && !stream_unsent(s))
+        tls_conn_bye(s->tls); /* may fail, and then closes */
     if (s->closing)
         return;
     s->closing = true;
     if (s->opening)
         opening_end(s->opening);
-    held_remove(s);
+    list_drop(s);
     deadline_clear(&s->linger);
     uv_close((uv_handle_t *)&s->poll, on_handle_closed);
     close(s->fd); /* libuv has forgotten it already */

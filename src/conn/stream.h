@@ -18,6 +18,7 @@
 #include "conn/worker.h"
 
 struct stream;
+struct tls_set; /* conn/tls.h */
 
 struct stream_ops {
     /* New or kept input: `ptr` may be written to, and is valid until the next worker_settle.
@@ -40,6 +41,14 @@ struct worker *stream_worker(const struct stream *s);
 /* Who it is: the peer, or whom a trusted proxy named in its PROXY protocol header. All zero for a
  * Unix socket. */
 const struct address *stream_peer(const struct stream *s);
+
+/* Whether TLS is between the peer and us; without it the two below are empty. */
+bool stream_is_tls(const struct stream *s);
+/* The protocol that ALPN agreed on; empty: the peer named none. Valid as long as the stream. */
+struct slice stream_alpn(const struct stream *s);
+/* What the peer's certificate stands for, a device id; ptr NULL: it showed none. Valid as long as
+ * the stream. */
+struct slice stream_identity(const struct stream *s);
 
 /* Stops and restarts reading. Resuming offers kept input again before new is read. */
 void stream_pause(struct stream *s);
@@ -77,15 +86,18 @@ struct listener_tune {
     /* Connections from these networks begin with a PROXY protocol header. */
     const struct cidr *proxies;
     unsigned proxies_count;
-    /* Connections that still owe that header: for how long, and how many of this listener. */
+    /* Connections that still owe that header or a TLS handshake: for how long, and how many of this
+     * listener. */
     uint64_t opening_ns;
     unsigned opening_max;
+    struct tls_set *tls; /* NULL: without TLS */
 };
 
 struct listener_opts {
     int backlog;
     unsigned *open; /* shared count of open connections, all listeners (atomic) */
     struct listener_tune tune;
+    struct slice alpn; /* protocols spoken here in wire form (RFC 7301 section 3.1); empty: any */
     /* A connection is open: set its owner. False: close it. */
     bool (*accept)(void *arg, struct stream *s);
     void *arg;

@@ -8,6 +8,7 @@
 #include "conn/stream.h"
 
 struct opening;
+struct tls_conn;
 
 struct stream {
     uv_poll_t poll;
@@ -17,6 +18,7 @@ struct stream {
     const struct stream_ops *ops; /* NULL until an owner is set */
     void *owner;
     struct opening *opening; /* until it is open (conn/opening_private.h) */
+    struct tls_conn *tls;    /* NULL: none (conn/tls_private.h) */
     struct address peer;
     struct buf kept;   /* input not consumed yet */
     struct buf unsent; /* output the kernel did not take */
@@ -26,8 +28,8 @@ struct stream {
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
     const bool *hold; /* the worker's; NULL: never held */
-    struct stream *held_next,
-        **held_place; /* in the worker's list, when it wants input and is held */
+    /* In one of the worker's lists: it wants input and is held, or goes on next turn. */
+    struct stream *listed_next, **listed_place;
 };
 
 /* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
@@ -35,9 +37,20 @@ struct stream {
 struct stream *stream_new(struct worker *w, int fd);
 /* Those that want input and are held: taken off the list and watched again. */
 void stream_let_go(struct stream *first);
+/* Has what it read already, or a handshake it put off, looked at in the next turn of the loop. */
+void stream_again(struct stream *s);
+/* Those: taken off the list and looked at. */
+void stream_go_on(struct stream **list);
+/* The bytes as they are: sends them, keeping what the kernel does not take at once. */
+void stream_put(struct stream *s, struct slice bytes);
 /* Of worker.c: what streams look at. */
 const bool *worker_hold_flag(const struct worker *w);
 struct stream **worker_held(struct worker *w);
+struct stream **worker_again(struct worker *w);
+/* Handshakes take long, and whoever is connected waits meanwhile: whether this turn of the loop has
+ * time for one more; and that one took so long. */
+bool worker_may_toil(const struct worker *w);
+void worker_toiled(struct worker *w, uint64_t ns);
 /* Begins to read. */
 void stream_begin(struct stream *s);
 /* Offers the new owner what was read before it was there: less than a scratch block. */

@@ -14,6 +14,7 @@
 #include "conn/stream_private.h"
 
 #define SCRATCH_BLOCKS 4u
+#define TOIL_NS        (2 * NS_PER_MS) /* of a turn */
 
 struct worker {
     unsigned index;
@@ -36,6 +37,8 @@ struct worker {
     size_t scratch_looked_at; /* up to here a settle gives nothing back: requests are still found */
     bool hold;                /* reading from sockets */
     struct stream *held;      /* that would be read from */
+    struct stream *again;     /* to be looked at in the next turn */
+    uint64_t toiled_ns;       /* in this turn */
     unsigned settling;        /* depth */
     uint64_t settled;
     _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
@@ -95,6 +98,8 @@ static void end_turn(struct worker *w)
 {
     worker_settle(w);
     bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
+    again = again || w->again;
+    w->toiled_ns = 0;
     if (again && !w->is_sleepless)
         uv_idle_start(&w->sleepless, on_sleepless);
     else if (!again && w->is_sleepless)
@@ -105,7 +110,10 @@ static void end_turn(struct worker *w)
 
 static void on_after_poll(uv_check_t *handle)
 {
-    end_turn(handle->data);
+    struct worker *w = handle->data;
+    w->toiled_ns = 0; /* whoever was put off has time of its own, or newcomers would go before */
+    stream_go_on(&w->again);
+    end_turn(w);
 }
 
 /* What ran before polling (timers) may have left something to hand on as well. */
@@ -243,6 +251,21 @@ const bool *worker_hold_flag(const struct worker *w)
 struct stream **worker_held(struct worker *w)
 {
     return &w->held;
+}
+
+struct stream **worker_again(struct worker *w)
+{
+    return &w->again;
+}
+
+bool worker_may_toil(const struct worker *w)
+{
+    return w->toiled_ns < TOIL_NS;
+}
+
+void worker_toiled(struct worker *w, uint64_t ns)
+{
+    w->toiled_ns += ns;
 }
 
 void worker_hold_reading(struct worker *w, bool hold)

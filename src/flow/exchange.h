@@ -36,9 +36,10 @@ enum surface { SURFACE_PUBLIC, SURFACE_OPERATOR, SURFACE_ADMIN };
 
 enum presented_kind {
     PRESENTED_NONE,
-    PRESENTED_DEVICE, /* id and secret */
-    PRESENTED_KEY,    /* secret alone */
-    PRESENTED_BASIC,  /* id is a device's or an account's; secret is the device's or a key */
+    PRESENTED_DEVICE,      /* id and secret */
+    PRESENTED_KEY,         /* secret alone */
+    PRESENTED_BASIC,       /* id is a device's or an account's; secret is the device's or a key */
+    PRESENTED_CERTIFICATE, /* id is a device's, and TLS has proved that it is */
 };
 
 struct presented {

@@ -122,6 +122,10 @@ static void fill_presented(struct http_exchange *e, const struct http1_request *
         if (key.len)
             *p = (struct presented){.kind = PRESENTED_KEY, .secret = key};
     }
+    /* Who says something else of himself means that: a gateway may send for its devices. */
+    struct slice certified = stream_identity(e->conn->stream);
+    if (p->kind == PRESENTED_NONE && certified.ptr)
+        *p = (struct presented){.kind = PRESENTED_CERTIFICATE, .id = certified};
 }
 
 static enum reason unpack_body(struct http_exchange *e, struct slice coding, struct slice body)
