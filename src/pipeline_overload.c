@@ -20,15 +20,24 @@ static bool turn_away(struct job *j, enum metric_counter counter)
     return false;
 }
 
+void overload_refuse_read(struct job *j)
+{
+    turn_away(j, METRIC_overload_reads_shed);
+}
+
 bool overload_lets(struct job *j)
 {
     enum overload_level level = overload_level(j->overload);
     overload_note_good(&j->lane->p->overload, job_exchange(j)->request.source,
                        worker_now_ns(j->lane->worker));
+    bool reads = level < OVERLOAD_APPEND_ONLY;
     switch (j->match.route->class) {
     case ROUTE_READ:
+        /* Who has the answer already is told so: that is known without a disk. */
+        j->only_unchanged = !reads && job_exchange(j)->request.if_none_match.len > 0;
+        return reads || j->only_unchanged || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_CHANGE:
-        return level < OVERLOAD_APPEND_ONLY || turn_away(j, METRIC_overload_reads_shed);
+        return reads || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_WRITE:
         return level < OVERLOAD_DISK || !overload_sheds(j->overload, j->account->number) ||
                turn_away(j, METRIC_overload_publishes_shed);

@@ -29,6 +29,7 @@ struct job {
     uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
     uint32_t overload;               /* the ladder's state when it was authenticated */
     bool stale;                      /* answered from views that are behind */
+    bool only_unchanged;             /* nothing is read for it: 304, or a refusal */
     bool passed;                     /* the throttle has counted it */
     bool owned;                      /* counted in lane->busy */
     enum ack_level ack;
@@ -177,6 +178,8 @@ void once_answer(struct job *j, const struct journal_append *a, struct unit_plac
 /* Whether the ladder lets the authenticated request pass; else it was refused and answered. Only to
  * be asked when job->overload is not 0. */
 bool overload_lets(struct job *j);
+/* Refuses a read. */
+void overload_refuse_read(struct job *j);
 /* At L3 and above: whether a password hash may be computed for the job. */
 bool overload_lets_hash(struct job *j);
 /* At each end of a turn: what is waiting now. */

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "codec/etag.h"
 #include "pipeline_private.h"
 
 /* ---- waiting for views ---- */
@@ -255,11 +256,32 @@ static void finish_read(struct job *j)
     }
 }
 
+/* Whether the answer that was made is the one the caller has; the front says 304 then. */
+static bool is_unchanged(const struct exchange *x)
+{
+    const struct reply *r = &x->reply;
+    if (r->reason != REASON_ok || r->status != 200)
+        return r->status == 304;
+    uint64_t version =
+        r->version ? r->version : etag_version(buf_slice(&r->body), r->content_type != NULL);
+    return !r->no_store && etag_named(x->request.if_none_match, version);
+}
+
 static void read_now(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct pipeline *p = j->lane->p;
-    if (ask(&p->opts.api, j, false) == API_READ_DONE) {
+    enum api_read got = ask(&p->opts.api, j, false);
+    if (__builtin_expect(j->only_unchanged, 0)) {
+        if (got != API_READ_DONE || !is_unchanged(x)) {
+            buf_clear(&x->reply.body);
+            buf_clear(&x->reply.fields);
+            overload_refuse_read(j);
+            return;
+        }
+        metric_add(METRIC_overload_reads_unchanged, 1);
+    }
+    if (got == API_READ_DONE) {
         finish_read(j);
         return;
     }
@@ -326,9 +348,13 @@ void read_run(struct job *j)
 {
     const struct pipeline *p = j->lane->p;
     enum route_op op = j->match.route->op;
+    bool changes = reads_to_change(j);
+    if (changes && j->only_unchanged) {
+        overload_refuse_read(j);
+        return;
+    }
     if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1, 0))
         return;
-    bool changes = reads_to_change(j);
     if (changes)
         begin_found(j);
     uint64_t need = atomic_load_explicit(&j->account->live->told, memory_order_relaxed);

@@ -281,8 +281,19 @@ def test_l4_accepts_and_appends_only(slow_server):
     server = slow_server()
     owner = owner_on(server, "a")
     cold = cold_device(server, "cold")
+    assert requests.post(server.url + URL + "?ack=applied", json={"still": 1}, headers=owner.auth).status_code == 202
+    r = ask(server, owner, path=last(owner, "still"))
+    tag = r.fields["etag"]
     senders = load(server, owner, 4, LIMIT + 5)
     assert server.metric("overload_append_only") == 1
+    # Who has the answer already is told so; nobody is made a new one.
+    for path, sent, status in [(last(owner, "still"), tag, 304), (last(owner, "still"), '"another"', 503),
+                               (last(owner), tag, 503), (f"{feeds(owner)}/still/data/next", tag, 503)]:
+        r = ask(server, owner, path=path, headers={**owner.key_auth, "If-None-Match": sent})
+        assert r.status == status and ("retry-after" in r.fields) == (status == 503), (path, r.text)
+        assert r.fields.get("etag") == (tag if status == 304 else None)
+    assert server.metric("overload_reads_unchanged_total") == 1
+    assert server.metric("overload_reads_shed_total") == 3
     for method, path, body in [("GET", last(owner), None), ("GET", feeds(owner), None),
                                ("POST", feeds(owner), {"name": "new"}),
                                ("DELETE", feeds(owner) + "/load", None)]:
@@ -293,7 +304,7 @@ def test_l4_accepts_and_appends_only(slow_server):
     assert server.operator("/healthz")
     status = json.loads(server.operator("/v1/status"))["overload"]
     assert status["level"] == 4 and status["waiting"] > 0 and status["limit"] == LIMIT
-    assert server.metric("overload_reads_shed_total") == 4
+    assert server.metric("overload_reads_shed_total") == 7
     senders.end(server)
     wait_level(server, 0)
     assert ask(server, owner, path=last(owner)).status == 200

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "codec/etag.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 void etag_format(char out[ETAG_LEN + 1], uint64_t version)
 {
     static const char digits[] = "0123456789abcdef";
@@ -35,4 +38,9 @@ bool etag_named(struct slice list, uint64_t version)
         list = slice_trim(slice_from(list, 1));
     }
     return false;
+}
+
+uint64_t etag_version(struct slice body, bool typed)
+{
+    return XXH3_64bits_withSeed(body.ptr, body.len, typed) | 1; /* 0 is none */
 }

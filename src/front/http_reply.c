@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a reply to the bytes of an HTTP/1.1 response (RFC 9112 section 4). */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "base/clock.h"
 #include "codec/etag.h"
 #include "front/http_private.h"
@@ -157,7 +154,7 @@ static unsigned check_version(const struct request *q, struct reply *r, unsigned
         return status;
     }
     if (!r->version)
-        r->version = XXH3_64bits_withSeed(r->body.ptr, r->body.len, r->content_type != NULL) | 1;
+        r->version = etag_version(buf_slice(&r->body), r->content_type != NULL);
     return etag_named(q->if_none_match, r->version) ? 304 : 200;
 }
 

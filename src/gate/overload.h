@@ -16,7 +16,8 @@
  *  L2 stale reads   >= 700       < 500        reads do not wait until views have caught up
  *  L3 no first      >= 850       < 600        no password hash for an address from which none has
  *     logins                                  been right within the hour
- *  L4 append only   >= 1000      < 750        no password hash, no reads, no changes
+ *  L4 append only   >= 1000      < 750        no password hash, no changes, no reads but
+ *                                             to say 304
  *  L5 disk          fill at disk_percent,     as L4; and publishes of a share of the accounts,
  * which at once;                  grows from none a third of the way up to all where the 2 % below,
  * for 1 s        journal refuses (refuse_percent)
