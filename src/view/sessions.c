@@ -48,9 +48,9 @@ static struct session_entry **client_bucket(struct sessions *t, uint64_t account
 static struct session_entry *find_number(struct sessions *t, uint64_t account, uint64_t number)
 {
     struct session_entry *e = *number_bucket(t, number);
-    while (e && e->s.number != number)
+    while (e && !(e->s.number == number && e->s.account == account))
         e = e->next_by_number;
-    return e && e->s.account == account ? e : NULL;
+    return e;
 }
 
 static struct session_entry *find_client(struct sessions *t, uint64_t account,
