@@ -48,6 +48,8 @@ static int parse(char form, struct slice body, struct points *out, struct error 
         return points_group(body, BODY_MULTIPART, SLICE("xYz"), &limits, out, err);
     case 'c':
         return points_csv(body, &limits, out, err);
+    case 'p':
+        return points_publish(body, &limits, out, err);
     default:
         return points_batch(body, &limits, out, err);
     }

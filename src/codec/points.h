@@ -59,6 +59,10 @@ int points_telemetry(struct slice body, enum body_form form, const struct points
  * required value"). created_at (RFC 3339) or epoch (seconds) give the time. */
 int points_datum(struct slice body, enum body_form form, struct slice boundary,
                  const struct points_limits *limits, struct points *out, struct error *err);
+/* What is published to a feed's topic as it is: a JSON object with a `value` is as points_datum has
+ * it; anything else is the value, which must be UTF-8 without NUL. */
+int points_publish(struct slice body, const struct points_limits *limits, struct points *out,
+                   struct error *err);
 /* Lines of CSV (RFC 4180): value,lat,lon,ele,created_at as far as they go, or in the order of a
  * heading that names `value`. Blank fields are absent. */
 int points_csv(struct slice body, const struct points_limits *limits, struct points *out,

@@ -8,6 +8,7 @@
 #include "codec/points_build.h"
 #include "codec/points_csv.h"
 #include "codec/points_form.h"
+#include "codec/utf8.h"
 
 static const char missing[] = "data missing required value";
 
@@ -49,6 +50,43 @@ int points_datum(struct slice body, enum body_form form, struct slice boundary,
         return error_set(err, -EINVAL, "data is JSON, CSV or a form");
     rc = form_datum(&b, body, form, boundary, &m);
     return rc != 0 ? rc : add(&b, &m);
+}
+
+/* Whether it is a JSON object that has a value; its members are in *m then. */
+static bool is_datum(struct build *b, struct slice body, struct datum_members *m)
+{
+    struct json v;
+    size_t at;
+    const char *why;
+    struct error none, *err = b->err;
+    if (!json_parse(body, &v, &at, &why))
+        return false;
+    b->err = &none;
+    bool found = build_members(b, v, m) == 0 && m->value.raw.ptr;
+    b->err = err;
+    return found;
+}
+
+int points_publish(struct slice body, const struct points_limits *limits, struct points *out,
+                   struct error *err)
+{
+    struct build b;
+    struct datum_members m;
+    bool object = body.len && body.ptr[0] == '{';
+    int rc = build_begin(&b, object ? body.len : 0, POINT_BODY_MIN, limits, out, err);
+    if (rc != 0)
+        return rc;
+    if (object && is_datum(&b, body, &m))
+        return add(&b, &m);
+    if (!utf8_text(body))
+        return build_fail(&b, "value", -EINVAL, "must be text: UTF-8 without NUL");
+    if (body.len > limits->value_max)
+        return build_fail(&b, "value", -E2BIG, "is too long");
+    struct point *p = build_point(&b);
+    if (!p)
+        return -E2BIG;
+    p->value = body;
+    return 0;
 }
 
 int points_csv(struct slice body, const struct points_limits *limits, struct points *out,

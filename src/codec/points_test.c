@@ -589,15 +589,54 @@ static void content_types(void **state)
     }
 }
 
+static int published(struct slice body)
+{
+    return points_publish(body, &limits, &points, &err);
+}
+
+static void reads_what_is_published(void **state)
+{
+    (void)state;
+    static const struct good good[] = {
+        {"21.50", "=21.50"},
+        {"", "="},
+        {"on, and off", "=on, and off"},
+        {"\"on\"", "=\"on\""},
+        {"{\"value\":21.50}", "=21.50"},
+        {"{\"value\":\"a\",\"lat\":1,\"lon\":\"2\",\"ele\":null}", "=a(1,2)"},
+        {"{\"value\":[1, 2]}", "=[1,2]"},
+        {"{\"value\":null}", "={\"value\":null}"},
+        {"{\"v\":1}", "={\"v\":1}"},
+        {"{\"value\":1", "={\"value\":1"},
+        {"[1]", "=[1]"},
+        {"{}", "={}"},
+    };
+    check_good(good, COUNT(good), published);
+    static const struct bad bad[] = {
+        {"\xff", -EINVAL, ""},
+        {"123456789012345678901234567890123", -E2BIG, ""},
+        {"{\"value\":1,\"lat\":91,\"lon\":0}", -EINVAL, ""},
+    };
+    check_bad(bad, COUNT(bad), published);
+    assert_int_equal(published(SLICE("a\0b")), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(telemetry_good), cmocka_unit_test(telemetry_bad),
-        cmocka_unit_test(ndjson_lines),   cmocka_unit_test(adafruit_json),
-        cmocka_unit_test(adafruit_forms), cmocka_unit_test(adafruit_batch),
-        cmocka_unit_test(groups),         cmocka_unit_test(group_forms),
-        cmocka_unit_test(many_points),    cmocka_unit_test(storage_bounds),
-        cmocka_unit_test(content_types),  cmocka_unit_test(sentences_show_names_safely),
+        cmocka_unit_test(telemetry_good),
+        cmocka_unit_test(telemetry_bad),
+        cmocka_unit_test(ndjson_lines),
+        cmocka_unit_test(adafruit_json),
+        cmocka_unit_test(adafruit_forms),
+        cmocka_unit_test(adafruit_batch),
+        cmocka_unit_test(groups),
+        cmocka_unit_test(group_forms),
+        cmocka_unit_test(many_points),
+        cmocka_unit_test(storage_bounds),
+        cmocka_unit_test(content_types),
+        cmocka_unit_test(sentences_show_names_safely),
+        cmocka_unit_test(reads_what_is_published),
     };
     buf_init(&storage, 1 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
