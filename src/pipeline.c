@@ -226,6 +226,9 @@ static void dispatch(struct job *j)
         account_unref(account);
         return;
     }
+    case ROUTE_CONNECT:
+        connect_run(j); /* pipeline_connect.c */
+        return;
     default:
         CHECK_UNREACHABLE("a route that needs a credential");
     }
@@ -251,11 +254,17 @@ static void refuse_target(struct job *j, const char *what, struct slice key)
     job_refuse(j, REASON_not_found, text);
 }
 
-/* Finds the group and the feed that the path names. False: refused and answered. */
+/* Finds the group and the feed that the path names. False: refused and answered. Those of a topic
+ * need not be there yet: write_run makes them. */
 static bool find_target(struct job *j)
 {
     struct catalog *c = j->lane->p->opts.api.catalog;
     struct slice group = j->match.group, feed = j->match.feed;
+    if (route_is_publish(j->match.route)) {
+        if (group.ptr && key_is_plausible(group))
+            j->group = catalog_group(c, j->account->number, group);
+        return true;
+    }
     if ((group.ptr && !key_is_plausible(group)) || (feed.ptr && !key_is_plausible(feed))) {
         job_refuse(j, REASON_invalid_url, NULL);
         return false;
@@ -295,7 +304,9 @@ static void authorize(struct job *j)
         return;
     }
     if (j->match.username.ptr && !slice_eq(j->match.username, j->account->name)) {
-        job_refuse(j, REASON_no_such_user, NULL);
+        job_refuse(j,
+                   route_is_publish(j->match.route) ? REASON_not_your_topic : REASON_no_such_user,
+                   NULL);
         return;
     }
     if ((c->permissions & j->match.route->permission) != j->match.route->permission) {
@@ -421,6 +432,11 @@ void job_authenticate(struct job *j)
     struct exchange *x = job_exchange(j);
     const struct presented *p = &x->request.presented;
     j->overload = overload_now(&j->lane->p->overload);
+    if (x->request.method == METHOD_PUBLISH) {
+        if (connect_identify(j)) /* pipeline_connect.c */
+            authorize(j);
+        return;
+    }
     /* Ids of this length say of themselves that nobody has them. Secrets of a device must not: the
      * shield lets theirs take its time. */
     if (p->id.len > DEVICE_ID_MAX || (p->kind == PRESENTED_KEY && p->secret.len > SECRET_MAX)) {
@@ -453,7 +469,9 @@ void job_authenticate(struct job *j)
 static void refuse_path(struct job *j, bool known_path)
 {
     struct exchange *x = job_exchange(j);
-    if (slice_starts(x->request.path, SLICE("/api/"))) {
+    if (x->request.method == METHOD_PUBLISH) {
+        job_refuse(j, REASON_bad_topic, NULL);
+    } else if (slice_starts(x->request.path, SLICE("/api/"))) {
         j->match = (struct route_match){.route = known_path ? &no_method : &no_route};
         turn_put_off(j);
     } else if (known_path) {

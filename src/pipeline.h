@@ -57,6 +57,9 @@ void lane_tune(struct lane *l, const struct lane_tune *tune);
 size_t lane_stage_bytes(void);
 /* For http_opts.handle; `lane` is the struct lane. */
 void lane_handle(void *lane, struct exchange *x);
+/* Whether who a connection turned out to be is still so. The front asks after every change of the
+ * catalog; `lane` is the struct lane. */
+bool lane_vouches(void *lane, struct principal *p);
 /* For worker_hook; `lane` is the struct lane. */
 void lane_settle(void *lane);
 bool lane_turn_end(void *lane);

@@ -197,6 +197,12 @@ void change_submit(struct job *j);
 /* The read is done, and the feed's mark is to be moved; then the reply leaves. */
 void mark_move(struct job *j);
 
+/* ---- pipeline_connect.c: connections that say once who they are ---- */
+/* ROUTE_CONNECT. */
+void connect_run(struct job *j);
+/* Who sent it, as the connection has it. False: not any more; refused and answered. */
+bool connect_identify(struct job *j);
+
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */
 void admin_begin(struct job *j);

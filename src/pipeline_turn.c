@@ -50,10 +50,16 @@ static void fetch_account(struct job *j)
                       THROTTLE_PLACE);
 }
 
+static const struct credential *credential_of(const struct job *j)
+{
+    const struct principal *p = job_exchange((struct job *)j)->request.principal;
+    return p ? p->credential : j->credential;
+}
+
 static void fetch_feed_place(struct job *j)
 {
     const struct api *a = &j->lane->p->opts.api;
-    const struct credential *c = j->credential;
+    const struct credential *c = credential_of(j);
     if (!c)
         return;
     throttle_prefetch(a->throttle, (struct throttle_subject){THROTTLE_CREDENTIAL, c->number},
@@ -68,7 +74,7 @@ static void fetch_feed_place(struct job *j)
 static void fetch_feed(struct job *j)
 {
     const struct api *a = &j->lane->p->opts.api;
-    const struct credential *c = j->credential;
+    const struct credential *c = credential_of(j);
     if (!c)
         return;
     throttle_prefetch(a->throttle, (struct throttle_subject){THROTTLE_CREDENTIAL, c->number},

@@ -81,7 +81,7 @@ void job_durable(struct job *j, uint64_t first_offset)
     remember_told(j->account, j->end_offset);
     if (j->match.route->op == OP_TELEMETRY_POST)
         put_accepted(j, first_offset);
-    else
+    else if (!route_is_publish(j->match.route))
         put_offsets(j, first_offset);
     if (j->ack == ACK_APPLIED)
         wait_for_views(j, VIEW_LATEST | VIEW_HISTORY, j->end_offset, j->deadline_ns, accepted);
@@ -358,7 +358,8 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
     if (j->ack == ACK_RECEIVED) {
         b->received += j->count;
         metric_add(METRIC_messages_received_unacked, j->count);
-        put_accepted(j, 0);
+        if (!route_is_publish(j->match.route))
+            put_accepted(j, 0);
         job_send(j);
         return;
     }
@@ -502,15 +503,20 @@ static bool fold_key(struct slice name, char *out)
 static bool point_key(const struct job *j, const struct point *p, char *key, struct slice *ret)
 {
     size_t before = 0;
+    /* A group that is published to may have to be made yet. */
+    struct slice group = j->group ? j->group->key : j->match.group;
     *ret = (struct slice){0};
     if (p->feed.len > FEED_KEY_MAX)
         return false;
-    if (j->group && !slice_eq(j->group->key, SLICE("default")) &&
-        !(p->feed.len && memchr(p->feed.ptr, '.', p->feed.len))) {
-        before = j->group->key.len + 1;
-        if (before + p->feed.len > FEED_KEY_MAX)
+    bool dotted = p->feed.len && memchr(p->feed.ptr, '.', p->feed.len);
+    if (dotted && group.len && !j->group)
+        return false; /* it may name another group's */
+    if (group.len && !slice_eq(group, SLICE("default")) && !dotted) {
+        before = group.len + 1;
+        if (before + p->feed.len > FEED_KEY_MAX || (!j->group && !fold_key(group, key)))
             return false;
-        memcpy(key, j->group->key.ptr, before - 1);
+        if (j->group)
+            memcpy(key, group.ptr, group.len);
         key[before - 1] = '.';
     }
     if (!fold_key(p->feed, key + before))
@@ -690,6 +696,11 @@ static bool choose_ack(struct job *j)
 {
     struct slice rest = job_exchange(j)->request.query, name, value;
     j->ack = j->account->ack;
+    if (route_is_publish(j->match.route)) {
+        if (job_exchange(j)->request.no_answer)
+            j->ack = ACK_RECEIVED;
+        return true;
+    }
     while (rest.len && query_next(&rest, &name, &value)) {
         if (!slice_eq(name, SLICE("ack")))
             continue;
@@ -754,7 +765,7 @@ void write_run(struct job *j)
         return;
     }
     unsigned count = l->points.count;
-    if (j->match.route->op != OP_TELEMETRY_POST) {
+    if (j->match.route->op != OP_TELEMETRY_POST && !route_is_publish(j->match.route)) {
         if (once)
             job_keep(j); /* the answer to a duplicate is made from the request again */
         prepare_data_reply(j);

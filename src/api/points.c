@@ -40,6 +40,21 @@ static enum reason one_of_csv(struct slice body, const struct points_limits *lim
     return REASON_bad_body;
 }
 
+static enum reason published(const struct route_match *m, struct slice body,
+                             const struct points_limits *limits, struct points *out,
+                             struct error *err)
+{
+    enum reason reason =
+        m->form == BODY_CSV
+            ? one_of_csv(body, limits, out, err)
+            : reason_of(m->form == BODY_JSON
+                            ? points_datum(body, BODY_JSON, (struct slice){0}, limits, out, err)
+                            : points_publish(body, limits, out, err));
+    for (unsigned i = 0; reason == REASON_ok && i < out->count; i++)
+        out->list[i].feed = m->feed; /* which may not be there yet */
+    return reason;
+}
+
 enum reason api_points(const struct route_match *m, const struct request *q, struct points *out,
                        struct error *err)
 {
@@ -61,6 +76,11 @@ enum reason api_points(const struct route_match *m, const struct request *q, str
     case OP_DATA_BATCH:
         return reason_of(form == BODY_CSV ? points_csv(q->body, &limits, out, err)
                                           : points_batch(q->body, &limits, out, err));
+    case OP_PUBLISH_FEED:
+        return published(m, q->body, &limits, out, err);
+    case OP_PUBLISH_GROUP:
+        return reason_of(points_group(q->body, m->form == BODY_CSV ? BODY_CSV : BODY_JSON, boundary,
+                                      &limits, out, err));
     case OP_GROUP_DATA:
         if (form == BODY_URLENCODED && api_looks_like_json(q->body))
             form = BODY_JSON;

@@ -321,6 +321,8 @@ static bool serves_csv(const struct route *r)
 enum route_found route_find(const struct request *q, struct route_match *ret,
                             struct buf *ret_methods)
 {
+    if (q->method > METHOD_OTHER)
+        return topic_find(q, ret);
     struct slice path = q->path;
     enum method method = q->method == METHOD_HEAD ? METHOD_GET : q->method;
     bool api = slice_starts(path, SLICE("/api/"));

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "codec/points.h"
 #include "flow/exchange.h"
 #include "flow/principal.h"
 
@@ -19,6 +20,7 @@ enum route_class {
     ROUTE_READ,    /* reads views */
     ROUTE_WRITE,   /* data points to the journal */
     ROUTE_CHANGE,  /* changes the catalog */
+    ROUTE_CONNECT, /* needs a credential, which is the connection's from then on */
 };
 
 enum route_op {
@@ -59,6 +61,9 @@ enum route_op {
     OP_DATA_GET,
     OP_DATA_UPDATE,
     OP_DATA_DELETE,
+    OP_CONNECT,
+    OP_PUBLISH_FEED,
+    OP_PUBLISH_GROUP,
     OP_TIME_SECONDS,
     OP_TIME_MILLIS,
     OP_TIME_ISO,
@@ -101,13 +106,22 @@ const struct route *route_at(unsigned index);
 struct route_match {
     const struct route *route;
     struct slice username, group, feed, id, rest;
-    bool csv; /* the answer is wanted as text/csv: by ".csv" at the end, or by Accept */
+    enum body_form form; /* of what is published: its topic says it; TEXT: none */
+    bool csv;            /* the answer is wanted as text/csv: by ".csv" at the end, or by Accept */
 };
 
 enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
+
+/* Whether it is one of those that topics stand for (topic.c). */
+static inline bool route_is_publish(const struct route *r)
+{
+    return r->op == OP_PUBLISH_FEED || r->op == OP_PUBLISH_GROUP;
+}
 
 /* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored, and so is a ".csv"
  * where the answer can be text/csv. *ret_methods: a list for the Allow field when the path is
  * served by other methods. */
 enum route_found route_find(const struct request *q, struct route_match *ret,
                             struct buf *ret_methods);
+/* What METHOD_CONNECT and METHOD_PUBLISH are about (topic.c); route_find asks it for them. */
+enum route_found topic_find(const struct request *q, struct route_match *ret);

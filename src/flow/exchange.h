@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "flow/principal.h"
 #include "flow/reason.h"
 
 enum method {
@@ -29,10 +30,13 @@ enum method {
     METHOD_DELETE,
     METHOD_OPTIONS,
     METHOD_OTHER,
+    /* Of connections that last (MQTT): */
+    METHOD_CONNECT, /* says who sends what follows: fills `principal` */
+    METHOD_PUBLISH, /* `body` to the topic `path` */
 };
 
 /* Through which door it came: what is served differs. */
-enum surface { SURFACE_PUBLIC, SURFACE_OPERATOR, SURFACE_ADMIN };
+enum surface { SURFACE_PUBLIC, SURFACE_OPERATOR, SURFACE_ADMIN, SURFACE_MQTT };
 
 enum presented_kind {
     PRESENTED_NONE,
@@ -50,13 +54,17 @@ struct presented {
 struct request {
     enum method method;
     enum surface surface;
-    struct slice path;  /* percent-decoded, '//' and a trailing '/' removed */
+    struct slice path;  /* percent-decoded, '//' and a trailing '/' removed; or a topic */
     struct slice query; /* still encoded */
     struct slice body;  /* unpacked */
     struct slice content_type;
     struct slice accept, if_none_match;
     struct slice host;
     struct presented presented;
+    /* Of the connection, where that has one: METHOD_CONNECT fills it, what follows is that one's.
+     * The front's; NULL: the request says itself who it is from. */
+    struct principal *principal;
+    bool no_answer;                           /* the sender is not told what became of it (QoS 0) */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
     uint64_t start_ns;                        /* monotonic: the request was whole */

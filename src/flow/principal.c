@@ -93,3 +93,9 @@ bool credential_covers(const struct credential *c, struct slice feed_key)
     }
     return c->patterns_count == 0;
 }
+
+void principal_clear(struct principal *p)
+{
+    p->credential = credential_unref(p->credential);
+    p->generation = 0;
+}

@@ -109,6 +109,13 @@ struct credential {
     struct slice role;            /* its name */
 };
 
+/* Who a connection turned out to be. It lies in the front; the pipeline fills it and checks with
+ * each request that it is still so. All zero: nobody yet. One thread. */
+struct principal {
+    struct credential *credential; /* a reference */
+    uint64_t generation;           /* of the catalog, when the credential was as it is here */
+};
+
 enum { FEED_NO_HISTORY = 1, FEED_PUBLIC = 2, FEED_DISABLED = 4 };
 
 struct feed {
@@ -155,6 +162,9 @@ struct account *account_unref(struct account *a);
 struct credential *credential_unref(struct credential *c);
 struct feed *feed_unref(struct feed *f);
 struct group *group_unref(struct group *g);
+
+/* Nobody again. */
+void principal_clear(struct principal *p);
 
 /* Records are one allocation: the struct, then its texts. These make one with zeroed fields, one
  * reference and `text_bytes` of room behind it (taken with record_text). NULL: no memory. */
