@@ -19,6 +19,7 @@
 #include "base/metric.h"
 #include "base/rand.h"
 #include "front/http.h"
+#include "front/mqtt.h"
 #include "journal/disk.h"
 #include "pipeline.h"
 #include "seal/seal.h"
@@ -48,6 +49,7 @@ struct unit {
     struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
     struct door doors[LISTENERS_MAX];
     unsigned doors_count;
+    struct mqtt_front *mqtt;
     struct mail mail;                         /* stop */
     struct mail barrier;                      /* revocation, reload */
     struct cidr trusted[CONFIG_NETWORKS_MAX]; /* proxies that the public fronts believe */
@@ -82,7 +84,8 @@ struct server {
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
     struct unit units[WORKERS_MAX];
     unsigned units_count;
-    unsigned connections;  /* atomic; shared by all listeners */
+    struct mqtt_sessions *sessions;
+    unsigned connections, mqtt_connections; /* atomic; each shared by its listeners */
     uint64_t caught_up_at; /* what was durable at start: ready when the views have it */
     struct journal_position position;
     pthread_mutex_t barrier_lock;
@@ -328,6 +331,7 @@ static void post_and_count(struct server *s);
 static void on_barrier(struct mail *m)
 {
     struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
+    mqtt_front_check(u->mqtt);
     post_and_count(u->server);
 }
 
@@ -355,7 +359,8 @@ static void on_all_workers(struct server *s, void (*run)(struct mail *m))
 }
 
 /* Returns when every worker has run mail that was posted after the change: every request that
- * arrives from now on meets the new record. One that arrived before, and still waits (for the
+ * arrives from now on meets the new record, and connections of credentials that were removed,
+ * disabled or given another secret are closed. One that arrived before, and still waits (for the
  * catalog, a view, the disk), may be answered by the old one. Admin thread only. */
 static int barrier(void *arg)
 {
@@ -514,12 +519,14 @@ static void check_quiet(struct unit *u)
     unsigned connections = 0;
     for (unsigned i = 0; i < 3; i++)
         connections += u->fronts[i] ? http_front_connections(u->fronts[i]) : 0;
+    connections += mqtt_front_connections(u->mqtt);
     u->quiet = !connections && !lane_busy(u->lane);
 }
 
 static bool on_turn_end(void *arg)
 {
     struct unit *u = arg;
+    mqtt_front_flush(u->mqtt); /* may read on, so before the batch is handed on */
     bool again = lane_turn_end(u->lane);
     if (__builtin_expect(u->stop, 0))
         check_quiet(u);
@@ -577,6 +584,25 @@ static void add_front(struct unit *u, enum surface surface)
     u->fronts[surface] = http_front_new(&opts);
 }
 
+static void add_mqtt(struct unit *u)
+{
+    const struct config *c = u->server->config;
+    struct mqtt_opts opts = {
+        .worker = u->worker,
+        .tune = tune_mqtt(c),
+        .packet_max = (uint32_t)c->mqtt.packet_max,
+        .connect_max = (uint32_t)c->mqtt.connect_max,
+        .receive_max = (uint16_t)c->mqtt.receive_max,
+        .alias_max = (uint16_t)c->mqtt.topic_alias_max,
+        .stage_bytes = lane_stage_bytes(),
+        .sessions = u->server->sessions,
+        .handle = lane_handle,
+        .vouches = lane_vouches,
+        .arg = u->lane,
+    };
+    u->mqtt = mqtt_front_new(&opts);
+}
+
 /* What the door of that surface is given anew by a reload. */
 static struct listener_tune tune_door(const struct unit *u, enum surface surface, bool tls)
 {
@@ -589,20 +615,22 @@ static int listen_on(struct unit *u, enum surface surface, bool tls, const char 
 {
     struct server *s = u->server;
     struct slice rest = slice_str(list), item;
-    bool public = surface == SURFACE_PUBLIC;
+    bool mqtt = surface == SURFACE_MQTT, public = surface == SURFACE_PUBLIC;
     read_trusted(u);
-    if (!u->fronts[surface])
+    if (!mqtt && !u->fronts[surface])
         add_front(u, surface);
     while (config_list_next(&rest, &item)) {
         struct door *d = &u->doors[u->doors_count];
         if (u->doors_count == LISTENERS_MAX)
             return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
         struct listener_opts opts = {.backlog = (int)s->config->listen.backlog,
-                                     .open = public ? &s->connections : NULL,
+                                     .open = public ? &s->connections
+                                             : mqtt ? &s->mqtt_connections
+                                                    : NULL,
                                      .tune = tune_door(u, surface, tls),
-                                     .alpn = SLICE("\x08http/1.1"),
-                                     .accept = http_accept,
-                                     .arg = u->fronts[surface]};
+                                     .alpn = mqtt ? SLICE("\x04mqtt") : SLICE("\x08http/1.1"),
+                                     .accept = mqtt ? mqtt_accept : http_accept,
+                                     .arg = mqtt ? (void *)u->mqtt : (void *)u->fronts[surface]};
         int rc = u == s->units ? listener_probe(item) : 0;
         if (!rc)
             rc = listener_open(u->worker, item, &opts, &d->listener);
@@ -637,18 +665,24 @@ static int open_units(struct server *s, struct error *err)
     const struct config *c = s->config;
     char path[PATH_BYTES];
     s->units_count = c->server.workers ? (unsigned)c->server.workers : cores();
+    s->sessions = mqtt_sessions_new();
     int rc = 0;
     for (unsigned i = 0; i < s->units_count; i++) {
         struct unit *u = &s->units[i];
         u->server = s;
         u->worker = worker_new(i);
         u->lane = lane_new(s->pipeline, u->worker);
+        add_mqtt(u);
         worker_set_hook(u->worker, (struct worker_hook){on_settle, on_turn_end, on_tick, u});
     }
     for (unsigned i = 0; i < s->units_count && !rc; i++)
         rc = listen_on(&s->units[i], SURFACE_PUBLIC, false, c->listen.http, "listen.http", err);
     for (unsigned i = 0; i < s->units_count && !rc; i++)
         rc = listen_on(&s->units[i], SURFACE_PUBLIC, true, c->listen.https, "listen.https", err);
+    for (unsigned i = 0; i < s->units_count && !rc; i++)
+        rc = listen_on(&s->units[i], SURFACE_MQTT, false, c->listen.mqtt, "listen.mqtt", err);
+    for (unsigned i = 0; i < s->units_count && !rc; i++)
+        rc = listen_on(&s->units[i], SURFACE_MQTT, true, c->listen.mqtts, "listen.mqtts", err);
     if (!rc)
         rc = listen_on(&s->units[0], SURFACE_OPERATOR, false, c->listen.operator, "listen.operator",
                        err);
@@ -676,6 +710,10 @@ static void on_stop(struct mail *m)
         else
             http_front_stop(u->fronts[i]);
     }
+    if (u->abort)
+        mqtt_front_abort(u->mqtt);
+    else
+        mqtt_front_stop(u->mqtt);
     u->stop = true; /* on_tick closes what is idle */
     check_quiet(u);
 }
@@ -738,8 +776,10 @@ static void close_units(struct server *s)
         lane_free(u->lane);
         for (unsigned k = 0; k < 3; k++)
             http_front_free(u->fronts[k]);
+        mqtt_front_free(u->mqtt);
         worker_free(u->worker);
     }
+    mqtt_sessions_free(s->sessions);
     char path[PATH_BYTES];
     disk_posix()->unlink(disk_posix(), data_path(s, "admin.sock", path));
 }
@@ -784,6 +824,8 @@ static void on_tune(struct mail *m)
         if (u->fronts[i])
             http_front_tune(u->fronts[i], &http);
     }
+    struct mqtt_tune mqtt = tune_mqtt(c);
+    mqtt_front_tune(u->mqtt, &mqtt);
     for (unsigned i = 0; i < u->doors_count; i++) {
         struct listener_tune door = tune_door(u, u->doors[i].surface, u->doors[i].tls);
         listener_tune(u->doors[i].listener, &door);

@@ -157,10 +157,11 @@ static int make(const struct config *c, struct files *f, struct tls_tickets *tic
     if (rc)
         return rc;
     if (!f->pairs_count)
-        return c->listen.https[0]
+        return c->listen.https[0] || c->listen.mqtts[0]
                    ? error_set(err, -EINVAL,
-                               "tls.certificates: listen.https needs one; for tests `sluice cert "
-                               "dev` makes it")
+                               "tls.certificates: listen.%s needs one; for tests `sluice cert "
+                               "dev` makes it",
+                               c->listen.https[0] ? "https" : "mqtts")
                    : 0;
     rc = tls_set_new(&opts, ret, &why);
     bool names_setting = !strncmp(why.text, "tls.", 4);
@@ -218,9 +219,9 @@ int server_tls_check_plain(const struct config *c, const char *setting, const ch
         if (!is_path && address_parse(item, &a) && !address_is_loopback(&a))
             return error_set(err, -EINVAL,
                              "%s: at %.*s secrets would cross the network in clear: use "
-                             "listen.https, or listen at 127.0.0.1 behind a proxy on this machine, "
+                             "%ss, or listen at 127.0.0.1 behind a proxy on this machine, "
                              "or set tls.required to false",
-                             setting, SLICE_ARG(item));
+                             setting, SLICE_ARG(item), setting);
     }
     return 0;
 }
@@ -228,6 +229,8 @@ int server_tls_check_plain(const struct config *c, const char *setting, const ch
 int server_tls_open(struct server_tls *t, const struct config *c, struct error *err)
 {
     int rc = server_tls_check_plain(c, "listen.http", c->listen.http, err);
+    if (!rc)
+        rc = server_tls_check_plain(c, "listen.mqtt", c->listen.mqtt, err);
     if (rc)
         return rc;
     t->tickets = tls_tickets_new();

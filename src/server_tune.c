@@ -48,12 +48,23 @@ struct http_tune tune_http(const struct config *c, enum surface surface, const s
     };
 }
 
+struct mqtt_tune tune_mqtt(const struct config *c)
+{
+    return (struct mqtt_tune){
+        .connect_timeout_ns = c->mqtt.connect_timeout * NS_PER_MS,
+        .write_timeout_ns = c->mqtt.write_timeout * NS_PER_MS,
+        .keep_alive_max_s = (uint16_t)(c->mqtt.keep_alive_max / 1000),
+        .refusal_3_closes = !strcmp(c->mqtt.refusal_3, "close"),
+    };
+}
+
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
                                    const struct cidr *trusted, unsigned count, struct tls_set *tls)
 {
-    bool proxies = surface == SURFACE_PUBLIC && c->listen.proxy_protocol;
+    bool mqtt = surface == SURFACE_MQTT;
+    bool proxies = (surface == SURFACE_PUBLIC || mqtt) && c->listen.proxy_protocol;
     return (struct listener_tune){
-        .open_max = (unsigned)c->http.connections_max,
+        .open_max = (unsigned)(mqtt ? c->mqtt.connections_max : c->http.connections_max),
         .proxies = trusted,
         .proxies_count = proxies ? count : 0,
         .opening_ns = c->listen.opening_timeout * NS_PER_MS,

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "config.h"
 #include "front/http.h"
+#include "front/mqtt.h"
 #include "pipeline.h"
 
 enum log_level tune_log_level(const char *name);
@@ -17,6 +18,7 @@ struct pipeline_tune tune_pipeline(const struct config *c);
 /* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
                            unsigned count);
+struct mqtt_tune tune_mqtt(const struct config *c);
 /* `tls`: NULL for listeners without. */
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
                                    const struct cidr *trusted, unsigned count, struct tls_set *tls);

@@ -61,10 +61,11 @@ class Server:
         self.cpus = cpus
         self.config = config  # a settings file
         self.env = {**os.environ, **(env or {})}
-        self.http_port, self.operator_port = free_port(), free_port()
+        self.http_port, self.operator_port, self.mqtt_port = free_port(), free_port(), free_port()
         self.settings = {
             "listen.http": f"127.0.0.1:{self.http_port}",
             "listen.operator": f"127.0.0.1:{self.operator_port}",
+            "listen.mqtt": f"127.0.0.1:{self.mqtt_port}",
             # Small and cheap: dozens of servers start in one run of the tests.
             "auth.bcrypt_cost": "4",
             "journal.segment_size": "4MiB",

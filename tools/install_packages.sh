@@ -15,7 +15,7 @@ RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev li
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-requests python3-jsonschema python3-cryptography
-      strace"
+      mosquitto-clients python3-paho-mqtt strace"
 BENCH="wrk"
 
 purpose=${1:-run}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/mqtt.h - an MQTT connection (3.1, 3.1.1, 5.0): packets to exchanges, replies to packets.
+ * One `struct mqtt_front` per worker; everything on that worker's thread.
+ *
+ * CONNECT becomes a METHOD_CONNECT exchange, PUBLISH a METHOD_PUBLISH one with the connection's
+ * principal. Answers leave in the order of the messages (MQTT-4.6.0-2 to -4), those of a turn in
+ * one write. While an exchange is kept nothing more is read from that connection.
+ */
+#pragma once
+
+#include "conn/stream.h"
+#include "flow/exchange.h"
+#include "front/mqtt_session.h"
+
+struct mqtt_front;
+
+/* What may change while it runs. */
+struct mqtt_tune {
+    uint64_t connect_timeout_ns; /* from the connection to a whole CONNECT */
+    uint64_t write_timeout_ns;   /* without progress while something is being sent */
+    uint16_t keep_alive_max_s;   /* 5.0: what longer ones, and none, are cut to; 0: nothing is */
+    bool refusal_3_closes;       /* 3.x: a refused message closes; else it is acknowledged */
+};
+
+struct mqtt_opts {
+    struct worker *worker;
+    struct mqtt_tune tune;
+    uint32_t packet_max, connect_max; /* bytes of a packet, and of the CONNECT */
+    uint16_t receive_max;             /* messages above QoS 0 of a connection without an answer */
+    uint16_t alias_max;               /* topic aliases a client may set */
+    size_t stage_bytes;               /* room for the pipeline in each exchange */
+    struct mqtt_sessions *sessions;   /* all workers' */
+    void (*handle)(void *arg, struct exchange *x);
+    /* Whether a principal is still so (lane_vouches). */
+    bool (*vouches)(void *arg, struct principal *p);
+    void *arg;
+};
+
+struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts);
+/* From now on; times that run already end as they were set. */
+void mqtt_front_tune(struct mqtt_front *f, const struct mqtt_tune *tune);
+/* All its connections must be closed. Accepts NULL. */
+void mqtt_front_free(struct mqtt_front *f);
+/* For listener_opts: makes the stream an MQTT connection. `front` is the mqtt_front. */
+bool mqtt_accept(void *front, struct stream *s);
+/* Sends what the turn has answered; to be called at each end of a turn. */
+void mqtt_front_flush(struct mqtt_front *f);
+/* Closes the connections whose principal is no more. */
+void mqtt_front_check(struct mqtt_front *f);
+/* Stopping: reads no more; each connection closes behind the answers to what it has sent. */
+void mqtt_front_stop(struct mqtt_front *f);
+/* Closes every connection, answered or not. */
+void mqtt_front_abort(struct mqtt_front *f);
+unsigned mqtt_front_connections(const struct mqtt_front *f);

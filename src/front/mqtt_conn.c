@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection, from its first byte to its last.
+ *
+ *   NEW --CONNECT--> LOGIN --right--> CLAIM --client id free--> UP --DISCONNECT--> CLOSING
+ *    |                 |                |                        |--stop--> ENDING --> CLOSING
+ *    '-----------------'--- refused: CONNACK, or an error: DISCONNECT of 5.0 ------> CLOSING
+ *
+ * Invariants: 1. `first..last` are the messages handed up whose answers have not left, in order of
+ * arrival; only the head of the queue may leave. Messages without an answer leave it when they are
+ * done. 2. Input is looked at only in NEW and UP, while nothing is kept and the client takes its
+ * answers (`may_read`); the stream is paused otherwise. 3. An exchange that is still with the
+ * pipeline when its connection closes is orphaned (conn NULL) and freed when it is sent. 4. Nothing
+ * but mqtt_end moves to CLOSING, so that a will is published and a client id given back exactly
+ * once.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "front/mqtt_private.h"
+
+#define FREE_MAX    1024u /* exchanges kept for reuse */
+#define REUSE_BYTES 4096u /* their buffers above this are given back */
+#define REPLY_MAX   65536u
+#define FIELDS_MAX  8192u
+#define GATHER_MAX  (16u << 20)
+#define UNSENT_MAX  (256u << 10) /* answers not taken: no further packets until they are */
+
+static const struct stream_ops conn_ops;
+static const struct exchange_ops exchange_ops;
+
+/* ---- exchanges ---- */
+
+static struct mqtt_exchange *exchange_new(struct mqtt_front *f)
+{
+    struct mqtt_exchange *e = f->free;
+    if (e) {
+        f->free = e->next;
+        f->free_count--;
+    } else {
+        e = calloc(1, sizeof *e + f->opts.stage_bytes);
+        CHECK(e);
+        buf_init(&e->out, REPLY_MAX);
+        buf_init(&e->raw, f->opts.packet_max + f->opts.connect_max);
+        buf_init(&e->x.reply.body, REPLY_MAX);
+        buf_init(&e->x.reply.fields, FIELDS_MAX);
+        e->x.magic = EXCHANGE_MAGIC;
+        e->x.ops = &exchange_ops;
+        e->front = f;
+    }
+    e->next = NULL;
+    e->prev = NULL;
+    return e;
+}
+
+static void reset_buf(struct buf *b)
+{
+    if (b->cap > REUSE_BYTES)
+        buf_fini(b);
+    buf_clear(b);
+}
+
+static void exchange_destroy(struct mqtt_exchange *e)
+{
+    buf_fini(&e->out);
+    buf_fini(&e->raw);
+    buf_fini(&e->x.reply.body);
+    buf_fini(&e->x.reply.fields);
+    free(e);
+}
+
+void mqtt_exchange_free(struct mqtt_exchange *e)
+{
+    struct mqtt_front *f = e->front;
+    principal_clear(&e->own);
+    if (f->free_count >= FREE_MAX) {
+        exchange_destroy(e);
+        return;
+    }
+    reset_buf(&e->out);
+    reset_buf(&e->raw);
+    reset_buf(&e->x.reply.body);
+    reset_buf(&e->x.reply.fields);
+    struct buf body = e->x.reply.body, fields = e->x.reply.fields;
+    e->x.request = (struct request){0};
+    e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
+    e->conn = NULL;
+    e->id = 0;
+    e->code = 0;
+    e->done = e->kept = false;
+    memset(e->x.stage, 0, f->opts.stage_bytes);
+    e->next = f->free;
+    f->free = e;
+    f->free_count++;
+}
+
+struct mqtt_exchange *mqtt_enqueue(struct mqtt_conn *c, enum mqtt_type answer)
+{
+    struct mqtt_exchange *e = exchange_new(c->front);
+    e->conn = c;
+    e->answer = answer;
+    e->prev = c->last;
+    *c->last = e;
+    c->last = &e->next;
+    c->unanswered = (uint16_t)(c->unanswered + (answer != MQTT_PUBLISH));
+    c->acks = (uint16_t)(c->acks + (answer == MQTT_PUBACK));
+    return e;
+}
+
+void mqtt_dequeue(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    *e->prev = e->next;
+    if (e->next)
+        e->next->prev = e->prev;
+    else
+        c->last = e->prev;
+    c->unanswered = (uint16_t)(c->unanswered - (e->answer != MQTT_PUBLISH));
+    c->acks = (uint16_t)(c->acks - (e->answer == MQTT_PUBACK));
+    e->conn = NULL;
+    e->prev = NULL;
+}
+
+static struct mqtt_exchange *of(struct exchange *x)
+{
+    OBJ_CHECK(x, EXCHANGE_MAGIC);
+    return (struct mqtt_exchange *)((char *)x - offsetof(struct mqtt_exchange, x));
+}
+
+void mqtt_hand_up(struct mqtt_exchange *e)
+{
+    struct mqtt_front *f = e->front;
+    e->x.request.start_ns = worker_now_ns(f->opts.worker);
+    if (e->conn)
+        e->conn->handed_up = worker_settled(f->opts.worker) + 1;
+    f->opts.handle(f->opts.arg, &e->x);
+}
+
+/* ---- deadlines ---- */
+
+static void arm(struct mqtt_conn *c)
+{
+    struct worker *w = c->front->opts.worker;
+    uint64_t now = worker_now_ns(w), at = 0;
+    if (c->state == MQTT_CLOSING || stream_unsent(c->stream))
+        at = now + c->front->opts.tune.write_timeout_ns;
+    else if (c->state == MQTT_NEW)
+        at = c->deadline.at_ns;                    /* set when it was accepted, and only once */
+    else if (c->state == MQTT_UP && c->keep_alive) /* MQTT-3.1.2-22 */
+        at = now + c->keep_alive * (NS_PER_S * 3 / 2);
+    deadline_set(worker_wheel(w), &c->deadline, at);
+}
+
+static void on_due(struct deadline *d)
+{
+    struct mqtt_conn *c = (struct mqtt_conn *)((char *)d - offsetof(struct mqtt_conn, deadline));
+    OBJ_CHECK(c, MQTT_CONN_MAGIC);
+    if (stream_unsent(c->stream)) {
+        uint64_t sent = stream_sent(c->stream);
+        if (sent != c->sent_seen) {
+            c->sent_seen = sent;
+            arm(c);
+            return;
+        }
+        metric_add(METRIC_connections_timed_out, 1);
+        mqtt_end(c, true);
+        stream_close(c->stream); /* it takes nothing */
+        return;
+    }
+    if (c->state == MQTT_UP && (c->stalled || stream_held(c->stream))) {
+        arm(c); /* what has not come was not read by us */
+        return;
+    }
+    metric_add(METRIC_connections_timed_out, 1);
+    if (c->state == MQTT_UP)
+        mqtt_close(c, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times keep alive");
+    else
+        stream_close(c->stream);
+}
+
+/* ---- the end ---- */
+
+/* Publishes the will as the client would have: nobody waits for the outcome. */
+static void publish_will(struct mqtt_conn *c)
+{
+    struct mqtt_will *will = c->will;
+    if (!will || !c->principal.credential || c->front->stopping)
+        return;
+    metric_add(METRIC_mqtt_wills, 1);
+    struct mqtt_exchange *e = exchange_new(c->front);
+    e->answer = MQTT_PUBLISH;
+    e->kept = true;
+    buf_put(&e->raw, will->bytes, will->topic_len + will->payload_len);
+    CHECK(!e->raw.failed); /* it was in a CONNECT */
+    e->own = c->principal;
+    credential_ref(e->own.credential);
+    struct request *q = &e->x.request;
+    q->method = METHOD_PUBLISH;
+    q->principal = &e->own;
+    q->path = slice_of(e->raw.ptr, will->topic_len);
+    q->body = slice_of(e->raw.ptr + will->topic_len, will->payload_len);
+    q->source = c->source;
+    mqtt_hand_up(e);
+}
+
+void mqtt_end(struct mqtt_conn *c, bool with_will)
+{
+    if (c->state == MQTT_CLOSING)
+        return;
+    bool up = c->state == MQTT_UP || c->state == MQTT_ENDING;
+    c->state = MQTT_CLOSING;
+    if (up && with_will)
+        publish_will(c);
+    free(c->will);
+    c->will = NULL;
+    (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
+    stream_finish(c->stream);
+    arm(c);
+}
+
+/* Appends all answers at the head of the queue that are done. */
+static void put_done(struct mqtt_conn *c, struct buf *out)
+{
+    while (c->first && c->first->done) {
+        struct mqtt_exchange *e = c->first;
+        mqtt_put_answer(out, e);
+        mqtt_dequeue(e);
+        mqtt_exchange_free(e);
+    }
+    CHECK(!out->failed); /* receive_max answers of at most REPLY_MAX */
+}
+
+void mqtt_close(struct mqtt_conn *c, uint8_t code, const char *why)
+{
+    if (c->state == MQTT_CLOSING)
+        return;
+    struct buf *out = &c->front->gather;
+    buf_clear(out);
+    put_done(c, out); /* what was stored is said to be, as far as that goes */
+    if (c->reader.version == MQTT_5 && (c->state == MQTT_UP || c->state == MQTT_ENDING)) {
+        struct mqtt_packet p = {.type = MQTT_DISCONNECT, .code = code};
+        if (why) {
+            p.properties.has = 1ull << MQTT_REASON_STRING;
+            p.properties.reason_string = slice_str(why);
+        }
+        mqtt_put_fitting(out, c, &p);
+    }
+    stream_write(c->stream, buf_slice(&c->front->now)); /* in order with what was just answered */
+    buf_clear(&c->front->now);
+    stream_write(c->stream, buf_slice(out));
+    mqtt_end(c, true);
+}
+
+/* ---- answers out ---- */
+
+static bool may_read(const struct mqtt_conn *c)
+{
+    if (c->kept || stream_unsent(c->stream) >= UNSENT_MAX)
+        return false;
+    /* 5.0 has a word for more than that; before, who sends too much waits. */
+    return c->state == MQTT_NEW ||
+           (c->state == MQTT_UP &&
+            (c->reader.version == MQTT_5 || c->unanswered < c->front->opts.receive_max));
+}
+
+static void keep_reading(struct mqtt_conn *c)
+{
+    if (c->stalled && may_read(c)) {
+        c->stalled = false;
+        stream_resume(c->stream);
+    }
+}
+
+static void make_dirty(struct mqtt_conn *c)
+{
+    if (c->dirty)
+        return;
+    c->dirty = true;
+    c->dirty_next = c->front->dirty;
+    c->front->dirty = c;
+}
+
+void mqtt_done(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    e->done = true;
+    if (c->kept == e)
+        c->kept = NULL;
+    if (e->answer == MQTT_PUBLISH) {
+        mqtt_dequeue(e);
+        mqtt_exchange_free(e);
+    }
+    make_dirty(c);
+}
+
+/* Sends all answers that may leave, in one write. */
+static void flush(struct mqtt_conn *c)
+{
+    struct buf *out = &c->front->gather;
+    buf_clear(out);
+    put_done(c, out);
+    if (c->state == MQTT_CLOSING)
+        return;
+    stream_write(c->stream, buf_slice(out));
+    if (c->state == MQTT_ENDING && !c->first)
+        mqtt_close(c, MQTT_STOPPING, NULL);
+    if (c->ended && !c->first)
+        mqtt_end(c, true);
+    if (out->len && stream_unsent(c->stream))
+        arm(c);
+    keep_reading(c);
+}
+
+void mqtt_front_flush(struct mqtt_front *f)
+{
+    while (f->dirty) {
+        struct mqtt_conn *c = f->dirty;
+        f->dirty = c->dirty_next;
+        c->dirty = false;
+        flush(c);
+    }
+    reset_buf(&f->gather);
+}
+
+/* ---- for the pipeline ---- */
+
+static void on_keep(struct exchange *x)
+{
+    struct mqtt_exchange *e = of(x);
+    struct request *q = &x->request;
+    if (e->kept || !e->conn)
+        return;
+    struct slice *all[] = {&q->path, &q->body, &q->presented.id, &q->presented.secret};
+    size_t bytes = 1;
+    for (unsigned i = 0; i < 4; i++)
+        bytes += all[i]->len;
+    buf_clear(&e->raw);
+    CHECK(buf_reserve(&e->raw, bytes)); /* bounded by the packets' maxima */
+    for (unsigned i = 0; i < 4; i++) {
+        if (!all[i]->ptr)
+            continue;
+        char *at = e->raw.ptr + e->raw.len;
+        buf_put_slice(&e->raw, *all[i]);
+        all[i]->ptr = at;
+    }
+    e->kept = true;
+    e->conn->kept = e;
+    e->conn->stalled = true;
+    stream_pause(e->conn->stream);
+}
+
+static void on_prefetch(struct exchange *x)
+{
+    struct mqtt_exchange *e = of(x);
+    __builtin_prefetch(e->conn, 1);
+}
+
+static void on_release(struct exchange *x)
+{
+    struct mqtt_exchange *e = of(x);
+    if (e->conn && e->conn->kept == e) {
+        e->conn->kept = NULL;
+        make_dirty(e->conn); /* reads on at the end of the turn */
+    }
+}
+
+static void on_send(struct exchange *x)
+{
+    struct mqtt_exchange *e = of(x);
+    reason_count(x->reply.reason);
+    if (!e->conn)
+        mqtt_exchange_free(e);
+    else
+        mqtt_reply(e);
+}
+
+static const struct exchange_ops exchange_ops = {
+    .prefetch = on_prefetch,
+    .keep = on_keep,
+    .release = on_release,
+    .send = on_send,
+};
+
+/* ---- bytes in ---- */
+
+static void send_now(struct mqtt_conn *c)
+{
+    struct buf *now = &c->front->now;
+    if (!now->len)
+        return;
+    stream_write(c->stream, buf_slice(now));
+    reset_buf(now);
+}
+
+static size_t on_input(void *owner, char *ptr, size_t len)
+{
+    struct mqtt_conn *c = owner;
+    OBJ_CHECK(c, MQTT_CONN_MAGIC);
+    struct mqtt_front *f = c->front;
+    struct mqtt_packet p;
+    struct mqtt_bad b;
+    size_t used = 0;
+    enum mqtt_outcome outcome = MQTT_DONE;
+    while (used < len && outcome == MQTT_DONE) {
+        /* The message before this one may have to wait, and this one behind it. */
+        if (c->handed_up == worker_settled(f->opts.worker) + 1) {
+            send_now(c); /* settling may end other connections, which say so in the same buffer */
+            worker_settle(f->opts.worker);
+        }
+        if (!may_read(c)) {
+            c->stalled = true;
+            stream_pause(c->stream);
+            break;
+        }
+        outcome = mqtt_parse(slice_of(ptr + used, len - used), &c->reader, &p, &b);
+        if (outcome == MQTT_BAD) {
+            mqtt_refuse_packet(c, &b);
+        } else if (outcome == MQTT_DONE) {
+            used += p.size;
+            mqtt_take(c, &p);
+        }
+    }
+    send_now(c);
+    if (c->state == MQTT_CLOSING)
+        return len;
+    if (used) /* a packet that trickles in does not count (section 3.1.2.10) */
+        arm(c);
+    return used;
+}
+
+static void on_end(void *owner)
+{
+    struct mqtt_conn *c = owner;
+    c->ended = true; /* answers that are owed may still be wanted */
+    if (!c->first)
+        mqtt_end(c, true);
+}
+
+static void on_drained(void *owner)
+{
+    struct mqtt_conn *c = owner;
+    arm(c);
+    keep_reading(c);
+}
+
+static void conn_free(struct mqtt_conn *c)
+{
+    for (unsigned i = 0; c->aliases && i < c->front->opts.alias_max; i++)
+        free(c->aliases[i].topic);
+    free(c->aliases);
+    free(c->ids);
+    free(c->client_id);
+    c->magic = 0;
+    free(c);
+}
+
+static void drop_dirty(struct mqtt_conn *c)
+{
+    if (!c->dirty)
+        return;
+    struct mqtt_conn **at = &c->front->dirty;
+    while (*at != c)
+        at = &(*at)->dirty_next;
+    *at = c->dirty_next;
+}
+
+static void on_closed(void *owner)
+{
+    struct mqtt_conn *c = owner;
+    OBJ_CHECK(c, MQTT_CONN_MAGIC);
+    mqtt_end(c, true); /* unless it did */
+    while (c->first) {
+        struct mqtt_exchange *e = c->first;
+        mqtt_dequeue(e);
+        if (e->done) {
+            mqtt_exchange_free(e);
+        } else if (e->x.request.principal == &c->principal) {
+            e->own = c->principal; /* it may still be put off */
+            credential_ref(e->own.credential);
+            e->x.request.principal = &e->own;
+        }
+    }
+    drop_dirty(c);
+    deadline_clear(&c->deadline);
+    *c->prev = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    c->front->conns_count--;
+    metric_move(METRIC_mqtt_connections, -1);
+    principal_clear(&c->principal);
+    c->closed = true;
+    if (mqtt_claim_drop(&c->claim))
+        conn_free(c);
+}
+
+static const struct stream_ops conn_ops = {
+    .on_input = on_input,
+    .on_end = on_end,
+    .on_drained = on_drained,
+    .on_closed = on_closed,
+};
+
+static void on_told(struct mqtt_claim *claim, enum claim_event event)
+{
+    struct mqtt_conn *c = (struct mqtt_conn *)((char *)claim - offsetof(struct mqtt_conn, claim));
+    OBJ_CHECK(c, MQTT_CONN_MAGIC);
+    if (event == CLAIM_GONE) {
+        if (c->closed)
+            conn_free(c);
+    } else if (event == CLAIM_GRANTED) {
+        if (c->state == MQTT_CLAIM)
+            mqtt_begin(c);
+    } else {
+        metric_add(METRIC_mqtt_taken_over, 1);
+        mqtt_close(c, MQTT_TAKEN_OVER, NULL); /* MQTT-3.1.4-3 */
+    }
+}
+
+void mqtt_begin(struct mqtt_conn *c)
+{
+    c->state = MQTT_UP;
+    buf_clear(&c->front->gather);
+    mqtt_put_connack(&c->front->gather, c);
+    if (!c->front->gather.len) {
+        mqtt_end(c, false); /* the client takes no packet of that size */
+        return;
+    }
+    stream_write(c->stream, buf_slice(&c->front->gather));
+    metric_add(METRIC_mqtt_connects, 1);
+    c->stalled = true;
+    make_dirty(c); /* reads on, or ends, at the end of the turn */
+    if (c->front->stopping)
+        c->state = MQTT_ENDING;
+    arm(c);
+}
+
+/* ---- the front ---- */
+
+bool mqtt_accept(void *front, struct stream *s)
+{
+    struct mqtt_front *f = front;
+    if (f->stopping)
+        return false;
+    struct mqtt_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return false;
+    c->magic = MQTT_CONN_MAGIC;
+    c->front = f;
+    c->stream = s;
+    c->last = &c->first;
+    c->reader = (struct mqtt_reader){.server = true, .packet_max = f->opts.connect_max};
+    c->packet_max = MQTT_LENGTH_MAX;
+    c->source = address_source(stream_peer(s));
+    c->claim.worker = f->opts.worker;
+    c->claim.told = on_told;
+    c->next = f->conns;
+    c->prev = &f->conns;
+    if (c->next)
+        c->next->prev = &c->next;
+    f->conns = c;
+    f->conns_count++;
+    metric_move(METRIC_mqtt_connections, 1);
+    /* What one read brings beyond a packet may have to be kept too. */
+    stream_set_owner(s, &conn_ops, c, f->opts.packet_max + WORKER_SCRATCH);
+    stream_may_hold(s);
+    c->deadline.due = on_due;
+    deadline_set(worker_wheel(f->opts.worker), &c->deadline,
+                 worker_now_ns(f->opts.worker) + f->opts.tune.connect_timeout_ns);
+    return true;
+}
+
+struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
+{
+    struct mqtt_front *f = calloc(1, sizeof *f);
+    CHECK(f);
+    f->opts = *opts;
+    buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
+    buf_init(&f->now, GATHER_MAX);
+    return f;
+}
+
+void mqtt_front_tune(struct mqtt_front *f, const struct mqtt_tune *tune)
+{
+    f->opts.tune = *tune;
+}
+
+void mqtt_front_free(struct mqtt_front *f)
+{
+    if (!f)
+        return;
+    CHECK(!f->conns);
+    while (f->free) {
+        struct mqtt_exchange *e = f->free;
+        f->free = e->next;
+        exchange_destroy(e);
+    }
+    buf_fini(&f->gather);
+    buf_fini(&f->now);
+    free(f);
+}
+
+void mqtt_front_check(struct mqtt_front *f)
+{
+    for (struct mqtt_conn *c = f->conns; c; c = c->next) {
+        if (c->state == MQTT_UP && !f->opts.vouches(f->opts.arg, &c->principal))
+            mqtt_close(c, MQTT_NOT_AUTHORIZED, reason_info(REASON_revoked)->text);
+    }
+}
+
+void mqtt_front_stop(struct mqtt_front *f)
+{
+    f->stopping = true;
+    for (struct mqtt_conn *c = f->conns; c; c = c->next) {
+        if (c->state == MQTT_UP && c->first)
+            c->state = MQTT_ENDING;
+        else if (c->state == MQTT_UP)
+            mqtt_close(c, MQTT_STOPPING, NULL);
+        else if (c->state == MQTT_NEW)
+            mqtt_end(c, false);
+    }
+}
+
+void mqtt_front_abort(struct mqtt_front *f)
+{
+    for (struct mqtt_conn *c = f->conns; c; c = c->next)
+        stream_close(c->stream);
+}
+
+unsigned mqtt_front_connections(const struct mqtt_front *f)
+{
+    return f->conns_count;
+}

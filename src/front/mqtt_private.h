@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/mqtt_private.h - what mqtt_conn.c (bytes in, life and death), mqtt_packet.c (packets to
+ * exchanges) and mqtt_reply.c (replies to packets) share. Nobody else includes it.
+ */
+#pragma once
+
+#include "codec/mqtt.h"
+#include "front/mqtt.h"
+
+#define MQTT_CONN_MAGIC 0x3097c0deu
+
+/* A message on its connection, or its CONNECT: the exchange and what the answer needs. */
+struct mqtt_exchange {
+    struct mqtt_exchange *next, **prev; /* in the connection's queue; or the free list, by `next` */
+    struct mqtt_conn *conn;             /* NULL: the connection went away, or it is a will */
+    struct mqtt_front *front;
+    enum mqtt_type answer; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
+    uint16_t id;
+    uint8_t code;
+    bool done, kept;
+    struct buf out; /* an answer that is more than a few bytes */
+    struct buf raw; /* the request's bytes, once kept; a will's */
+    struct principal own;
+    struct exchange x; /* last: it ends in the pipeline's part */
+};
+
+/* What is published when a connection ends without a DISCONNECT (MQTT-3.1.2-8). */
+struct mqtt_will {
+    size_t topic_len, payload_len;
+    char bytes[];
+};
+
+struct mqtt_alias {
+    char *topic; /* NULL: not set */
+    uint16_t len;
+};
+
+enum mqtt_state {
+    MQTT_NEW,     /* waits for CONNECT */
+    MQTT_LOGIN,   /* that is with the pipeline */
+    MQTT_CLAIM,   /* waits for the client id's earlier holder to let go */
+    MQTT_UP,      /* CONNACK was sent */
+    MQTT_ENDING,  /* reads no more; closes behind the answers that are owed */
+    MQTT_CLOSING, /* the stream is told to close */
+};
+
+struct mqtt_conn {
+    uint32_t magic;
+    struct mqtt_front *front;
+    struct stream *stream;
+    struct mqtt_conn *next, **prev;      /* all connections of the front */
+    struct mqtt_conn *dirty_next;        /* in the front's list, if `dirty` */
+    struct mqtt_exchange *first, **last; /* without an answer sent, oldest first */
+    struct mqtt_exchange *kept;          /* what reading waits for */
+    enum mqtt_state state;
+    struct mqtt_reader reader;
+    uint32_t packet_max; /* what the client takes */
+    uint16_t keep_alive; /* seconds, as in force */
+    uint16_t ids_count, ids_room;
+    uint16_t unanswered, acks; /* in the queue: above QoS 0; of QoS 1 */
+    uint64_t source;           /* the client's address as limits count it */
+    bool dirty, stalled, ended, quiet /* no reason strings */, closed;
+    bool assigned, keep_alive_cut, wants_session, clean;
+    uint64_t handed_up; /* worker_settled + 1 when the last request was; 0: never */
+    uint64_t sent_seen; /* progress of writing at the last look */
+    struct principal principal;
+    struct mqtt_claim claim;
+    char *client_id;
+    struct mqtt_will *will;
+    uint16_t *ids;              /* of QoS 2: received, not released */
+    struct mqtt_alias *aliases; /* alias_max of them */
+    struct deadline deadline;
+};
+
+struct mqtt_front {
+    struct mqtt_opts opts;
+    struct mqtt_conn *conns, *dirty;
+    unsigned conns_count;
+    struct mqtt_exchange *free;
+    unsigned free_count;
+    struct buf gather; /* answers for one write */
+    struct buf now;    /* of the connection whose input is looked at: answers that wait for none */
+    bool stopping;
+};
+
+/* ---- mqtt_conn.c ---- */
+/* A new exchange at the end of the queue. */
+struct mqtt_exchange *mqtt_enqueue(struct mqtt_conn *c, enum mqtt_type answer);
+/* Off the queue, and reusable. */
+void mqtt_dequeue(struct mqtt_exchange *e);
+void mqtt_exchange_free(struct mqtt_exchange *e);
+/* Gives the exchange to the pipeline. */
+void mqtt_hand_up(struct mqtt_exchange *e);
+/* The exchange's answer is complete: it leaves at the end of the turn. */
+void mqtt_done(struct mqtt_exchange *e);
+/* Says so (5.0: DISCONNECT with the code; `why` may be NULL) and closes; publishes the will. */
+void mqtt_close(struct mqtt_conn *c, uint8_t code, const char *why);
+/* Closes behind what is being sent; `with_will`: publishes it. */
+void mqtt_end(struct mqtt_conn *c, bool with_will);
+/* The client id is this connection's: CONNACK, and reading goes on. */
+void mqtt_begin(struct mqtt_conn *c);
+
+/* ---- mqtt_packet.c ---- */
+/* One packet. */
+void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p);
+/* CONNACK with a reason code of 5.0 and a sentence, in the version's words; then the end. */
+void mqtt_refuse_connect(struct mqtt_conn *c, enum mqtt_version version, uint8_t code,
+                         const char *why);
+/* A packet that is none. */
+void mqtt_refuse_packet(struct mqtt_conn *c, const struct mqtt_bad *b);
+/* Forgets a message of QoS 2. False: there is none with this id. */
+bool mqtt_release_id(struct mqtt_conn *c, uint16_t id);
+
+/* ---- mqtt_reply.c ---- */
+/* Turns the reply into the exchange's answer, or into the end of the connection. */
+void mqtt_reply(struct mqtt_exchange *e);
+/* Appends the answer. */
+void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e);
+/* Appends a packet that the client takes: without its properties where they make it too large. */
+void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p);
+void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a reply to the packet that says so. What was refused gets 5.0's reason code with a reason
+ * string. 3.x has no word for it (design section 10): what the sender did wrong is acknowledged all
+ * the same, as Adafruit does, or closes, as the setting says; what could not be stored through no
+ * fault of the sender's always closes, for an acknowledgement would be a lie.
+ */
+#include "base/check.h"
+#include "base/metric.h"
+#include "codec/json.h"
+#include "front/mqtt_private.h"
+
+#define WHY_MAX 1024u
+
+/* The sentence of a refusal, into `out`: the reply's own, or the table's. */
+static void put_why(struct buf *out, const struct reply *r)
+{
+    struct json v, key, value;
+    size_t at;
+    const char *why;
+    if (r->body.len && json_parse(buf_slice(&r->body), &v, &at, &why) && v.type == JSON_OBJECT) {
+        struct slice rest = json_members(v);
+        while (json_next_member(&rest, &key, &value)) {
+            if (slice_eq(key.raw, SLICE("error")) && value.type == JSON_STRING)
+                json_unescape(value, out);
+        }
+    }
+    if (!out->len)
+        buf_put_str(out, reason_info(r->reason)->text);
+    if (r->retry_ns && r->reason != REASON_throttled) /* that sentence says it already */
+        buf_printf(out, ", in %llu s",
+                   (unsigned long long)((r->retry_ns + 999999999u) / 1000000000u));
+}
+
+void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p)
+{
+    enum mqtt_version version = c->reader.version;
+    if (mqtt_size(version, p) > c->packet_max) /* MQTT-3.1.2-24, -25; 3.2.2-19, ... */
+        p->properties.has &= ~(1ull << MQTT_REASON_STRING);
+    if (mqtt_size(version, p) <= c->packet_max)
+        mqtt_put(out, version, p);
+}
+
+void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
+{
+    const struct mqtt_opts *o = &c->front->opts;
+    struct mqtt_packet p = {.type = MQTT_CONNACK};
+    struct mqtt_properties *props = &p.properties;
+    if (c->reader.version == MQTT_5) {
+        props->has = 1ull << MQTT_RECEIVE_MAX | 1ull << MQTT_MAXIMUM_PACKET |
+                     1ull << MQTT_RETAIN_AVAILABLE | 1ull << MQTT_SHARED_AVAILABLE |
+                     1ull << MQTT_TOPIC_ALIAS_MAX;
+        props->receive_max = o->receive_max;
+        props->maximum_packet = o->packet_max;
+        props->topic_alias_max = o->alias_max;
+        if (c->assigned) { /* MQTT-3.1.3-7 */
+            props->has |= 1ull << MQTT_ASSIGNED_CLIENT;
+            props->assigned_client = slice_str(c->client_id);
+        }
+        if (c->keep_alive_cut) {
+            props->has |= 1ull << MQTT_SERVER_KEEP_ALIVE;
+            props->server_keep_alive = c->keep_alive;
+        }
+        if (c->wants_session) /* it ends with the connection: section 3.2.2.3.2 */
+            props->has |= 1ull << MQTT_SESSION_EXPIRY;
+    }
+    mqtt_put_fitting(out, c, &p);
+}
+
+void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e)
+{
+    if (e->out.len)
+        buf_put_slice(out, buf_slice(&e->out));
+    else
+        mqtt_put_ack(out, e->conn->reader.version, e->answer, e->id, e->code);
+}
+
+/* ---- CONNECT ---- */
+
+static void refuse_login(struct mqtt_conn *c, const struct reply *r)
+{
+    char text[WHY_MAX + 1];
+    struct buf why;
+    uint8_t code = reason_info(r->reason)->mqtt;
+    if (!mqtt_code_allowed(MQTT_CONNACK, code, true))
+        code = MQTT_SERVER_BUSY; /* stopping, and what else is ours */
+    buf_init(&why, WHY_MAX);
+    put_why(&why, r);
+    memcpy(text, why.ptr, why.len);
+    text[why.len] = 0;
+    buf_fini(&why);
+    mqtt_refuse_connect(c, c->reader.version, code, text);
+}
+
+static void reply_login(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    if (c->kept == e)
+        c->kept = NULL;
+    if (c->state != MQTT_LOGIN) { /* closed meanwhile */
+        mqtt_dequeue(e);
+        mqtt_exchange_free(e);
+        return;
+    }
+    if (e->x.reply.reason != REASON_ok) {
+        refuse_login(c, &e->x.reply);
+    } else {
+        c->principal = e->own;
+        e->own = (struct principal){0};
+        c->state = MQTT_CLAIM;
+        if (mqtt_claim_take(c->front->opts.sessions, &c->claim,
+                            c->principal.credential->account->number, slice_str(c->client_id)))
+            mqtt_begin(c);
+    }
+    mqtt_dequeue(e);
+    mqtt_exchange_free(e);
+}
+
+/* ---- PUBLISH ---- */
+
+/* Not the sender's fault: it is to send the message again. */
+static bool is_ours(enum reason r)
+{
+    switch (r) {
+    case REASON_busy:
+    case REASON_overloaded:
+    case REASON_stopping:
+    case REASON_outcome_unknown:
+    case REASON_journal_failed:
+    case REASON_disk_full:
+    case REASON_internal:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void put_refusal(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    struct mqtt_packet p = {.type = e->answer, .id = e->id, .code = e->code};
+    struct buf why;
+    buf_init(&why, WHY_MAX);
+    if (!c->quiet) { /* MQTT-3.1.2-29 */
+        put_why(&why, &e->x.reply);
+        p.properties.has = 1ull << MQTT_REASON_STRING;
+        p.properties.reason_string = buf_slice(&why);
+    }
+    mqtt_put_fitting(&e->out, c, &p);
+    buf_fini(&why);
+}
+
+/* A busy server's code is none of PUBACK's: what tells the client to slow down is. */
+static uint8_t code_of(enum reason reason, enum mqtt_type answer)
+{
+    uint8_t code = reason_info(reason)->mqtt;
+    if (mqtt_code_allowed(answer, code, true))
+        return code;
+    return code == MQTT_SERVER_BUSY ? MQTT_QUOTA : MQTT_UNSPECIFIED;
+}
+
+static void refuse_message(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    enum reason reason = e->x.reply.reason;
+    const char *why = reason_info(reason)->text;
+    metric_add(METRIC_mqtt_publishes_refused, 1);
+    if (reason == REASON_revoked || reason == REASON_disabled) {
+        mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
+    } else if (e->answer == MQTT_PUBLISH) {
+        ; /* QoS 0: nothing can be said here */
+    } else if (reason == REASON_outcome_unknown) {
+        mqtt_close(c, MQTT_UNSPECIFIED, why); /* neither yes nor no */
+    } else if (c->reader.version == MQTT_5) {
+        e->code = code_of(reason, e->answer);
+        if (e->answer == MQTT_PUBREC) /* MQTT-4.3.3-9: its id is free again */
+            mqtt_release_id(c, e->id);
+        put_refusal(e);
+    } else if (is_ours(reason) || c->front->opts.tune.refusal_3_closes) {
+        mqtt_close(c, MQTT_UNSPECIFIED, NULL);
+    }
+    mqtt_done(e);
+}
+
+void mqtt_reply(struct mqtt_exchange *e)
+{
+    if (e->answer == MQTT_CONNACK)
+        reply_login(e);
+    else if (e->x.reply.reason == REASON_ok)
+        mqtt_done(e);
+    else
+        refuse_message(e);
+}
