@@ -3,7 +3,9 @@
  * Model.
  * 1. A connection has at most one request under way (no pipelining). States:
  *      CONNECTING -> IDLE <-> BUSY; any of them -> CLOSING -> WAITING -> CONNECTING, or -> GONE.
- *    WAITING and what follows only with --reconnect, or after the server said Connection: close.
+ *    WAITING and what follows only with --reconnect, --once, or after the server said Connection:
+ *    close. With --once a connection that was told to come back later is IDLE, or WAITING if the
+ *    server closed it, until then.
  * 2. Closed loop: an answer sends the connection's next request at once.
  *    Open loop: request k is due at start + k / rate. The first free connection takes it. Its
  * latency counts from when it was due, so time spent waiting for a free connection is in it (no
@@ -49,10 +51,12 @@ struct conn {
     enum conn_state state;
     bool writing; /* the kernel has not taken the whole request yet */
     bool reopen;  /* open again after closing, whatever --reconnect says */
+    bool told;    /* --once: was told to come back at retry_ns */
+    bool done;    /* --once: its device needs nothing more */
     bool queued;  /* in the ring of free connections, maybe no longer free */
     uint64_t sequence;
     uint64_t began_ns;  /* of the request: when it was due or sent */
-    uint64_t retry_ns;  /* WAITING: not before */
+    uint64_t retry_ns;  /* WAITING, or IDLE with --once: not before */
     uint64_t pause_ns;  /* the last wait, doubled at each failure */
     struct buf partial; /* the beginning of a response whose end is still to come */
     char *scratch;      /* the request with its sequence, if it has one */
@@ -112,9 +116,9 @@ static void on_closed(uv_handle_t *handle)
     struct client *cl = c->client;
     buf_clear(&c->partial);
     c->writing = false;
-    if ((cl->opts->reconnect || c->reopen) && sending(cl)) {
+    if ((cl->opts->reconnect || c->reopen || cl->opts->once) && sending(cl) && !c->done) {
         c->state = CONN_WAITING;
-        if (c->reopen)
+        if (c->reopen && !c->told)
             conn_open(c);
         return;
     }
@@ -130,12 +134,15 @@ static void conn_close(struct conn *c, int error)
         return;
     if (c->state == CONN_BUSY)
         cl->result->broken++;
+    if (c->state != CONN_IDLE)
+        c->told = false;
     if (error)
         cl->result->last_error = error;
     c->pause_ns = c->pause_ns ? c->pause_ns * 2 : RECONNECT_NS;
     if (c->pause_ns > RECONNECT_NS_MAX)
         c->pause_ns = RECONNECT_NS_MAX;
-    c->retry_ns = clock_mono_ns() + c->pause_ns / 2 + rand_below(&cl->rand, c->pause_ns / 2);
+    if (!c->told)
+        c->retry_ns = clock_mono_ns() + c->pause_ns / 2 + rand_below(&cl->rand, c->pause_ns / 2);
     c->state = CONN_CLOSING;
     uv_close((uv_handle_t *)&c->tcp, on_closed);
 }
@@ -144,7 +151,7 @@ static void conn_free_for_work(struct conn *c, uint64_t now)
 {
     struct client *cl = c->client;
     c->state = CONN_IDLE;
-    if (!sending(cl))
+    if (!sending(cl) || (c->told && now < c->retry_ns))
         return;
     if (cl->opts->rate == 0) {
         conn_send(c, now);
@@ -200,6 +207,32 @@ static void log_ack(struct conn *c, const struct response *r)
     }
 }
 
+/* --once: what the answer means for its device. Returns whether it needs no other. */
+static bool conn_once(struct conn *c, const struct response *r, uint64_t now)
+{
+    struct result *res = c->client->result;
+    bool accepted = r->status >= 200 && r->status < 300;
+    bool later = (r->status == 429 || r->status == 503) && r->retry_s > 0;
+    if (c->told) {
+        res->kept += accepted;
+        res->not_kept += later;
+    }
+    c->told = later;
+    c->done = !later;
+    if (accepted) {
+        res->accepted++;
+        res->accepted_ns = now - res->began_ns;
+    } else if (later) {
+        res->told++;
+        c->retry_ns = now + r->retry_s * NS_PER_S;
+        if (r->retry_s > res->told_s_max)
+            res->told_s_max = r->retry_s;
+    } else {
+        res->refused++;
+    }
+    return c->done;
+}
+
 static void conn_answered(struct conn *c, const struct response *r)
 {
     struct client *cl = c->client;
@@ -212,6 +245,10 @@ static void conn_answered(struct conn *c, const struct response *r)
         log_ack(c, r);
     c->pause_ns = 0;
     c->state = CONN_IDLE;
+    if (cl->opts->once && conn_once(c, r, now)) {
+        conn_close(c, 0);
+        return;
+    }
     if (r->close || c->writing) { /* an early answer leaves the rest of the request unwanted */
         res->closed++;
         c->reopen = true;
@@ -284,14 +321,15 @@ static void on_written(uv_write_t *write, int status)
 static struct slice next_request(struct conn *c)
 {
     struct client *cl = c->client;
-    if (!cl->opts->fixed)
+    if (!cl->opts->fixed && !cl->opts->once)
         c->device = &cl->fleet->devices[rand_below(&cl->rand, cl->fleet->count)];
     struct slice request = fleet_request(cl->fleet, c->device);
-    if (!c->device->seq_at)
+    if (!c->device->seqs)
         return request;
     c->sequence = cl->sequence++;
     memcpy(c->scratch, request.ptr, request.len);
-    fleet_sequence_format(c->scratch + c->device->seq_at, c->sequence);
+    for (uint32_t i = 0; i < c->device->seqs; i++)
+        fleet_sequence_format(c->scratch + c->device->seq_at[i], c->sequence);
     return slice_of(c->scratch, request.len);
 }
 
@@ -336,6 +374,16 @@ static void on_connected(uv_connect_t *connect, int status)
     conn_free_for_work(c, clock_mono_ns());
 }
 
+static int bind_source(struct conn *c)
+{
+    const struct load_opts *o = c->client->opts;
+    if (!o->sources)
+        return 0;
+    uint32_t at = o->source_first + (uint32_t)(c - c->client->conns) % o->sources;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(at)};
+    return uv_tcp_bind(&c->tcp, (struct sockaddr *)&a, 0);
+}
+
 static void conn_open(struct conn *c)
 {
     c->reopen = false;
@@ -344,8 +392,10 @@ static void conn_open(struct conn *c)
     CHECK(uv_tcp_init(&c->client->loop, &c->tcp) == 0);
     c->tcp.data = c;
     c->began_ns = clock_mono_ns();
-    int rc =
-        uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->address, on_connected);
+    int rc = bind_source(c);
+    if (rc == 0)
+        rc = uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->address,
+                            on_connected);
     if (rc < 0) {
         c->client->result->connect_errors++;
         conn_close(c, rc);
@@ -482,6 +532,8 @@ static void tend(struct client *cl, uint64_t now)
             conn_close(c, UV_ETIMEDOUT);
         } else if (c->state == CONN_WAITING && now >= c->retry_ns) {
             conn_open(c);
+        } else if (c->state == CONN_IDLE && c->told && now >= c->retry_ns && sending(cl)) {
+            conn_send(c, now);
         }
     }
 }
@@ -571,6 +623,7 @@ static void start(struct client *cl)
     bool warm = cl->opts->warmup_ns > 0;
     begin_phase(cl, warm ? PHASE_WARMUP : PHASE_MEASURE, now,
                 warm ? cl->opts->warmup_ns : cl->opts->run_ns);
+    cl->result->devices = cl->opts->once ? cl->fleet->count : 0;
     cl->alive = cl->opts->connections;
     for (uint32_t i = 0; i < cl->opts->connections; i++)
         conn_open(&cl->conns[i]);

@@ -20,19 +20,26 @@ void fleet_sequence_format(char out[FLEET_SEQ_DIGITS], uint64_t sequence)
     }
 }
 
-/* Copies `text` with %device% and %seq% replaced. *ret_seq: where in `out` the digits went. */
-static void expand(struct buf *out, struct slice text, struct slice id, size_t *ret_seq)
+/* Where in a buffer the digits of sequences went. */
+struct seqs {
+    size_t at[FLEET_SEQS_MAX];
+    uint32_t count;
+};
+
+/* Copies `text` with %device% and, where `seqs` is given, %seq% replaced. `id` NULL: no %device%.
+ */
+static void expand(struct buf *out, struct slice text, const struct slice *id, struct seqs *seqs)
 {
     while (text.len) {
         const char *mark = memchr(text.ptr, '%', text.len);
         size_t plain = mark ? (size_t)(mark - text.ptr) : text.len;
         buf_put(out, text.ptr, plain);
         text = slice_from(text, plain);
-        if (slice_starts(text, SLICE("%device%"))) {
-            buf_put_slice(out, id);
+        if (id && slice_starts(text, SLICE("%device%"))) {
+            expand(out, *id, NULL, seqs);
             text = slice_from(text, 8);
-        } else if (slice_starts(text, SLICE("%seq%")) && ret_seq && *ret_seq == 0) {
-            *ret_seq = out->len;
+        } else if (seqs && seqs->count < FLEET_SEQS_MAX && slice_starts(text, SLICE("%seq%"))) {
+            seqs->at[seqs->count++] = out->len;
             buf_put(out, "1000000000000000", FLEET_SEQ_DIGITS);
             text = slice_from(text, 5);
         } else if (text.len) {
@@ -43,18 +50,18 @@ static void expand(struct buf *out, struct slice text, struct slice id, size_t *
 }
 
 static void put_body(struct buf *body, const struct load_opts *opts, bool sequenced,
-                     struct slice id, size_t *ret_seq, struct fleet_device *d)
+                     struct slice id, struct seqs *seqs, struct fleet_device *d)
 {
     if (!opts->feed) {
-        expand(body, slice_str(opts->payload), id, ret_seq);
+        expand(body, slice_str(opts->payload), &id, seqs);
         return;
     }
     buf_put_str(body, "{\"");
     d->feed_at = (uint32_t)body->len;
-    expand(body, slice_str(opts->feed), id, NULL);
+    expand(body, slice_str(opts->feed), &id, NULL);
     d->feed_len = (uint16_t)(body->len - d->feed_at);
     buf_put_str(body, "\":");
-    expand(body, sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), id, ret_seq);
+    expand(body, sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), NULL, seqs);
     buf_put_str(body, "}");
 }
 
@@ -67,19 +74,28 @@ static void put_basic(struct buf *out, struct slice user, struct slice password)
     buf_printf(out, "Authorization: Basic %s\r\n", coded);
 }
 
+/* `seqs` NULL: both are as they are, whatever they hold. */
+static void put_device(struct buf *out, struct slice id, struct slice secret, struct seqs *seqs)
+{
+    buf_put_str(out, "X-Device-Id: ");
+    expand(out, id, NULL, seqs);
+    buf_put_str(out, "\r\nX-Device-Token: ");
+    expand(out, secret, NULL, seqs);
+    buf_put_str(out, "\r\n");
+}
+
 static void put_head(struct buf *out, const struct load_opts *opts, struct slice id,
-                     struct slice secret, size_t body_len)
+                     struct slice secret, size_t body_len, struct seqs *seqs)
 {
     buf_printf(out, "%s ", opts->method);
-    expand(out, opts->target, id, NULL);
+    expand(out, opts->target, &id, seqs);
     buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->authority));
     if (opts->key)
         buf_printf(out, "X-AIO-Key: %s\r\n", opts->key);
     else if (id.len && opts->basic)
         put_basic(out, id, secret);
     else if (id.len)
-        buf_printf(out, "X-Device-Id: %.*s\r\nX-Device-Token: %.*s\r\n", SLICE_ARG(id),
-                   SLICE_ARG(secret));
+        put_device(out, id, secret, opts->device ? seqs : NULL);
     for (unsigned i = 0; i < opts->headers_count; i++)
         buf_printf(out, "%s\r\n", opts->headers[i]);
     if (body_len)
@@ -92,10 +108,11 @@ static int add_device(struct fleet *f, const struct load_opts *opts, bool sequen
 {
     struct fleet_device d = {.at = f->bytes.len, .id_at = f->ids.len, .id_len = (uint16_t)id.len};
     struct buf body;
-    size_t seq = 0;
+    struct seqs seqs = {0};
     buf_init(&body, REQUEST_MAX);
-    put_body(&body, opts, sequenced, id, &seq, &d);
-    put_head(&f->bytes, opts, id, secret, body.len);
+    put_body(&body, opts, sequenced, id, &seqs, &d);
+    uint32_t in_body = seqs.count;
+    put_head(&f->bytes, opts, id, secret, body.len, &seqs);
     size_t head = f->bytes.len - d.at;
     buf_put_slice(&f->bytes, buf_slice(&body));
     buf_put_slice(&f->ids, id);
@@ -106,7 +123,9 @@ static int add_device(struct fleet *f, const struct load_opts *opts, bool sequen
     if (f->bytes.len - d.at > REQUEST_MAX)
         return error_set(err, -E2BIG, "a request is larger than %u bytes", REQUEST_MAX);
     d.len = (uint32_t)(f->bytes.len - d.at);
-    d.seq_at = seq ? (uint32_t)(head + seq) : 0;
+    for (; d.seqs < seqs.count; d.seqs++)
+        d.seq_at[d.seqs] =
+            (uint32_t)(d.seqs < in_body ? head + seqs.at[d.seqs] : seqs.at[d.seqs] - d.at);
     d.feed_at = d.feed_at ? (uint32_t)head + d.feed_at : 0;
     if (d.len > f->request_max)
         f->request_max = d.len;

@@ -12,12 +12,16 @@
 #include "load/load_opts.h"
 
 #define FLEET_SEQ_DIGITS 16
+#define FLEET_SEQS_MAX                                                                             \
+    4 /* places in a request where the sequence stands; further ones stay text                     \
+       */
 
 struct fleet_device {
     uint64_t at; /* where its request begins in `bytes` */
     uint32_t len;
-    uint32_t seq_at;  /* where in the request the 16 digits stand; 0: nowhere */
-    uint32_t feed_at; /* where the feed's name stands in the body; 0: nowhere */
+    uint32_t seq_at[FLEET_SEQS_MAX]; /* where in the request the 16 digits stand */
+    uint32_t seqs;                   /* how many places */
+    uint32_t feed_at;                /* where the feed's name stands in the body; 0: nowhere */
     uint16_t feed_len;
     uint16_t id_len;
     uint64_t id_at; /* in `ids` */

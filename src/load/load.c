@@ -35,11 +35,16 @@ static int open_ack_log(const struct load_opts *opts, int *ret, struct error *er
     return 0;
 }
 
-static int run(const struct load_opts *opts, struct result *result, struct error *err)
+static int run(struct load_opts *opts, struct result *result, struct error *err)
 {
     struct fleet fleet;
     int ack_fd = -1;
     int rc = fleet_init(&fleet, opts, opts->ack_log != NULL, err);
+    if (rc == 0 && opts->once && fleet.count > LOAD_CONNECTIONS_MAX)
+        rc = error_set(err, -E2BIG, "--once: more than %u devices", LOAD_CONNECTIONS_MAX);
+    if (opts->once)
+        opts->connections = fleet.count;
+    raise_file_limit(opts->connections);
     if (rc == 0)
         rc = open_ack_log(opts, &ack_fd, err);
     if (rc == 0)
@@ -73,7 +78,6 @@ int load_command(int argc, char **argv)
         fprintf(stderr, "sluice load: no memory\n");
         return 1;
     }
-    raise_file_limit(opts.connections);
     int rc = run(&opts, result, &err);
     if (rc < 0)
         fprintf(stderr, "sluice load: %s\n", err.text);

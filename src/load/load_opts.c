@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "load/load_opts.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -15,7 +16,9 @@ const char load_opts_help[] =
     "\n"
     "who sends\n"
     "  --devices FILE      CSV, one device_id,secret a line\n"
-    "  --device ID --token SECRET   one device\n"
+    "  --device ID --token SECRET   one device; each may hold %seq% (16 digits), a new one at "
+    "each\n"
+    "                      request: guesses of a secret, or devices that nobody knows\n"
     "  --key KEY           an account key (X-AIO-Key)\n"
     "  --basic             send device and secret as HTTP Basic\n"
     "  --order random|fixed   any device on any connection (random, the default), or each\n"
@@ -23,10 +26,15 @@ const char load_opts_help[] =
     "what\n"
     "  --method NAME       POST\n"
     "  --feed NAME         the body is {\"NAME\":VALUE}; temperature; may hold %device%\n"
-    "  --payload TEXT      a whole body instead; %device% and one %seq% (16 digits) are replaced\n"
+    "  --payload TEXT      a whole body instead; %device% and %seq% (16 digits) are replaced\n"
     "  --header 'N: V'     a further header field; may be repeated\n"
     "how much\n"
     "  --connections N     64\n"
+    "  --source A[-B]      the local IPv4 addresses that connections come from, in turn\n"
+    "  --once              log all devices in: a connection for each, which sends until it is\n"
+    "                      accepted (2xx), coming back when a Retry-After says so; ends when "
+    "all\n"
+    "                      are in\n"
     "  --seconds S         10\n"
     "  --warmup S          run so long before counting; 0\n"
     "  --requests N        stop after N requests\n"
@@ -61,6 +69,8 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_SOURCE,
+    OPT_ONCE,
     OPT_RECONNECT,
     OPT_SEED,
     OPT_JSON,
@@ -87,6 +97,8 @@ static const struct option long_options[] = {
     {"requests", required_argument, NULL, OPT_REQUESTS},
     {"rate", required_argument, NULL, OPT_RATE},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"source", required_argument, NULL, OPT_SOURCE},
+    {"once", no_argument, NULL, OPT_ONCE},
     {"reconnect", no_argument, NULL, OPT_RECONNECT},
     {"seed", required_argument, NULL, OPT_SEED},
     {"json", required_argument, NULL, OPT_JSON},
@@ -161,6 +173,23 @@ static bool take_order(struct load_opts *o, const char *text)
     return o->fixed || strcmp(text, "random") == 0;
 }
 
+static bool take_source(struct load_opts *o, const char *text)
+{
+    char first[INET_ADDRSTRLEN] = {0};
+    const char *dash = strchr(text, '-'), *last = dash ? dash + 1 : text;
+    size_t len = dash ? (size_t)(dash - text) : strlen(text);
+    struct in_addr a, b;
+    if (len >= sizeof first)
+        return false;
+    memcpy(first, text, len);
+    if (inet_pton(AF_INET, first, &a) != 1 || inet_pton(AF_INET, last, &b) != 1 ||
+        ntohl(b.s_addr) < ntohl(a.s_addr))
+        return false;
+    o->source_first = ntohl(a.s_addr);
+    o->sources = ntohl(b.s_addr) - o->source_first + 1;
+    return o->sources > 0;
+}
+
 static bool take_header(struct load_opts *o, const char *text)
 {
     if (o->headers_count == LOAD_HEADERS_MAX || !strchr(text, ':') || strpbrk(text, "\r\n"))
@@ -199,6 +228,10 @@ static bool take(struct load_opts *o, int option, const char *text)
         return true;
     case OPT_HEADER:
         return take_header(o, text);
+    case OPT_SOURCE:
+        return take_source(o, text);
+    case OPT_ONCE:
+        return o->once = true;
     case OPT_RECONNECT:
         return o->reconnect = true;
     case OPT_JSON:
@@ -263,6 +296,10 @@ static const char *check(const struct load_opts *o)
         return "--device and --token belong together";
     if (o->payload && o->ack_log)
         return "--ack-log makes its own values: give --feed, not --payload";
+    if (o->basic && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
+        return "%seq% cannot be in what --basic encodes";
+    if (o->once && (o->rate > 0 || o->requests || o->warmup_ns))
+        return "--once sends when devices are due: no --rate, --requests or --warmup";
     return NULL;
 }
 

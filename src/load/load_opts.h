@@ -22,18 +22,20 @@ struct load_opts {
     struct slice target;    /* path and query; may hold %device% */
 
     const char *method;
-    const char *payload; /* may hold %device% and one %seq% */
+    const char *payload; /* may hold %device% and %seq% */
     const char *feed;    /* NULL: payload is used as it is */
     const char *headers[LOAD_HEADERS_MAX];
     unsigned headers_count;
 
-    const char *devices; /* CSV file */
-    const char *device, *token, *key;
+    const char *devices;              /* CSV file */
+    const char *device, *token, *key; /* device and token may hold %seq% */
     bool basic; /* Authorization: Basic instead of X-Device-Id and X-Device-Token */
     bool fixed; /* each connection keeps its device */
 
     unsigned connections;
+    uint32_t source_first, sources; /* IPv4 addresses connections come from in turn; 0: any */
     bool reconnect;
+    bool once;   /* a connection for each device, until it was accepted */
     double rate; /* requests a second in all; 0: as fast as answers come */
     uint64_t run_ns, warmup_ns, timeout_ns;
     uint64_t requests; /* stop after so many; 0: no bound */

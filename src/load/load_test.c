@@ -37,6 +37,8 @@ static struct server {
     _Atomic unsigned delay_ms;
     pthread_mutex_t lock;
     char last_head[4096];
+    in_addr_t sources[64];     /* of the connections, in order of arrival */
+    _Atomic unsigned busy;     /* so many first requests get 503 and a second to wait */
     uint64_t values[SEEN_MAX]; /* by offset: the value that was acknowledged with it */
 } server;
 
@@ -83,8 +85,10 @@ static void *serve(void *arg)
         int n = snprintf(body, sizeof body,
                          "{\"accepted\":1,\"position\":{\"log\":\"x\",\"shard\":0,\"offset\":%u}}",
                          number);
-        n = snprintf(out, sizeof out, "HTTP/1.1 %u x\r\nContent-Length: %d\r\n%s\r\n%s",
-                     server.status, n, close_it ? "Connection: close\r\n" : "", body);
+        bool busy = number < server.busy;
+        n = snprintf(out, sizeof out, "HTTP/1.1 %u x\r\nContent-Length: %d\r\n%s%s\r\n%s",
+                     busy ? 503 : server.status, n, close_it ? "Connection: close\r\n" : "",
+                     busy ? "Retry-After: 1\r\n" : "", body);
         if (send(fd, out, (size_t)n, MSG_NOSIGNAL) != n || close_it)
             break;
     }
@@ -95,11 +99,13 @@ static void *serve(void *arg)
 static void *accept_all(void *arg)
 {
     for (;;) {
-        int fd = accept(server.fd, NULL, NULL);
+        struct sockaddr_in from;
+        socklen_t len = sizeof from;
+        int fd = accept(server.fd, (struct sockaddr *)&from, &len);
         if (fd < 0)
             return NULL;
         pthread_t t;
-        server.connections++;
+        server.sources[server.connections++ % 64] = ntohl(from.sin_addr.s_addr);
         CHECK(pthread_create(&t, NULL, serve, (void *)(intptr_t)fd) == 0);
         pthread_detach(t);
     }
@@ -129,7 +135,7 @@ static int server_reset(void **state)
 {
     server.requests = server.connections = 0;
     server.status = 202;
-    server.die_after = server.close_every = server.delay_ms = 0;
+    server.die_after = server.close_every = server.delay_ms = server.busy = 0;
     memset(server.values, 0, sizeof server.values);
     return 0;
 }
@@ -249,6 +255,62 @@ static void the_schedule_is_kept(void **state)
     json_decref(r);
 }
 
+/* Every request is another guess, or comes from another device; from the addresses asked for. */
+static void guesses_and_strangers_are_new_each_time(void **state)
+{
+    json_t *r;
+    assert_int_equal(RUN(&r, "--requests", "5", "--connections", "1", "--device", "d", "--token",
+                         "guess-%seq%", "--first-sequence", "77"),
+                     0);
+    assert_non_null(strstr(server.last_head, "\r\nX-Device-Id: d\r\n"));
+    assert_non_null(strstr(server.last_head, "\r\nX-Device-Token: guess-1000000000000081\r\n"));
+    json_decref(r);
+    server_reset(NULL);
+    assert_int_equal(RUN(&r, "--requests", "30", "--connections", "3", "--source",
+                         "127.0.0.5-127.0.0.6", "--device", "ghost-%seq%", "--token", "g%seq%"),
+                     0);
+    assert_non_null(strstr(server.last_head, "\r\nX-Device-Id: ghost-10000000000000"));
+    assert_non_null(strstr(server.last_head, "\r\nX-Device-Token: g10000000000000"));
+    unsigned of_five = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_in_range(server.sources[i], 0x7f000005, 0x7f000006);
+        of_five += server.sources[i] == 0x7f000005;
+    }
+    assert_int_equal(of_five, 2);
+    json_decref(r);
+}
+
+/* --once: each device until it is accepted, and those told to wait come when they were told to. */
+static void all_devices_log_in_once(void **state)
+{
+    json_t *r;
+    FILE *f = fopen(csv_path, "w");
+    for (unsigned i = 0; i < 40; i++)
+        fprintf(f, "d%u,s\n", i);
+    fclose(f);
+    server.busy = 50; /* ten of the forty twice */
+    server.close_every = 7;
+    assert_int_equal(RUN(&r, "--once", "--devices", csv_path, "--seconds", "20"), 0);
+    assert_int_equal(server.requests, 90);
+    assert_int_equal(count(r, "devices"), 40);
+    assert_int_equal(count(r, "accepted"), 40);
+    assert_int_equal(count(r, "told"), 50);
+    assert_int_equal(count(r, "not_kept"), 10);
+    assert_int_equal(count(r, "kept"), 40);
+    assert_int_equal(count(r, "refused"), 0);
+    assert_int_equal(count(json_object_get(r, "status"), "202"), 40);
+    double took = json_real_value(json_object_get(r, "accepted_seconds"));
+    assert_true(took >= 2 && took < 5);
+    json_decref(r);
+
+    server_reset(NULL);
+    server.status = 401;
+    assert_int_equal(RUN(&r, "--once", "--devices", csv_path, "--seconds", "20"), 0);
+    assert_int_equal(count(r, "refused"), 40);
+    assert_int_equal(server.requests, 40);
+    json_decref(r);
+}
+
 static void silence_is_given_up(void **state)
 {
     json_t *r;
@@ -284,7 +346,8 @@ static void devices_come_from_a_file(void **state)
                                 "Content-Type: application/json\r\nContent-Length: 29\r\n\r\n"
                                 "{\"t-beta\":\"1000000000000000\"}")));
     assert_int_equal(d->len, request.len);
-    assert_memory_equal(request.ptr + d->seq_at, "1000000000000000", 16);
+    assert_int_equal(d->seqs, 1);
+    assert_memory_equal(request.ptr + d->seq_at[0], "1000000000000000", 16);
     assert_memory_equal(request.ptr + d->feed_at, "t-beta", d->feed_len);
     assert_true(slice_eq(fleet_id(&fleet, &fleet.devices[0]), SLICE("alpha")));
     fleet_fini(&fleet);
@@ -317,6 +380,9 @@ static void wrong_usage_is_told(void **state)
         {"load", "http://h", "--key"},
         {"load", "http://h", "--order", "any"},
         {"load", "http://h", "--header", "no colon"},
+        {"load", "http://h", "--source", "127.0.0.2-127.0.0.1"},
+        {"load", "http://h", "--source", "here"},
+        {"load", "http://h", "--once", "--rate=5"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *argv[6] = {0}; /* getopt permutes it */
@@ -351,6 +417,8 @@ int main(void)
         cmocka_unit_test_setup(the_ack_log_names_what_was_acknowledged, server_reset),
         cmocka_unit_test_setup(it_comes_back_when_told_to, server_reset),
         cmocka_unit_test_setup(the_schedule_is_kept, server_reset),
+        cmocka_unit_test_setup(guesses_and_strangers_are_new_each_time, server_reset),
+        cmocka_unit_test_setup(all_devices_log_in_once, server_reset),
         cmocka_unit_test_setup(silence_is_given_up, server_reset),
         cmocka_unit_test(devices_come_from_a_file),
         cmocka_unit_test(wrong_usage_is_told),

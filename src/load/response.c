@@ -7,6 +7,7 @@ struct head {
     bool chunked;
     bool has_length;
     uint64_t length;
+    uint64_t retry_s;
     size_t len;
 };
 
@@ -38,6 +39,10 @@ static bool take_field(struct slice line, struct head *h)
     case sizeof "connection" - 1:
         if (slice_eq_nocase(name, SLICE("connection")))
             h->close = slice_eq_nocase(value, SLICE("close"));
+        return true;
+    case sizeof "retry-after" - 1:
+        if (slice_eq_nocase(name, SLICE("retry-after")) && !parse_length(value, &h->retry_s))
+            h->retry_s = 0;
         return true;
     case sizeof "content-length" - 1:
         if (slice_eq_nocase(name, SLICE("content-length"))) {
@@ -168,6 +173,7 @@ enum response_outcome response_parse(struct slice in, bool to_head, struct respo
         *ret = (struct response){
             .status = h.status,
             .close = h.close,
+            .retry_s = h.retry_s,
             .body = slice_of(rest.ptr + h.len, body),
             .len = at,
         };

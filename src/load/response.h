@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * load/response.h - where an HTTP/1.1 response ends (RFC 9112 section 6.3), and its status. As
- * little as a load generator needs: no field is kept but the two that frame the body and
- * Connection. Pure; slices borrow from the input.
+ * little as a load generator needs: no field is kept but the two that frame the body, Connection
+ * and Retry-After. Pure; slices borrow from the input.
  */
 #pragma once
 
@@ -17,6 +17,7 @@
 struct response {
     unsigned status;   /* of the final response; interim ones (1xx) before it are skipped */
     bool close;        /* the server will close the connection */
+    uint64_t retry_s;  /* Retry-After in seconds; 0: none, or a date */
     struct slice body; /* as on the wire: a chunked one still has its chunk lines */
     size_t len;        /* bytes of all, interim responses too */
 };

@@ -57,6 +57,13 @@ void result_print(const struct result *r, FILE *out)
         fprintf(out, "last error: %s\n", uv_strerror(r->last_error));
     if (r->unsent)
         fprintf(out, "due but unsent: %lu\n", r->unsent);
+    if (r->devices)
+        fprintf(out,
+                "accepted %lu of %lu devices, the last after %.1f s; refused for good: %lu\n"
+                "told to come back: %lu times, in at most %lu s; of those who did, %lu accepted, "
+                "%lu told again\n",
+                r->accepted, r->devices, (double)r->accepted_ns / (double)NS_PER_S, r->refused,
+                r->told, r->told_s_max, r->kept, r->not_kept);
     if (r->acked)
         fprintf(out, "acknowledged messages logged: %lu\n", r->acked);
 }
@@ -102,7 +109,16 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
         {"bad_responses", r->bad_responses},
         {"unsent", r->unsent},
         {"acked", r->acked},
+        {"devices", r->devices},
+        {"accepted", r->accepted},
+        {"told", r->told},
+        {"told_s_max", r->told_s_max},
+        {"kept", r->kept},
+        {"not_kept", r->not_kept},
+        {"refused", r->refused},
     };
+    json_object_set_new(o, "accepted_seconds",
+                        json_real((double)r->accepted_ns / (double)NS_PER_S));
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         json_object_set_new(o, counts[i].name, json_integer((json_int_t)counts[i].value));
     return o;

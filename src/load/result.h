@@ -25,9 +25,16 @@ struct result {
     uint64_t closed;         /* connections the server ended in good order */
     uint64_t timed_out;      /* requests given up */
     uint64_t bad_responses;
-    uint64_t unsent;          /* open loop: due before the end, but no connection was free */
-    uint64_t acked;           /* lines written to the ack log */
-    int last_error;           /* libuv's, 0 if none */
+    uint64_t unsent; /* open loop: due before the end, but no connection was free */
+    uint64_t acked;  /* lines written to the ack log */
+    int last_error;  /* libuv's, 0 if none */
+    /* --once: */
+    uint64_t devices, accepted;
+    uint64_t told;            /* times that a device was told when to come back */
+    uint64_t kept, not_kept;  /* who came then and was accepted, and who was told again */
+    uint64_t told_s_max;      /* the longest wait that was asked for */
+    uint64_t refused;         /* devices that were refused for good */
+    uint64_t accepted_ns;     /* from the beginning until the last one was accepted */
     struct histogram latency; /* of all answers, nanoseconds */
 };
 
