@@ -320,12 +320,44 @@ static void authorize(struct job *j)
 
 /* ---- who is it ---- */
 
+/* Who goes on trying though told that it is too early gets his answers late, and nothing is read
+ * from his connection until then: he costs one request per connection and hold, not as many as fit.
+ */
+static void hold_refusal(struct job *j, uint64_t hold_ns)
+{
+    struct lane *l = j->lane;
+    struct exchange *x = job_exchange(j);
+    metric_add(METRIC_refusals_held, 1);
+    x->reply.retry_ns = x->reply.retry_ns > hold_ns ? x->reply.retry_ns - hold_ns : 1;
+    x->request.body = (struct slice){0}; /* nobody asks for it, and keeping it would cost memory */
+    exchange_keep(x);
+    j->deadline_ns = worker_now_ns(l->worker) + hold_ns;
+    j->next = NULL;
+    *l->held_last = j;
+    l->held_last = &j->next;
+}
+
+static void give_held(struct lane *l, uint64_t now)
+{
+    struct job *j;
+    while ((j = l->held) && j->deadline_ns <= now) {
+        l->held = j->next;
+        if (!l->held)
+            l->held_last = &l->held;
+        job_refuse(j, j->wait.reason, NULL);
+    }
+}
+
 static void refuse_credential(struct job *j)
 {
     struct exchange *x = job_exchange(j);
+    uint64_t hold_ns = j->lane->tune.refusal_hold_ns;
     metric_add(METRIC_auth_refused, 1);
     x->reply.retry_ns = j->wait.retry_ns;
-    job_refuse(j, j->wait.reason, NULL);
+    if (j->wait.hold && hold_ns && !x->request.shared)
+        hold_refusal(j, hold_ns);
+    else
+        job_refuse(j, j->wait.reason, NULL);
 }
 
 /* On the lane again, after a password hash. What was verified may have changed meanwhile. */
@@ -538,6 +570,7 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     l->tune = p->opts.lane;
     l->flying_last = &l->flying;
     l->put_off_last = &l->put_off;
+    l->held_last = &l->held;
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
     buf_init(&l->sealed, VALUE_BIG_MAX + 64 + SEAL_BYTES);
@@ -557,7 +590,7 @@ void lane_free(struct lane *l)
 {
     if (!l)
         return;
-    CHECK(!l->busy && !l->waiting);
+    CHECK(!l->busy && !l->waiting && !l->held);
     write_lane_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
@@ -576,6 +609,7 @@ void lane_tick(void *lane)
     struct lane *l = lane;
     uint64_t now = worker_now_ns(l->worker);
     overload_look(l, now);
+    give_held(l, now);
     write_tick(l, now);
     read_tick(l, now);
 }

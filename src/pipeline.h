@@ -21,6 +21,7 @@ struct lane_tune {
     struct limit_set address_limits;
     uint64_t ack_timeout_ns;
     uint64_t read_deadline_ns;
+    uint64_t refusal_hold_ns; /* how long a refusal is held that shield_wait says may be; 0: not */
 };
 
 /* ... and this is shared. */

@@ -94,6 +94,7 @@ struct lane {
     struct lane_tune tune;
     struct worker *worker;
     unsigned busy;
+    struct job *held, **held_last;       /* refusals that are given later; oldest first */
     struct job *put_off, **put_off_last; /* until the worker settles; oldest first */
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */

@@ -16,7 +16,8 @@ struct lane_tune tune_lane(const struct config *c)
 {
     return (struct lane_tune){.address_limits = c->throttle.address,
                               .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
-                              .read_deadline_ns = c->reads.deadline * NS_PER_MS};
+                              .read_deadline_ns = c->reads.deadline * NS_PER_MS,
+                              .refusal_hold_ns = c->auth.refusal_hold * NS_PER_MS};
 }
 
 struct pipeline_tune tune_pipeline(const struct config *c)

@@ -146,7 +146,7 @@ def test_warm_devices_cost_no_more_bcrypt(make_server):
 def test_known_senders_do_not_notice_an_attacker(make_server):
     """Wrong secrets, cycled, on one warm device and on unknown ones: the device is served all along,
     and the attacker gets refusals that cost no hash."""
-    s = make_server()
+    s = make_server({"auth.refusal_hold": "0ms"})
     owner_on(s, "a")
     add_bcrypt(s, "a", "d", "right", 6)
     right = device_auth("d", "right")

@@ -165,7 +165,8 @@ def test_bytes_tell_nothing(make_server):
 
 def test_failures_of_all_kinds_count_alike(make_server):
     """Also who tries too often is told the same, after as many tries."""
-    s = make_server({"auth.failures_credential": "5/60s", "auth.failures_address": "1000/60s"})
+    s = make_server({"auth.failures_credential": "5/60s", "auth.failures_address": "1000/60s",
+                     "auth.refusal_hold": "0ms"})
     owner_on(s, "a")
     secrets = make_devices(s)
     for name, secret in (("nobody", "wrong"), ("b4", "wrong"), ("b5-off", secrets["b5-off"]), ("y", "x" * 400),

@@ -46,3 +46,8 @@ void thread_be_idle(void)
     if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) != 0)
         setpriority(PRIO_PROCESS, 0, 19);
 }
+
+void thread_be_nice(int n)
+{
+    setpriority(PRIO_PROCESS, 0, n); /* on Linux 0 is the calling thread */
+}

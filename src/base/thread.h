@@ -13,6 +13,9 @@
 pthread_t thread_start(const char *name, void (*run)(void *arg), void *arg);
 /* Gives the calling thread only the CPU time that nobody else wants: SCHED_IDLE, else nice 19. */
 void thread_be_idle(void);
+/* Makes the calling thread stand back behind others without starving: nice `n`, 1 to 19. It cannot
+ * be undone without privileges. */
+void thread_be_nice(int n);
 
 /* A spinlock for a few dozen instructions. It yields after some turns, so a preempted holder cannot
  * burn a core; a thread that called thread_be_idle never takes one that others take. */

@@ -67,7 +67,8 @@ struct request {
     bool no_answer;                           /* the sender is not told what became of it (QoS 0) */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
-    uint64_t start_ns;                        /* monotonic: the request was whole */
+    bool shared;       /* a proxy's connection: the next request on it may be another client's */
+    uint64_t start_ns; /* monotonic: the request was whole */
 };
 
 struct reply {

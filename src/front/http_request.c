@@ -175,6 +175,7 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
                                 o->tune.use_forwarded ? none : found.x_forwarded_for, client,
                                 o->tune.trusted, o->tune.trusted_count);
     q->source = address_source(&from);
+    q->shared = o->tune.trusted_count && q->source != address_source(client);
 
     buf_clear(&e->scratch);
     /* Decoded text is never longer than what it comes from. */

@@ -7,8 +7,14 @@
  * Only the clerk runs, finishes and frees flights, so it may look at one that runs without the
  * lock; its tickets, which workers add to, only with it.
  *
- * A hash thread of idle priority may get no CPU for long while it has a job. The trickle computes
- * such a job again; the first result counts, and the flight is freed when the last seat is done.
+ * Those who failed lately get one part in SUSPECTS_SHARE of the pool's time while there may be
+ * somebody else: one who waits, or who was told when to come back. Turns alone (desk.h) would not
+ * do: a wrong secret computes more hashes than a right one, and who was turned away has no turn.
+ *
+ * A hash thread of idle priority may get no CPU for long while it has a job. When all of them have
+ * starved so, the trickle computes such a job again, or the next; the first result counts, and the
+ * flight is freed when the last seat is done. While they get on, it stays away: it is the only one
+ * that could hold a worker up.
  */
 #include "gate/clerk.h"
 
@@ -24,9 +30,11 @@
 #include "gate/verified.h"
 
 #define APPOINTMENT_MAX_NS (600 * NS_PER_S)
-#define TICK_MS            10                /* while something waits: expiry, the trickle's rest */
-#define STARVED_FACTOR     8u                /* a job this many times its CPU time old, ... */
-#define STARVED_LEAST_NS   (200 * NS_PER_MS) /* ... and at least this old, has starved */
+#define TICK_MS            10 /* while something waits: expiry, the trickle's rest */
+#define SUSPECTS_SHARE     16u
+#define PACE_COUNT         64u              /* checks the pace is the mean of */
+#define STARVED_FACTOR     8u               /* a job this many times its CPU time old, ... */
+#define STARVED_LEAST_NS   (50 * NS_PER_MS) /* ... and at least this old, has starved */
 
 void clerk_wake(struct shield *s)
 {
@@ -53,19 +61,41 @@ static uint64_t check_ns(struct shield *s)
 
 uint64_t clerk_wait_ns(struct shield *s, unsigned ahead)
 {
-    return ahead * check_ns(s) / s->opts.hash_threads;
+    uint64_t each = s->each_ns;
+    return each ? ahead * each : ahead * check_ns(s) / s->opts.hash_threads;
 }
 
-uint64_t clerk_retry_ns(struct shield *s)
+/* A check is done: how fast they follow each other when there is enough to do. Wall time of one
+ * tells less, with threads of two priorities that have the cores one moment and not the next. */
+static void measure_pace(struct shield *s, uint64_t now)
 {
-    uint64_t now = clock_mono_ns(), each = clerk_wait_ns(s, 1);
-    uint64_t drained = now + clerk_wait_ns(s, desk_flights(s->desk) + s->running_count);
-    if (s->appointment_ns < drained)
-        s->appointment_ns = drained;
-    if (s->appointment_ns < now + APPOINTMENT_MAX_NS)
-        s->appointment_ns += each;
-    /* Whole seconds reach the sender: within one they come in any order anyway. */
-    return s->appointment_ns - now + shield_random(s, each + 1);
+    if (!s->full_ns)
+        return;
+    s->full_sum_ns += now - s->full_ns;
+    s->full_count++;
+    s->full_ns = now;
+    s->each_ns = s->full_sum_ns / s->full_count;
+    if (s->full_count >= PACE_COUNT) {
+        s->full_sum_ns /= 2;
+        s->full_count /= 2;
+    }
+}
+
+uint64_t clerk_retry_ns(struct shield *s, bool suspect)
+{
+    uint64_t *at = &s->appointment_ns[suspect];
+    uint64_t now = clock_mono_ns(), each = clerk_wait_ns(s, suspect ? SUSPECTS_SHARE : 1);
+    /* Somewhat before the pool is free, so that it is not idle until they are here. They are told
+     * whole seconds, so those of a second may come together; the queue lets them in still. */
+    uint64_t target = s->opts.hash_target_ns ? s->opts.hash_target_ns : s->opts.hash_wait_ns;
+    uint64_t wait = clerk_wait_ns(s, desk_flights(s->desk) + s->running_count);
+    uint64_t spare = target > NS_PER_S ? target - NS_PER_S : 0;
+    uint64_t early = wait / 2 < spare / 2 ? wait / 2 : spare / 2;
+    if (*at < now + wait - early)
+        *at = now + wait - early;
+    if (*at < now + APPOINTMENT_MAX_NS)
+        *at += each;
+    return *at - now + shield_random(s, each + 1);
 }
 
 void clerk_show_queue(struct shield *s)
@@ -79,19 +109,23 @@ void clerk_show_queue(struct shield *s)
 
 /* ---- answering ------------------------------------------------------------------------------ */
 
-static void free_ticket(struct shield *s, struct ticket *t)
+/* Returns whether its source failed lately. */
+static bool free_ticket(struct shield *s, struct ticket *t)
 {
     pthread_mutex_lock(&s->lock);
+    bool suspect = desk_ticket_suspect(t);
     metric_observe(METRIC_hash_wait, clock_mono_ns() - t->at_ns);
     desk_ticket_free(s->desk, t);
     clerk_show_queue(s);
     pthread_mutex_unlock(&s->lock);
+    return suspect;
 }
 
 static void answer(struct shield *s, struct ticket *t, enum reason reason, uint64_t retry_ns)
 {
     struct shield_wait *w = t->wait;
-    free_ticket(s, t);
+    bool suspect = free_ticket(s, t);
+    w->hold = reason == REASON_too_many_failures || (reason == REASON_busy && suspect);
     w->reason = reason;
     w->retry_ns = retry_ns;
     w->done(w); /* may free it */
@@ -149,6 +183,14 @@ static void conclude(struct shield *s, struct flight *f, bool right)
     settle(s, f, right ? REASON_ok : f->wrong, 0);
 }
 
+/* A hash of one who failed lately began at `began_ns` and takes `took_ns`. */
+static void rest_suspects(struct shield *s, uint64_t began_ns, uint64_t took_ns)
+{
+    uint64_t until = began_ns + SUSPECTS_SHARE * took_ns / s->opts.hash_threads;
+    if (s->suspects_rest_ns < until)
+        s->suspects_rest_ns = until;
+}
+
 static void collect(struct shield *s)
 {
     for (unsigned i = 0; i < hashpool_seats(s->pool); i++) {
@@ -156,6 +198,8 @@ static void collect(struct shield *s)
         if (!hashpool_collect(s->pool, i, clock_mono_ns(), &r))
             continue;
         struct flight *f = s->running[i];
+        if (f->suspect)
+            rest_suspects(s, f->started_ns, r.wall_ns);
         s->running[i] = NULL;
         s->running_count--;
         f->seats--;
@@ -166,6 +210,7 @@ static void collect(struct shield *s)
         average(&s->cpu_ns, r.cpu_ns);
         if (!f->over) {
             f->over = true;
+            measure_pace(s, clock_mono_ns());
             conclude(s, f, r.right);
         }
         if (f->seats == 0)
@@ -182,7 +227,7 @@ static void expire(struct shield *s)
         pthread_mutex_lock(&s->lock);
         struct ticket *t =
             now >= s->opts.hash_wait_ns ? desk_expire(s->desk, now - s->opts.hash_wait_ns) : NULL;
-        uint64_t retry = t ? clerk_retry_ns(s) : 0;
+        uint64_t retry = t ? clerk_retry_ns(s, desk_ticket_suspect(t)) : 0;
         pthread_mutex_unlock(&s->lock);
         if (!t)
             return;
@@ -244,31 +289,50 @@ static bool settle_unhashed(struct shield *s, struct flight *f)
 
 /* ---- handing out ----------------------------------------------------------------------------- */
 
-/* A flight whose idle thread gets no CPU, for the trickle to compute too. */
-static struct flight *starved(struct shield *s, uint64_t now)
+/* Whether all idle threads have a job and get no CPU for it. *ret_oldest: the one that waits
+ * longest for its result, for the trickle to compute too; NULL: none. */
+static bool all_starve(struct shield *s, uint64_t now, struct flight **ret_oldest)
 {
     uint64_t age = STARVED_FACTOR * s->cpu_ns;
     if (age < STARVED_LEAST_NS)
         age = STARVED_LEAST_NS;
     struct flight *oldest = NULL;
-    for (unsigned i = 0; i < hashpool_seats(s->pool); i++) {
+    for (unsigned i = 0; i < s->opts.hash_threads; i++) {
         struct flight *f = s->running[i];
-        if (f && !f->over && f->seats == 1 && f->started_ns + age <= now &&
-            (!oldest || f->started_ns < oldest->started_ns))
+        if (!f || f->started_ns + age > now)
+            return false;
+        if (!f->over && f->seats == 1 && (!oldest || f->started_ns < oldest->started_ns))
             oldest = f;
     }
-    return oldest;
+    *ret_oldest = oldest;
+    return true;
 }
 
-static struct flight *next_flight(struct shield *s)
+static struct flight *next_flight(struct shield *s, uint64_t now)
 {
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        struct flight *f = desk_next(s->desk);
+        bool others = now < s->appointment_ns[0] || desk_ready(s->desk, DESK_KNOWN) ||
+                      desk_ready(s->desk, DESK_NEW);
+        struct flight *f = desk_next(s->desk, !others || now >= s->suspects_rest_ns);
         pthread_mutex_unlock(&s->lock);
-        if (!f || !settle_unhashed(s, f))
-            return f;
+        if (f && settle_unhashed(s, f))
+            continue;
+        if (f && f->suspect)
+            rest_suspects(s, now, check_ns(s));
+        return f;
     }
+}
+
+static void note_full(struct shield *s, uint64_t now)
+{
+    bool full = true;
+    for (unsigned i = 0; i < s->opts.hash_threads; i++)
+        full &= s->running[i] != NULL;
+    if (!full)
+        s->full_ns = 0;
+    else if (!s->full_ns)
+        s->full_ns = now;
 }
 
 static void hand_out(struct shield *s)
@@ -277,9 +341,11 @@ static void hand_out(struct shield *s)
         uint64_t now = clock_mono_ns();
         if (!hashpool_ready(s->pool, i, now))
             continue;
-        struct flight *f = hashpool_is_trickle(s->pool, i) ? starved(s, now) : NULL;
+        struct flight *f = NULL;
+        if (hashpool_is_trickle(s->pool, i) && !all_starve(s, now, &f))
+            continue;
         if (!f) {
-            f = next_flight(s);
+            f = next_flight(s, now);
             if (!f)
                 continue; /* the trickle may still have a starved one */
             f->started_ns = now;
@@ -289,6 +355,7 @@ static void hand_out(struct shield *s)
         s->running_count++;
         hashpool_give(s->pool, i, &f->job);
     }
+    note_full(s, clock_mono_ns());
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */

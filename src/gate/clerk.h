@@ -25,7 +25,12 @@ struct shield {
     _Atomic uint64_t jitter;
     pthread_mutex_t lock; /* the desk; taken by workers and the clerk only, never while hashing */
     struct desk *desk;
-    uint64_t appointment_ns; /* the latest that was given; under the lock */
+    /* The latest that were given, to those who failed lately [1] and the others [0]; under the
+     * lock.
+     */
+    uint64_t appointment_ns[2];
+    uint64_t suspects_rest_ns; /* until then no hash for those who failed lately, if there may be
+                                  somebody else; the clerk's */
     bool stopping;
     int wake_fd;
     bool clerk_runs;
@@ -36,6 +41,10 @@ struct shield {
     _Atomic uint64_t verified; /* secrets found right by a hash */
     _Atomic uint64_t wall_ns;  /* moving averages of one check; 0: none yet */
     _Atomic uint64_t cpu_ns;
+    _Atomic uint64_t each_ns; /* from one check done to the next while all seats have work; 0: not
+                                 known */
+    uint64_t full_ns;         /* since when they have; 0: they have not; the clerk's, as these: */
+    uint64_t full_sum_ns, full_count;
 };
 
 /* Starts the clerk and the pool (s->opts, desk and wake_fd are set). 0 or -ENOMEM. */
@@ -47,10 +56,11 @@ void clerk_wake(struct shield *s);
 /*
  * When one who is turned away shall come back, under the lock: an appointment. Each is given a
  * later one than the one before, as far apart as a hash takes, so those who keep theirs find the
- * pool free, and do not come together. What nobody keeps is over when its time has passed;
- * APPOINTMENT_MAX_NS bounds what an attacker can push ahead of himself.
+ * pool free, and do not come together. What nobody keeps is over when its time has passed. Those
+ * who failed lately (`suspect`) have appointments of their own, as far apart as their share of the
+ * pool demands: they push nobody else's away. APPOINTMENT_MAX_NS bounds both.
  */
-uint64_t clerk_retry_ns(struct shield *s);
+uint64_t clerk_retry_ns(struct shield *s, bool suspect);
 /* How long until a hash begins that has `ahead` others before it. */
 uint64_t clerk_wait_ns(struct shield *s, unsigned ahead);
 /* The queue's length, by class, to the gauges. Under the lock. */

@@ -14,14 +14,16 @@
 
 #include "base/check.h"
 
-#define TURNS       8u
+#define TURNS       16u
 #define LANE_MAX    256u /* different secrets of one credential that wait */
 #define ADMIN_EXTRA 64u  /* checks of administrators that wait beyond the maximum */
 
 /* Whose turn it is, and how many of TURNS each class has (administrators: any). */
-static const enum desk_class turns[TURNS] = {DESK_SUSPECT, DESK_KNOWN, DESK_NEW, DESK_KNOWN,
-                                             DESK_KNOWN,   DESK_KNOWN, DESK_NEW, DESK_KNOWN};
-static const unsigned shares[DESK_CLASSES] = {[DESK_KNOWN] = 5, [DESK_NEW] = 2, [DESK_SUSPECT] = 1};
+static const enum desk_class turns[TURNS] = {
+    DESK_SUSPECT, DESK_KNOWN, DESK_KNOWN, DESK_NEW, DESK_KNOWN, DESK_KNOWN, DESK_KNOWN, DESK_NEW,
+    DESK_KNOWN,   DESK_KNOWN, DESK_KNOWN, DESK_NEW, DESK_KNOWN, DESK_KNOWN, DESK_KNOWN, DESK_NEW};
+static const unsigned shares[DESK_CLASSES] = {
+    [DESK_KNOWN] = 11, [DESK_NEW] = 4, [DESK_SUSPECT] = 1};
 
 TAILQ_HEAD(flight_list, flight);
 
@@ -352,15 +354,19 @@ unsigned desk_ahead(struct desk *d, uint64_t source, enum desk_class class)
     if (class == DESK_ADMIN)
         return d->ready[DESK_ADMIN];
     const struct source *s = find_source(d, source);
-    uint64_t own = s ? s->ready_count[class] : 0, share = 0;
+    uint64_t own = s ? s->ready_count[class] : 0;
     /* Rounds until this source's turn, with all sources of the class in each; and what the other
      * classes take meanwhile. */
     uint64_t in_class = own * d->ring_sources[class] + d->ring_sources[class];
     if (in_class > d->ready[class])
         in_class = d->ready[class];
-    for (unsigned c = DESK_KNOWN; c < DESK_CLASSES; c++)
-        share += c == class || d->ready[c] ? shares[c] : 0;
-    uint64_t ahead = d->ready[DESK_ADMIN] + (in_class + 1) * share / shares[class];
+    bool known = class == DESK_KNOWN || d->ready[DESK_KNOWN];
+    bool new = class == DESK_NEW || d->ready[DESK_NEW];
+    bool suspect = class == DESK_SUSPECT || d->ready[DESK_SUSPECT];
+    unsigned good = known || new ? shares[DESK_KNOWN] + shares[DESK_NEW] : 0;
+    unsigned all_turns = good + (suspect ? shares[DESK_SUSPECT] : 0);
+    unsigned turns_of = class == DESK_SUSPECT || (known && new) ? shares[class] : good;
+    uint64_t ahead = d->ready[DESK_ADMIN] + (in_class + 1) * all_turns / turns_of;
     uint64_t all =
         d->ready[DESK_ADMIN] + d->ready[DESK_KNOWN] + d->ready[DESK_NEW] + d->ready[DESK_SUSPECT];
     return (unsigned)(ahead < all ? ahead : all);
@@ -418,22 +424,25 @@ bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t
     return true;
 }
 
-/* The class whose turn it is, or whose is next when that has nothing. */
-static enum desk_class next_class(struct desk *d)
+/* The class whose turn it is, or which has it instead. */
+static enum desk_class next_class(struct desk *d, bool suspects)
 {
     if (d->ready[DESK_ADMIN])
         return DESK_ADMIN;
-    for (unsigned i = 0; i < TURNS; i++) {
-        enum desk_class c = turns[d->turn++ % TURNS];
-        if (d->ready[c])
-            return c;
-    }
-    return DESK_CLASSES;
+    suspects = suspects && d->ready[DESK_SUSPECT];
+    if (!d->ready[DESK_KNOWN] && !d->ready[DESK_NEW])
+        return suspects ? DESK_SUSPECT : DESK_CLASSES;
+    enum desk_class c = turns[d->turn++ % TURNS];
+    if (c == DESK_SUSPECT && !suspects)
+        c = DESK_KNOWN;
+    if (c == DESK_SUSPECT || d->ready[c])
+        return c;
+    return c == DESK_KNOWN ? DESK_NEW : DESK_KNOWN;
 }
 
-struct flight *desk_next(struct desk *d)
+struct flight *desk_next(struct desk *d, bool suspects)
 {
-    enum desk_class c = next_class(d);
+    enum desk_class c = next_class(d, suspects);
     if (c == DESK_CLASSES)
         return NULL;
     struct source *s = TAILQ_FIRST(&d->rings[c]);
@@ -444,6 +453,7 @@ struct flight *desk_next(struct desk *d)
         TAILQ_INSERT_TAIL(&d->rings[c], s, ring[c]);
     }
     f->state = FLIGHT_RUNNING;
+    f->suspect = c == DESK_SUSPECT;
     d->flights--;
     return f;
 }
@@ -501,6 +511,11 @@ struct ticket *desk_expire(struct desk *d, uint64_t at_ns)
 uint64_t desk_ticket_source(const struct ticket *t)
 {
     return t->source->id;
+}
+
+bool desk_ticket_suspect(const struct ticket *t)
+{
+    return t->source->suspect;
 }
 
 void desk_ticket_free(struct desk *d, struct ticket *t)

@@ -6,9 +6,10 @@
  * A flight is one hash to compute: one presented secret of one credential. Every check of it is a
  * ticket on the flight. Flights of one credential form a lane, of which one at a time is ready or
  * running. Ready flights queue by class and source address. Within a class sources take turns.
- * Administrators go before all; of eight turns five are for credentials that were verified before,
- * two for new ones, one for sources that failed lately: everybody progresses, and nobody who
- * misbehaves can take more than an eighth from those who do not.
+ * Administrators go before all; of sixteen turns eleven are for credentials that were verified
+ * before, four for new ones, one for sources that failed lately: everybody progresses. A turn of
+ * either of the first two that nobody needs is the other's; sources that failed take more than
+ * their own one only if nobody else waits, so from those who did not they take a sixteenth at most.
  */
 #pragma once
 
@@ -43,7 +44,7 @@ struct flight {
     struct source *source; /* whose turn it uses */
     enum flight_state state;
     enum desk_class class; /* by what is asked about; a suspect source's are all DESK_SUSPECT */
-    bool suspect;          /* its source had failed when it came */
+    bool suspect;          /* its source had failed when it came, or when its turn came */
     struct ticket_list tickets;
     uint8_t tag[MAC_TAG_BYTES];
     uint64_t lane_id;              /* also its subject of failure windows */
@@ -77,8 +78,9 @@ unsigned desk_ahead(struct desk *d, uint64_t source, enum desk_class class);
  * that has lane_id and tag, which is taken over. False: no memory, nothing changed. */
 bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t source,
                enum desk_class class, bool suspect, uint64_t now_ns);
-/* The flight whose turn it is, now running, or NULL. */
-struct flight *desk_next(struct desk *d);
+/* The flight whose turn it is, now running, or NULL. `suspects`: one of a source that failed lately
+ * may be it. */
+struct flight *desk_next(struct desk *d, bool suspects);
 /* Takes a flight off its lane and all its tickets off it; the lane's next one becomes ready. The
  * tickets are the caller's, to be given to desk_ticket_free. */
 void desk_finish(struct desk *d, struct flight *f, struct ticket_list *ret);
@@ -88,6 +90,8 @@ struct ticket *desk_expire(struct desk *d, uint64_t at_ns);
 /* Takes one ticket off a flight, which stays. */
 void desk_take(struct desk *d, struct ticket *t);
 uint64_t desk_ticket_source(const struct ticket *t);
+/* Whether its source failed lately. */
+bool desk_ticket_suspect(const struct ticket *t);
 /* The ticket must have been taken off. */
 void desk_ticket_free(struct desk *d, struct ticket *t);
 /* Tickets now. */

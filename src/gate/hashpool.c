@@ -12,6 +12,7 @@
 #include "base/thread.h"
 
 #define TRICKLE_REST 19u /* times what it computed: 5 % of one core */
+#define TRICKLE_NICE 5   /* a third of a worker's weight: woken, that one runs at once */
 
 enum state { FREE, BUSY, DONE, QUIT };
 
@@ -22,7 +23,7 @@ struct seat {
     _Atomic int state; /* the keeper sets BUSY and QUIT, the thread DONE */
     const struct hash_job *job;
     struct hash_result result;
-    bool idle;
+    bool idle, trickle;
     uint64_t rest_until_ns; /* the keeper's */
     struct crypt_data scratch;
 };
@@ -79,6 +80,8 @@ static void run(void *arg)
     struct seat *seat = arg;
     if (seat->idle)
         thread_be_idle();
+    else if (seat->trickle)
+        thread_be_nice(TRICKLE_NICE);
     for (;;) {
         while (sem_wait(&seat->go) != 0)
             ;
@@ -108,6 +111,7 @@ struct hashpool *hashpool_new(unsigned threads, bool idle_priority, int wake_fd)
         }
         seat->pool = p;
         seat->idle = idle_priority && p->count < threads;
+        seat->trickle = p->count >= threads;
         CHECK(sem_init(&seat->go, 0, 0) == 0);
         p->seats[p->count] = seat;
         seat->thread = thread_start(p->count < threads ? "hash" : "hash-trickle", run, seat);

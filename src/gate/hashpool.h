@@ -8,8 +8,8 @@
  * an eventfd. (A thread that left SCHED_OTHER cannot return there without privileges, so raising
  * them for the bookkeeping is no choice.)
  *
- * With idle priority there is one seat more, the trickle, of normal priority: it rests 19 times as
- * long as it computed, which is 5 % of one core.
+ * With idle priority there is one seat more, the trickle, which is of normal priority but nice: it
+ * rests 19 times as long as it computed, which is 5 % of one core.
  */
 #pragma once
 

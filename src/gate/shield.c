@@ -279,6 +279,7 @@ static enum shield_answer refuse(struct shield_wait *w, enum reason reason, uint
 {
     w->reason = reason;
     w->retry_ns = retry_ns;
+    w->hold = reason == REASON_too_many_failures;
     return SHIELD_REFUSED;
 }
 
@@ -289,10 +290,13 @@ static enum shield_answer refuse_wrong(struct shield *s, const struct question *
     return refuse(w, wrong_reason(q), 0);
 }
 
-static enum shield_answer refuse_busy(struct shield *s, struct shield_wait *w)
+/* Under the lock. */
+static enum shield_answer refuse_busy(struct shield *s, struct shield_wait *w, bool suspect)
 {
     metric_add(METRIC_shield_busy, 1);
-    return refuse(w, REASON_busy, clerk_retry_ns(s));
+    enum shield_answer refused = refuse(w, REASON_busy, clerk_retry_ns(s, suspect));
+    w->hold = suspect;
+    return refused;
 }
 
 /* Whether it has a stored hash that can be checked. A damaged one is treated as no device. */
@@ -387,11 +391,14 @@ static enum shield_answer enqueue(struct shield *s, struct question *q, struct s
         result = refuse(w, REASON_stopping, 0);
     } else if (!f && landed(s, q, w, &result)) {
         /* answered */
+    } else if (w->no_hash) {
+        metric_add(METRIC_overload_logins_shed, 1);
+        result = refuse_busy(s, w, suspect);
     } else if (desk_full(s->desk, q->lane, q->source, class)) {
-        result = refuse_busy(s, w);
+        result = refuse_busy(s, w, suspect);
     } else if (!f && too_long(s, q->source, class, q->now_ns)) {
         metric_add(METRIC_shield_shed, 1);
-        result = refuse_busy(s, w);
+        result = refuse_busy(s, w, suspect);
     } else {
         metric_add(f ? METRIC_shield_joined : METRIC_shield_misses, 1);
         if (!f)
@@ -400,7 +407,7 @@ static enum shield_answer enqueue(struct shield *s, struct question *q, struct s
         if (!f || !desk_join(s->desk, f, w, q->source, merit, suspect, q->now_ns)) {
             desk_flight_free(made);
             wake = false;
-            result = refuse_busy(s, w);
+            result = refuse_busy(s, w, suspect);
         }
         clerk_show_queue(s);
     }
@@ -427,10 +434,6 @@ static enum shield_answer answer_cold(struct shield *s, struct question *q, stru
     if (negative_has(s->negative, q->tag, q->now_ns)) {
         metric_add(METRIC_shield_negative_hits, 1);
         return refuse_wrong(s, q, w);
-    }
-    if (w->no_hash) {
-        metric_add(METRIC_overload_logins_shed, 1);
-        return refuse_busy(s, w);
     }
     return enqueue(s, q, w);
 }

@@ -58,6 +58,7 @@ struct shield_wait {
     void (*done)(struct shield_wait *w);
     void *owner;
     bool no_hash;       /* the caller's: what would need a password hash is told to come back */
+    bool hold;          /* refused again after failing too often: the answer may take its time */
     enum reason reason; /* ok, bad_key/bad_device (wrong), busy, too_many_failures, stopping */
     uint64_t retry_ns;  /* for busy and too_many_failures: an honest wait */
     struct shield_wait *next; /* the shield's */
