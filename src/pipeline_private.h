@@ -66,10 +66,9 @@ struct batch {
     struct lane *lane;
     struct batch *next;
     struct job *jobs, **jobs_last;
-    uint32_t seen;      /* records at the end of the last turn */
-    unsigned turns;     /* that it has been filled in */
-    uint32_t received;  /* records whose senders were answered already */
-    uint64_t joined_ns; /* when the first of `jobs` came in: their wait begins there */
+    uint32_t seen;     /* records at the end of the last turn */
+    unsigned turns;    /* that it has been filled in */
+    uint32_t received; /* records whose senders were answered already */
     uint64_t submitted_ns;
 };
 

@@ -247,17 +247,26 @@ bool write_turn_end(struct lane *l)
     return false;
 }
 
+/* The requests came in the order they stand in, so those who waited longest are first. */
+static void answer_late(struct batch *b, uint64_t now_ns)
+{
+    struct job *j;
+    while ((j = b->jobs) && j->deadline_ns <= now_ns) {
+        b->jobs = j->next;
+        if (!b->jobs)
+            b->jobs_last = &b->jobs;
+        j->next = NULL;
+        job_not_durable(j, REASON_outcome_unknown);
+    }
+}
+
 /* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
 void write_tick(struct lane *l, uint64_t now_ns)
 {
-    uint64_t timeout = l->tune.ack_timeout_ns;
-    for (struct batch *b = l->flying; b; b = b->next) {
-        if (b->jobs && now_ns - b->joined_ns > timeout)
-            batch_answer(b, REASON_outcome_unknown);
-    }
-    struct batch *b = l->open; /* behind one that flies, or not taken: the journal is busy */
-    if (b && b->jobs && now_ns - b->joined_ns > timeout)
-        batch_answer(b, REASON_outcome_unknown);
+    for (struct batch *b = l->flying; b; b = b->next)
+        answer_late(b, now_ns);
+    if (l->open) /* behind one that flies, or not taken: the journal is busy */
+        answer_late(l->open, now_ns);
 }
 
 unsigned write_unfinished(const struct lane *l)
@@ -363,10 +372,7 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         job_send(j);
         return;
     }
-    uint64_t now = worker_now_ns(j->lane->worker);
-    if (!b->jobs)
-        b->joined_ns = now;
-    j->deadline_ns = now + j->lane->tune.ack_timeout_ns;
+    j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.ack_timeout_ns;
     j->next = NULL;
     *b->jobs_last = j;
     b->jobs_last = &j->next;
