@@ -474,12 +474,17 @@ def test_a_last_request_may_wait_for_its_answer(make_server):
     server = make_server({"journal.disk": "slow"})
     owner = owner_on(server, "a")
     (server.data / "journal" / "slow_ms").write_text("2500")
-    with Wire(server.http_port) as w:
-        data = request("POST", "/v1/telemetry", {**owner.auth, "Connection": "close"}, {"f": "1"})
-        w.send(data[:-2])
+    last = request("POST", "/v1/telemetry", {**owner.auth, "Connection": "close"}, {"f": "1"})
+    first = request("POST", "/v1/telemetry", owner.auth, {"new": "1"})
+    with Wire(server.http_port) as a, Wire(server.http_port) as b, Wire(server.http_port) as c:
+        for w, data in (a, last), (b, last + b"\r\n"), (c, first + last):
+            w.send(data[:len(first) - 2])
+            w.rest = data[len(first) - 2:]
         time.sleep(0.3)
-        w.send(data[-2:])
-        assert w.read().status == 202
+        for w in a, b, c:
+            w.send(w.rest)
+        for w in a, b, c, c:
+            assert w.read().status == 202
     (server.data / "journal" / "slow_ms").write_text("0")
 
 

@@ -129,6 +129,7 @@ static inline void exchange_send(struct exchange *x)
 static inline void exchange_refuse(struct exchange *x, enum reason reason, const char *text)
 {
     x->reply.reason = reason;
+    x->reply.content_type = NULL;
     buf_clear(&x->reply.body);
     if (text) {
         buf_put_str(&x->reply.body, "{\"error\":");

@@ -484,11 +484,11 @@ static size_t on_input(void *owner, char *ptr, size_t len)
         if (c->handed_up == worker_settled(c->front->opts.worker) + 1)
             worker_settle(c->front->opts.worker);
         if (!may_read(c)) {
-            if (c->state == HTTP_CLOSING)
-                return len; /* drained and dropped */
-            c->stalled = true;
-            stream_pause(c->stream);
-            return used;
+            if (c->state != HTTP_CLOSING) { /* else the rest is drained and dropped */
+                c->stalled = true;
+                stream_pause(c->stream);
+            }
+            break;
         }
         more = false;
         char *at = ptr + used;
