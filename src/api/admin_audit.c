@@ -10,7 +10,8 @@
 
 #define LIST_DEFAULT 100u
 #define LIST_MAX     1000u
-#define ERRORS_MAX   100u /* listed; all are counted */
+#define LOOKED_MAX   200000u /* entries of one call, about a second: others wait for this thread */
+#define ERRORS_MAX   100u    /* listed; all are counted */
 
 /* Everything up to now is in the files afterwards. */
 static enum reason flush(const struct admin_opts *opts, struct admin_call *call)
@@ -34,7 +35,7 @@ static enum reason refuse_read(struct admin_call *call, int code, const struct e
 struct wanted {
     struct slice account, actor;
     int64_t since_us, until_us;
-    unsigned limit;
+    unsigned limit, looked_at;
     json_t *entries;
     json_t *next; /* number of the first one left out */
 };
@@ -132,9 +133,19 @@ static json_t *json_of(const struct audit_entry *e, json_t *record)
     return o;
 }
 
+/* The list goes on at this entry with the next call. False, unless nobody knows its number. */
+static bool leave(struct wanted *w, const struct audit_entry *e)
+{
+    if (e->number)
+        w->next = json_integer((json_int_t)e->number + 1);
+    return !e->number;
+}
+
 static bool on_entry(void *arg, const struct audit_entry *e)
 {
     struct wanted *w = arg;
+    if (w->looked_at++ >= LOOKED_MAX)
+        return leave(w, e);
     if (e->at_us < w->since_us || e->at_us >= w->until_us)
         return true;
     json_t *record = e->text.len ? json_loadb(e->text.ptr, e->text.len, 0, NULL) : NULL;
@@ -143,10 +154,8 @@ static bool on_entry(void *arg, const struct audit_entry *e)
     bool room = json_array_size(w->entries) < w->limit;
     if (matches && room)
         json_array_append_new(w->entries, json_of(e, record));
-    else if (matches)
-        w->next = json_integer((json_int_t)e->number + 1);
     json_decref(record);
-    return !matches || room;
+    return !matches || room || leave(w, e);
 }
 
 /* Changes made without a server, which no journal has yet. */

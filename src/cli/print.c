@@ -153,7 +153,7 @@ void print_result(FILE *out, const json_t *result)
                 (long long)total);
     const json_t *next = json_object_get(result, "next");
     if (json_is_integer(next))
-        fprintf(out, "there are more: --before %lld shows them\n",
+        fprintf(out, "there may be more: --before %lld shows them\n",
                 (long long)json_integer_value(next));
     const char *note = json_string_value(json_object_get(result, "note"));
     if (note)
