@@ -124,3 +124,40 @@ int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
     parent_of(dir, path);
     return d->sync_dir(d, dir);
 }
+
+struct tree {
+    struct disk *disk;
+    const char *path;
+    unsigned depth;
+};
+
+static int remove_in(const struct tree *t);
+
+static int on_entry(void *arg, const char *name)
+{
+    const struct tree *t = arg;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", t->path, name) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    int rc = remove_in(&(struct tree){t->disk, path, t->depth + 1});
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* Names that are removed while the directory is read are no trouble: POSIX has the others come once
+ * each. */
+static int remove_in(const struct tree *t)
+{
+    int rc = t->disk->unlink(t->disk, t->path);
+    if (rc != -ENOTEMPTY && rc != -EEXIST)
+        return rc;
+    if (t->depth == DISK_TREE_DEPTH)
+        return -ELOOP;
+    rc = t->disk->list(t->disk, t->path, on_entry, (void *)(uintptr_t)t);
+    return rc ? rc : t->disk->unlink(t->disk, t->path);
+}
+
+int disk_remove_tree(struct disk *d, const char *path)
+{
+    int rc = remove_in(&(struct tree){d, path, 0});
+    return rc == -ENOENT ? 0 : rc;
+}

@@ -30,8 +30,9 @@ struct disk {
     int (*size)(struct disk *d, struct disk_file *f, uint64_t *ret);
     int (*lock)(struct disk *d, struct disk_file *f); /* exclusive, not waiting: -EWOULDBLOCK */
     int (*rename)(struct disk *d, const char *from, const char *to);
-    int (*unlink)(struct disk *d, const char *path);
-    int (*mkdir)(struct disk *d, const char *path); /* 0 also when it is there */
+    int (*unlink)(struct disk *d, const char *path); /* a file, or an empty directory */
+    int (*link)(struct disk *d, const char *from, const char *to); /* a second name: -EEXIST */
+    int (*mkdir)(struct disk *d, const char *path);                /* 0 also when it is there */
     int (*sync_dir)(struct disk *d, const char *path);
     /* Calls `each` with every entry's name, in no order; stops when it returns non-zero. */
     int (*list)(struct disk *d, const char *path, int (*each)(void *arg, const char *name),
@@ -56,3 +57,7 @@ int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, 
 int disk_read_file(struct disk *d, const char *path, struct buf *out);
 /* Writes `path` as one: temporary file, fdatasync, rename, sync_dir. Old or new, never neither. */
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len);
+/* Removes a directory with all that is in it, at most DISK_TREE_DEPTH deep. 0, also when it is not
+ * there, or a negative errno: some of it may be gone. */
+#define DISK_TREE_DEPTH 8
+int disk_remove_tree(struct disk *d, const char *path);

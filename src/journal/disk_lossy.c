@@ -345,6 +345,11 @@ static int lossy_unlink(struct disk *d, const char *path)
     return disk_posix()->unlink(disk_posix(), path);
 }
 
+static int lossy_link(struct disk *d, const char *from, const char *to)
+{
+    return disk_posix()->link(disk_posix(), from, to);
+}
+
 static int lossy_mkdir(struct disk *d, const char *path)
 {
     return disk_posix()->mkdir(disk_posix(), path);
@@ -379,6 +384,7 @@ struct disk *disk_lossy(uint64_t seed)
                  .lock = lossy_lock,
                  .rename = lossy_rename,
                  .unlink = lossy_unlink,
+                 .link = lossy_link,
                  .mkdir = lossy_mkdir,
                  .sync_dir = lossy_sync_dir,
                  .list = lossy_list,

@@ -87,7 +87,13 @@ static int posix_rename(struct disk *d, const char *from, const char *to)
 
 static int posix_unlink(struct disk *d, const char *path)
 {
-    return result(unlink(path));
+    int rc = result(unlink(path));
+    return rc == -EISDIR ? result(rmdir(path)) : rc;
+}
+
+static int posix_link(struct disk *d, const char *from, const char *to)
+{
+    return result(link(from, to));
 }
 
 static int posix_mkdir(struct disk *d, const char *path)
@@ -146,6 +152,7 @@ struct disk *disk_posix(void)
         .lock = posix_lock,
         .rename = posix_rename,
         .unlink = posix_unlink,
+        .link = posix_link,
         .mkdir = posix_mkdir,
         .sync_dir = posix_sync_dir,
         .list = posix_list,

@@ -429,6 +429,26 @@ static int sim_unlink(struct disk *d, const char *path)
     return rc;
 }
 
+static int sim_link(struct disk *d, const char *from, const char *to)
+{
+    struct disk_sim *s = of(d);
+    bool partly;
+    pthread_mutex_lock(&s->lock);
+    int rc = -EIO;
+    if (alive(s, &partly)) {
+        struct inode *i = names_find(&s->live, from);
+        rc = !i ? -ENOENT : names_find(&s->live, to) ? -EEXIST : 0;
+        if (!rc) {
+            change_add(s, CHANGE_LINK, to, NULL, i);
+            names_set(&s->live, to, i);
+        }
+        if (partly)
+            rc = -EIO;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
 static int sim_mkdir(struct disk *d, const char *path)
 {
     return of(d)->dead ? -EIO : 0; /* all directories are there */
@@ -499,6 +519,7 @@ struct disk_sim *disk_sim_new(uint64_t seed)
         .lock = sim_lock,
         .rename = sim_rename,
         .unlink = sim_unlink,
+        .link = sim_link,
         .mkdir = sim_mkdir,
         .sync_dir = sim_sync_dir,
         .list = sim_list,

@@ -14,6 +14,29 @@ static int on_name(void *arg, const char *name)
     return 0;
 }
 
+/* Both names lead to the same bytes; each goes alone. */
+static void links_of(struct disk *d, const char *dir)
+{
+    char from[128], to[128], byte;
+    struct disk_file *f;
+    snprintf(from, sizeof from, "%s/from", dir);
+    snprintf(to, sizeof to, "%s/to", dir);
+    assert_int_equal(d->link(d, from, to), -ENOENT);
+    assert_int_equal(d->open(d, from, O_RDWR | O_CREAT, &f), 0);
+    struct iovec v = {.iov_base = "x", .iov_len = 1};
+    assert_int_equal(disk_write_full(d, f, &v, 1, 0), 0);
+    assert_int_equal(d->fdatasync(d, f), 0);
+    assert_int_equal(d->close(d, f), 0);
+    assert_int_equal(d->link(d, from, to), 0);
+    assert_int_equal(d->link(d, from, to), -EEXIST);
+    assert_int_equal(d->unlink(d, from), 0);
+    assert_int_equal(d->open(d, to, O_RDONLY, &f), 0);
+    assert_int_equal(disk_read_full(d, f, &byte, 1, 0), 0);
+    assert_int_equal(byte, 'x');
+    assert_int_equal(d->close(d, f), 0);
+    assert_int_equal(d->unlink(d, to), 0);
+}
+
 static void basics_of(struct disk *d, const char *dir)
 {
     char a[128], b[128], text[64] = {0};
@@ -55,6 +78,31 @@ static void basics_of(struct disk *d, const char *dir)
     assert_int_equal(d->close(d, f), 0);
     assert_int_equal(d->space(d, dir, &total, &left), 0);
     assert_true(left <= total && total > 0);
+    links_of(d, dir);
+}
+
+static void trees_of(struct disk *d, const char *dir)
+{
+    char path[128];
+    struct disk_file *f;
+    unsigned depth = 0;
+    assert_int_equal(disk_remove_tree(d, "/tmp/disk-test-none"), 0);
+    for (unsigned depth_max = 0; depth_max < 3; depth_max++) {
+        size_t at = (size_t)snprintf(path, sizeof path, "%s/tree", dir);
+        for (depth = 0; depth <= depth_max; depth++) {
+            assert_int_equal(d->mkdir(d, path), 0);
+            for (char name = 'a'; name < 'm'; name++) {
+                snprintf(path + at, sizeof path - at, "/%c", name);
+                assert_int_equal(d->open(d, path, O_RDWR | O_CREAT, &f), 0);
+                assert_int_equal(d->close(d, f), 0);
+            }
+            at += (size_t)snprintf(path + at, sizeof path - at, "/dir");
+        }
+        snprintf(path, sizeof path, "%s/tree", dir);
+        assert_int_equal(d->unlink(d, path), -ENOTEMPTY);
+        assert_int_equal(disk_remove_tree(d, path), 0);
+        assert_int_equal(d->open(d, path, O_RDONLY, &f), -ENOENT);
+    }
 }
 
 static void basics(void **state)
@@ -63,6 +111,8 @@ static void basics(void **state)
     assert_non_null(mkdtemp(dir));
     basics_of(disk_posix(), dir);
     basics_of(disk_lossy(1), dir);
+    trees_of(disk_posix(), dir);
+    trees_of(disk_lossy(1), dir);
     assert_int_equal(rmdir(dir), 0);
     struct disk_sim *s = disk_sim_new(1);
     basics_of(disk_sim_disk(s), "dir");

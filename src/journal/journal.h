@@ -24,6 +24,9 @@ struct journal;
 
 #define JOURNAL_JUMP (1ull << 40) /* more records than a log takes between two restores */
 
+#define JOURNAL_CHECKPOINT       "ckpt.a"
+#define JOURNAL_CHECKPOINT_BYTES 4096
+
 enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
 
 struct journal_opts {
@@ -179,6 +182,30 @@ uint64_t journal_reader_offset(struct journal_reader *r);
 /* Walks a batch's records: *at begins at 0. 1 and *ret filled (its slices borrow from the batch),
  * 0 at the end, -EBADMSG when the bytes are no records. */
 int journal_batch_record(const struct journal_batch *b, size_t *at, struct record *ret);
+
+/* ---- a copy of the log -----------------------------------------------------------------------
+ * Of a log in use: its segments get second names elsewhere on the same file system, so retention
+ * takes nothing away; whoever copies them then ends at a durable position.
+ */
+/* Links each segment that holds something below `end`, which must be durable, into `dir`; those
+ * that are there already stay. Any thread; retention waits meanwhile. 0 or a negative errno. */
+int journal_link(struct journal *j, const char *dir, uint64_t end, struct error *err);
+
+/* Where a copy ends. */
+struct journal_cut {
+    uint64_t segment;  /* base of the last segment; those above it are left out */
+    uint64_t position; /* bytes of it that are copied */
+    uint64_t oldest;   /* first record of the copy */
+    bool any;          /* there are segments at all */
+    char checkpoint[JOURNAL_CHECKPOINT_BYTES]; /* content of the copy's file JOURNAL_CHECKPOINT: an
+                                                  open that does not find all of it says so */
+};
+/* Of the linked segments in `dir`, which are those of log `log_id`; `end` as given to journal_link:
+ * a batch begins there. 0; -EBADMSG: the segments do not reach it; or another negative errno. */
+int journal_find_cut(struct disk *disk, const char *dir, const uint8_t log_id[16], uint64_t end,
+                     struct journal_cut *ret, struct error *err);
+/* Takes the name of a file for that of a segment. False: it is none. */
+bool journal_segment_name(const char *name, uint64_t *ret_base);
 
 /* ---- tools (command line; the log may belong to a running server for verify and tail) ---------
  */
