@@ -26,12 +26,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "catalog/image.h"
 #include "catalog/load.h"
 
 #define PAUSE_FIRST_NS (10 * NS_PER_MS)
 #define PAUSE_MAX_NS   NS_PER_S
 #define EMIT_WAIT_MS   5000u
 #define TIDY_AFTER_NS  (50 * NS_PER_MS) /* without a new ask */
+#define IMAGE_PAUSE_NS (10 * NS_PER_MS) /* between two pieces of a copy: 25 MB/s at the most */
 #define WAIT_FOREVER   UINT64_MAX
 
 static const char text_stored[] = "the change is stored; it takes effect once the journal takes "
@@ -40,6 +42,20 @@ static const char text_refused[] = "the journal takes no records now; nothing wa
 static const char text_stopping[] = "the server is stopping; nothing was changed";
 static const char text_later[] = "the server is stopping; the change is stored and takes effect "
                                  "when it runs again";
+
+/* A copy that catalog_image waits for. */
+struct copy {
+    const char *path;
+    void (*at)(void *arg);
+    void *arg;
+    struct error *err;
+    bool done; /* under the lock */
+    int code;
+    /* The thread's: */
+    struct image image;
+    bool begun;
+    uint64_t next_ns; /* when the next piece is due, whoever asks for what */
+};
 
 struct catalog {
     struct catalog_opts opts;
@@ -65,7 +81,8 @@ struct catalog {
     unsigned callers; /* inside catalog_call */
     bool scrub;       /* catalog_scrub waits */
     int scrub_code;
-    bool stopping, settled; /* settled: the first attempt to emit what was left is over */
+    struct copy *_Atomic copy; /* NULL: none is wanted. Who waits sets it, the thread clears it */
+    bool stopping, settled;    /* settled: the first attempt to emit what was left is over */
 
     pthread_t thread;
 };
@@ -104,7 +121,8 @@ static bool wait_for_asks(struct catalog *c, uint64_t ns, bool only_stop)
                           .tv_nsec = (long)(until % NS_PER_S)};
     int rc = 0;
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping && (only_stop || (!c->first && !c->scrub)) && rc != ETIMEDOUT) {
+    while (!c->stopping && rc != ETIMEDOUT &&
+           (only_stop || (!c->first && !c->scrub && !(c->copy && !c->copy->begun)))) {
         rc = ns == WAIT_FOREVER ? pthread_cond_wait(&c->wake, &c->lock)
                                 : pthread_cond_timedwait(&c->wake, &c->lock, &at);
     }
@@ -293,6 +311,68 @@ int catalog_scrub(struct catalog *c)
     return code;
 }
 
+static void copy_ended(struct catalog *c, int code)
+{
+    struct copy *copy = c->copy;
+    image_end(&copy->image);
+    pthread_mutex_lock(&c->lock);
+    copy->code = code;
+    copy->done = true;
+    c->copy = NULL;
+    pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* A piece. Rows that are in the journal by now are not to be in the copy. */
+static void copy_some(struct catalog *c)
+{
+    struct copy *copy = c->copy;
+    int code = 0;
+    if (!copy->begun)
+        code = image_begin(&copy->image, &c->db, copy->path, copy->err);
+    copy->begun = true;
+    copy->next_ns = clock_mono_ns() + IMAGE_PAUSE_NS;
+    if (code == 0) {
+        tidy(c);
+        code = image_step(&copy->image, copy->err);
+    }
+    if (code == 0)
+        copy->at(copy->arg);
+    if (code <= 0)
+        copy_ended(c, code);
+}
+
+int catalog_image(struct catalog *c, const char *path, void (*at)(void *arg), void *arg,
+                  struct error *err)
+{
+    struct copy copy = {.path = path, .at = at, .arg = arg, .err = err};
+    pthread_mutex_lock(&c->lock);
+    CHECK(!c->copy);
+    c->callers++;
+    if (c->stopping) {
+        copy.code = error_set(err, -ESHUTDOWN, "%s", text_stopping);
+    } else {
+        c->copy = &copy;
+        pthread_cond_signal(&c->wake);
+        while (!copy.done)
+            pthread_cond_wait(&c->told, &c->lock);
+    }
+    if (--c->callers == 0)
+        pthread_cond_broadcast(&c->told);
+    pthread_mutex_unlock(&c->lock);
+    return copy.code;
+}
+
+/* For how long there is nothing to do, unless somebody asks. */
+static uint64_t idle_ns(const struct catalog *c)
+{
+    const struct copy *copy = c->copy;
+    uint64_t now = copy ? clock_mono_ns() : 0;
+    if (copy)
+        return copy->next_ns > now ? copy->next_ns - now : 0;
+    return outbox_is_untidy(&c->outbox) && !c->tidy_failed ? TIDY_AFTER_NS : WAIT_FOREVER;
+}
+
 static void run(void *arg)
 {
     struct catalog *c = arg;
@@ -309,17 +389,22 @@ static void run(void *arg)
             stopping = pay(c);
             continue;
         }
-        bool untidy = outbox_is_untidy(&c->outbox) && !c->tidy_failed;
-        stopping = wait_for_asks(c, untidy ? TIDY_AFTER_NS : WAIT_FOREVER, false);
+        if (c->copy && idle_ns(c) == 0) { /* however much is asked for */
+            copy_some(c);
+            continue;
+        }
+        stopping = wait_for_asks(c, idle_ns(c), false);
         if (stopping)
             break;
         if (c->queued)
             run_asks(c);
         else if (c->scrub)
             scrub(c);
-        else
+        else if (!c->copy)
             tidy(c);
     }
+    if (c->copy)
+        copy_ended(c, error_set(c->copy->err, -ESHUTDOWN, "%s", text_stopping));
     batch_answer(&c->batch, REASON_stopping, text_later);
     refuse_queue(c, REASON_stopping, text_stopping);
     tidy(c);

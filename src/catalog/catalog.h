@@ -61,6 +61,21 @@ void catalog_close(struct catalog *c);
  * meanwhile. */
 int catalog_scrub(struct catalog *c);
 
+/*
+ * Copies the database into the new file `path`, some pages at a time, while changes go on between
+ * them; when the copy is whole, and before any further change, `at` is called on the catalog's
+ * thread: all that the copy knows of is in the journal by then, and all that `emit` was ever given
+ * is in the copy. 0 or a negative errno with a sentence. Any thread but the catalog's, one at a
+ * time; takes some seconds for a million devices.
+ */
+int catalog_image(struct catalog *c, const char *path, void (*at)(void *arg), void *arg,
+                  struct error *err);
+/* Of the database of a restored backup, while nobody has it open: its counters go on at the
+ * `jump`-th next multiple of CATALOG_JUMP, as what it was copied from went on too, and no number is
+ * to mean two things. 0 or a negative errno with a sentence. */
+#define CATALOG_JUMP (1ull << 32) /* more numbers than are taken between two restores */
+int catalog_restored(const char *path, uint32_t jump, struct error *err);
+
 /* Grows with every published change of an account or credential. One atomic load. */
 uint64_t catalog_generation(struct catalog *c);
 

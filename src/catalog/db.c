@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "catalog/catalog.h"
 #include "catalog/schema.h"
 
 static const char *const statement_sql[] = {
@@ -121,11 +122,13 @@ static int check_pages(struct db *db, struct error *err)
 /* A new file is made for its owner's eyes only: it holds verifiers. (SQLite gives its journal the
  * same mode.) One that exists must not be opened here: closing it would drop the locks that a
  * connection of this process has on it. */
-static void make_private(const char *path)
+int db_make_private(const char *path, bool must_be_new)
 {
     int fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return errno == EEXIST && !must_be_new ? 0 : -errno;
+    close(fd);
+    return 0;
 }
 
 int db_open(struct db *db, const char *path, struct error *err)
@@ -133,7 +136,7 @@ int db_open(struct db *db, const char *path, struct error *err)
     *db = (struct db){.path = strdup(path)};
     if (!db->path)
         return error_set(err, -ENOMEM, "%s: no memory", path);
-    make_private(path);
+    db_make_private(path, false); /* SQLite says what is wrong */
     int rc = sqlite3_open_v2(path, &db->handle,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                                  SQLITE_OPEN_EXRESCODE,
@@ -293,4 +296,29 @@ enum reason db_reason(int rc)
     default:
         return REASON_internal;
     }
+}
+
+int catalog_restored(const char *path, uint32_t jump, struct error *err)
+{
+    struct db db;
+    int rc = db_open(&db, path, err);
+    if (rc < 0)
+        return rc;
+    for (unsigned i = 0; i < COUNTERS && rc == 0; i++) {
+        uint64_t multiple = db.next[i] / CATALOG_JUMP + jump;
+        if (multiple >= COUNTER_MAX / CATALOG_JUMP)
+            rc = error_set(err, -ERANGE, "%s: the counter %s cannot jump %u times further", path,
+                           counter_names[i], jump);
+        else
+            db.next[i] = multiple * CATALOG_JUMP;
+    }
+    if (rc == 0) {
+        int code = db_begin(&db);
+        if (code == SQLITE_DONE)
+            code = db_commit(&db);
+        if (code != SQLITE_OK)
+            rc = open_failed(&db, code, err);
+    }
+    db_close(&db);
+    return rc;
 }
