@@ -49,6 +49,11 @@ uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, u
 /* Writes the files anew that hold what was of these feeds and is deleted and flushed, so that no
  * byte of it is left; without feeds, all files. May take minutes. Any thread. */
 void history_scrub(struct history *h, const uint64_t *feeds, unsigned count);
+/* Makes a copy of the database in the new directory `dir`, on the same file system: its large files
+ * are second names of the database's. The copy is as of some moment of this call, and durable for
+ * itself as the database is: what its cursor has passed is in it. Any thread. 0 or a negative errno
+ * with a sentence. */
+int history_checkpoint(struct history *h, const char *dir, struct error *err);
 /* Flushes everything now. 0 or negative errno. History thread. */
 int history_flush(struct history *h);
 /* Writes fail and memory is full: apply nothing more, call history_tick again a little later.

@@ -338,6 +338,20 @@ void history_scrub(struct history *h, const uint64_t *feeds, unsigned count)
     rocksdb_compactoptions_destroy(options);
 }
 
+/* Zero: what is in memory is flushed first, however little it is, as there is no log of writes. */
+enum { CHECKPOINT_LOG_BYTES = 0 };
+
+int history_checkpoint(struct history *h, const char *dir, struct error *err)
+{
+    char *text = NULL;
+    rocksdb_checkpoint_t *checkpoint = rocksdb_checkpoint_object_create(h->db.db, &text);
+    if (!text)
+        rocksdb_checkpoint_create(checkpoint, dir, CHECKPOINT_LOG_BYTES, &text);
+    if (checkpoint)
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    return text ? failed(&h->opts, err, "cannot be copied", text) : 0;
+}
+
 void history_db_close(struct history_db *d)
 {
     if (d->db)
