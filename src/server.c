@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "backup/backup.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -23,6 +24,7 @@
 #include "journal/disk.h"
 #include "pipeline.h"
 #include "seal/seal.h"
+#include "server_backup.h"
 #include "server_erase.h"
 #include "server_keyring.h"
 #include "server_emit.h"
@@ -78,6 +80,7 @@ struct server {
     struct verified_file verified;
     char erased_path[PATH_BYTES];
     struct eraser eraser; /* the admin thread's, once that runs */
+    struct stager stager;
     struct admin *admin;
     struct buf openapi;
     struct server_tls tls;             /* the admin thread's, once that runs */
@@ -130,7 +133,7 @@ static int open_data(struct server *s, struct error *err)
         return error_set(err, rc, "%s belongs to a Sluice that is running", s->config->server.data);
     if (rc < 0)
         return error_set(err, rc, "cannot lock %s: %s", path, strerror(-rc));
-    return 0;
+    return backup_check_restored(disk_posix(), s->config->server.data, err);
 }
 
 static void close_data(struct server *s)
@@ -396,6 +399,11 @@ static void put_status(void *arg, struct buf *out)
 
 static int open_eraser(struct server *s, struct error *err)
 {
+    struct backup_source source = {s->disk, s->config->server.data, s->journal, s->catalog,
+                                   s->views.history};
+    int rc = stager_open(&s->stager, &source, err);
+    if (rc)
+        return rc;
     s->eraser = (struct eraser){.disk = s->disk,
                                 .path = data_path(s, "keyring.erased", s->erased_path),
                                 .catalog = s->catalog,
@@ -407,6 +415,7 @@ static int open_eraser(struct server *s, struct error *err)
                                 .session_view = &s->views.session_view,
                                 .emit = emit,
                                 .barrier = barrier,
+                                .stager = &s->stager,
                                 .arg = s};
     return erasures_finish(&s->eraser, err);
 }
@@ -414,29 +423,7 @@ static int open_eraser(struct server *s, struct error *err)
 static void close_eraser(struct server *s)
 {
     free(s->eraser.feeds);
-}
-
-static int on_erase_begin(void *arg, uint64_t account, struct error *err)
-{
-    struct server *s = arg;
-    s->eraser.running = true;
-    return erasure_begin(&s->eraser, account, err);
-}
-
-static int on_erase_feeds(void *arg, const uint64_t *feeds, unsigned count, struct error *err)
-{
-    struct server *s = arg;
-    s->eraser.running = true;
-    return erasure_begin_feeds(&s->eraser, feeds, count, err);
-}
-
-static int on_erase_end(void *arg, uint64_t account, struct error *err)
-{
-    struct server *s = arg;
-    int rc = erasure_end(&s->eraser, account, err);
-    if (s->keyring)
-        metric_set(METRIC_keyring_keys, keyring_stats(s->keyring).keys);
-    return rc;
+    stager_close(&s->stager);
 }
 
 static int open_pipeline(struct server *s, struct error *err)
@@ -458,7 +445,10 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .erase_begin = on_erase_begin,
                                               .erase_feeds = on_erase_feeds,
                                               .erase_end = on_erase_end,
-                                              .erase_arg = s,
+                                              .erase_arg = &s->eraser,
+                                              .backup_stage = stager_stage,
+                                              .backup_release = stager_release,
+                                              .backup_arg = &s->stager,
                                               .sealed = s->keyring != NULL,
                                               .audit = {s->disk, s->views.audit_path, s->keyring},
                                               .audit_flush = views_flush_audit,
@@ -924,17 +914,24 @@ static void on_hangup(struct server *s)
 static void wait_for_stop(struct server *s, const sigset_t *set)
 {
     int got;
+    uint64_t waited_ms = 0;
     do {
         pthread_mutex_lock(&s->config_lock);
-        uint64_t ms = s->config->auth.snapshot_interval;
+        uint64_t save_ms = s->config->auth.snapshot_interval;
         pthread_mutex_unlock(&s->config_lock);
+        uint64_t ms = save_ms < STAGER_LOOK_MS ? save_ms : STAGER_LOOK_MS;
         const struct timespec interval = {.tv_sec = (time_t)(ms / 1000),
                                           .tv_nsec = (long)(ms % 1000) * 1000000};
         got = sigtimedwait(set, NULL, &interval);
-        if (got == SIGHUP)
+        if (got == SIGHUP) {
             on_hangup(s);
-        else if (got < 0 && errno == EAGAIN)
-            verified_file_save(&s->verified);
+        } else if (got < 0 && errno == EAGAIN) {
+            stager_look(&s->stager);
+            if ((waited_ms += ms) >= save_ms) {
+                verified_file_save(&s->verified);
+                waited_ms = 0;
+            }
+        }
     } while (got < 0 || got == SIGHUP);
     log_line(LOG_INFO, "server.stop", "signal=%s", strsignal(got));
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metric.h"
 #include "flow/session_record.h"
 
 #define LIST_MAX (64u << 20)
@@ -166,7 +167,10 @@ static int delete_data(struct eraser *e, uint64_t account)
 
 static int erase(struct eraser *e, uint64_t account, struct error *err)
 {
-    int rc = delete_data(e, account);
+    int rc = stager_drop(e->stager, err);
+    if (rc < 0)
+        return rc;
+    rc = delete_data(e, account);
     if (rc < 0)
         return failed(err, rc, "journal");
     rc = view_flush(*e->latest_view);
@@ -197,6 +201,29 @@ int erasure_end(struct eraser *e, uint64_t account, struct error *err)
         return failed(err, rc, e->path);
     log_line(LOG_INFO, "account.erased", "account=%llu", (unsigned long long)account);
     return 0;
+}
+
+int on_erase_begin(void *arg, uint64_t account, struct error *err)
+{
+    struct eraser *e = arg;
+    e->running = true;
+    return erasure_begin(e, account, err);
+}
+
+int on_erase_feeds(void *arg, const uint64_t *feeds, unsigned count, struct error *err)
+{
+    struct eraser *e = arg;
+    e->running = true;
+    return erasure_begin_feeds(e, feeds, count, err);
+}
+
+int on_erase_end(void *arg, uint64_t account, struct error *err)
+{
+    struct eraser *e = arg;
+    int rc = erasure_end(e, account, err);
+    if (e->keyring)
+        metric_set(METRIC_keyring_keys, keyring_stats(e->keyring).keys);
+    return rc;
 }
 
 /* ---- at start -------------------------------------------------------------------------------- */

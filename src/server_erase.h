@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "catalog/catalog.h"
 #include "seal/keyring.h"
+#include "server_backup.h"
 #include "view/history.h"
 #include "view/view.h"
 
@@ -28,8 +29,9 @@ struct eraser {
     int (*emit)(void *arg, const struct record *records, unsigned count);
     int (*barrier)(void *arg);
     void *arg;
-    bool running;    /* there are workers */
-    uint64_t *feeds; /* of the account in hand */
+    struct stager *stager; /* what it keeps for a backup goes too */
+    bool running;          /* there are workers */
+    uint64_t *feeds;       /* of the account in hand */
     unsigned feeds_count;
 };
 
@@ -43,5 +45,9 @@ int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count,
  * keys the keyring, and the catalog's file is written anew. 0 or a negative errno with a sentence:
  * the next start tries again. */
 int erasure_end(struct eraser *e, uint64_t account, struct error *err);
+/* The same for admin_opts: `arg` is the eraser. Admin thread. */
+int on_erase_begin(void *arg, uint64_t account, struct error *err);
+int on_erase_feeds(void *arg, const uint64_t *feeds, unsigned count, struct error *err);
+int on_erase_end(void *arg, uint64_t account, struct error *err);
 /* Does both, and the removal between them, for whatever the list names and is not gone. */
 int erasures_finish(struct eraser *e, struct error *err);

@@ -97,6 +97,12 @@ struct admin_opts {
     /* Returns when all changes up to now are in it: 0 or a negative errno. NULL: no server runs. */
     int (*audit_flush)(void *arg);
     void *audit_arg;
+    /* A backup: keeps the server's state of now still beside it, as *ret says, until it is released
+     * by its token (-ESTALE: it is not there). 0 or a negative errno with a sentence. NULL: no
+     * server runs. */
+    int (*backup_stage)(void *arg, json_t **ret, struct error *err);
+    int (*backup_release)(void *arg, const char *token, struct error *err);
+    void *backup_arg;
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
     /* Reads the settings again. 0 with an object of what changed, or a negative errno with a
      * sentence, and everything is as it was. NULL: no server runs. */

@@ -24,6 +24,8 @@ enum reason throttle_explain(struct admin *a, struct admin_call *call); /* admin
 enum reason config_reload(struct admin *a, struct admin_call *call);    /* admin_reload.c */
 enum reason audit_list(struct admin *a, struct admin_call *call);       /* admin_audit.c */
 enum reason audit_check(struct admin *a, struct admin_call *call);
+enum reason backup_begin(struct admin *a, struct admin_call *call);   /* admin_backup.c */
+enum reason backup_release(struct admin *a, struct admin_call *call); /* the same */
 enum reason rollup_show(struct admin *a, struct admin_call *call);
 enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);

@@ -35,6 +35,8 @@ static const struct command commands[] = {
     {"journal", "Look into the journal, verify it, follow it", cmd_journal},
     {"keyring", "Look after the keys that data are sealed with", cmd_keyring},
     {"cert", "Make a certificate for tests", cmd_cert},
+    {"backup", "Write a backup of a running server, or of a data directory; verify it", cmd_backup},
+    {"restore", "Bring a backup back into a new data directory", cmd_restore},
     {"load", "Simulate a fleet of devices and measure the answers", load_command},
     {"version", "Print the version", cmd_version},
     {"help", "Explain a command: sluice help device add", cmd_help},

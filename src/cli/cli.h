@@ -41,3 +41,5 @@ int cmd_reload(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_keyring(int argc, char **argv);
 int cmd_cert(int argc, char **argv);
+int cmd_backup(int argc, char **argv); /* and its verify, stage, release */
+int cmd_restore(int argc, char **argv);

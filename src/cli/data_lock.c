@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int data_lock_take(const char *dir, bool make, struct disk_file **ret, struct error *err)
+#include "backup/backup.h"
+
+static int take(const char *dir, bool make, struct disk_file **ret, struct error *err)
 {
     struct disk *d = disk_posix();
     struct disk_file *f;
@@ -31,6 +33,25 @@ int data_lock_take(const char *dir, bool make, struct disk_file **ret, struct er
     }
     *ret = f;
     return 0;
+}
+
+int data_lock_take(const char *dir, bool make, struct disk_file **ret, struct error *err)
+{
+    struct disk_file *f;
+    int rc = take(dir, make, &f, err);
+    if (rc)
+        return rc;
+    rc = backup_check_restored(disk_posix(), dir, err);
+    if (rc)
+        data_lock_release(f);
+    else
+        *ret = f;
+    return rc;
+}
+
+int data_lock_take_unfinished(const char *dir, struct disk_file **ret, struct error *err)
+{
+    return take(dir, true, ret, err);
 }
 
 void data_lock_release(struct disk_file *lock)

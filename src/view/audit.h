@@ -62,6 +62,12 @@ struct audit_stats {
 /* Any thread; of about now. */
 struct audit_stats audit_stats(const struct audit *a);
 
+/* Makes a copy of the log in `dir` in the new directory `to`, on the same file system, while it is
+ * written: its files are second names. An open of the copy takes up where the log's durable state
+ * of some moment of this call was. Any thread. 0, also without a log, or a negative errno with a
+ * sentence. */
+int audit_link(struct disk *disk, const char *dir, const char *to, struct error *err);
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Where the files are. */
