@@ -344,6 +344,17 @@ static void begin_found(struct job *j)
     buf_init(&j->found->change, VALUE_BIG_MAX + DATUM_TARGET_BYTES + 64);
 }
 
+/* What a change of a datum weighs in limits of bytes: what it stores, which is the datum's name and
+ * the value that the body brings. */
+static uint32_t change_bytes(struct job *j)
+{
+    struct points *p = &j->lane->points;
+    struct error err;
+    bool brings = j->match.route->op == OP_DATA_UPDATE &&
+                  api_point_change(&job_exchange(j)->request, p, &err) == REASON_ok;
+    return DATUM_TARGET_BYTES + (brings ? (uint32_t)p->list[0].value.len : 0);
+}
+
 void read_run(struct job *j)
 {
     const struct pipeline *p = j->lane->p;
@@ -353,7 +364,7 @@ void read_run(struct job *j)
         overload_refuse_read(j);
         return;
     }
-    if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1, 0))
+    if ((op == OP_DATA_DELETE || op == OP_DATA_UPDATE) && !job_throttle(j, 1, change_bytes(j)))
         return;
     if (changes)
         begin_found(j);

@@ -68,6 +68,40 @@ def test_bytes_are_those_of_the_values(server):
     assert "the account's limit is 100B/1h" in r.json()["error"]
 
 
+def test_changes_weigh_what_they_store(server):
+    """16 bytes for which datum it is, and those of the value that they bring."""
+    key = planned(server, "1000/3600s, 1000B/3600s", "changes", "1000/60s")
+    url = f"{server.url}/api/v2/changes/feeds/f/data"
+
+    def used():
+        return {one["limit"]: one for one in server.cli("throttle", "explain", "changes")["limits"]}["1KB/1h"]["used"]
+
+    assert requests.post(server.url + "/api/v2/changes/feeds", json={"name": "f"}, headers=key, timeout=20).status_code == 201
+    ids = [requests.post(url, json={"value": "x" * 10}, headers=key, timeout=20).json()["id"] for _ in range(3)]
+    assert used() == 30
+    weighs = 30
+    for kwargs, weight in (({"json": {"value": "y" * 100}}, 116), ({"json": {"lat": 1, "lon": 2}}, 16),
+                           ({"data": {"datum[value]": "z" * 50}}, 66), ({"data": "a,1,2\r\n", "type": "text/csv"}, 17)):
+        headers = {**key, "Content-Type": kwargs.pop("type")} if "type" in kwargs else key
+        r = requests.patch(f"{url}/{ids[0]}", headers=headers, timeout=20, **kwargs)
+        assert r.status_code == 200, r.text
+        weighs += weight
+        assert used() == weighs, kwargs
+    assert requests.delete(f"{url}/{ids[1]}", headers=key, timeout=20).status_code == 200
+    assert used() == weighs + 16
+    # What is not understood weighs as one that brings nothing, and so does one that is not there.
+    assert requests.put(f"{url}/{ids[0]}", data="{", headers=key, timeout=20).status_code == 422
+    assert requests.delete(f"{url}/{'0' * 26}", headers=key, timeout=20).status_code == 404
+    assert used() == weighs + 48
+    # Beyond the limit nothing changes.
+    r = requests.put(f"{url}/{ids[0]}", json={"value": "v" * 900}, headers=key, timeout=20)
+    assert r.status_code == 429 and int(r.headers["retry-after"]) > 3000
+    assert requests.get(f"{url}/{ids[0]}", headers=key, timeout=20).json()["value"] == "a"
+    assert requests.put(f"{url}/{ids[0]}", json={"value": "v" * 985}, headers=key, timeout=20).status_code == 413
+    assert requests.delete(f"{url}/{ids[2]}", headers=key, timeout=20).status_code == 429
+    assert requests.get(f"{url}/{ids[2]}", headers=key, timeout=20).status_code == 200
+
+
 def test_a_shadow_refuses_nothing_and_is_counted(server):
     auth = planned(server, "1000/60s, shadow 3/60s, shadow token_bucket 5B/60s", "shadow")
     before = server.metric("throttle_shadow_refused_total")

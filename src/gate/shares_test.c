@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/metric.h"
 #include "base/rand.h"
 #include "flow/limit.h"
@@ -26,7 +27,8 @@ struct world {
     struct credential devices[DEVICES];
     struct credential_live lives[DEVICES];
     unsigned allowed[DEVICES], refused[DEVICES];
-    uint64_t retry_ns; /* of the last refusal */
+    uint64_t bytes[DEVICES]; /* of what was allowed */
+    uint64_t retry_ns;       /* of the last refusal */
 };
 
 static struct world *world_new(const char *limits)
@@ -56,14 +58,14 @@ static void world_free(struct world *w)
     free(w);
 }
 
-static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
+static bool ask_bytes(struct world *w, unsigned device, uint32_t cost, uint32_t bytes, uint64_t now)
 {
-    struct throttle_ask asks[] = {{{THROTTLE_ACCOUNT, 1}, &w->account->limits}};
+    struct throttle_ask asks[] = {{{THROTTLE_ACCOUNT, 1}, &w->account->limits, bytes}};
     const struct credential *c = &w->devices[device];
     bool sharing = shares_matter(w->account, shares_manual(w->shares), now);
     struct share_verdict share;
     struct throttle_verdict v;
-    if (sharing && !shares_ask(w->shares, w->account, c, cost, 0, now, &share)) {
+    if (sharing && !shares_ask(w->shares, w->account, c, cost, bytes, now, &share)) {
         w->retry_ns = share.retry_ns;
         w->refused[device]++;
         return false;
@@ -76,8 +78,9 @@ static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
     shares_note(w->account, &v, now);
     if (v.allow) {
         if (sharing)
-            shares_allowed(w->shares, w->account, c, cost, 0, now);
+            shares_allowed(w->shares, w->account, c, cost, bytes, now);
         w->allowed[device]++;
+        w->bytes[device] += bytes;
         return true;
     }
     w->retry_ns = sharing ? shares_appointment_ns(w->account, &v, now) : v.retry_ns;
@@ -85,8 +88,14 @@ static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
     return false;
 }
 
+static bool ask(struct world *w, unsigned device, uint32_t cost, uint64_t now)
+{
+    return ask_bytes(w, device, cost, 0, now);
+}
+
 struct sender {
     uint64_t next_ns, every_ns;
+    uint32_t bytes;
 };
 
 /* Lets everybody send until `until`, in order of time. */
@@ -99,7 +108,7 @@ static void run(struct world *w, struct sender *senders, unsigned n, uint64_t un
                 first = i;
         if (senders[first].next_ns >= until)
             return;
-        ask(w, first, 1, senders[first].next_ns);
+        ask_bytes(w, first, 1, senders[first].bytes, senders[first].next_ns);
         senders[first].next_ns += senders[first].every_ns;
     }
 }
@@ -148,6 +157,70 @@ static void nineteen_keep_theirs(void **state)
      */
     one_of_twenty_runs_away("6000/60s", 60 * NS_PER_S, 280);
     one_of_twenty_runs_away("5000/50s, 200/1s", 50 * NS_PER_S, 230);
+}
+
+/* The same of bytes: the one sends as often as the others, but a hundred times as much. */
+static void nineteen_keep_their_bytes(void **state)
+{
+    (void)state;
+    static const char *const limits[] = {"60000B/60s", "1000000/60s, 60000B/60s",
+                                         "60000B/60s, accepted"};
+    for (unsigned k = 0; k < 3; k++) {
+        struct world *w = world_new(limits[k]);
+        struct sender senders[20];
+        struct rand r = {7};
+        for (unsigned i = 0; i < 20; i++)
+            senders[i] = (struct sender){.next_ns = START + rand_below(&r, 2000) * NS_PER_MS,
+                                         .every_ns = 2 * NS_PER_S,
+                                         .bytes = 80}; /* 2,400 of a share of 3,000 */
+        run(w, senders, 20, START + 120 * NS_PER_S);
+        for (unsigned i = 0; i < 20; i++)
+            assert_int_equal(w->refused[i], 0);
+        senders[19].bytes = 8000;
+        uint64_t stop = START + 720 * NS_PER_S;
+        run(w, senders, 20, stop);
+        for (unsigned i = 0; i < 19; i++)
+            assert_int_equal(w->refused[i], 0);
+        assert_true(w->refused[19] > w->allowed[19]);
+        struct quarantined q[2];
+        assert_int_equal(shares_list(w->shares, q, 2, stop), 1);
+        assert_int_equal(q[0].credential, 20);
+        /* It goes back to what it sent before; within one window (and the histogram's bucket) it is
+         * free. */
+        run(w, senders, 19, stop + 62 * NS_PER_S);
+        assert_true(ask_bytes(w, 19, 1, 80, stop + 62 * NS_PER_S));
+        world_free(w);
+    }
+}
+
+/* Never more bytes than the limit in any window, whoever sends them and however much at a time. */
+static void the_account_s_bytes_hold(void **state)
+{
+    (void)state;
+    struct rand r = {41};
+    for (unsigned round = 0; round < 10; round++) {
+        struct world *w = world_new(round % 2 ? "40/5s, 20000B/5s" : "20000B/5s, accepted");
+        unsigned len = 0, from = 0, most = 0;
+        uint64_t *stamps = calloc(100000, sizeof *stamps), now = START, sum = 0;
+        uint32_t *sizes = calloc(100000, sizeof *sizes);
+        for (unsigned i = 0; i < 100000; i++) {
+            now += rand_below(&r, rand_below(&r, 50) ? 30 * NS_PER_MS : 2 * NS_PER_S);
+            unsigned device = (unsigned)rand_below(&r, 1 + rand_below(&r, DEVICES));
+            uint32_t bytes = (uint32_t)rand_below(&r, rand_below(&r, 9) ? 300 : 4000);
+            if (!ask_bytes(w, device, 1, bytes, now))
+                continue;
+            stamps[len] = now;
+            sizes[len++] = bytes;
+            for (sum += bytes; stamps[from] + 5 * NS_PER_S <= now; from++)
+                sum -= sizes[from];
+            assert_true(sum <= 20000);
+            most = sum > most ? (unsigned)sum : most;
+        }
+        assert_true(len > 1000 && (round % 2 || most > 18000));
+        free(stamps);
+        free(sizes);
+        world_free(w);
+    }
 }
 
 /* What others do not use is there for whoever wants it. */
@@ -261,9 +334,11 @@ static void by_hand(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nineteen_keep_theirs),     cmocka_unit_test(spare_room_is_used),
-        cmocka_unit_test(alone_it_has_all),         cmocka_unit_test(the_account_s_window_holds),
-        cmocka_unit_test(releases_are_no_stampede), cmocka_unit_test(by_hand),
+        cmocka_unit_test(nineteen_keep_theirs),      cmocka_unit_test(spare_room_is_used),
+        cmocka_unit_test(nineteen_keep_their_bytes), cmocka_unit_test(the_account_s_bytes_hold),
+        cmocka_unit_test(alone_it_has_all),          cmocka_unit_test(the_account_s_window_holds),
+        cmocka_unit_test(releases_are_no_stampede),  cmocka_unit_test(by_hand),
     };
+    log_set_level(LOG_ERROR); /* each quarantine is worth a line, and here are thousands */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
