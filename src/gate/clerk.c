@@ -253,6 +253,7 @@ static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
         asked = true;
         if (wait) {
             desk_take(s->desk, t);
+            t->wait->retry_ns = wait; /* a success meanwhile would make it none */
             TAILQ_INSERT_TAIL(&away, t, by_flight);
         }
     }
@@ -261,8 +262,7 @@ static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
     while ((t = TAILQ_FIRST(&away))) {
         TAILQ_REMOVE(&away, t, by_flight);
         metric_add(METRIC_shield_failure_window, 1);
-        uint64_t retry = shield_source_wait_ns(s, desk_ticket_source(t), now);
-        answer(s, t, REASON_too_many_failures, retry);
+        answer(s, t, REASON_too_many_failures, t->wait->retry_ns);
     }
     return left;
 }
