@@ -7,7 +7,9 @@
 #include "view/history_own.h"
 
 enum {
-    FORMAT = 2, /* 2: merged rows have tuples (KEY_ROLLUP) */
+    FORMAT_TUPLES = 2, /* merged rows have tuples (KEY_ROLLUP) */
+    FORMAT_SEALED = 3, /* rows may be sealed (history_seal.c); once it is one it stays so */
+    FORMAT = FORMAT_SEALED,
     META_BYTES = 20,
     /* After "no space" RocksDB goes on once WRITE_BUFFERS of them are free, looking every 5 s. */
     WRITE_BUFFER = 32 << 20,
@@ -217,19 +219,28 @@ static int failed(const struct history_opts *opts, struct error *err, const char
     return error_set(err, code, "history database %s: %s: %s", opts->path, what, said.text);
 }
 
-/* Of a new database with a cursor, of one of an older format without. */
-static int write_meta(const struct history_opts *opts, struct history_db *d, const uint64_t *cursor,
-                      struct error *err)
+/* What is written from now on. A database without sealed rows can still be read by versions that do
+ * not know them. */
+static uint32_t format_of(const struct history_opts *opts)
+{
+    return opts->keyring ? FORMAT_SEALED : FORMAT_TUPLES;
+}
+
+/* Of a new database, with `was` 0 and a cursor, or of one of the older format `was`. Durable before
+ * anything is written that needs it. */
+static int write_meta(const struct history_opts *opts, struct history_db *d, uint32_t was,
+                      const uint64_t *cursor, struct error *err)
 {
     char *text = NULL, meta[META_BYTES];
-    uint32_t format = FORMAT;
+    uint32_t format = format_of(opts);
     memcpy(meta, &format, 4);
     memcpy(meta + 4, opts->log_id, 16);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();
     rocksdb_writebatch_put(b, (char[]){KEY_META}, 1, meta, sizeof meta);
     if (cursor)
         rocksdb_writebatch_put(b, (char[]){KEY_CURSOR}, 1, (const char *)cursor, sizeof *cursor);
-    history_rollup_begin(b, cursor ? UINT64_MAX : 0);
+    if (was < FORMAT_TUPLES)
+        history_rollup_begin(b, cursor ? UINT64_MAX : 0);
     rocksdb_write(d->db, d->write, b, &text);
     rocksdb_writebatch_destroy(b);
     if (!text)
@@ -243,7 +254,8 @@ static int begin_new(const struct history_opts *opts, struct history_db *d, stru
     rocksdb_iter_seek_to_first(it);
     bool empty = !rocksdb_iter_valid(it);
     rocksdb_iter_destroy(it);
-    return empty ? write_meta(opts, d, &(uint64_t){0}, err) : damaged(opts, err, "it has no head");
+    return empty ? write_meta(opts, d, 0, &(uint64_t){0}, err)
+                 : damaged(opts, err, "it has no head");
 }
 
 /* Whose database this is, and how far it has got. */
@@ -283,7 +295,7 @@ static int read_meta(const struct history_opts *opts, struct history_db *d, uint
         memcpy(ret_cursor, cursor, sizeof *ret_cursor);
     if (cursor)
         rocksdb_free(cursor);
-    return code == 0 && format < FORMAT ? write_meta(opts, d, NULL, err) : code;
+    return code == 0 && format < format_of(opts) ? write_meta(opts, d, format, NULL, err) : code;
 }
 
 int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,

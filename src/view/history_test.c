@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <rocksdb/c.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,6 +25,7 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "base/thread.h"
+#include "seal/keyring.h"
 
 #define SEEDS     250
 #define RECORDS   500
@@ -523,6 +525,137 @@ static void refuses_what_is_not_its_own(void **state)
     assert_non_null(strstr(err.text, "CURRENT"));
 }
 
+/* ---- formats ---- */
+
+static struct history *open_sealed(const char *path, struct keyring *ring)
+{
+    uint64_t cursor;
+    struct history_opts opts = {.path = path,
+                                .log_id = {7, 9},
+                                .open_bytes_max = 64 << 20,
+                                .flush_bytes = 4000,
+                                .flush_ns = FLUSH_AGE,
+                                .cache_bytes = 8 << 20,
+                                .merge_points = merge_points,
+                                .keyring = ring};
+    struct history *h = NULL;
+    struct error err = {0};
+    assert_int_equal(history_open(&opts, &h, &cursor, &err), 0);
+    return h;
+}
+
+/* The format in the head of the database, which is closed; `now`: is put there if it is not 0. */
+static uint32_t format_of(const char *path, uint32_t now)
+{
+    char *text = NULL;
+    size_t len = 0;
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+    rocksdb_writeoptions_t *write = rocksdb_writeoptions_create();
+    rocksdb_t *db = rocksdb_open(o, path, &text);
+    assert_null(text);
+    char *meta = rocksdb_get(db, read, "m", 1, &len, &text);
+    uint32_t format = 0;
+    assert_true(meta && len == 20);
+    memcpy(&format, meta, 4);
+    if (now) {
+        memcpy(meta, &now, 4);
+        rocksdb_put(db, write, "m", 1, meta, len, &text);
+        assert_null(text);
+    }
+    rocksdb_free(meta);
+    rocksdb_close(db);
+    rocksdb_options_destroy(o);
+    rocksdb_readoptions_destroy(read);
+    rocksdb_writeoptions_destroy(write);
+    return format;
+}
+
+static void put_sealed(struct history *h, uint64_t feed, uint64_t offset, uint32_t key_id)
+{
+    struct buf b;
+    char value[20];
+    buf_init(&b, 4096);
+    snprintf(value, sizeof value, "v%llu", (unsigned long long)offset);
+    datum_encode(&b, &(struct datum){.value = slice_str(value)});
+    history_apply(h,
+                  &(struct record){.kind = RECORD_DATUM,
+                                   .feed = feed,
+                                   .event_us = (int64_t)offset * 1000,
+                                   .payload = buf_slice(&b),
+                                   .key_id = key_id},
+                  offset);
+    buf_fini(&b);
+}
+
+/* Points 0 to n - 1 of feed 1 are there with their values. */
+static void assert_whole(struct history *h, unsigned n)
+{
+    struct buf storage;
+    buf_init(&storage, 1 << 20);
+    struct history_query q = {
+        .feed = 1, .from_us = INT64_MIN, .to_us = INT64_MAX, .limit = 1000, .storage = &storage};
+    assert_int_equal(history_range(h, &q), HISTORY_DONE);
+    assert_int_equal(q.count, n);
+    for (unsigned i = 0; i < n; i++) {
+        char value[20];
+        snprintf(value, sizeof value, "v%u", n - 1 - i);
+        assert_true(slice_eq(q.points[i].datum.value, slice_str(value)));
+    }
+    buf_fini(&storage);
+}
+
+/* A version that knows nothing of sealed rows read up to format 2, and took such a row for damaged.
+ * What it can read stays of its format; what may hold sealed rows says so before the first one. */
+static void sealed_rows_are_a_format_of_their_own(void **state)
+{
+    (void)state;
+    char path[96], ring_path[120], command[300];
+    uint64_t cursor;
+    struct master_key key;
+    struct keyring *ring = NULL;
+    struct error err = {0};
+    struct history *h = open_at(fresh_path(path), &cursor);
+    for (unsigned i = 0; i < 40; i++)
+        put_sealed(h, 1, i, 0);
+    history_close(h);
+    assert_int_equal(format_of(path, 0), 2);
+
+    snprintf(ring_path, sizeof ring_path, "%s.ring", path);
+    assert_true(master_key_make(SLICE("0123456789abcdef0123456789abcdef"), &key));
+    assert_int_equal(keyring_open(disk_posix(), ring_path, &key, &ring, &err), 0);
+    assert_int_equal(keyring_make(ring, 5), 0);
+    /* It is on the disk as soon as the database is open. */
+    h = open_sealed(path, ring);
+    snprintf(command, sizeof command, "cp -r %s %s.killed", path, path);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "%s.killed", path);
+    assert_int_equal(format_of(command, 0), 3);
+    assert_whole(h, 40);
+    for (unsigned i = 40; i < 80; i++)
+        put_sealed(h, 1, i, keyring_key_of(ring, 5));
+    assert_int_equal(history_flush(h), 0);
+    assert_whole(h, 80);
+    history_close(h);
+
+    /* As the versions between left it: sealed rows under format 2. */
+    assert_int_equal(format_of(path, 2), 3);
+    h = open_sealed(path, ring);
+    assert_whole(h, 80);
+    assert_true(history_stats(h).rolled == UINT64_MAX); /* its tuples are good */
+    history_close(h);
+    assert_int_equal(format_of(path, 0), 3);
+    /* It stays so without a keyring: the rows are there. */
+    h = open_at(path, &cursor);
+    history_close(h);
+    assert_int_equal(format_of(path, 4), 3);
+    /* And a newer one is refused and left as it is. */
+    assert_int_equal(try_open(path, 7, &err), -ENOTSUP);
+    assert_non_null(strstr(err.text, "has format 4; this version reads 3"));
+    assert_int_equal(format_of(path, 0), 4);
+    keyring_close(ring);
+}
+
 /* ---- threads --------------------------------------------------------------------------------- */
 
 /* The writer gives feed 1 a point per record; when record n was applied it deletes n - 200. So at
@@ -662,9 +795,13 @@ static int remove_root(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_histories),       cmocka_unit_test(pages_of_equal_times),
-        cmocka_unit_test(no_io_says_incomplete),  cmocka_unit_test(refuses_what_is_not_its_own),
-        cmocka_unit_test(readers_see_one_moment), cmocka_unit_test(full_disk_loses_nothing),
+        cmocka_unit_test(random_histories),
+        cmocka_unit_test(pages_of_equal_times),
+        cmocka_unit_test(sealed_rows_are_a_format_of_their_own),
+        cmocka_unit_test(no_io_says_incomplete),
+        cmocka_unit_test(refuses_what_is_not_its_own),
+        cmocka_unit_test(readers_see_one_moment),
+        cmocka_unit_test(full_disk_loses_nothing),
     };
     if (getenv("TEST")) /* one of them, for a sanitizer that cannot fork */
         cmocka_set_test_filter(getenv("TEST"));
