@@ -189,6 +189,8 @@ static void fail(struct opening *o)
         o->next->prev = &o->next;
     list->failed = o;
     deadline_clear(&o->deadline);
+    tls_conn_free(s->tls); /* what it wrote is the stream's already */
+    s->tls = NULL;
     listener_look(o->listener);
     stream_finish(s);
 }
