@@ -185,7 +185,7 @@ def messages(args, home, target, tls):
     url = f"https://127.0.0.1:{target.tls_port}" if tls else f"http://127.0.0.1:{target.port}"
     cpu = target.cpu()
     run = subprocess.run(["taskset", "-c", str(args.client_cpu), "wrk", "-t1", f"-c{args.connections}",
-                          f"-d{args.seconds:g}s", "-s", str(script), url + "/v1/telemetry"],
+                          f"-d{max(1, round(args.seconds))}s", "-s", str(script), url + "/v1/telemetry"],
                          capture_output=True, text=True)
     cpu = target.cpu() - cpu
     count = re.search(r"(\d+) requests in", run.stdout)
