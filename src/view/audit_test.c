@@ -359,6 +359,21 @@ static void torn_tails_are_made_again(void **state)
     assert_true(torn > 500);
 }
 
+/* A reader beside the writer, or after a kill, finds the beginning of what is still to come. */
+static void what_state_does_not_name_is_not_listed(void **state)
+{
+    char path[100];
+    const char *unused;
+    size_t len;
+    make_log();
+    path_of(path, 1);
+    disk_sim_peek(sim, path, &unused, &len);
+    assert_int_equal(disk_sim_resize(sim, path, len + 9), 0);
+    assert_int_equal(disk_sim_poke(sim, path, len, "{\"hash\":\"", 9), 0);
+    verify_good(20);
+    check_entries(60);
+}
+
 static void a_failed_sync_is_made_good(void **state)
 {
     struct audit *a = reopen(NULL);
@@ -654,6 +669,7 @@ int main(void)
         TEST(files_follow),
         TEST(a_change_appears_once),
         TEST(torn_tails_are_made_again),
+        TEST(what_state_does_not_name_is_not_listed),
         TEST(a_failed_sync_is_made_good),
         TEST(tampering_is_found),
         TEST(missing_files_are_found),
