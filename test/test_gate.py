@@ -490,6 +490,20 @@ def test_a_restart_hashes_nothing_again(make_server, tmp_path, how):
     assert b"right secret" not in (server.data / "verified.snap").read_bytes()
 
 
+def test_generated_secrets_are_never_hashed(make_server):
+    """Neither at first nor after a restart, without any snapshot (30,000 devices with SLUICE_FULL=1)."""
+    count = 30000 if FULL else 300
+    server = make_server()
+    server.add_account("a")
+    auths = server.add_devices("a", [(f"new-{i}", None, None) for i in range(count)])
+    assert storm(server, auths) == {202: count} and hashes(server) == 0
+    server.kill()
+    server.start()
+    assert server.metric("shield_restored") == 0
+    assert storm(server, auths) == {202: count}
+    assert hashes(server) == 0 and server.metric("hashes_decoy_total") == 0
+
+
 def test_a_snapshot_that_cannot_be_used_is_a_cold_start(make_server, tmp_path):
     key = tmp_path / "snapshot.key"
     key.write_bytes(os.urandom(32))

@@ -35,7 +35,7 @@
 #define RECONNECT_NS     (10 * NS_PER_MS)
 #define RECONNECT_NS_MAX (500 * NS_PER_MS)
 #define READ_BYTES       65536
-#define POLL_NS          (200 * NS_PER_US) /* what is due sooner is waited for by polling */
+#define POLL_NS          (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
 #define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + READ_BYTES)
 
 enum conn_state { CONN_GONE, CONN_CONNECTING, CONN_IDLE, CONN_BUSY, CONN_CLOSING, CONN_WAITING };
