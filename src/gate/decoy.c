@@ -29,6 +29,14 @@ struct verifier_cost decoy_kind(const struct decoy *d, unsigned at)
     };
 }
 
+unsigned decoy_kinds(const struct decoy *d)
+{
+    unsigned n = 0;
+    while (n < DECOY_KINDS_MAX && atomic_load(&d->kinds[n]))
+        n++;
+    return n ? n : 1;
+}
+
 struct verifier_cost decoy_dearest(const struct decoy *d)
 {
     struct verifier_cost dearest = {.class = VERIFIER_BAD}, c;

@@ -26,5 +26,7 @@ struct decoy {
 void decoy_note(struct decoy *d, struct verifier_cost c);
 /* The kind at `at`, in the order they were noted; class VERIFIER_BAD when there are no more. */
 struct verifier_cost decoy_kind(const struct decoy *d, unsigned at);
+/* How many kinds there are; at least 1, also when there is none. */
+unsigned decoy_kinds(const struct decoy *d);
 /* The one that takes longest; class VERIFIER_BAD when there is none. */
 struct verifier_cost decoy_dearest(const struct decoy *d);

@@ -315,7 +315,8 @@ static struct flight *make_flight(const struct shield *s, const struct question 
     const struct credential *c = q->credential;
     struct hash_job *job = &f->job;
     job->decoy = &s->decoy;
-    job->cost = decoy_kind(&s->decoy, 0);
+    /* Its own, so to speak: by a keyed hash of the id, or the stored one, hence always the same. */
+    job->cost = decoy_kind(&s->decoy, (unsigned)(q->lane % decoy_kinds(&s->decoy)));
     if (has_crypt(c)) {
         job->cost = verifier_cost(c->verifier);
         job->real = verifier_can_check(job->cost, q->secret);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gate/shield.h"
+#include "gate/shield.c"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -642,6 +642,33 @@ static void wrong_answers_cost_the_same(void **state)
     world_free(w);
 }
 
+/* Which kind is computed first depends on the id alone, and they come all. */
+static void an_unknown_id_has_a_kind_of_its_own(void **state)
+{
+    struct world *w = world_with(no_windows);
+    char verifier[VERIFIER_MAX];
+    for (unsigned cost = 4; cost < 7; cost++) {
+        assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", cost, verifier), 0);
+        publish(w, cost, "d", verifier, 1);
+    }
+    unsigned of_cost[8] = {0};
+    for (unsigned i = 0; i < 300; i++) {
+        char id[16];
+        struct question q = {.unknown = slice_of(id, (size_t)snprintf(id, sizeof id, "id-%u", i)),
+                             .secret = SLICE("guess")};
+        q.lane = lane_of(w->shield, &q);
+        struct flight *one = make_flight(w->shield, &q), *again = make_flight(w->shield, &q);
+        assert_false(one->job.real);
+        assert_int_equal(one->job.cost.cost, again->job.cost.cost);
+        of_cost[one->job.cost.cost]++;
+        desk_flight_free(one);
+        desk_flight_free(again);
+    }
+    for (unsigned cost = 4; cost < 7; cost++)
+        assert_in_range(of_cost[cost], 60, 140);
+    world_free(w);
+}
+
 /* Nor does the right one, of a device that was disabled: it is no device until it is enabled. */
 static void a_disabled_device_is_no_device(void **state)
 {
@@ -946,6 +973,7 @@ int main(void)
         cmocka_unit_test(a_burst_of_guesses_is_cut_off),
         cmocka_unit_test(fast_verifiers),
         cmocka_unit_test(wrong_answers_cost_the_same),
+        cmocka_unit_test(an_unknown_id_has_a_kind_of_its_own),
         cmocka_unit_test(a_disabled_device_is_no_device),
         cmocka_unit_test(a_full_queue_says_busy),
         cmocka_unit_test(appointments_are_dealt_out),
