@@ -5,8 +5,8 @@ the design.
 
 The server has one core, all clients (`sluice load`) the other one, the attackers and the fleet at nice 19
 there, so that a warm sender's latency is the server's and not the client's. The attack comes from 50
-connections, each from an address of its own unless --attack-sources says otherwise: first secrets of one warm device, never the same twice, then
-devices that do not exist. Meanwhile --cold devices with bcrypt hashes log in for the first time, each on a
+connections, each from an address of its own unless --attack-sources says otherwise: first secrets of one warm
+device, never the same twice, then devices that do not exist. Meanwhile --cold devices with bcrypt hashes log in for the first time, each on a
 connection and from an address of its own, at once, and come back when they are told to.
 
 Phases: how fast the warm ones are at most; 15 % of that, quiet; the same under attack until all devices are in;
@@ -111,9 +111,13 @@ class Bench:
         settings = {"server.workers": "1", "auth.hash_threads": "1", "journal.segment_size": "64MiB",
                     "http.connections_max": "100000", "listen.backlog": "16384",
                     **dict(s.split("=", 1) for s in args.set)}
+        if args.disk_ms:
+            settings["journal.disk"] = "slow"
         cpus = None if args.server_cpu is None else {args.server_cpu}
         self.server = harness.Server(home / "server", settings, cpus=cpus)
         self.server.start(60)
+        if args.disk_ms:
+            (self.server.data / "journal" / "slow_ms").write_text(str(args.disk_ms))
         self.server.add_account("bench")
         self.warm = self.devices("warm", args.warm)
         self.cold = self.devices("cold", args.cold)
@@ -232,8 +236,10 @@ def table(args, report):
     row("quiet again", report["quiet_after"])
     l = a["logins"]
     ideal = l["accepted"] * hash_s
+    free = 1 - report["quiet"]["server_busy"]
     print(f"logins: {l['accepted']} of {l['devices']} in {l['accepted_seconds']:.1f} s; {l['accepted']} hashes take "
-          f"{ideal:.1f} s: ratio {l['accepted_seconds'] / ideal:.2f}; told to come back {l['told']}, of those "
+          f"{ideal:.1f} s of a core: ratio {l['accepted_seconds'] / ideal:.2f}, and {l['accepted_seconds'] * free / ideal:.2f} "
+          f"of the {free * 100:.0f} % of it that the warm senders leave; told to come back {l['told']}, of those "
           f"{l['kept']} accepted, {l['not_kept']} told again; longest wait {l['told_s_max']} s; {l['status']}")
     s = report["saturated"]
     if not s:
@@ -254,6 +260,8 @@ def parse_args():
     p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
     p.add_argument("--json", help="write everything measured here")
     p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
+    p.add_argument("--disk-ms", type=int, help="an fdatasync takes so much longer: with --dir /dev/shm a disk of "
+                   "which nothing is by chance")
     p.add_argument("--cost", type=int, default=6, help="of the devices' bcrypt hashes")
     p.add_argument("--warm", type=int, default=1000)
     p.add_argument("--cold", type=int, default=10000)
