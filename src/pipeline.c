@@ -574,6 +574,8 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     buf_init(&l->points_storage, 16u << 20);
     buf_init(&l->payload, VALUE_BIG_MAX + 64);
     buf_init(&l->sealed, VALUE_BIG_MAX + 64 + SEAL_BYTES);
+    buf_init(&l->live_text, VALUE_BIG_MAX * 6 + 4096); /* each byte escaped */
+    buf_init(&l->live_opened, BATCH_BYTES_MAX);
     l->sealer = p->opts.keyring ? sealer_new(p->opts.keyring) : NULL;
     l->points.storage = &l->points_storage;
     p->lanes[p->lanes_count] = l;
@@ -595,6 +597,8 @@ void lane_free(struct lane *l)
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
     buf_fini(&l->sealed);
+    buf_fini(&l->live_text);
+    buf_fini(&l->live_opened);
     sealer_free(l->sealer);
     free(l);
 }
@@ -632,5 +636,6 @@ void pipeline_free(struct pipeline *p)
     if (!p)
         return;
     read_pool_free(p->pool);
+    live_free(p->live);
     free(p);
 }

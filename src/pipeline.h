@@ -9,6 +9,7 @@
 #include "api/admin.h"
 #include "api/api.h"
 #include "conn/worker.h"
+#include "flow/live.h"
 #include "gate/overload.h"
 #include "seal/seal.h"
 #include "view/view.h"
@@ -58,6 +59,16 @@ void lane_tune(struct lane *l, const struct lane_tune *tune);
 size_t lane_stage_bytes(void);
 /* For http_opts.handle; `lane` is the struct lane. */
 void lane_handle(void *lane, struct exchange *x);
+/* Where a lane's messages for subscribers go. Before its worker runs. */
+void lane_set_live(struct lane *l, const struct live_ops *ops);
+/* So many more subscriptions, or fewer; `lane` is the struct lane. */
+void lane_interest(void *lane, int change);
+/* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
+enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter);
+/* The thread that brings what is durable to subscribers: started when all lanes are there, stopped
+ * before their workers are. */
+void pipeline_live_start(struct pipeline *p);
+void pipeline_live_stop(struct pipeline *p);
 /* Whether who a connection turned out to be is still so. The front asks after every change of the
  * catalog; `lane` is the struct lane. */
 bool lane_vouches(void *lane, struct principal *p);

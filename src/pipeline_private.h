@@ -73,6 +73,7 @@ struct batch {
 };
 
 struct read_pool;
+struct live;
 
 struct pipeline {
     struct pipeline_opts opts;
@@ -80,6 +81,7 @@ struct pipeline {
     struct lane *lanes[WORKERS_MAX];
     _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
+    struct live *live; /* pipeline_live.c */
     struct overload overload;
     _Atomic bool shed;
     atomic_flag ticking;          /* somebody is in overload_look or pipeline_tune */
@@ -112,6 +114,9 @@ struct lane {
     struct buf payload, sealed;
     struct sealer *sealer; /* NULL: records stay plain */
     struct feed *feeds[REQUEST_RECORDS_MAX];
+    struct live_ops live;
+    _Atomic int interest; /* subscriptions of this lane */
+    struct buf live_text, live_opened;
     struct producer producer; /* of the request in hand, if it names itself */
     char key_text[IDEMPOTENCY_KEY_MAX];
     uint8_t key_name[SEAL_NAME_BYTES]; /* what is stored of it, when records are sealed */
@@ -202,6 +207,9 @@ void mark_move(struct job *j);
 void connect_run(struct job *j);
 /* Who sent it, as the connection has it. False: not any more; refused and answered. */
 bool connect_identify(struct job *j);
+
+/* ---- pipeline_live.c ---- */
+void live_free(struct live *live);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -585,12 +585,17 @@ static void add_mqtt(struct unit *u)
         .receive_max = (uint16_t)c->mqtt.receive_max,
         .alias_max = (uint16_t)c->mqtt.topic_alias_max,
         .stage_bytes = lane_stage_bytes(),
+        .subscriptions_max = (uint16_t)c->mqtt.subscriptions_max,
+        .queue_bytes = c->mqtt.queue_size,
+        .may_subscribe = lane_may_subscribe,
+        .interest = lane_interest,
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,
         .arg = u->lane,
     };
     u->mqtt = mqtt_front_new(&opts);
+    lane_set_live(u->lane, &(struct live_ops){mqtt_front_wants, mqtt_front_publish, u->mqtt});
 }
 
 /* What the door of that surface is given anew by a reload. */
@@ -679,6 +684,7 @@ static int open_units(struct server *s, struct error *err)
     if (!rc)
         rc = listen_on(&s->units[0], SURFACE_ADMIN, false, data_path(s, "admin.sock", path),
                        "admin.sock", err);
+    pipeline_live_start(s->pipeline);
     for (unsigned i = 0; i < s->units_count; i++)
         worker_start(s->units[i].worker);
     return rc;
@@ -755,6 +761,7 @@ static void close_units(struct server *s)
     admin_free(s->admin); /* a reload by SIGHUP waits for workers */
     s->admin = NULL;
     views_stop(&s->views);
+    pipeline_live_stop(s->pipeline);
     for (unsigned i = 0; i < s->units_count; i++) {
         s->units[i].mail.run = on_finish;
         worker_post(s->units[i].worker, &s->units[i].mail);

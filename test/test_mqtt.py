@@ -447,15 +447,192 @@ def test_bad_authentication_method(server):
         assert p.body[1] == 0x8c
 
 
-def test_subscriptions_are_refused_so_far(client):
-    body = b"\0\5" + text("a/#") + b"\1" + text("b") + b"\0"
-    p = client().send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
-    assert p.body == b"\0\5\x80\x80"
+# ---- subscribers ----
+
+def subscribe(c, *filters, mid=5, props=b""):
+    """[(filter, options), ...]; the codes."""
+    body = mid.to_bytes(2, "big") + (wire.properties(props) if c.version == 5 else b"")
+    body += b"".join(text(f) + bytes([o]) for f, o in filters)
+    p = c.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
+    assert p.body[:2] == mid.to_bytes(2, "big")
+    return list(p.body[-len(filters):])
+
+
+def message(c):
+    """(topic, payload, qos, packet id) of the next message."""
+    p = c.expect(wire.PUBLISH)
+    n = int.from_bytes(p.body[:2], "big")
+    topic, rest, qos, mid = p.body[2:2 + n].decode(), p.body[2 + n:], p.flags >> 1 & 3, None
+    if qos:
+        mid, rest = int.from_bytes(rest[:2], "big"), rest[2:]
+    if c.version == 5:
+        rest = rest[1 + rest[0]:]
+    return topic, rest.decode(), qos, mid
+
+
+def test_what_is_stored_reaches_subscribers(client, owner, server, new_feed):
+    """By MQTT and by HTTP, from every worker, in all forms, once per subscription; not before it is
+    subscribed to, and not to other accounts."""
+    name = new_feed()
+    topic = f"{owner.name}/feeds/{name}"
+    other = owner_on(server, f"other-{name}")
+    stranger = Mqtt(server.mqtt_port)
+    stranger.login(other.name, other.key)
+    assert subscribe(stranger, (f"{other.name}/#", 0), (topic, 0), ("#", 0)) == [0, 0x80, 0x80]
+    publisher = client()
+    publisher.publish(topic, "before", 1)
+    assert publisher.code(PUBACK, 1) == 0
+    for version in (4, 5):
+        c = client(version)
+        assert subscribe(c, (topic, 0), (f"{owner.name}/f/+/csv", 1), (f"{owner.name}/groups/default/json", 2)) == [0, 1, 1]
+        for i in range(3):
+            if i % 2:
+                publisher.publish(topic, f"v{i}", 1)
+                assert publisher.code(PUBACK, 1) == 0
+            else:
+                requests.post(f"{owner.url}/feeds/{name}/data", json={"value": f"v{i}", "lat": 1, "lon": 2.5},
+                              headers=owner.key_auth)
+            got = {t: (payload, qos) for t, payload, qos, _ in (message(c) for _ in range(3))}
+            place = ",,," if i % 2 else ",1,2.5,"
+            assert got == {topic: (f"v{i}", 0), f"{owner.name}/f/{name}/csv": (f"v{i}{place}", 1),
+                           f"{owner.name}/groups/default/json": ('{"feeds":{"%s":"v%d"}}' % (name, i), 1)}
+        c.close()
+    assert stranger.silent()
+    stranger.close()
+
+
+def test_json_of_a_message_is_the_datum(client, owner, new_feed):
+    name = new_feed()
+    c = client()
+    assert subscribe(c, (f"{owner.name}/feeds/{name}/json", 0)) == [0]
+    c.publish(f"{owner.name}/f/{name}", "5", 1)
+    answers = [c.receive(), c.receive()]
+    got = next(p for p in answers if p.type == wire.PUBLISH)
+    assert json.loads(got.body[2 + got.body[1] + 256 * got.body[0]:]) == last(owner, name)
+
+
+def test_subscription_identifiers_and_replacing(client, owner, new_feed):
+    name = new_feed()
+    topic = f"{owner.name}/feeds/{name}"
     c = client(5)
-    p = c.send(packet(SUBSCRIBE, b"\0\5\0" + text("a/#") + b"\1", 2)).expect(SUBACK)
-    assert p.body[-1] == 0x80 and b"not served" in p.body
-    p = c.send(packet(UNSUBSCRIBE, b"\0\6\0" + text("a/#"), 2)).expect(UNSUBACK)
-    assert p.body == b"\0\6\0\x11"
+    assert subscribe(c, (topic, 1), props=b"\x0b\x07") == [1]
+    assert subscribe(c, (topic, 0), props=b"\x0b\x08") == [0]  # the same filter: takes its place
+    requests.post(f"{owner.url}/feeds", json={"name": name}, headers=owner.key_auth)
+    requests.post(f"{owner.url}/feeds/{name}/data", json={"value": "x"}, headers=owner.key_auth)
+    p = c.expect(wire.PUBLISH)
+    assert p.body.endswith(b"\x02\x0b\x08x") and p.flags == 0
+    p = c.send(packet(UNSUBSCRIBE, b"\0\6\0" + text(topic) + text("nothing"), 2)).expect(UNSUBACK)
+    assert p.body == b"\0\6\0\0\x11"
+    requests.post(f"{owner.url}/feeds/{name}/data", json={"value": "y"}, headers=owner.key_auth)
+    assert c.silent()
+
+
+@pytest.mark.parametrize("filters,codes5", [
+    ([("other/feeds/x", 0)], [0x87]), ([("#", 0)], [0x8f]), ([("+/feeds/x", 0)], [0x8f]),
+    ([("$share/g/{u}/f/x", 0)], [0x9e]), ([("$SYS/#", 0)], [0x87]), ([("{u}", 0)], [0x8f]),
+    ([("{u}/f/x", 2), ("a", 0), ("{u}/#", 0)], [1, 0x8f, 0])])
+def test_refused_filters(client, owner, filters, codes5):
+    named = [(f.format(u=owner.name), o) for f, o in filters]
+    assert subscribe(client(5), *named) == codes5
+    assert subscribe(client(4), *named) == [c if c < 3 else 0x80 for c in codes5]
+
+
+def test_subscribers_need_the_right_to_read(server, owner, new_feed):
+    """Bound to some feeds: only of these, whatever the filter; a role that may not read: none, at once."""
+    a, b = new_feed(), new_feed()
+    device = f"{a}-sub"
+    secret = server.cli("device", "add", owner.name, device, "--feeds", a)["secret"]
+    with Mqtt(server.mqtt_port, 5) as c, Mqtt(server.mqtt_port) as publisher:
+        c.login(device, secret)
+        publisher.login(owner.name, owner.key)
+        assert subscribe(c, (f"{owner.name}/feeds/+", 0)) == [0]
+        for name in (b, a, b):
+            publisher.publish(f"{owner.name}/feeds/{name}", "1", 1)
+            assert publisher.code(PUBACK, 1) == 0
+        assert message(c)[0] == f"{owner.name}/feeds/{a}"
+        assert c.silent()
+
+
+def test_a_subscriber_that_does_not_acknowledge(make_server):
+    """Its window, then its queue, then drops that are counted; the others get everything."""
+    server = make_server({"mqtt.queue_size": "4096", "server.workers": "2"})
+    owner = owner_on(server, "slow")
+    topic = f"{owner.name}/feeds/x"
+    with Mqtt(server.mqtt_port, 5) as slow, Mqtt(server.mqtt_port) as good, Mqtt(server.mqtt_port) as publisher:
+        slow.login(owner.name, owner.key, props=b"\x21\0\5")  # receive maximum 5
+        good.login(owner.name, owner.key)
+        publisher.login(owner.name, owner.key)
+        assert subscribe(slow, (topic, 1)) == [1] and subscribe(good, (topic, 1)) == [1]
+        count, size = 120, 100
+        for i in range(count):
+            publisher.publish(topic, f"{i:03d}" + "x" * size, 1, i + 1)
+        for i in range(count):
+            assert publisher.code(PUBACK, i + 1) == 0
+        for i in range(count):
+            t, payload, qos, mid = message(good)
+            assert payload[:3] == f"{i:03d}" and qos == 1
+            good.send(packet(PUBACK, mid.to_bytes(2, "big")))
+        first = [message(slow) for _ in range(5)]
+        assert slow.silent() and [m[1][:3] for m in first] == [f"{i:03d}" for i in range(5)]
+        dropped = wait_for("drops", lambda: server.metric("mqtt_drops_queue_full_total"))
+        got = list(first)
+        for m in got:
+            slow.send(packet(PUBACK, m[3].to_bytes(2, "big")))
+            if len(got) < count - dropped:
+                got.append(message(slow))
+        assert [m[1][:3] for m in got] == [f"{i:03d}" for i in range(int(count - dropped))]
+        assert 20 < len(got) < 60
+
+
+def test_a_subscriber_that_does_not_read(make_server):
+    server = make_server()
+    owner = owner_on(server, "deaf")
+    topic = f"{owner.name}/feeds/x"
+    requests.post(f"{owner.url}/feeds", json={"name": "x", "history": False}, headers=owner.key_auth)
+    with Mqtt(server.mqtt_port) as deaf, Mqtt(server.mqtt_port) as publisher:
+        deaf.sock.setsockopt(wire.socket.SOL_SOCKET, wire.socket.SO_RCVBUF, 4096)
+        deaf.login(owner.name, owner.key)
+        publisher.login(owner.name, owner.key)
+        assert subscribe(deaf, (topic, 0)) == [0]
+        for i in range(200):
+            publisher.publish(topic, "x" * 50000, 1)
+            assert publisher.code(PUBACK, 1) == 0
+        wait_for("drops", lambda: server.metric("mqtt_drops_slow_total") > 0)
+        publisher.send(packet(PINGREQ)).expect(PINGRESP)
+
+
+def test_notices(make_server):
+    """Who cannot be told by a code is told on {user}/throttle and {user}/errors."""
+    server = make_server({"server.workers": "1"})
+    server.add_account("noted", limits="3/60s")
+    key = server.add_key("noted")
+    with Mqtt(server.mqtt_port) as c:
+        c.login("noted", key, "my-client")
+        assert subscribe(c, ("noted/throttle", 1), ("noted/errors", 1)) == [1, 1]
+        c.publish("noted/nothing/x", "1", 0)
+        topic, payload, qos, mid = message(c)
+        assert (topic, qos) == ("noted/errors", 1)
+        assert payload == "my-client 127.0.0.1 PUBLISH noted/nothing/x rejected, not a valid resource topic"
+        c.send(packet(PUBACK, mid.to_bytes(2, "big")))
+        for i in range(3):
+            c.publish("noted/feeds/x", "1", 1)
+            assert c.code(PUBACK, 1) == 0
+        c.publish("noted/feeds/x", "1", 1, 2)
+        topic, payload, qos, mid = message(c)
+        assert topic == "noted/throttle"
+        assert payload.startswith('"noted data rate limit reached, ') and payload.endswith(' seconds until throttle released"')
+        assert c.code(PUBACK, 2) == 0
+
+
+def test_mosquitto_sub(server, owner, new_feed):
+    name = new_feed()
+    sub = subprocess.Popen(["mosquitto_sub", "-p", str(server.mqtt_port), "-u", owner.name, "-P", owner.key, "-q", "1",
+                            "-t", f"{owner.name}/feeds/{name}", "-C", "2"], stdout=subprocess.PIPE, text=True)
+    wait_for("the subscription", lambda: server.metric("mqtt_subscriptions") > 0)
+    mosquitto_pub(server, owner, "-q", "1", "-t", f"{owner.name}/feeds/{name}", "-m", "21.5")
+    requests.post(f"{owner.url}/feeds/{name}/data", json={"value": "by http"}, headers=owner.key_auth)
+    assert sub.communicate(timeout=20)[0] == "21.5\nby http\n"
+    wait_for("no subscription", lambda: server.metric("mqtt_subscriptions") == 0)
 
 
 # ---- connections ----

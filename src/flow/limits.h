@@ -5,9 +5,10 @@
  */
 #pragma once
 
-#define MQTT_CLIENT_ID_MAX  256 /* bytes; 3.1 has 23, which nobody keeps to */
-#define USERNAME_MAX        64  /* bytes of an account's name */
-#define FEED_KEY_MAX        257 /* "group.feed", each at most 128 */
+#define LIVE_BYTES_MAX      (64u << 20) /* batches on their way to subscribers */
+#define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */
+#define USERNAME_MAX        64          /* bytes of an account's name */
+#define FEED_KEY_MAX        257         /* "group.feed", each at most 128 */
 #define FEED_NAME_MAX       128
 #define IDEMPOTENCY_KEY_MAX 255
 #define DEVICE_ID_MAX       128

@@ -11,6 +11,7 @@
 
 #include "conn/stream.h"
 #include "flow/exchange.h"
+#include "flow/live.h"
 #include "front/mqtt_session.h"
 
 struct mqtt_front;
@@ -32,6 +33,12 @@ struct mqtt_opts {
     size_t stage_bytes;               /* room for the pipeline in each exchange */
     struct mqtt_sessions *sessions;   /* all workers' */
     void (*handle)(void *arg, struct exchange *x);
+    uint16_t subscriptions_max; /* of one connection */
+    size_t queue_bytes;         /* of messages that wait for a connection's window */
+    /* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
+    enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter);
+    /* So many more subscriptions, or fewer, than before. */
+    void (*interest)(void *arg, int change);
     /* Whether a principal is still so (lane_vouches). */
     bool (*vouches)(void *arg, struct principal *p);
     void *arg;
@@ -52,4 +59,7 @@ void mqtt_front_check(struct mqtt_front *f);
 void mqtt_front_stop(struct mqtt_front *f);
 /* Closes every connection, answered or not. */
 void mqtt_front_abort(struct mqtt_front *f);
+/* Whether anybody here has subscribed to anything of that account. `front` is the mqtt_front. */
+bool mqtt_front_wants(void *front, uint64_t account);
+void mqtt_front_publish(void *front, const struct live_message *m);
 unsigned mqtt_front_connections(const struct mqtt_front *f);

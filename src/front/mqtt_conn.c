@@ -213,6 +213,7 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
     c->state = MQTT_CLOSING;
     if (up && with_will)
         publish_will(c);
+    mqtt_drop_subs(c);
     free(c->will);
     c->will = NULL;
     (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
@@ -552,6 +553,7 @@ bool mqtt_accept(void *front, struct stream *s)
     c->last = &c->first;
     c->reader = (struct mqtt_reader){.server = true, .packet_max = f->opts.connect_max};
     c->packet_max = MQTT_LENGTH_MAX;
+    c->receive_max = UINT16_MAX; /* section 3.1.2.11.3 */
     c->source = address_source(stream_peer(s));
     c->claim.worker = f->opts.worker;
     c->claim.told = on_told;
@@ -576,6 +578,7 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     struct mqtt_front *f = calloc(1, sizeof *f);
     CHECK(f);
     f->opts = *opts;
+    f->subs = mqtt_subs_new();
     buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
     buf_init(&f->now, GATHER_MAX);
     return f;
@@ -598,6 +601,7 @@ void mqtt_front_free(struct mqtt_front *f)
     }
     buf_fini(&f->gather);
     buf_fini(&f->now);
+    mqtt_subs_free(f->subs);
     free(f);
 }
 

@@ -102,6 +102,8 @@ static void keep_properties(struct mqtt_conn *c, const struct mqtt_packet *p)
         c->keep_alive = longest;
     if (mqtt_has(props, MQTT_MAXIMUM_PACKET))
         c->packet_max = props->maximum_packet;
+    if (mqtt_has(props, MQTT_RECEIVE_MAX))
+        c->receive_max = props->receive_max;
     c->quiet = mqtt_has(props, MQTT_REQUEST_PROBLEM) && !props->request_problem;
     c->wants_session = mqtt_has(props, MQTT_SESSION_EXPIRY) && props->session_expiry;
 }
@@ -288,26 +290,6 @@ static void take_release(struct mqtt_conn *c, const struct mqtt_packet *p)
                  known ? MQTT_SUCCESS : MQTT_ID_NOT_FOUND);
 }
 
-/* Nothing is subscribed to yet: each filter is refused, and that is said. */
-static void take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
-{
-    bool subscribe = p->type == MQTT_SUBSCRIBE;
-    struct buf list;
-    struct slice rest = p->list;
-    struct mqtt_filter f;
-    buf_init(&list, c->front->opts.packet_max);
-    while (mqtt_next_filter(p->type, &rest, &f))
-        buf_put_u8(&list, subscribe ? MQTT_UNSPECIFIED : MQTT_NO_SUBSCRIPTION);
-    struct mqtt_packet answer = {
-        .type = subscribe ? MQTT_SUBACK : MQTT_UNSUBACK, .id = p->id, .list = buf_slice(&list)};
-    if (subscribe && !c->quiet) {
-        answer.properties.has = 1ull << MQTT_REASON_STRING;
-        answer.properties.reason_string = SLICE("subscriptions are not served yet");
-    }
-    mqtt_put_fitting(&c->front->now, c, &answer);
-    buf_fini(&list);
-}
-
 static void take_disconnect(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     bool expiry = mqtt_has(&p->properties, MQTT_SESSION_EXPIRY) && p->properties.session_expiry;
@@ -331,7 +313,10 @@ void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p)
         break;
     case MQTT_SUBSCRIBE:
     case MQTT_UNSUBSCRIBE:
-        take_filters(c, p);
+        mqtt_take_filters(c, p);
+        break;
+    case MQTT_PUBACK:
+        mqtt_take_ack(c, p);
         break;
     case MQTT_PINGREQ:
         mqtt_put_empty(&c->front->now, MQTT_PINGRESP);

@@ -7,6 +7,7 @@
 
 #include "codec/mqtt.h"
 #include "front/mqtt.h"
+#include "front/mqtt_subs.h"
 
 #define MQTT_CONN_MAGIC 0x3097c0deu
 
@@ -68,8 +69,11 @@ struct mqtt_conn {
     struct mqtt_claim claim;
     char *client_id;
     struct mqtt_will *will;
-    uint16_t *ids;              /* of QoS 2: received, not released */
-    struct mqtt_alias *aliases; /* alias_max of them */
+    struct mqtt_sub *subs;
+    uint16_t subs_count, receive_max; /* what the client takes at a time */
+    struct outbound *out;             /* NULL: nothing of QoS 1 was sent yet */
+    uint16_t *ids;                    /* of QoS 2: received, not released */
+    struct mqtt_alias *aliases;       /* alias_max of them */
     struct deadline deadline;
 };
 
@@ -77,6 +81,7 @@ struct mqtt_front {
     struct mqtt_opts opts;
     struct mqtt_conn *conns, *dirty;
     unsigned conns_count;
+    struct mqtt_subs *subs;
     struct mqtt_exchange *free;
     unsigned free_count;
     struct buf gather; /* answers for one write */
@@ -120,3 +125,12 @@ void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e);
 /* Appends a packet that the client takes: without its properties where they make it too large. */
 void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p);
 void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);
+
+/* ---- mqtt_send.c ---- */
+/* SUBSCRIBE and UNSUBSCRIBE; PUBACK. */
+void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p);
+void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
+void mqtt_drop_subs(struct mqtt_conn *c);
+/* Sends, queues or drops. */
+void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
+               struct slice payload);

@@ -159,12 +159,62 @@ static uint8_t code_of(enum reason reason, enum mqtt_type answer)
     return code == MQTT_SERVER_BUSY ? MQTT_QUOTA : MQTT_UNSPECIFIED;
 }
 
+static struct slice on_notice(void *arg)
+{
+    return buf_slice(arg);
+}
+
+/*
+ * Adafruit's way of telling who cannot be told by a code: on {user}/throttle, a JSON string, or on
+ * {user}/errors, "CLIENT_ID IP_ADDRESS PUBLISH TOPIC sentence"; to subscribers on this worker,
+ * among which the sender is if it has subscribed.
+ */
+static void notify(const struct mqtt_exchange *e)
+{
+    const struct mqtt_conn *c = e->conn;
+    const struct account *account =
+        c->principal.credential ? c->principal.credential->account : NULL;
+    if (!account || !mqtt_front_wants(c->front, account->number))
+        return;
+    bool throttled = e->x.reply.reason == REASON_throttled;
+    struct buf topic, text, why;
+    buf_init(&topic, USERNAME_MAX + 16);
+    buf_init(&text, WHY_MAX * 2 + UINT16_MAX + MQTT_CLIENT_ID_MAX + 128);
+    buf_init(&why, WHY_MAX);
+    put_why(&why, &e->x.reply);
+    struct slice sentence = buf_slice(&why), prefix = SLICE("request failed - ");
+    if (slice_starts(sentence, prefix))
+        sentence = slice_from(sentence, prefix.len);
+    buf_put_slice(&topic, account->name);
+    buf_put_str(&topic, throttled ? "/throttle" : "/errors");
+    if (throttled) {
+        buf_put_json(&text, sentence);
+    } else {
+        buf_put_str(&text, c->client_id);
+        buf_put_u8(&text, ' ');
+        address_format(&text, stream_peer(c->stream));
+        buf_put_str(&text, " PUBLISH ");
+        buf_put_slice(&text, e->x.request.path);
+        buf_put_u8(&text, ' ');
+        buf_put_slice(&text, sentence);
+    }
+    const struct live_message m = {
+        .account = account->number, .topic = buf_slice(&topic), .payload = on_notice, .arg = &text};
+    if (!topic.failed && !text.failed && !why.failed)
+        mqtt_front_publish(c->front, &m);
+    buf_fini(&topic);
+    buf_fini(&text);
+    buf_fini(&why);
+}
+
 static void refuse_message(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->conn;
     enum reason reason = e->x.reply.reason;
     const char *why = reason_info(reason)->text;
     metric_add(METRIC_mqtt_publishes_refused, 1);
+    if (!is_ours(reason)) /* whose topic is at hand yet */
+        notify(e);
     if (reason == REASON_revoked || reason == REASON_disabled) {
         mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
     } else if (e->answer == MQTT_PUBLISH) {

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow/live.h - a message on its way to those who have subscribed, whatever the protocol. It lies
+ * with whoever makes it, on the worker of the subscribers.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct live_message {
+    uint64_t account, credential; /* whose; from whom */
+    struct slice topic;
+    struct slice feed_key; /* that it is about; empty: none, everybody of the account may see it */
+    struct slice (*payload)(void *arg); /* made when somebody wants it; good until the next call */
+    void *arg;
+};
+
+/* The subscribers of a worker. */
+struct live_ops {
+    /* Whether anybody has subscribed to anything of that account. */
+    bool (*wants)(void *arg, uint64_t account);
+    void (*publish)(void *arg, const struct live_message *m);
+    void *arg;
+};

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages to clients: SUBSCRIBE, and what is published to it. A client that does not keep up is
+ * never buffered for without end: QoS 0 is dropped while UNSENT_MAX bytes wait for its socket; QoS
+ * 1 is sent while fewer than its window are unacknowledged, then queued up to mqtt.queue_size, then
+ * dropped. Every drop is counted, with its reason.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/metric.h"
+#include "codec/topic.h"
+#include "front/mqtt_private.h"
+
+#define WINDOW_MAX 100u /* of ours, whatever the client would take */
+#define UNSENT_MAX (256u << 10)
+
+struct outbound {
+    uint16_t ids[WINDOW_MAX]; /* sent and not acknowledged */
+    unsigned count, window;
+    uint16_t next_id;
+    struct buf queue; /* packets of QoS 1 that wait: u32 length, u32 where the id stands, bytes */
+};
+
+/* ---- subscriptions ---- */
+
+static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id)
+{
+    struct mqtt_front *front = c->front;
+    struct slice group, rest;
+    if (topic_share_split(f->filter, &group, &rest) != TOPIC_PLAIN)
+        return c->reader.version == MQTT_5 ? MQTT_SHARED_UNSUPPORTED : MQTT_UNSPECIFIED;
+    enum reason reason = front->opts.may_subscribe(front->opts.arg, &c->principal, f->filter);
+    uint8_t code = reason_info(reason)->mqtt;
+    if (reason == REASON_ok && c->subs_count >= front->opts.subscriptions_max) {
+        reason = REASON_throttled;
+        code = MQTT_QUOTA;
+    }
+    if (reason != REASON_ok) {
+        metric_add(METRIC_mqtt_subscribes_refused, 1);
+        reason_count(reason);
+        return c->reader.version != MQTT_5                  ? MQTT_UNSPECIFIED
+               : mqtt_code_allowed(MQTT_SUBACK, code, true) ? code
+               : code == MQTT_NAME_INVALID                  ? MQTT_FILTER_INVALID
+                                                            : MQTT_UNSPECIFIED;
+    }
+    bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
+    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c,
+                                         c->principal.credential->account->number, f->filter);
+    sub->qos = f->qos ? 1 : 0; /* more is not granted: section 3.8.4 */
+    sub->id = id;
+    sub->no_local = f->no_local;
+    c->subs_count = (uint16_t)(c->subs_count + !replaced);
+    if (!replaced)
+        metric_move(METRIC_mqtt_subscriptions, 1);
+    front->opts.interest(front->opts.arg, replaced ? 0 : 1);
+    return sub->qos;
+}
+
+static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
+{
+    if (!mqtt_subs_remove(c->front->subs, &c->subs, filter))
+        return MQTT_NO_SUBSCRIPTION;
+    c->subs_count--;
+    metric_move(METRIC_mqtt_subscriptions, -1);
+    c->front->opts.interest(c->front->opts.arg, -1);
+    return MQTT_SUCCESS;
+}
+
+void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
+{
+    bool is_subscribe = p->type == MQTT_SUBSCRIBE;
+    uint32_t id =
+        mqtt_has(&p->properties, MQTT_SUBSCRIPTION_ID) ? p->properties.subscription_id : 0;
+    struct buf list;
+    struct slice rest = p->list;
+    struct mqtt_filter f;
+    buf_init(&list, c->front->opts.packet_max);
+    while (mqtt_next_filter(p->type, &rest, &f))
+        buf_put_u8(&list, is_subscribe ? subscribe(c, &f, id) : unsubscribe(c, f.filter));
+    struct mqtt_packet answer = {
+        .type = is_subscribe ? MQTT_SUBACK : MQTT_UNSUBACK, .id = p->id, .list = buf_slice(&list)};
+    mqtt_put_fitting(&c->front->now, c, &answer);
+    buf_fini(&list);
+}
+
+void mqtt_drop_subs(struct mqtt_conn *c)
+{
+    metric_move(METRIC_mqtt_subscriptions, -(int64_t)c->subs_count);
+    c->front->opts.interest(c->front->opts.arg, -(int)c->subs_count);
+    mqtt_subs_remove_all(c->front->subs, &c->subs);
+    c->subs_count = 0;
+    if (c->out)
+        buf_fini(&c->out->queue);
+    free(c->out);
+    c->out = NULL;
+}
+
+/* ---- messages ---- */
+
+static struct outbound *outbound_of(struct mqtt_conn *c)
+{
+    if (c->out)
+        return c->out;
+    c->out = calloc(1, sizeof *c->out);
+    CHECK(c->out);
+    buf_init(&c->out->queue, c->front->opts.queue_bytes);
+    c->out->window = c->receive_max < WINDOW_MAX ? c->receive_max : WINDOW_MAX;
+    return c->out;
+}
+
+static bool id_in_use(const struct outbound *o, uint16_t id)
+{
+    for (unsigned i = 0; i < o->count; i++) {
+        if (o->ids[i] == id)
+            return true;
+    }
+    return id == 0;
+}
+
+static uint16_t take_id(struct outbound *o)
+{
+    do
+        o->next_id++;
+    while (id_in_use(o, o->next_id));
+    o->ids[o->count++] = o->next_id;
+    return o->next_id;
+}
+
+/* Where the packet identifier of a PUBLISH stands: behind its header and its topic. */
+static size_t id_place(const char *packet)
+{
+    size_t at = 1;
+    while (packet[at++] & 0x80)
+        ;
+    return at + 2 + (size_t)((uint8_t)packet[at] << 8 | (uint8_t)packet[at + 1]);
+}
+
+static void set_id(char *packet, uint16_t id)
+{
+    size_t at = id_place(packet);
+    packet[at] = (char)(id >> 8);
+    packet[at + 1] = (char)id;
+}
+
+static void drop_message(enum metric_counter why)
+{
+    metric_add(why, 1);
+}
+
+static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
+                        struct slice payload)
+{
+    struct buf *out = &c->front->gather, raw;
+    char room[8];
+    struct mqtt_packet p = {.type = MQTT_PUBLISH, .id = 1};
+    p.publish = (struct mqtt_publish){.topic = topic, .payload = payload, .qos = sub->qos};
+    buf_init(&raw, sizeof room);
+    if (c->reader.version == MQTT_5 && sub->id) { /* MQTT-3.3.4-3 */
+        mqtt_put_id(&raw, sub->id);
+        p.properties.has = 1ull << MQTT_SUBSCRIPTION_ID;
+        p.properties.raw = buf_slice(&raw);
+    }
+    buf_clear(out);
+    if (mqtt_size(c->reader.version, &p) > c->packet_max) /* MQTT-3.1.2-25 */
+        drop_message(METRIC_mqtt_drops_too_large);
+    else
+        mqtt_put(out, c->reader.version, &p);
+    buf_fini(&raw);
+}
+
+void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
+               struct slice payload)
+{
+    struct buf *out = &c->front->gather;
+    if (c->state != MQTT_UP)
+        return;
+    put_message(c, sub, topic, payload);
+    if (!out->len)
+        return;
+    if (sub->qos == 0) {
+        if (stream_unsent(c->stream) > UNSENT_MAX) {
+            drop_message(METRIC_mqtt_drops_slow);
+            return;
+        }
+        metric_add(METRIC_mqtt_sent, 1);
+        stream_write(c->stream, buf_slice(out));
+        return;
+    }
+    struct outbound *o = outbound_of(c);
+    if (o->count < o->window && !o->queue.len) {
+        set_id(out->ptr, take_id(o));
+        metric_add(METRIC_mqtt_sent, 1);
+        stream_write(c->stream, buf_slice(out));
+        return;
+    }
+    if (o->queue.len + 4 + out->len > o->queue.max) {
+        drop_message(METRIC_mqtt_drops_queue_full);
+        return;
+    }
+    buf_put_u32(&o->queue, (uint32_t)out->len);
+    buf_put_slice(&o->queue, buf_slice(out));
+}
+
+void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
+{
+    struct outbound *o = c->out;
+    unsigned at = 0;
+    while (o && at < o->count && o->ids[at] != p->id)
+        at++;
+    if (!o || at == o->count)
+        return; /* of something we never sent: nothing to do */
+    o->ids[at] = o->ids[--o->count];
+    size_t used = 0;
+    while (o->count < o->window && used < o->queue.len) {
+        uint32_t len;
+        memcpy(&len, o->queue.ptr + used, 4);
+        char *packet = o->queue.ptr + used + 4;
+        set_id(packet, take_id(o));
+        metric_add(METRIC_mqtt_sent, 1);
+        buf_put(&c->front->now, packet, len);
+        used += 4 + len;
+    }
+    if (used == o->queue.len)
+        buf_fini(&o->queue);
+    else
+        buf_consume(&o->queue, used);
+}
+
+/* ---- for the pipeline ---- */
+
+bool mqtt_front_wants(void *front, uint64_t account)
+{
+    struct mqtt_front *f = front;
+    return mqtt_subs_any(f->subs, account);
+}
+
+struct matching {
+    const struct live_message *m;
+    struct slice payload;
+};
+
+static void on_match(void *arg, const struct mqtt_sub *sub)
+{
+    struct matching *x = arg;
+    struct mqtt_conn *c = sub->owner;
+    const struct credential *who = c->principal.credential;
+    /* Its role and its feeds may have changed since it subscribed. */
+    if (x->m->feed_key.len &&
+        (!(who->permissions & PERM_data_read) || !credential_covers(who, x->m->feed_key)))
+        return;
+    if (sub->no_local && x->m->credential == who->number)
+        return;
+    if (!x->payload.ptr)
+        x->payload = x->m->payload(x->m->arg);
+    mqtt_send(c, sub, x->m->topic, x->payload);
+}
+
+void mqtt_front_publish(void *front, const struct live_message *m)
+{
+    struct mqtt_front *f = front;
+    struct matching x = {.m = m};
+    mqtt_subs_match(f->subs, m->account, m->topic, on_match, &x);
+}

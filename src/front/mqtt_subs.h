@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/mqtt_subs.h - the subscriptions of one worker's connections, by account, and which of them
+ * a topic matches. Filters without wildcards are found by one look-up; those with wildcards are
+ * tried one after the other, an account's own only. One thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct mqtt_subs;
+
+struct mqtt_sub {
+    struct mqtt_sub *next, **place; /* in its bucket, or its account's list of wildcards */
+    struct mqtt_sub *of_owner;      /* the owner's next */
+    void *owner;
+    struct mqtt_scope *scope;
+    uint64_t hash;
+    uint32_t id; /* the client's subscription identifier; 0: none */
+    uint8_t qos;
+    bool no_local;
+    struct slice filter; /* behind the struct */
+};
+
+struct mqtt_subs *mqtt_subs_new(void);
+/* All subscriptions must be gone. Accepts NULL. */
+void mqtt_subs_free(struct mqtt_subs *s);
+/* Adds one of that owner to *list; one with the same filter is replaced (MQTT-3.8.4-3). */
+struct mqtt_sub *mqtt_subs_add(struct mqtt_subs *s, struct mqtt_sub **list, void *owner,
+                               uint64_t account, struct slice filter);
+/* False: there was none. */
+bool mqtt_subs_remove(struct mqtt_subs *s, struct mqtt_sub **list, struct slice filter);
+void mqtt_subs_remove_all(struct mqtt_subs *s, struct mqtt_sub **list);
+/* Whether anybody of that account has subscribed to anything. */
+bool mqtt_subs_any(const struct mqtt_subs *s, uint64_t account);
+/* Calls `each` for every subscription of the account that matches; it must not change any. */
+void mqtt_subs_match(const struct mqtt_subs *s, uint64_t account, struct slice topic,
+                     void (*each)(void *arg, const struct mqtt_sub *sub), void *arg);

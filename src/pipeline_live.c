@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the journal to subscribers. While anybody has subscribed, one thread reads the journal
+ * behind the durable watermark and posts each batch, once copied and counted, to the workers that
+ * have subscribers; a worker turns the records of accounts that somebody there wants into messages,
+ * in all the forms that Adafruit IO's topics have, and hands them to its front.
+ *
+ * Invariants: 1. a subscriber gets what became durable after its subscription was counted: the
+ * reader begins where the watermark was when the first one was. 2. Of each feed messages come in
+ * the order of the journal. 3. At most LIVE_BYTES_MAX of batches are on their way; a worker that is
+ * behind misses what comes on top, and that is counted.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "codec/topic.h"
+#include "pipeline_private.h"
+
+#define WAIT_NS    (200 * NS_PER_MS)
+#define TOPIC_ROOM 512u
+
+/* Records on their way to some lanes. */
+struct live_batch {
+    _Atomic unsigned refs;
+    struct live *live;
+    struct journal_batch batch; /* its body is behind the struct */
+    char bytes[];
+};
+
+/* The same for one of them. */
+struct live_post {
+    struct mail mail;
+    struct lane *lane;
+    struct live_batch *batch;
+};
+
+struct live {
+    struct pipeline *p;
+    struct journal_reader *reader; /* the thread's */
+    pthread_t thread;
+    pthread_mutex_t lock; /* of these: */
+    pthread_cond_t wake;
+    int interest;  /* subscriptions, all lanes */
+    uint64_t from; /* where the watermark was when there was the first */
+    bool stop;
+    _Atomic uint64_t bytes; /* on their way */
+};
+
+/* ---- records to messages: on the lane ---- */
+
+struct made {
+    struct lane *lane;
+    const struct feed *feed;
+    const struct record *record;
+    struct datum datum;
+    uint64_t offset;
+    enum { MADE_TEXT, MADE_JSON, MADE_CSV, MADE_GROUP_JSON, MADE_GROUP_CSV } form;
+};
+
+static void put_csv(struct buf *out, struct slice s)
+{
+    bool plain = true;
+    for (size_t i = 0; i < s.len; i++)
+        plain = plain && s.ptr[i] != ',' && s.ptr[i] != '"' && s.ptr[i] != '\n' && s.ptr[i] != '\r';
+    if (plain) {
+        buf_put_slice(out, s);
+        return;
+    }
+    buf_put_u8(out, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] == '"')
+            buf_put_u8(out, '"');
+        buf_put_u8(out, (uint8_t)s.ptr[i]);
+    }
+    buf_put_u8(out, '"');
+}
+
+static void put_place(struct buf *out, const struct datum *d)
+{
+    if (!d->has_place) {
+        buf_put_str(out, ",,,");
+        return;
+    }
+    buf_printf(out, ",%.15g,%.15g,", d->lat, d->lon);
+    if (d->has_ele)
+        buf_printf(out, "%.15g", d->ele);
+}
+
+/* The feed's key without its group's. */
+static struct slice short_key(const struct feed *f)
+{
+    const char *dot = memchr(f->key.ptr, '.', f->key.len);
+    return dot ? slice_from(f->key, (size_t)(dot - f->key.ptr) + 1) : f->key;
+}
+
+static struct slice on_payload(void *arg)
+{
+    struct made *m = arg;
+    struct buf *out = &m->lane->live_text;
+    size_t id_at = 0;
+    buf_clear(out);
+    switch (m->form) {
+    case MADE_TEXT:
+        return m->datum.value;
+    case MADE_JSON:
+        api_format_datum(out, &m->lane->p->opts.api, m->feed, &m->datum, m->record->event_us,
+                         m->offset, &id_at);
+        break;
+    case MADE_CSV:
+        put_csv(out, m->datum.value);
+        put_place(out, &m->datum);
+        break;
+    case MADE_GROUP_JSON:
+        buf_put_str(out, "{\"feeds\":{");
+        buf_put_json(out, short_key(m->feed));
+        buf_put_u8(out, ':');
+        buf_put_json(out, m->datum.value);
+        buf_put_str(out, "}}");
+        break;
+    case MADE_GROUP_CSV:
+        put_csv(out, short_key(m->feed));
+        buf_put_u8(out, ',');
+        put_csv(out, m->datum.value);
+        buf_put_u8(out, '\n');
+        break;
+    }
+    return out->failed ? (struct slice){0} : buf_slice(out);
+}
+
+/* The topic's forms, each with its payload. */
+static void publish_forms(struct made *m, const struct account *owner, const char *kind,
+                          struct slice key, bool group)
+{
+    static const char *const tails[] = {"", "/json", "/csv"};
+    const struct live_ops *to = &m->lane->live;
+    char room[TOPIC_ROOM];
+    for (unsigned i = 0; i < 3; i++) {
+        int len = snprintf(room, sizeof room, "%.*s/%s/%.*s%s", SLICE_ARG(owner->name), kind,
+                           SLICE_ARG(key), tails[i]);
+        CHECK(len > 0 && (size_t)len < sizeof room); /* names and keys are bounded */
+        m->form = group    ? (i == 2 ? MADE_GROUP_CSV : MADE_GROUP_JSON)
+                  : i == 0 ? MADE_TEXT
+                  : i == 1 ? MADE_JSON
+                           : MADE_CSV;
+        const struct live_message message = {.account = m->record->account,
+                                             .credential = m->record->credential,
+                                             .topic = slice_of(room, (size_t)len),
+                                             .feed_key = m->feed->key,
+                                             .payload = on_payload,
+                                             .arg = m};
+        to->publish(to->arg, &message);
+    }
+}
+
+static void publish_datum(struct lane *l, struct record *r, uint64_t offset)
+{
+    struct catalog *c = l->p->opts.api.catalog;
+    struct made m = {.lane = l, .record = r, .offset = offset};
+    if (r->key_id && (!l->sealer || unseal_record(l->sealer, r, &l->live_opened) != SEAL_DONE))
+        return; /* erased meanwhile, or the views have said what is wrong with it */
+    struct account *owner = catalog_account_by_number(c, r->account);
+    struct feed *feed = owner ? catalog_feed_by_number(c, r->feed) : NULL;
+    if (feed && datum_decode(r->payload, &m.datum)) {
+        m.feed = feed;
+        publish_forms(&m, owner, "feeds", feed->key, false);
+        publish_forms(&m, owner, "f", feed->key, false);
+        struct slice group = feed->group_key.len ? feed->group_key : SLICE("default");
+        publish_forms(&m, owner, "groups", group, true);
+        publish_forms(&m, owner, "g", group, true);
+    }
+    feed_unref(feed);
+    account_unref(owner);
+}
+
+static void batch_unref(struct live_batch *b)
+{
+    if (atomic_fetch_sub(&b->refs, 1) != 1)
+        return;
+    atomic_fetch_sub(&b->live->bytes, b->batch.body.len);
+    free(b);
+}
+
+static void on_batch(struct mail *mail)
+{
+    struct live_post *post = (struct live_post *)((char *)mail - offsetof(struct live_post, mail));
+    struct lane *l = post->lane;
+    const struct journal_batch *b = &post->batch->batch;
+    uint64_t offset = b->first_offset;
+    struct record r;
+    size_t at = 0;
+    while (l->live.wants && journal_batch_record(b, &at, &r) > 0) {
+        if (r.kind == RECORD_DATUM && l->live.wants(l->live.arg, r.account))
+            publish_datum(l, &r, offset);
+        offset++;
+    }
+    batch_unref(post->batch);
+    free(post);
+}
+
+/* ---- the thread ---- */
+
+static void post_batch(struct live *live, const struct journal_batch *b)
+{
+    struct pipeline *p = live->p;
+    unsigned lanes = p->lanes_count, wanted = 0;
+    for (unsigned i = 0; i < lanes; i++)
+        wanted += p->lanes[i]->interest > 0;
+    if (!wanted)
+        return;
+    if (live->bytes + b->body.len > LIVE_BYTES_MAX) {
+        metric_add(METRIC_live_batches_dropped, 1);
+        return;
+    }
+    struct live_batch *copy = malloc(sizeof *copy + b->body.len);
+    CHECK(copy);
+    copy->refs = lanes + 1;
+    copy->live = live;
+    copy->batch = *b;
+    copy->batch.body = slice_of(copy->bytes, b->body.len);
+    memcpy(copy->bytes, b->body.ptr, b->body.len);
+    atomic_fetch_add(&live->bytes, b->body.len);
+    for (unsigned i = 0; i < lanes; i++) {
+        struct live_post *post = p->lanes[i]->interest > 0 ? malloc(sizeof *post) : NULL;
+        if (!post) {
+            batch_unref(copy);
+            continue;
+        }
+        *post = (struct live_post){.mail.run = on_batch, .lane = p->lanes[i], .batch = copy};
+        worker_post(post->lane->worker, &post->mail);
+    }
+    batch_unref(copy);
+}
+
+/* Reads until nobody is interested any more. */
+static void read_on(struct live *live, uint64_t from)
+{
+    struct error err;
+    struct journal_batch b;
+    struct journal_reader_opts opts = {.has_start = true, .start = from};
+    bool failed = journal_reader_open(live->p->opts.api.journal, &opts, &live->reader, &err) < 0;
+    if (failed)
+        log_line(LOG_ERROR, "live.reader_failed", "error=\"%s\"", err.text);
+    for (bool on = true; on;) {
+        int next = failed ? JOURNAL_WAIT : journal_reader_next(live->reader, &b);
+        if (next == JOURNAL_BATCH)
+            post_batch(live, &b);
+        else if (failed)
+            clock_sleep_ns(WAIT_NS);
+        else if (next != JOURNAL_GAP)
+            journal_reader_wait(live->reader, WAIT_NS);
+        pthread_mutex_lock(&live->lock);
+        on = live->interest > 0 && !live->stop;
+        pthread_mutex_unlock(&live->lock);
+    }
+    if (!failed)
+        journal_reader_close(live->reader);
+    live->reader = NULL;
+}
+
+static void run(void *arg)
+{
+    struct live *live = arg;
+    pthread_mutex_lock(&live->lock);
+    while (!live->stop) {
+        if (live->interest == 0) {
+            pthread_cond_wait(&live->wake, &live->lock);
+            continue;
+        }
+        uint64_t from = live->from;
+        pthread_mutex_unlock(&live->lock);
+        read_on(live, from);
+        pthread_mutex_lock(&live->lock);
+    }
+    pthread_mutex_unlock(&live->lock);
+}
+
+void lane_interest(void *lane, int change)
+{
+    struct lane *l = lane;
+    struct live *live = l->p->live;
+    if (!change)
+        return;
+    pthread_mutex_lock(&live->lock);
+    if (live->interest == 0)
+        live->from = journal_durable(l->p->opts.api.journal);
+    live->interest += change;
+    l->interest += change;
+    pthread_cond_signal(&live->wake);
+    pthread_mutex_unlock(&live->lock);
+}
+
+void lane_set_live(struct lane *l, const struct live_ops *ops)
+{
+    l->live = *ops;
+}
+
+void pipeline_live_start(struct pipeline *p)
+{
+    struct live *live = calloc(1, sizeof *live);
+    CHECK(live);
+    live->p = p;
+    pthread_mutex_init(&live->lock, NULL);
+    pthread_cond_init(&live->wake, NULL);
+    p->live = live;
+    live->thread = thread_start("live", run, live);
+}
+
+void pipeline_live_stop(struct pipeline *p)
+{
+    struct live *live = p->live;
+    if (!live || live->stop)
+        return;
+    pthread_mutex_lock(&live->lock);
+    live->stop = true;
+    pthread_cond_signal(&live->wake);
+    pthread_mutex_unlock(&live->lock);
+    pthread_join(live->thread, NULL);
+}
+
+void live_free(struct live *live)
+{
+    if (!live)
+        return;
+    CHECK(live->stop && !live->bytes);
+    pthread_mutex_destroy(&live->lock);
+    pthread_cond_destroy(&live->wake);
+    free(live);
+}
+
+/* ---- who may ---- */
+
+/* What lies under the account's own name; what it is about is looked at with each message. */
+enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter)
+{
+    struct slice rest = filter;
+    struct slice first = topic_level(&rest);
+    if (!p->credential || !lane_vouches(lane, p))
+        return REASON_revoked;
+    if (!(p->credential->permissions & PERM_data_read))
+        return REASON_forbidden;
+    if (slice_eq(first, p->credential->account->name) && rest.ptr)
+        return REASON_ok;
+    return topic_name_valid(first) && rest.ptr ? REASON_not_your_topic : REASON_bad_topic;
+}
