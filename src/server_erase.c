@@ -173,13 +173,13 @@ static int erase(struct eraser *e, uint64_t account, struct error *err)
     rc = delete_data(e, account);
     if (rc < 0)
         return failed(err, rc, "journal");
-    rc = view_flush(*e->latest_view);
+    rc = view_flush(*e->latest_view, 0);
     if (rc == 0)
-        rc = view_flush(*e->history_view);
+        rc = view_flush(*e->history_view, 0);
     if (rc == 0) /* its entries are sealed there, as long as there is the key */
-        rc = view_flush(*e->audit_view);
+        rc = view_flush(*e->audit_view, 0);
     if (rc == 0)
-        rc = view_flush(*e->session_view);
+        rc = view_flush(*e->session_view, 0);
     if (rc < 0)
         return failed(err, rc, "views");
     if (account || e->feeds_count)

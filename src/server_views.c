@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log */
+
 static int path_of(char out[PATH_MAX], const struct config *c, const char *name, struct error *err)
 {
     if (snprintf(out, PATH_MAX, "%s/%s", c->server.data, name) < PATH_MAX)
@@ -191,5 +193,5 @@ void views_put_status(const struct views *v, struct buf *out)
 int views_flush_audit(void *arg)
 {
     struct views *v = arg;
-    return view_flush(v->audit_view);
+    return view_flush(v->audit_view, AUDIT_PATIENCE_NS);
 }

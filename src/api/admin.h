@@ -94,7 +94,8 @@ struct admin_opts {
     int (*erase_end)(void *arg, uint64_t account, struct error *err);
     void *erase_arg;
     struct audit_place audit; /* where the audit log is */
-    /* Returns when all changes up to now are in it: 0 or a negative errno. NULL: no server runs. */
+    /* Returns when all changes up to now are in it, or soon with -ETIMEDOUT: 0 or a negative errno.
+     * NULL: no server runs. */
     int (*audit_flush)(void *arg);
     void *audit_arg;
     /* A backup: keeps the server's state of now still beside it, as *ret says, until it is released

@@ -13,13 +13,16 @@
 #define LOOKED_MAX   200000u /* entries of one call, about a second: others wait for this thread */
 #define ERRORS_MAX   100u    /* listed; all are counted */
 
-/* Everything up to now is in the files afterwards. */
-static enum reason flush(const struct admin_opts *opts, struct admin_call *call)
+/* Everything up to now is in the files afterwards, unless the view is *ret_behind: others wait for
+ * this thread, so it does not. */
+static enum reason flush(const struct admin_opts *opts, struct admin_call *call, bool *ret_behind)
 {
     int rc = opts->audit_flush ? opts->audit_flush(opts->audit_arg) : 0;
-    return rc == 0 ? REASON_ok
-                   : admin_refuse(call, REASON_internal, "the audit log cannot be written: %s",
-                                  strerror(-rc));
+    *ret_behind = rc == -ETIMEDOUT;
+    return rc == 0 || *ret_behind
+               ? REASON_ok
+               : admin_refuse(call, REASON_internal, "the audit log cannot be written: %s",
+                              strerror(-rc));
 }
 
 static enum reason refuse_read(struct admin_call *call, int code, const struct error *err)
@@ -158,10 +161,15 @@ static bool on_entry(void *arg, const struct audit_entry *e)
     return !matches || room || leave(w, e);
 }
 
-/* Changes made without a server, which no journal has yet. */
-static void put_waiting(const struct admin_opts *opts, json_t *result)
+/* What is not in the log yet: changes made without a server, which no journal has, and what a view
+ * that is behind has not taken from it. */
+static void put_waiting(const struct admin_opts *opts, bool behind, json_t *result)
 {
     uint64_t waiting = opts->audit_flush ? 0 : catalog_stats(opts->catalog).outbox;
+    if (behind)
+        json_object_set_new(result, "note",
+                            json_string("the newest changes are not in it yet: the audit log is "
+                                        "still taking in what the journal holds"));
     if (waiting)
         json_object_set_new(result, "note",
                             json_sprintf("changes made without a server are not in it yet (%llu "
@@ -175,9 +183,10 @@ enum reason audit_list(struct admin *a, struct admin_call *call)
     struct error err = {""};
     struct wanted w;
     uint64_t before;
+    bool behind;
     enum reason reason = take_wanted(call, &w, &before);
     if (reason == REASON_ok)
-        reason = flush(opts, call);
+        reason = flush(opts, call, &behind);
     if (reason != REASON_ok)
         return reason;
     w.entries = json_array();
@@ -190,7 +199,7 @@ enum reason audit_list(struct admin *a, struct admin_call *call)
     call->ret_result = json_pack("{s:o}", "entries", w.entries);
     if (w.next)
         json_object_set_new(call->ret_result, "next", w.next);
-    put_waiting(opts, call->ret_result);
+    put_waiting(opts, behind, call->ret_result);
     return REASON_ok;
 }
 
@@ -209,7 +218,8 @@ enum reason audit_check(struct admin *a, struct admin_call *call)
     const struct admin_opts *opts = admin_opts(a);
     struct audit_verified v;
     struct error err = {""};
-    enum reason reason = flush(opts, call);
+    bool behind;
+    enum reason reason = flush(opts, call, &behind);
     if (reason != REASON_ok)
         return reason;
     json_t *errors = json_array();
@@ -222,5 +232,6 @@ enum reason audit_check(struct admin *a, struct admin_call *call)
         "{s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:o}", "whole", v.damaged == 0, "entries",
         (json_int_t)v.entries, "files", (json_int_t)v.files, "first", (json_int_t)v.first, "last",
         (json_int_t)v.last, "hash", v.hash, "damaged", (json_int_t)v.damaged, "errors", errors);
+    put_waiting(opts, behind, call->ret_result);
     return REASON_ok;
 }

@@ -229,8 +229,11 @@ static void flush_asked(struct view *v)
     pthread_mutex_unlock(&v->nap_lock);
 }
 
-int view_flush(struct view *v)
+int view_flush(struct view *v, uint64_t patience_ns)
 {
+    uint64_t end = clock_mono_ns() + patience_ns;
+    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
+                                   .tv_nsec = (long)(end % NS_PER_S)};
     uint64_t from = journal_durable(v->opts.journal);
     pthread_mutex_lock(&v->nap_lock);
     uint64_t ticket = ++v->flush_asked;
@@ -239,9 +242,11 @@ int view_flush(struct view *v)
     view_hurry(v, from);
     journal_reader_wake(v->reader);
     pthread_mutex_lock(&v->nap_lock);
-    while (v->flush_done < ticket)
-        pthread_cond_wait(&v->flushed, &v->nap_lock);
-    int code = v->flush_code;
+    int waited = 0;
+    while (v->flush_done < ticket && waited == 0)
+        waited = patience_ns ? pthread_cond_timedwait(&v->flushed, &v->nap_lock, &until)
+                             : pthread_cond_wait(&v->flushed, &v->nap_lock);
+    int code = v->flush_done < ticket ? -waited : v->flush_code;
     pthread_mutex_unlock(&v->nap_lock);
     return code;
 }
@@ -271,9 +276,9 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&v->nap_end, &attr);
+    pthread_cond_init(&v->flushed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&v->nap_lock, NULL);
-    pthread_cond_init(&v->flushed, NULL);
     int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
     if (code < 0) {
         sealer_free(v->sealer);

@@ -60,9 +60,9 @@ void view_stop(struct view *v);
  * lets records come together for some milliseconds. Any thread. */
 void view_hurry(struct view *v, uint64_t offset);
 /* Returns when everything that is durable in the journal now is applied, and all of that is durable
- * in the view too. 0 or a negative errno. Any thread but the view's; nobody may stop it meanwhile.
- */
-int view_flush(struct view *v);
+ * in the view too, or after `patience_ns` (0: it has no end) with -ETIMEDOUT. 0 or a negative
+ * errno. Any thread but the view's; nobody may stop it meanwhile. */
+int view_flush(struct view *v, uint64_t patience_ns);
 /* One past the last record applied; never moves back. Any thread, one atomic load. */
 uint64_t view_applied(const struct view *v);
 

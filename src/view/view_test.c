@@ -254,6 +254,20 @@ static void a_full_view_gets_no_more(void **state)
     view_stop(NULL);
 }
 
+static void a_flush_does_not_wait_for_ever(void **state)
+{
+    static const struct turn turns[] = {{JOURNAL_BATCH, 4}};
+    struct model m = {0};
+    struct view *v = run_script(&m, turns, 0, 0);
+    script.end = 4;
+    assert_int_equal(view_flush(v, 30 * NS_PER_MS), -ETIMEDOUT);
+    script.count = 1;
+    assert_int_equal(view_flush(v, 0), 0);
+    assert_int_equal(view_applied(v), 4);
+    assert_int_equal(m.flushed, 4);
+    view_stop(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +275,7 @@ int main(void)
         cmocka_unit_test(gaps_and_errors_do_not_stop_it),
         cmocka_unit_test(failures_are_tried_again),
         cmocka_unit_test(a_full_view_gets_no_more),
+        cmocka_unit_test(a_flush_does_not_wait_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
