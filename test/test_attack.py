@@ -90,8 +90,9 @@ def test_known_senders_and_logins_beside_an_attacker(make_server):
         attacked = attacker.end()
         assert set(loaded["status"]) == {"202"}
         assert loaded["answered"] >= 0.9 * rate * seconds
-        # A debug build on a shared machine: the bench has the bound of 2.
-        assert loaded["latency_ms"]["p99"] <= 4 * quiet["latency_ms"]["p99"] + 100, (loaded, quiet)
+        # On a machine that others use one per cent of a few seconds is theirs: the bench has the bound of 2.
+        how = "p99" if FULL else "p50"
+        assert loaded["latency_ms"][how] <= 3 * quiet["latency_ms"][how] + 50, (loaded["latency_ms"], quiet["latency_ms"])
         # Once over the windows each of his connections gets one answer a second.
         assert "202" not in attacked["status"]
         turned_away = attacked["answered"] - attacked["status"].get("401", 0)
