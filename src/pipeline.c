@@ -226,6 +226,9 @@ static void dispatch(struct job *j)
         account_unref(account);
         return;
     }
+    case ROUTE_SESSION:
+        session_run(j); /* pipeline_session.c */
+        return;
     case ROUTE_CONNECT:
         connect_run(j); /* pipeline_connect.c */
         return;
@@ -467,6 +470,11 @@ void job_authenticate(struct job *j)
     if (x->request.method == METHOD_PUBLISH) {
         if (connect_identify(j)) /* pipeline_connect.c */
             authorize(j);
+        return;
+    }
+    if (x->request.method == METHOD_SESSION) {
+        session_identify(j); /* pipeline_session.c */
+        dispatch(j);
         return;
     }
     /* Ids of this length say of themselves that nobody has them. Secrets of a device must not: the

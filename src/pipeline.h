@@ -35,8 +35,10 @@ struct pipeline_opts {
     struct api api;
     struct admin *admin;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
-    enum ack_level ack;                      /* for accounts that do not say */
-    struct keyring *keyring;                 /* seals what is stored; NULL: it stays plain */
+    struct view *session_view;               /* the same of who opens a session */
+    struct sessions *sessions;
+    enum ack_level ack;      /* for accounts that do not say */
+    struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
     struct lane_tune lane;
     struct pipeline_tune tune;
     uint64_t pending_bytes_max; /* the journal's; at three quarters of it reading stops */

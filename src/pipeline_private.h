@@ -12,7 +12,7 @@
 
 #define JOB_MAGIC 0x10b10b10u
 
-enum { VIEW_LATEST = 1, VIEW_HISTORY = 2 };
+enum { VIEW_LATEST = 1, VIEW_HISTORY = 2, VIEW_SESSION = 4 };
 
 /* One request in the pipeline; lives in its exchange's stage. */
 struct job {
@@ -45,6 +45,7 @@ struct job {
     uint32_t first_index, count;
     uint64_t end_offset; /* one past its last record */
     struct buf ids;      /* size_t each: where in the reply the ids stand */
+    uint64_t session;    /* whose record it is */
     int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
     /* Reading, where more is left to be done than to answer; NULL: not so */
     struct api_found *found;
@@ -149,6 +150,9 @@ void write_run(struct job *j);
 /* Appends a RECORD_DELETED or RECORD_CHANGED about the job's feed; the reply is complete and leaves
  * once it is durable. */
 void write_about(struct job *j, enum record_kind kind, struct slice payload);
+/* Appends a RECORD_SESSION about that session, its payload being the lane's; the reply is complete
+ * and leaves once it is durable. */
+void write_session(struct job *j, uint64_t session);
 /* The account was told of everything below `end`: its reads wait for it. */
 void remember_told(struct account *a, uint64_t end);
 /* The job's records are durable, the first of them at `first_offset`: answers. */
@@ -210,6 +214,12 @@ bool connect_identify(struct job *j);
 
 /* ---- pipeline_live.c ---- */
 void live_free(struct live *live);
+
+/* ---- pipeline_session.c ---- */
+/* Whose session it is: the connection's principal, even when that is no more. */
+void session_identify(struct job *j);
+/* ROUTE_SESSION: MQTT sessions, to the journal. */
+void session_run(struct job *j);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -18,7 +18,8 @@
 static bool views_have(const struct pipeline *p, unsigned views, uint64_t need)
 {
     return (!(views & VIEW_LATEST) || view_applied(p->opts.latest_view) >= need) &&
-           (!(views & VIEW_HISTORY) || view_applied(p->opts.history_view) >= need);
+           (!(views & VIEW_HISTORY) || view_applied(p->opts.history_view) >= need) &&
+           (!(views & VIEW_SESSION) || view_applied(p->opts.session_view) >= need);
 }
 
 static void take_waiting(struct lane *l, struct job **at)
@@ -95,6 +96,8 @@ void wait_for_views(struct job *j, unsigned views, uint64_t need, uint64_t deadl
         view_hurry(l->p->opts.latest_view, need);
     if (views & VIEW_HISTORY)
         view_hurry(l->p->opts.history_view, need);
+    if (views & VIEW_SESSION)
+        view_hurry(l->p->opts.session_view, need);
     j->next = l->waiting;
     l->waiting = j;
     atomic_fetch_add(&l->waiting_count, 1);

@@ -21,12 +21,17 @@
 
 /* ---- answers ---- */
 
+static void raise_to(_Atomic uint64_t *mark, uint64_t end)
+{
+    uint64_t was = atomic_load_explicit(mark, memory_order_relaxed);
+    while (was < end && !atomic_compare_exchange_weak_explicit(
+                            mark, &was, end, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 void remember_told(struct account *a, uint64_t end)
 {
-    uint64_t was = atomic_load_explicit(&a->live->told, memory_order_relaxed);
-    while (was < end && !atomic_compare_exchange_weak_explicit(
-                            &a->live->told, &was, end, memory_order_relaxed, memory_order_relaxed))
-        ;
+    raise_to(&a->live->told, end);
 }
 
 static void put_accepted(struct job *j, uint64_t first_offset)
@@ -78,6 +83,12 @@ static void accepted(struct job *j)
 void job_durable(struct job *j, uint64_t first_offset)
 {
     j->end_offset = first_offset + j->count;
+    if (job_exchange(j)->request.session || j->match.route->class == ROUTE_SESSION)
+        raise_to(&j->account->live->session_told, j->end_offset);
+    if (j->match.route->class == ROUTE_SESSION) {
+        job_send(j);
+        return;
+    }
     remember_told(j->account, j->end_offset);
     if (j->match.route->op == OP_TELEMETRY_POST)
         put_accepted(j, first_offset);
@@ -335,7 +346,7 @@ static bool put_all(struct job *j, struct batch *b, const struct producer *named
     bool put = true;
     for (unsigned i = 0; put && i < l->points.count; i++)
         put = put_point(j, b, &l->points.list[i], l->feeds[i], i ? NULL : named);
-    if (put && named)
+    if (put && named && !named->session)
         put = journal_put_unit(&b->append, count, len);
     if (!put) {
         b->append.body.len = len;
@@ -353,6 +364,20 @@ static bool put_points(struct job *j, struct batch *b)
 static bool put_points_once(struct job *j, struct batch *b)
 {
     return put_all(j, b, &j->lane->producer);
+}
+
+/* A message of QoS 2 of a session that outlives its connection. */
+static bool put_points_of_session(struct job *j, struct batch *b)
+{
+    const struct request *q = &job_exchange(j)->request;
+    const struct producer from = {.session = q->session, .sequence = q->packet_id};
+    return put_all(j, b, &from);
+}
+
+static bool (*choose_put(const struct request *q, bool once))(struct job *j, struct batch *b)
+{
+    bool of_session = q->session && q->packet_id;
+    return once ? put_points_once : of_session ? put_points_of_session : put_points;
 }
 
 /* Links the job to the batch that holds its records, or answers at once. */
@@ -777,7 +802,7 @@ void write_run(struct job *j)
         prepare_data_reply(j);
     }
     uint32_t first = 0;
-    struct batch *b = take_room(j, once ? put_points_once : put_points, &first, &reason);
+    struct batch *b = take_room(j, choose_put(&x->request, once), &first, &reason);
     drop_feeds(l, count);
     end_append(j, b, first, reason);
 }
@@ -818,5 +843,28 @@ void write_about(struct job *j, enum record_kind kind, struct slice payload)
     enum reason reason;
     struct batch *b =
         take_room(j, kind == RECORD_DELETED ? put_deletion : put_changed, &first, &reason);
+    end_append(j, b, first, reason);
+}
+
+static bool put_session(struct job *j, struct batch *b)
+{
+    struct record r = {.kind = RECORD_SESSION,
+                       .account = j->account->number,
+                       .credential = j->credential->number,
+                       .event_us = j->now_us,
+                       .receive_us = j->now_us,
+                       .producer.session = j->session,
+                       .payload = buf_slice(&j->lane->payload)};
+    return put_record(j->lane, b, &r);
+}
+
+void write_session(struct job *j, uint64_t session)
+{
+    j->session = session;
+    j->now_us = clock_wall_us();
+    j->ack = ACK_DURABLE;
+    uint32_t first = 0;
+    enum reason reason;
+    struct batch *b = take_room(j, put_session, &first, &reason);
     end_append(j, b, first, reason);
 }

@@ -481,6 +481,8 @@ static int open_pipeline(struct server *s, struct error *err)
         .keyring = s->keyring,
         .latest_view = s->views.latest_view,
         .history_view = s->views.history_view,
+        .session_view = s->views.session_view,
+        .sessions = s->views.sessions,
         .ack = tune_ack(c->ack.level),
         .lane = tune_lane(c),
         .tune = tune_pipeline(c),

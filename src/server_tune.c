@@ -55,6 +55,7 @@ struct mqtt_tune tune_mqtt(const struct config *c)
         .connect_timeout_ns = c->mqtt.connect_timeout * NS_PER_MS,
         .write_timeout_ns = c->mqtt.write_timeout * NS_PER_MS,
         .keep_alive_max_s = (uint16_t)(c->mqtt.keep_alive_max / 1000),
+        .session_expiry_max_s = (uint32_t)(c->mqtt.session_expiry_max / 1000),
         .refusal_3_closes = !strcmp(c->mqtt.refusal_3, "close"),
     };
 }

@@ -437,7 +437,7 @@ def test_connack_tells_the_limits(client, owner):
     assert b"\x21\0\xc8" in body and b"\x27\0\x10\0\0" in body and b"\x22\0\x10" in body
     assert b"\x25\0" in body and b"\x2a\0" in body      # no retained messages, no shared subscriptions
     assert b"\x13\x0e\x10" in body                      # keep alive: one hour, though it wanted none
-    assert b"\x11\0\0\0\0" in body                      # the session ends with the connection
+    assert b"\x11\0" not in body                        # the session is kept as long as it asked for
     c.close()
 
 

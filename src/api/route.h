@@ -21,6 +21,7 @@ enum route_class {
     ROUTE_WRITE,   /* data points to the journal */
     ROUTE_CHANGE,  /* changes the catalog */
     ROUTE_CONNECT, /* needs a credential, which is the connection's from then on */
+    ROUTE_SESSION, /* an MQTT session, to the journal */
 };
 
 enum route_op {
@@ -62,6 +63,7 @@ enum route_op {
     OP_DATA_UPDATE,
     OP_DATA_DELETE,
     OP_CONNECT,
+    OP_SESSION,
     OP_PUBLISH_FEED,
     OP_PUBLISH_GROUP,
     OP_TIME_SECONDS,

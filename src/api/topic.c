@@ -9,6 +9,8 @@
 
 static const struct route connect_route = {
     METHOD_CONNECT, "", SURFACE_PUBLIC, false, ROUTE_CONNECT, OP_CONNECT, 0, NULL};
+static const struct route session_route = {
+    METHOD_SESSION, "", SURFACE_PUBLIC, false, ROUTE_SESSION, OP_SESSION, 0, NULL};
 static const struct route feed_route = {
     METHOD_PUBLISH, "", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_PUBLISH_FEED, PERM_data_write, NULL};
 static const struct route group_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
@@ -18,7 +20,9 @@ static const struct route group_route = {METHOD_PUBLISH,  "",          SURFACE_P
 enum route_found topic_find(const struct request *q, struct route_match *ret)
 {
     struct route_match m = {.route = &connect_route, .form = BODY_TEXT};
-    if (q->method == METHOD_CONNECT) {
+    if (q->method == METHOD_SESSION)
+        m.route = &session_route;
+    if (q->method != METHOD_PUBLISH) {
         *ret = m;
         return ROUTE_FOUND;
     }

@@ -12,96 +12,44 @@
 #include "conn/stream_private.h"
 #include "conn/tls_private.h"
 
-#define HEADER_MAX 1024u    /* read ahead of the protocol; a PROXY header has at most 536 */
-#define SILENCE_NS NS_PER_S /* whoever said nothing for so long may have to make room */
+#define HEADER_MAX  1024u /* read ahead of the protocol; a PROXY header has at most 536 */
+#define PATIENCE_NS NS_PER_S
 
 struct opening {
     struct stream *stream;
     struct listener *listener;
-    struct opening_list *in;
     struct opening *next, **prev;
     struct deadline deadline;
     uint64_t since_ns;
-    uint64_t listed_ns; /* on that list */
-    bool proxy;         /* its header is to come first */
-    struct buf raw;     /* bytes read: the header so far, and perhaps what follows it */
+    bool proxy;     /* its header is to come first */
+    bool failed;    /* on the list of those that failed: an alert is on its way */
+    struct buf raw; /* bytes read: the header so far, and perhaps what follows it */
 };
-
-static void list_init(struct opening_list *list)
-{
-    *list = (struct opening_list){.last = &list->first};
-}
-
-static void list_close(struct opening_list *list)
-{
-    while (list->first)
-        stream_close(list->first->stream);
-}
-
-static void list_add(struct opening_list *list, struct opening *o)
-{
-    o->in = list;
-    o->listed_ns = worker_now_ns(o->stream->worker);
-    o->next = NULL;
-    o->prev = list->last;
-    *list->last = o;
-    list->last = &o->next;
-}
-
-static void list_drop(struct opening *o)
-{
-    *o->prev = o->next;
-    if (o->next)
-        o->next->prev = o->prev;
-    else
-        o->in->last = o->prev;
-}
 
 void openings_init(struct openings *list)
 {
-    *list = (struct openings){.count = 0};
-    list_init(&list->silent);
-    list_init(&list->heard);
-    list_init(&list->failed);
+    *list = (struct openings){.last = &list->first};
 }
 
 void openings_close(struct openings *list)
 {
-    list_close(&list->silent);
-    list_close(&list->heard);
-    list_close(&list->failed);
-}
-
-static bool is_full(struct listener *l)
-{
-    return listener_openings(l)->count >= listener_tune_now(l)->opening_max;
-}
-
-/* Whoever is to go first when there is no room. NULL: none had his time yet. */
-static struct opening *find_dawdler(struct listener *l)
-{
-    const struct openings *list = listener_openings(l);
-    uint64_t now_ns = worker_now_ns(listener_worker(l));
-    uint64_t patience_ns = listener_tune_now(l)->opening_ns / 2;
-    uint64_t silence_ns = SILENCE_NS < patience_ns ? SILENCE_NS : patience_ns;
-    struct opening *silent = list->silent.first, *heard = list->heard.first;
-    if (silent && now_ns >= silent->listed_ns + silence_ns)
-        return silent;
-    return heard && now_ns >= heard->listed_ns + patience_ns ? heard : NULL;
+    while (list->first)
+        stream_close(list->first->stream);
+    while (list->failed)
+        stream_close(list->failed->stream);
 }
 
 bool openings_have_room(struct listener *l)
 {
-    return !is_full(l) || find_dawdler(l);
-}
-
-static void make_room(struct listener *l)
-{
-    struct opening *o = is_full(l) ? find_dawdler(l) : NULL;
-    if (!o)
-        return;
+    struct openings *list = listener_openings(l);
+    struct worker *w = listener_worker(l);
+    if (list->count < listener_tune_now(l)->opening_max)
+        return true;
+    if (worker_now_ns(w) < list->first->since_ns + PATIENCE_NS)
+        return false;
     metric_add(METRIC_openings_evicted, 1);
-    stream_close(o->stream);
+    stream_close(list->first->stream);
+    return true;
 }
 
 static bool is_proxy(const struct listener *l, const struct stream *s)
@@ -118,8 +66,6 @@ bool opening_is_needed(const struct listener *l, const struct stream *s)
 static void on_due(struct deadline *d)
 {
     struct opening *o = (struct opening *)((char *)d - offsetof(struct opening, deadline));
-    if (o->stream->lingering) /* failed, and the alert is sent: it has that deadline now */
-        return;
     metric_add(METRIC_connections_timed_out, 1);
     stream_close(o->stream);
 }
@@ -130,7 +76,6 @@ bool opening_begin(struct listener *l, struct stream *s)
     struct opening *o = calloc(1, sizeof *o);
     if (!o)
         return false;
-    make_room(l);
     o->stream = s;
     o->listener = l;
     o->proxy = is_proxy(l, s);
@@ -139,17 +84,28 @@ bool opening_begin(struct listener *l, struct stream *s)
     deadline_set(worker_wheel(s->worker), &o->deadline,
                  o->since_ns + listener_tune_now(l)->opening_ns);
     buf_init(&o->raw, HEADER_MAX);
-    list_add(&list->silent, o);
+    o->prev = list->last;
+    *list->last = o;
+    list->last = &o->next;
     list->count++;
     s->opening = o;
     return true;
 }
 
-void opening_end(struct opening *o)
+static void unlink_it(struct opening *o)
 {
     struct openings *list = listener_openings(o->listener);
-    list->count -= o->in != &list->failed;
-    list_drop(o);
+    *o->prev = o->next;
+    if (o->next)
+        o->next->prev = o->prev;
+    else if (!o->failed)
+        list->last = o->prev;
+    list->count -= !o->failed;
+}
+
+void opening_end(struct opening *o)
+{
+    unlink_it(o);
     deadline_clear(&o->deadline);
     o->stream->opening = NULL;
     buf_fini(&o->raw);
@@ -212,8 +168,8 @@ static bool take_header(struct opening *o)
 
 /* ---- TLS ---- */
 
-/* The peer may still read the alert that says why: until then, or until it has had the time for
- * that, it is no owner's, and no opening one either. */
+/* The peer may still read the alert that says why: until then it is no owner's, and no opening one
+ * either. */
 static void fail(struct opening *o)
 {
     struct stream *s = o->stream;
@@ -225,12 +181,14 @@ static void fail(struct opening *o)
     log_line(LOG_DEBUG, "tls.handshake_failed", "peer=%.*s error=\"%s\"",
              SLICE_ARG(buf_slice(&who)), tls_conn_failure(s->tls));
     buf_fini(&who);
-    list_drop(o);
-    list->count--;
-    list_add(&list->failed, o);
-    deadline_set(worker_wheel(s->worker), &o->deadline, o->listed_ns + LINGER_NS);
-    tls_conn_free(s->tls); /* what it wrote is the stream's already */
-    s->tls = NULL;
+    unlink_it(o);
+    o->failed = true;
+    o->next = list->failed;
+    o->prev = &list->failed;
+    if (o->next)
+        o->next->prev = &o->next;
+    list->failed = o;
+    deadline_clear(&o->deadline);
     listener_look(o->listener);
     stream_finish(s);
 }
@@ -271,11 +229,6 @@ void opening_read(struct opening *o)
         o->proxy = false;
         if (tls && !o->raw.len)
             return;
-    }
-    struct openings *list = listener_openings(o->listener);
-    if (o->in == &list->silent) {
-        list_drop(o);
-        list_add(&list->heard, o);
     }
     if (tls || o->stream->tls)
         shake_hands(o, tls);

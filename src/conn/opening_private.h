@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * conn/opening_private.h - connections between accept(2) and their protocol's first byte: they
- * still owe a PROXY protocol header, or a TLS handshake. Only streams and listeners know of them;
- * an owner gets its stream when it is open. One list per listener, on its worker.
+ * still owe a PROXY protocol header. Only streams and listeners know of them; an owner gets its
+ * stream when it is open. One list per listener, on its worker.
  *
  * Bounded in time (listener_tune.opening_ns) and in number (opening_max). At the maximum whoever
- * dawdles is closed to make room for another one that is there already: first those of whom nothing
- * but a PROXY header came for SILENCE, then those who have needed half of opening_ns for the rest,
- * which is far more than a handshake takes on the slowest link. If nobody dawdles, no more are
- * accepted until one is through: a fleet that comes all at once waits in the kernel's queue instead
- * of being refused, and one that only holds connections open shuts nobody out.
+ * dawdles, which is to say began over PATIENCE ago, is closed to make room; if nobody does, no more
+ * are accepted until one is through: a fleet that comes all at once waits in the kernel's queue
+ * instead of being refused, and one that only holds connections open shuts nobody out.
  */
 #pragma once
 
@@ -18,29 +16,23 @@
 
 struct opening;
 
-struct opening_list {
-    struct opening *first, **last; /* oldest first */
-};
-
 struct openings {
-    struct opening_list silent; /* nothing came yet, or a PROXY header only */
-    struct opening_list heard;  /* something did */
-    struct opening_list failed; /* their handshake did; an alert is on its way, for LINGER_NS */
-    unsigned count;             /* without those that failed */
+    struct opening *first, **last; /* oldest first */
+    struct opening *failed;        /* their handshake did, and they are not gone yet */
+    unsigned count;                /* without those */
 };
 
 void openings_init(struct openings *list);
 /* Closes them all. */
 void openings_close(struct openings *list);
 
-/* Whether one more may begin, be it in place of one who dawdles. False: listener_look tells when
- * one has ended; whether somebody dawdles is to be asked again after a while. */
+/* Whether one more may begin; makes room if it can. False: listener_look tells when one has ended;
+ * whether somebody dawdles is to be asked again after a while. */
 bool openings_have_room(struct listener *l);
 
 /* Whether connections from there owe anything before their protocol. */
 bool opening_is_needed(const struct listener *l, const struct stream *s);
-/* Puts an accepted stream into that state; if there is no room, somebody who dawdles is closed.
- * False: no memory. */
+/* Puts an accepted stream into that state. False: no memory. */
 bool opening_begin(struct listener *l, struct stream *s);
 /* There is something to read. The stream may be open, owned or closed when this returns. */
 void opening_read(struct opening *o);

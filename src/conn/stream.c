@@ -25,6 +25,8 @@
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
 #define READS_MAX  16u          /* of one connection in a turn: others wait */
 
+#define LINGER_NS (2 * NS_PER_S)
+
 static void watch(struct stream *s);
 static void read_some(struct stream *s);
 

@@ -5,11 +5,7 @@
 #pragma once
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "conn/stream.h"
-
-/* How long the peer of a connection that is over may still read what was sent. */
-#define LINGER_NS (2 * NS_PER_S)
 
 struct opening;
 struct tls_conn;

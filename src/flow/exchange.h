@@ -33,6 +33,8 @@ enum method {
     /* Of connections that last (MQTT): */
     METHOD_CONNECT, /* says who sends what follows: fills `principal` */
     METHOD_PUBLISH, /* `body` to the topic `path` */
+    METHOD_SESSION, /* `body` is a session_record that happened to `session`; with none, to the
+                       session of the client id `path`: see pipeline_session.c */
 };
 
 /* Through which door it came: what is served differs. */
@@ -65,6 +67,8 @@ struct request {
      * The front's; NULL: the request says itself who it is from. */
     struct principal *principal;
     bool no_answer;                           /* the sender is not told what became of it (QoS 0) */
+    uint16_t packet_id;                       /* METHOD_PUBLISH with QoS 2 in a session */
+    uint64_t session;                         /* that outlives the connection; 0: none */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
     bool shared;       /* a proxy's connection: the next request on it may be another client's */

@@ -54,6 +54,8 @@ enum ack_level { ACK_RECEIVED, ACK_DURABLE, ACK_APPLIED };
 struct account_live {
     /* One past the highest offset this account was told is accepted: reads wait for it. */
     _Atomic uint64_t told;
+    /* The same of the last record about its MQTT sessions. */
+    _Atomic uint64_t session_told;
     /* Of gate/shares.h, which owns the meaning: */
     _Atomic uint64_t contended_until_ns;
     struct spin lock; /* of the rest */

@@ -18,10 +18,12 @@ struct mqtt_front;
 
 /* What may change while it runs. */
 struct mqtt_tune {
-    uint64_t connect_timeout_ns; /* from the connection to a whole CONNECT */
-    uint64_t write_timeout_ns;   /* without progress while something is being sent */
-    uint16_t keep_alive_max_s;   /* 5.0: what longer ones, and none, are cut to; 0: nothing is */
-    bool refusal_3_closes;       /* 3.x: a refused message closes; else it is acknowledged */
+    uint64_t connect_timeout_ns;   /* from the connection to a whole CONNECT */
+    uint64_t write_timeout_ns;     /* without progress while something is being sent */
+    uint16_t keep_alive_max_s;     /* 5.0: what longer ones, and none, are cut to; 0: nothing is */
+    uint32_t session_expiry_max_s; /* longer ones are cut to it, and 3.x has it; 0: no session
+                                      outlives its connection */
+    bool refusal_3_closes;         /* 3.x: a refused message closes; else it is acknowledged */
 };
 
 struct mqtt_opts {

@@ -2,7 +2,7 @@
 /*
  * One connection, from its first byte to its last.
  *
- *   NEW --CONNECT--> LOGIN --right--> CLAIM --client id free--> UP --DISCONNECT--> CLOSING
+ *   NEW --CONNECT--> LOGIN --right--> CLAIM --client id free--> OPEN --> UP --DISCONNECT--> CLOSING
  *    |                 |                |                        |--stop--> ENDING --> CLOSING
  *    '-----------------'--- refused: CONNACK, or an error: DISCONNECT of 5.0 ------> CLOSING
  *
@@ -33,7 +33,7 @@ static const struct exchange_ops exchange_ops;
 
 /* ---- exchanges ---- */
 
-static struct mqtt_exchange *exchange_new(struct mqtt_front *f)
+struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
 {
     struct mqtt_exchange *e = f->free;
     if (e) {
@@ -87,6 +87,7 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
     e->x.request = (struct request){0};
     e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
     e->conn = NULL;
+    e->settles = NULL;
     e->id = 0;
     e->code = 0;
     e->done = e->kept = false;
@@ -98,7 +99,7 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
 
 struct mqtt_exchange *mqtt_enqueue(struct mqtt_conn *c, enum mqtt_type answer)
 {
-    struct mqtt_exchange *e = exchange_new(c->front);
+    struct mqtt_exchange *e = mqtt_exchange_new(c->front);
     e->conn = c;
     e->answer = answer;
     e->prev = c->last;
@@ -189,7 +190,7 @@ static void publish_will(struct mqtt_conn *c)
     if (!will || !c->principal.credential || c->front->stopping)
         return;
     metric_add(METRIC_mqtt_wills, 1);
-    struct mqtt_exchange *e = exchange_new(c->front);
+    struct mqtt_exchange *e = mqtt_exchange_new(c->front);
     e->answer = MQTT_PUBLISH;
     e->kept = true;
     buf_put(&e->raw, will->bytes, will->topic_len + will->payload_len);
@@ -209,14 +210,15 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
 {
     if (c->state == MQTT_CLOSING)
         return;
-    bool up = c->state == MQTT_UP || c->state == MQTT_ENDING;
+    bool up = c->state == MQTT_UP || c->state == MQTT_ENDING, opening = c->state == MQTT_OPEN;
     c->state = MQTT_CLOSING;
     if (up && with_will)
         publish_will(c);
     mqtt_drop_subs(c);
+    if (!mqtt_settle(c, opening))
+        (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
     free(c->will);
     c->will = NULL;
-    (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
     stream_finish(c->stream);
     arm(c);
 }
@@ -371,7 +373,9 @@ static void on_send(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
     reason_count(x->reply.reason);
-    if (!e->conn)
+    if (e->settles)
+        mqtt_settled(e);
+    else if (!e->conn)
         mqtt_exchange_free(e);
     else
         mqtt_reply(e);
@@ -492,7 +496,12 @@ static void on_closed(void *owner)
     metric_move(METRIC_mqtt_connections, -1);
     principal_clear(&c->principal);
     c->closed = true;
-    if (mqtt_claim_drop(&c->claim))
+    mqtt_conn_forget(c);
+}
+
+void mqtt_conn_forget(struct mqtt_conn *c)
+{
+    if (!c->settling && c->state == MQTT_CLOSING && mqtt_claim_drop(&c->claim) && c->closed)
         conn_free(c);
 }
 
@@ -508,11 +517,11 @@ static void on_told(struct mqtt_claim *claim, enum claim_event event)
     struct mqtt_conn *c = (struct mqtt_conn *)((char *)claim - offsetof(struct mqtt_conn, claim));
     OBJ_CHECK(c, MQTT_CONN_MAGIC);
     if (event == CLAIM_GONE) {
-        if (c->closed)
+        if (c->closed && !c->settling)
             conn_free(c);
     } else if (event == CLAIM_GRANTED) {
         if (c->state == MQTT_CLAIM)
-            mqtt_begin(c);
+            mqtt_open(c);
     } else {
         metric_add(METRIC_mqtt_taken_over, 1);
         mqtt_close(c, MQTT_TAKEN_OVER, NULL); /* MQTT-3.1.4-3 */

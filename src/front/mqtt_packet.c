@@ -88,6 +88,13 @@ static void keep_will(struct mqtt_conn *c, const struct mqtt_connect *k)
         memcpy(c->will->bytes + k->will_topic.len, k->will_payload.ptr, k->will_payload.len);
 }
 
+static void set_expiry(struct mqtt_conn *c, uint32_t asked_s)
+{
+    uint32_t longest = c->front->opts.tune.session_expiry_max_s;
+    c->expiry_cut = asked_s > longest;
+    c->expiry_s = c->expiry_cut ? longest : asked_s;
+}
+
 static void keep_properties(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     const struct mqtt_connect *k = &p->connect;
@@ -95,8 +102,10 @@ static void keep_properties(struct mqtt_conn *c, const struct mqtt_packet *p)
     uint16_t longest = c->front->opts.tune.keep_alive_max_s;
     c->clean = k->clean;
     c->keep_alive = k->keep_alive;
-    if (k->version != MQTT_5)
+    if (k->version != MQTT_5) {
+        c->expiry_s = k->clean ? 0 : c->front->opts.tune.session_expiry_max_s;
         return;
+    }
     c->keep_alive_cut = longest && (!k->keep_alive || k->keep_alive > longest);
     if (c->keep_alive_cut)
         c->keep_alive = longest;
@@ -106,6 +115,7 @@ static void keep_properties(struct mqtt_conn *c, const struct mqtt_packet *p)
         c->receive_max = props->receive_max;
     c->quiet = mqtt_has(props, MQTT_REQUEST_PROBLEM) && !props->request_problem;
     c->wants_session = mqtt_has(props, MQTT_SESSION_EXPIRY) && props->session_expiry;
+    set_expiry(c, c->wants_session ? props->session_expiry : 0);
 }
 
 static void take_connect(struct mqtt_conn *c, const struct mqtt_packet *p)
@@ -193,7 +203,7 @@ static int find_id(const struct mqtt_conn *c, uint16_t id)
     return -1;
 }
 
-static void remember_id(struct mqtt_conn *c, uint16_t id)
+void mqtt_remember_id(struct mqtt_conn *c, uint16_t id)
 {
     if (c->ids_count == c->ids_room) {
         c->ids_room = (uint16_t)(c->ids_room ? c->ids_room * 2 : 8);
@@ -270,8 +280,11 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
     struct mqtt_exchange *e = mqtt_enqueue(c, answers[m->qos]);
     struct request *q = &e->x.request;
     e->id = p->id;
-    if (m->qos == 2)
-        remember_id(c, p->id);
+    q->session = c->session;
+    if (m->qos == 2) {
+        mqtt_remember_id(c, p->id);
+        q->packet_id = p->id;
+    }
     q->method = METHOD_PUBLISH;
     q->principal = &c->principal;
     q->path = topic;
@@ -286,6 +299,10 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
 static void take_release(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     bool known = mqtt_release_id(c, p->id);
+    if (known && c->session) {
+        mqtt_put_release(c, p->id);
+        return;
+    }
     mqtt_put_ack(&c->front->now, c->reader.version, MQTT_PUBCOMP, p->id,
                  known ? MQTT_SUCCESS : MQTT_ID_NOT_FOUND);
 }
@@ -293,10 +310,13 @@ static void take_release(struct mqtt_conn *c, const struct mqtt_packet *p)
 static void take_disconnect(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     bool expiry = mqtt_has(&p->properties, MQTT_SESSION_EXPIRY) && p->properties.session_expiry;
-    if (expiry && !c->wants_session) /* section 3.14.2.2.2 */
+    if (expiry && !c->wants_session) { /* section 3.14.2.2.2 */
         mqtt_close(c, MQTT_PROTOCOL_ERROR, "a session that ends with its connection stays so");
-    else
-        mqtt_end(c, p->code == MQTT_DISCONNECT_WITH_WILL); /* MQTT-3.14.4-3 */
+        return;
+    }
+    if (mqtt_has(&p->properties, MQTT_SESSION_EXPIRY))
+        set_expiry(c, p->properties.session_expiry);
+    mqtt_end(c, p->code == MQTT_DISCONNECT_WITH_WILL); /* MQTT-3.14.4-3 */
 }
 
 void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p)
@@ -312,6 +332,9 @@ void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p)
         take_release(c, p);
         break;
     case MQTT_SUBSCRIBE:
+        mqtt_give_up_session(c);
+        mqtt_take_filters(c, p);
+        break;
     case MQTT_UNSUBSCRIBE:
         mqtt_take_filters(c, p);
         break;

@@ -16,6 +16,7 @@ struct mqtt_exchange {
     struct mqtt_exchange *next, **prev; /* in the connection's queue; or the free list, by `next` */
     struct mqtt_conn *conn;             /* NULL: the connection went away, or it is a will */
     struct mqtt_front *front;
+    struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     enum mqtt_type answer; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
     uint16_t id;
     uint8_t code;
@@ -41,6 +42,7 @@ enum mqtt_state {
     MQTT_NEW,     /* waits for CONNECT */
     MQTT_LOGIN,   /* that is with the pipeline */
     MQTT_CLAIM,   /* waits for the client id's earlier holder to let go */
+    MQTT_OPEN,    /* waits for its session, which is with the pipeline */
     MQTT_UP,      /* CONNACK was sent */
     MQTT_ENDING,  /* reads no more; closes behind the answers that are owed */
     MQTT_CLOSING, /* the stream is told to close */
@@ -63,8 +65,12 @@ struct mqtt_conn {
     uint64_t source;           /* the client's address as limits count it */
     bool dirty, stalled, ended, quiet /* no reason strings */, closed;
     bool assigned, keep_alive_cut, wants_session, clean;
-    uint64_t handed_up; /* worker_settled + 1 when the last request was; 0: never */
-    uint64_t sent_seen; /* progress of writing at the last look */
+    bool expiry_cut, present; /* the session was there before */
+    bool settling;            /* it has ended, but its session is still being told so */
+    uint32_t expiry_s;        /* of the session, as in force */
+    uint64_t session;         /* its number; 0: it ends with the connection */
+    uint64_t handed_up;       /* worker_settled + 1 when the last request was; 0: never */
+    uint64_t sent_seen;       /* progress of writing at the last look */
     struct principal principal;
     struct mqtt_claim claim;
     char *client_id;
@@ -103,8 +109,24 @@ void mqtt_done(struct mqtt_exchange *e);
 void mqtt_close(struct mqtt_conn *c, uint8_t code, const char *why);
 /* Closes behind what is being sent; `with_will`: publishes it. */
 void mqtt_end(struct mqtt_conn *c, bool with_will);
-/* The client id is this connection's: CONNACK, and reading goes on. */
+/* The client id is this connection's, and so is the session: CONNACK, and reading goes on. */
 void mqtt_begin(struct mqtt_conn *c);
+
+/* ---- mqtt_keep.c: sessions that outlive their connection ---- */
+/* The client id is this connection's: opens the session, then mqtt_begin. */
+void mqtt_open(struct mqtt_conn *c);
+/* The reply to that. */
+void mqtt_reply_open(struct mqtt_exchange *e);
+/* The client released a packet id of QoS 2: PUBCOMP once that is durable. */
+void mqtt_put_release(struct mqtt_conn *c, uint16_t id);
+/* The connection has ended, maybe in MQTT_OPEN: tells its session so. False: there is none, and the
+ * client id may be given back; else it is when c->settling ends. */
+bool mqtt_settle(struct mqtt_conn *c, bool opening);
+/* It subscribes, and subscriptions are not kept yet: a session that is said to be there again would
+ * be one without them. So this one ends with its connection. */
+void mqtt_give_up_session(struct mqtt_conn *c);
+/* The exchange that `settles` came back. */
+void mqtt_settled(struct mqtt_exchange *e);
 
 /* ---- mqtt_packet.c ---- */
 /* One packet. */
@@ -112,6 +134,10 @@ void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p);
 /* CONNACK with a reason code of 5.0 and a sentence, in the version's words; then the end. */
 void mqtt_refuse_connect(struct mqtt_conn *c, enum mqtt_version version, uint8_t code,
                          const char *why);
+/* CONNACK that says what the reply's reason is. */
+void mqtt_refuse_login(struct mqtt_conn *c, const struct reply *r);
+/* Remembers a message of QoS 2 until it is released. */
+void mqtt_remember_id(struct mqtt_conn *c, uint16_t id);
 /* A packet that is none. */
 void mqtt_refuse_packet(struct mqtt_conn *c, const struct mqtt_bad *b);
 /* Forgets a message of QoS 2. False: there is none with this id. */
@@ -122,6 +148,10 @@ bool mqtt_release_id(struct mqtt_conn *c, uint16_t id);
 void mqtt_reply(struct mqtt_exchange *e);
 /* Appends the answer. */
 void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e);
+/* An exchange of no connection, for what is said of one that has ended. */
+struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f);
+/* Gives back the connection's memory if nothing holds it any more. */
+void mqtt_conn_forget(struct mqtt_conn *c);
 /* Appends a packet that the client takes: without its properties where they make it too large. */
 void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p);
 void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);

@@ -44,7 +44,8 @@ void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_pa
 void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
 {
     const struct mqtt_opts *o = &c->front->opts;
-    struct mqtt_packet p = {.type = MQTT_CONNACK};
+    bool says_present = c->reader.version != MQTT_3_1; /* which has no word for it */
+    struct mqtt_packet p = {.type = MQTT_CONNACK, .session_present = c->present && says_present};
     struct mqtt_properties *props = &p.properties;
     if (c->reader.version == MQTT_5) {
         props->has = 1ull << MQTT_RECEIVE_MAX | 1ull << MQTT_MAXIMUM_PACKET |
@@ -61,8 +62,10 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
             props->has |= 1ull << MQTT_SERVER_KEEP_ALIVE;
             props->server_keep_alive = c->keep_alive;
         }
-        if (c->wants_session) /* it ends with the connection: section 3.2.2.3.2 */
+        if (c->expiry_cut) { /* section 3.2.2.3.2 */
             props->has |= 1ull << MQTT_SESSION_EXPIRY;
+            props->session_expiry = c->expiry_s;
+        }
     }
     mqtt_put_fitting(out, c, &p);
 }
@@ -77,7 +80,7 @@ void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e)
 
 /* ---- CONNECT ---- */
 
-static void refuse_login(struct mqtt_conn *c, const struct reply *r)
+void mqtt_refuse_login(struct mqtt_conn *c, const struct reply *r)
 {
     char text[WHY_MAX + 1];
     struct buf why;
@@ -95,6 +98,7 @@ static void refuse_login(struct mqtt_conn *c, const struct reply *r)
 static void reply_login(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->conn;
+    bool open = false;
     if (c->kept == e)
         c->kept = NULL;
     if (c->state != MQTT_LOGIN) { /* closed meanwhile */
@@ -103,17 +107,19 @@ static void reply_login(struct mqtt_exchange *e)
         return;
     }
     if (e->x.reply.reason != REASON_ok) {
-        refuse_login(c, &e->x.reply);
+        mqtt_refuse_login(c, &e->x.reply);
     } else {
         c->principal = e->own;
         e->own = (struct principal){0};
         c->state = MQTT_CLAIM;
         if (mqtt_claim_take(c->front->opts.sessions, &c->claim,
                             c->principal.credential->account->number, slice_str(c->client_id)))
-            mqtt_begin(c);
+            open = true;
     }
     mqtt_dequeue(e);
     mqtt_exchange_free(e);
+    if (open)
+        mqtt_open(c);
 }
 
 /* ---- PUBLISH ---- */
@@ -219,7 +225,7 @@ static void refuse_message(struct mqtt_exchange *e)
         mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
     } else if (e->answer == MQTT_PUBLISH) {
         ; /* QoS 0: nothing can be said here */
-    } else if (reason == REASON_outcome_unknown) {
+    } else if (reason == REASON_outcome_unknown || e->answer == MQTT_PUBCOMP) {
         mqtt_close(c, MQTT_UNSPECIFIED, why); /* neither yes nor no */
     } else if (c->reader.version == MQTT_5) {
         e->code = code_of(reason, e->answer);
@@ -234,7 +240,9 @@ static void refuse_message(struct mqtt_exchange *e)
 
 void mqtt_reply(struct mqtt_exchange *e)
 {
-    if (e->answer == MQTT_CONNACK)
+    if (e->x.request.method == METHOD_SESSION && !e->x.request.session)
+        mqtt_reply_open(e);
+    else if (e->answer == MQTT_CONNACK)
         reply_login(e);
     else if (e->x.reply.reason == REASON_ok)
         mqtt_done(e);

@@ -4,8 +4,8 @@
  * it at a time (MQTT-3.1.4-3). One table for all workers: a connection that takes a client id from
  * another one, on whatever worker, waits until that one has let go.
  *
- * This is also the seam for what a session keeps beyond its connection: whoever adds that hands it
- * over with the claim, for a claim is what makes a connection the session's only one.
+ * A claim is also what makes a connection the only one of its session: it is dropped only when what
+ * the connection had to say of that is durable (mqtt_keep.c).
  *
  * A claim is embedded in its connection and used on that connection's worker. It must stay until
  * mqtt_claim_drop has returned true, or else until it was told CLAIM_GONE.

@@ -9,8 +9,7 @@
  *    appends, in order, no hole.
  * 3. No offset ever has two contents: neither told, nor shown to a reader, nor recovered.
  * 4. Recovering a copy of the same disk gives the same log.
- * 5. The journal opens again, always; also as a restored one, and then it goes on where no offset
- * was ever given out.
+ * 5. The journal opens again, always.
  * 6. An append that names itself is in the log once, however often it was sent, whatever failed and
  *    died in between; a retry is told the offset of the original.
  *
@@ -36,7 +35,6 @@
 #define APPENDS_MAX  4096u
 #define ATTEMPTS_MAX 512u
 #define BOOTS        4
-#define JUMPS_MAX    3 /* of a life */
 #define NAMED_MAX    4096u
 
 struct life;
@@ -65,10 +63,8 @@ struct life {
     struct journal *j;
     struct journal_opts opts;
     struct clock_fake clock;
-    uint64_t id_at[OFFSETS_MAX];    /* 0: not known yet. Jumps are left out: see flat() */
-    uint64_t origin[JUMPS_MAX + 1]; /* in it: of the n-th multiple of JOURNAL_JUMP */
-    unsigned jumps;
-    uint64_t durable; /* everything below was told, shown or recovered */
+    uint64_t id_at[OFFSETS_MAX]; /* 0: not known yet */
+    uint64_t durable;            /* everything below was told, shown or recovered */
     uint64_t next_id;
     uint64_t place_of[OFFSETS_MAX]; /* of an id: its offset + 1; 0: not known to be stored */
     struct failed named[NAMED_MAX]; /* what was sent under a name, to be sent again */
@@ -93,19 +89,6 @@ __attribute__((format(printf, 2, 3))) static bool wrong(struct life *l, const ch
     return false;
 }
 
-/* Where the model keeps what it knows of an offset. */
-static uint64_t flat(const struct life *l, uint64_t offset)
-{
-    uint64_t n = offset / JOURNAL_JUMP;
-    return n > l->jumps ? OFFSETS_MAX : l->origin[n] + offset % JOURNAL_JUMP;
-}
-
-/* Where a restored log went on; a record of its kind stands there and says so. */
-static bool is_landing(const struct life *l, uint64_t offset)
-{
-    return offset && offset % JOURNAL_JUMP == 0 && offset / JOURNAL_JUMP <= l->jumps;
-}
-
 /* A record's payload follows from its id alone. */
 static size_t make_payload(uint64_t id, char out[32768])
 {
@@ -118,12 +101,11 @@ static size_t make_payload(uint64_t id, char out[32768])
 
 static bool learn(struct life *l, uint64_t offset, uint64_t id, const char *how)
 {
-    uint64_t at = flat(l, offset);
-    if (at >= OFFSETS_MAX)
+    if (offset >= OFFSETS_MAX)
         return wrong(l, "offset %llu is out of all bounds", (unsigned long long)offset);
-    if (l->id_at[at] && l->id_at[at] != id)
+    if (l->id_at[offset] && l->id_at[offset] != id)
         return wrong(l, "offset %llu has two contents (%s)", (unsigned long long)offset, how);
-    l->id_at[at] = id;
+    l->id_at[offset] = id;
     if (id < OFFSETS_MAX && l->place_of[id] && l->place_of[id] != offset + 1)
         return wrong(l, "id %llu is at %llu and at %llu (%s)", (unsigned long long)id,
                      (unsigned long long)l->place_of[id] - 1, (unsigned long long)offset, how);
@@ -247,10 +229,6 @@ static bool check_batch(struct life *l, const struct journal_batch *b, const cha
     uint32_t n = 0;
     int rc;
     while ((rc = journal_batch_record(b, &at, &r)) == 1) {
-        if (r.kind == RECORD_GAP && is_landing(l, b->first_offset + n)) {
-            n++;
-            continue;
-        }
         if (r.kind == RECORD_GAP)
             return wrong(l, "a gap record though nothing was corrupt");
         size_t len = make_payload(r.account, payload);
@@ -286,8 +264,7 @@ static void read_some(struct life *l, unsigned which)
             wrong(l, "reader jumped from %llu to %llu", (unsigned long long)at,
                   (unsigned long long)b.first_offset);
         if (rc == JOURNAL_GAP && !disk_sim_dead(l->sim) &&
-            b.first_offset + b.count > journal_position(l->j).oldest &&
-            !is_landing(l, b.first_offset + b.count))
+            b.first_offset + b.count > journal_position(l->j).oldest)
             wrong(l, "a gap at %llu above the oldest", (unsigned long long)at);
         if (rc == JOURNAL_BATCH)
             check_batch(l, &b, "shown");
@@ -353,8 +330,6 @@ static uint64_t check_all(struct life *l, struct journal *j, bool adopt)
     struct journal_batch b;
     int rc;
     while (!l->wrong[0] && (rc = journal_reader_next(r, &b)) != JOURNAL_WAIT) {
-        if (rc == JOURNAL_GAP && is_landing(l, b.first_offset + b.count))
-            continue;
         if (rc != JOURNAL_BATCH) {
             wrong(l, "recovered log: %d at %llu", rc, (unsigned long long)journal_reader_offset(r));
             break;
@@ -363,8 +338,7 @@ static uint64_t check_all(struct life *l, struct journal *j, bool adopt)
         struct record rec;
         for (uint32_t n = 0; journal_batch_record(&b, &at, &rec) == 1; n++) {
             hash = hash * 31 + rec.account;
-            if (rec.kind != RECORD_GAP && b.first_offset + n >= l->durable &&
-                tail_count < OFFSETS_MAX)
+            if (b.first_offset + n >= l->durable && tail_count < OFFSETS_MAX)
                 tail[tail_count++] = rec.account;
         }
         check_batch(l, &b, "recovered");
@@ -406,9 +380,7 @@ static void choose_faults(struct life *l)
         .eintr = rand_below(&l->rand, 3) ? 0 : 4000,
         .early = (unsigned)rand_below(&l->rand, 3) * 20000,
         .sync_fails = rand_below(&l->rand, 3) ? 0 : 2500,
-        /* A jump takes a segment more; such a disk refuses to overwrite, too, when it is over full.
-         */
-        .capacity = rand_below(&l->rand, 6) || l->jumps ? 0 : 300000,
+        .capacity = rand_below(&l->rand, 6) ? 0 : 300000,
         .ignore_fdatasync = f->ignore_fdatasync,
     };
     *f = some;
@@ -507,28 +479,6 @@ static void recover_and_check(struct life *l)
         wrong(l, "two recoveries of the same disk differ");
 }
 
-/* The log is opened as a restored one: it goes on further up, and holds what it held. */
-static void jump(struct life *l)
-{
-    uint64_t end = flat(l, l->durable), cap = l->opts.cap_bytes;
-    l->opts.jump = 1;
-    l->opts.cap_bytes = 0; /* a restore has none: the record of the gap must find room */
-    int rc = open_journal(l);
-    l->opts.jump = 0;
-    l->opts.cap_bytes = cap;
-    if (rc != 0)
-        return;
-    l->origin[++l->jumps] = end;
-    l->durable = l->jumps * JOURNAL_JUMP + 1; /* the record that says so */
-    if (journal_durable(l->j) != l->durable)
-        wrong(l, "it jumped to %llu, not to %llu", (unsigned long long)journal_durable(l->j),
-              (unsigned long long)l->durable);
-    check_all(l, l->j, true);
-    journal_abandon(l->j);
-    l->j = NULL;
-    rand_below(&l->rand, 2) ? disk_sim_cut(l->sim) : disk_sim_kill(l->sim);
-}
-
 static void run_life(uint64_t seed, bool lying, char ret_wrong[256])
 {
     struct life *l = calloc(1, sizeof *l);
@@ -566,8 +516,6 @@ static void run_life(uint64_t seed, bool lying, char ret_wrong[256])
         end_boot(l);
         if (!l->wrong[0])
             recover_and_check(l);
-        if (!l->wrong[0] && !lying && l->jumps < JUMPS_MAX && rand_below(&l->rand, 4) == 0)
-            jump(l);
     }
     close_readers(l);
     if (l->j)

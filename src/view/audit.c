@@ -264,8 +264,7 @@ void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
     if (r->kind != RECORD_AUDIT || offset < a->applied)
         return;
     uint64_t change = change_of(r->payload);
-    /* Of an account erased before its change was told, nothing is left to say. */
-    if (!r->payload.len || is_repeated(a, r, change)) {
+    if (is_repeated(a, r, change)) {
         a->applied = offset + 1;
         return;
     }
@@ -289,7 +288,7 @@ void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
     audit_put_entry(&a->pending, &l, &prev, &a->at.last);
     CHECK(!a->pending.failed);
     a->at.next++;
-    a->at.change = change ? change : a->at.change;
+    a->at.change = change;
     if (r->event_us > a->at.until_us)
         a->at.until_us = r->event_us;
     a->applied = offset + 1;

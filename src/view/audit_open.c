@@ -84,7 +84,7 @@ static int64_t take_lines(struct audit *a, struct audit_walk *w, uint64_t first,
             return damaged(a, err, first, w->line_number,
                            "it is not the line that was the last one: its hash is another");
         a->at.next = e->number + 1;
-        a->at.change = e->change ? e->change : a->at.change;
+        a->at.change = e->change;
         a->at.until_us = e->at_us > a->at.until_us ? e->at_us : a->at.until_us;
         a->applied = e->offset + 1 > a->applied ? e->offset + 1 : a->applied;
     }

@@ -87,14 +87,14 @@ static void add(struct lines *l, struct line_place p)
     l->at[l->count++] = p;
 }
 
-/* The lines of entries below `end`. Returns the newest time in all files before this one. */
-static int64_t find_lines(struct slice file, uint64_t first, uint64_t end, struct lines *ret)
+/* Returns the newest time in all files before this one. */
+static int64_t find_lines(struct slice file, uint64_t first, struct lines *ret)
 {
     int64_t until_us = INT64_MAX; /* nobody knows */
     struct audit_walk w = {.bytes = file, .next = first, .damaged_before = true};
     enum audit_step step;
     ret->count = 0;
-    while (w.next < end && (step = audit_step(&w)) != AUDIT_END) {
+    while ((step = audit_step(&w)) != AUDIT_END) {
         if (step == AUDIT_HEAD)
             until_us = w.head.until_us;
         else
@@ -172,7 +172,7 @@ int audit_read(const struct audit_place *p, uint64_t before, int64_t since_us,
             continue;
         code = load(&r, i);
         if (code == 0)
-            until_us = find_lines(buf_slice(&r.file), r.names.first[i], r.state.next, &lines);
+            until_us = find_lines(buf_slice(&r.file), r.names.first[i], &lines);
         for (size_t k = code == 0 ? lines.count : 0; more && k-- > 0;) {
             struct audit_entry e;
             take_entry(&r, lines.at[k], &e);

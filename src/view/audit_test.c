@@ -308,25 +308,6 @@ static void a_change_appears_once(void **state)
     audit_close(a);
 }
 
-/* An account was erased before its change was told: there is nothing to say of it, and what comes
- * after is compared with the change before. */
-static void an_erased_change_is_passed_over(void **state)
-{
-    uint64_t cursor;
-    struct audit *a = reopen(NULL);
-    put_change(a, 10, 7, MAY_US + 10, 0, 0);
-    audit_apply(a, &(struct record){.kind = RECORD_AUDIT, .account = 5, .event_us = MAY_US + 5},
-                11);
-    put_change(a, 12, 7, MAY_US + 10, 0, 0);
-    assert_int_equal(audit_flush(a, 13), 0);
-    audit_close(a);
-    struct found f = read_from(0, 0);
-    assert_int_equal(f.count, 1);
-    assert_int_equal(f.changes[0], 7);
-    audit_close(reopen(&cursor));
-    assert_int_equal(cursor, 13);
-}
-
 /* Power cuts and kills at every call that writes; what the journal gives from the cursor on makes
  * it whole. */
 static void torn_tails_are_made_again(void **state)
@@ -376,21 +357,6 @@ static void torn_tails_are_made_again(void **state)
     }
     log_set_level(LOG_INFO);
     assert_true(torn > 500);
-}
-
-/* A reader beside the writer, or after a kill, finds the beginning of what is still to come. */
-static void what_state_does_not_name_is_not_listed(void **state)
-{
-    char path[100];
-    const char *unused;
-    size_t len;
-    make_log();
-    path_of(path, 1);
-    disk_sim_peek(sim, path, &unused, &len);
-    assert_int_equal(disk_sim_resize(sim, path, len + 9), 0);
-    assert_int_equal(disk_sim_poke(sim, path, len, "{\"hash\":\"", 9), 0);
-    verify_good(20);
-    check_entries(60);
 }
 
 static void a_failed_sync_is_made_good(void **state)
@@ -687,9 +653,7 @@ int main(void)
         TEST(entries_are_listed),
         TEST(files_follow),
         TEST(a_change_appears_once),
-        TEST(an_erased_change_is_passed_over),
         TEST(torn_tails_are_made_again),
-        TEST(what_state_does_not_name_is_not_listed),
         TEST(a_failed_sync_is_made_good),
         TEST(tampering_is_found),
         TEST(missing_files_are_found),

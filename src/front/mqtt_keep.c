@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions that outlive their connection. What happens to one is a METHOD_SESSION exchange whose
+ * body is the record that goes into the journal; this file says what, and when the client may be
+ * told.
+ *
+ * The client id is given back only when what the connection had to say of its session is durable,
+ * so that whoever takes the id next finds all of it. Until then the connection's memory stays
+ * (`settling`), and one exchange points to it (`settles`).
+ */
+#include "base/check.h"
+#include "base/metric.h"
+#include "flow/session_record.h"
+#include "front/mqtt_private.h"
+
+#define OPENED_BYTES 9u /* number and whether it was there, in the reply to an opening */
+
+/* Puts the record into the exchange and hands that up. */
+static void hand_up(struct mqtt_exchange *e, const struct session_record *r, uint64_t session,
+                    struct slice path)
+{
+    struct request *q = &e->x.request;
+    buf_clear(&e->raw);
+    buf_put_slice(&e->raw, path);
+    session_record_encode(&e->raw, r);
+    CHECK(!e->raw.failed); /* it is made of a CONNECT */
+    e->kept = true;
+    q->method = METHOD_SESSION;
+    q->session = session;
+    q->path = slice_of(e->raw.ptr, path.len);
+    q->body = slice_from(buf_slice(&e->raw), path.len);
+    mqtt_hand_up(e);
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+void mqtt_open(struct mqtt_conn *c)
+{
+    if (c->assigned && !c->expiry_s) {
+        mqtt_begin(c); /* nobody has had this client id */
+        return;
+    }
+    struct session_record r = {.event = c->clean ? SESSION_OPENED : SESSION_RESUMED,
+                               .expiry_s = c->expiry_s};
+    c->state = MQTT_OPEN;
+    struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_CONNACK);
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    hand_up(e, &r, 0, slice_str(c->client_id));
+}
+
+/* What the pipeline says of the session. */
+static void take_opened(struct mqtt_conn *c, const struct buf *body)
+{
+    const uint8_t *at = (const uint8_t *)body->ptr;
+    CHECK(body->len >= OPENED_BYTES);
+    for (unsigned i = 0; i < 8; i++)
+        c->session |= (uint64_t)at[i] << (8 * i);
+    c->present = at[8];
+    for (size_t i = OPENED_BYTES; i + 1 < body->len; i += 2)
+        mqtt_remember_id(c, (uint16_t)(at[i] | at[i + 1] << 8));
+    if (c->present)
+        metric_add(METRIC_mqtt_sessions_resumed, 1);
+}
+
+void mqtt_reply_open(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    bool good = e->x.reply.reason == REASON_ok;
+    CHECK(c->state == MQTT_OPEN); /* else it settles */
+    if (c->kept == e)
+        c->kept = NULL;
+    mqtt_dequeue(e);
+    if (good)
+        take_opened(c, &e->x.reply.body);
+    else
+        mqtt_refuse_login(c, &e->x.reply);
+    mqtt_exchange_free(e);
+    if (good)
+        mqtt_begin(c);
+}
+
+/* ---- while it is up -------------------------------------------------------------------------- */
+
+void mqtt_put_release(struct mqtt_conn *c, uint16_t id)
+{
+    const struct session_item item = {.packet_id = id};
+    struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_PUBCOMP);
+    e->id = id;
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    hand_up(e, &(struct session_record){.event = SESSION_RELEASED, .items = &item, .count = 1},
+            c->session, (struct slice){0});
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void tell_closed(struct mqtt_conn *c, const struct principal *who)
+{
+    struct mqtt_exchange *e = mqtt_exchange_new(c->front);
+    struct session_record r = {.event = c->expiry_s ? SESSION_CLOSED : SESSION_ENDED,
+                               .expiry_s = c->expiry_s,
+                               .end = SESSION_END_CLEAN};
+    e->answer = MQTT_PUBLISH;
+    e->settles = c;
+    e->own = *who;
+    credential_ref(e->own.credential);
+    e->x.request.principal = &e->own;
+    e->x.request.source = c->source;
+    hand_up(e, &r, c->session, (struct slice){0});
+}
+
+bool mqtt_settle(struct mqtt_conn *c, bool opening)
+{
+    if (opening && c->first) {
+        /* Whether there is a session is not known yet: the exchange that asks will say. */
+        c->settling = true;
+        c->first->settles = c;
+        return true;
+    }
+    if (c->settling)
+        return true;
+    if (!c->session)
+        return false;
+    c->settling = true;
+    tell_closed(c, &c->principal);
+    return true;
+}
+
+void mqtt_give_up_session(struct mqtt_conn *c)
+{
+    if (!c->session || c->settling)
+        return;
+    c->expiry_s = 0;
+    c->settling = true;
+    tell_closed(c, &c->principal);
+    c->session = 0;
+}
+
+void mqtt_settled(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->settles;
+    bool opening = !e->x.request.session;
+    if (opening && e->x.reply.reason == REASON_ok)
+        take_opened(c, &e->x.reply.body);
+    if (e->conn)
+        mqtt_dequeue(e);
+    if (opening && c->session) {
+        tell_closed(c, e->x.request.principal);
+    } else {
+        c->settling = false;
+        mqtt_conn_forget(c);
+    }
+    mqtt_exchange_free(e);
+}

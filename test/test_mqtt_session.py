@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MQTT sessions that outlive their connection: take-over, expiry, and QoS 2 over kill -9.
+
+SESSION_CYCLES says how often the server is killed; SESSION_SEED repeats a run."""
+import os
+import random
+import struct
+import threading
+import time
+import warnings
+
+import paho.mqtt.client as paho
+import pytest
+import requests
+
+from conftest import owner_on
+from harness import wait_for
+from mqtt_wire import CONNACK, PUBACK, PUBCOMP, PUBREC, PUBREL, Mqtt, connect, packet, text
+
+SEED = int(os.environ.get("SESSION_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+
+
+def expiry(seconds):
+    """The property Session Expiry Interval."""
+    return b"\x11" + struct.pack(">I", seconds)
+
+
+def values(owner, feed):
+    """Oldest first."""
+    r = requests.get(f"{owner.url}/feeds/{feed}/data?include=value&limit=1000", headers=owner.key_auth)
+    return [d["value"] for d in reversed(r.json())] if r.status_code == 200 else []
+
+
+def login(server, user, secret, client, version=4, clean=False, **rest):
+    """A connection, and whether its session was there before."""
+    c = Mqtt(server.mqtt_port, version)
+    if version == 5 and "props" not in rest:
+        rest["props"] = expiry(300)
+    p = c.login(user, secret, client, clean=clean, **rest)
+    return c, p.body[0] == 1
+
+
+def pubrel(c, mid):
+    return c.send(packet(PUBREL, struct.pack(">H", mid), 2))
+
+
+@pytest.fixture
+def alone(make_server):
+    server = make_server({"session.per_account_max": "3"})
+    return server, owner_on(server, "keeper")
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_a_session_is_there_again(server, owner, version):
+    name = f"again-{version}"
+    for clean, present in [(False, False), (False, True), (False, True), (True, False)]:
+        c, found = login(server, owner.name, owner.key, name, version, clean)
+        assert found == (present and version != 3)  # 3.1 has no word for it
+        c.close()
+    if version == 5:  # a clean start can begin a session that is kept; in 3.x it is none
+        c, found = login(server, owner.name, owner.key, name, version)
+        assert found
+        c.close()
+
+
+def test_a_clean_start_ends_what_was_there(server, owner):
+    c, _ = login(server, owner.name, owner.key, "ends")
+    c.close()
+    c, found = login(server, owner.name, owner.key, "ends", clean=True)
+    assert not found
+    c.close()
+    c, found = login(server, owner.name, owner.key, "ends")
+    assert not found
+    c.close()
+
+
+def test_expiry(server, owner):
+    c, found = login(server, owner.name, owner.key, "short", 5, props=expiry(1))
+    c.close()
+    c, found = login(server, owner.name, owner.key, "short", 5, props=expiry(1))
+    assert found
+    time.sleep(2)  # a connection does not let it expire
+    c.close()
+    time.sleep(1.5)
+    c, found = login(server, owner.name, owner.key, "short", 5)
+    assert not found
+    # At the end the client may say otherwise.
+    c.send(packet(14, b"\0" + bytes([5]) + expiry(0)))
+    assert c.closed()
+    c, found = login(server, owner.name, owner.key, "short", 5)
+    assert not found
+    c.close()
+
+
+def test_expiry_has_a_maximum(make_server):
+    server = make_server({"mqtt.session_expiry_max": "60s"})
+    owner = owner_on(server, "short")
+    with Mqtt(server.mqtt_port, 5) as c:
+        p = c.login(owner.name, owner.key, "x", props=expiry(3600))
+        assert expiry(60) in p.body
+    with Mqtt(server.mqtt_port, 5) as c:
+        p = c.login(owner.name, owner.key, "x", clean=False, props=expiry(50))
+        assert b"\x11\0" not in p.body and p.body[0] == 1
+
+
+def test_take_over(server, owner):
+    """The second connection gets the session while the first is still there."""
+    first, _ = login(server, owner.name, owner.key, "two")
+    first.publish(f"{owner.name}/f/two", "1", 2, 7)
+    assert first.code(PUBREC, 7) == 0
+    second, found = login(server, owner.name, owner.key, "two")
+    assert found and first.closed()
+    second.publish(f"{owner.name}/f/two", "1", 2, 7, dup=True)
+    assert second.code(PUBREC, 7) == 0
+    pubrel(second, 7)
+    assert second.code(PUBCOMP, 7) == 0
+    assert values(owner, "two") == ["1"]
+    second.close()
+
+
+def test_a_storm_of_take_overs(server, owner):
+    """Many connections with one client id: each message is there once, and the last one stays."""
+    stop = time.time() + 4
+    sent, lock = [], threading.Lock()
+
+    def run(k):
+        while time.time() < stop:
+            try:
+                c, _ = login(server, owner.name, owner.key, "storm")
+                with lock:
+                    mid = len(sent) % 60000 + 1
+                    sent.append(mid)
+                c.publish(f"{owner.name}/f/storm-{k}", str(mid), 2, mid)
+                c.code(PUBREC, mid)
+                pubrel(c, mid)
+                c.code(PUBCOMP, mid)
+                c.close()
+            except Exception:
+                continue
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(30)
+        assert not t.is_alive()
+    c, found = login(server, owner.name, owner.key, "storm")
+    assert found
+    c.close()
+    for k in range(4):
+        got = values(owner, f"storm-{k}")
+        assert len(got) == len(set(got))
+
+
+def test_a_device_gets_only_its_own(server, owner):
+    c, _ = login(server, owner.name, owner.key, "whose")
+    c.close()
+    c, found = login(server, owner.device, owner.secret, "whose")
+    assert not found
+    c.close()
+    c, found = login(server, owner.device, owner.secret, "whose")
+    assert found
+    c.close()
+    c, found = login(server, owner.name, owner.key, "whose")  # a key may do everything
+    assert found
+    c.close()
+
+
+def test_who_subscribes_has_no_session_yet(server, owner):
+    """A client whose session is there again does not subscribe anew; subscriptions are not kept yet."""
+    for _ in range(2):
+        c, found = login(server, owner.name, owner.key, "subscriber")
+        assert not found
+        c.send(packet(8, b"\0\1" + text(f"{owner.name}/f/x") + b"\1", 2))
+        assert c.expect(9).body == b"\0\1\1"
+        c.publish(f"{owner.name}/f/y", "1", 1)  # what is said of the session is durable before this
+        assert c.code(PUBACK, 1) == 0
+        c.close()
+    server.kill()
+    server.start()
+    c, found = login(server, owner.name, owner.key, "subscriber")
+    assert not found
+    c.close()
+
+
+def test_no_room(alone):
+    server, owner = alone
+    for i in range(3):
+        login(server, owner.name, owner.key, f"room-{i}")[0].close()
+    for version, code in [(4, 3), (5, 0x97)]:
+        with Mqtt(server.mqtt_port, version) as c:
+            c.send(connect("room-3", owner.name, owner.key, version, False, props=expiry(9)))
+            assert c.expect(CONNACK).body[1] == code
+            assert c.closed()
+    login(server, owner.name, owner.key, "room-1")[0].close()
+    login(server, owner.name, owner.key, "room-3", clean=True)[0].close()
+    login(server, owner.name, owner.key, "room-1", clean=True)[0].close()
+    login(server, owner.name, owner.key, "room-3")[0].close()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_qos2_over_kill(server, owner, version):
+    feed = f"over-kill-{version}"
+    topic = f"{owner.name}/f/{feed}"
+    c, _ = login(server, owner.name, owner.key, feed, version)
+    for mid in (5, 6):
+        c.publish(topic, str(mid), 2, mid)
+        assert c.code(PUBREC, mid) == 0
+    pubrel(c, 6)
+    assert c.code(PUBCOMP, 6) == 0
+    server.kill()
+    server.start()
+    c, found = login(server, owner.name, owner.key, feed, version)
+    assert found
+    c.publish(topic, "5", 2, 5, dup=True)  # this one was received
+    assert c.code(PUBREC, 5) == 0
+    c.publish(topic, "again", 2, 6)  # this id was free
+    assert c.code(PUBREC, 6) == 0
+    for mid in (5, 6):
+        pubrel(c, mid)
+        assert c.code(PUBCOMP, mid) == 0
+    server.kill()
+    server.start()
+    c, found = login(server, owner.name, owner.key, feed, version)
+    assert found
+    pubrel(c, 5)
+    assert c.code(PUBCOMP, 5) == (0x92 if version == 5 else 0)
+    c.close()
+    assert values(owner, feed) == ["5", "6", "again"]
+
+
+class Patient(paho.Client):
+    """paho 1.6 publishes a message of QoS 2 anew when a second connection fails while its PUBREL is to
+    be sent again, which MQTT-4.3.3-6 forbids: here it goes on waiting for PUBCOMP instead."""
+
+    def _messages_reconnect_reset_out(self):
+        with self._out_message_mutex:
+            for m in self._out_messages.values():
+                if m.state == paho.mqtt_ms_resend_pubrel:
+                    m.state = paho.mqtt_ms_wait_for_pubcomp
+        super()._messages_reconnect_reset_out()
+
+
+class Publisher:
+    """paho with a session of its own: what it was told is stored, it does not send again."""
+
+    def __init__(self, server, owner, name, qos):
+        self.topic, self.qos, self.acked, self.sent = f"{owner.name}/f/{name}", qos, [], 0
+        self.by_mid, self.lock = {}, threading.Lock()
+        self.client = Patient(client_id=name, clean_session=False)
+        self.client.username_pw_set(owner.name, owner.key)
+        self.client.reconnect_delay_set(0.05, 0.2)
+        self.client.max_inflight_messages_set(20)
+        self.client.on_publish = self.on_publish
+        self.client.connect("127.0.0.1", server.mqtt_port, 30)
+        self.client.loop_start()
+
+    def on_publish(self, client, userdata, mid):
+        with self.lock:
+            self.acked.append(mid)
+
+    def send(self, count):
+        for _ in range(count):
+            self.client.publish(self.topic, str(self.sent), self.qos)
+            self.sent += 1
+
+    def finish(self):
+        wait_for("all to be acknowledged", lambda: len(self.acked) >= self.sent, 30)
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def read_all(owner, feed):
+    """All values, oldest first, by pages."""
+    got, end = [], ""
+    while True:
+        r = requests.get(f"{owner.url}/feeds/{feed}/data?limit=1000{end}", headers=owner.key_auth)
+        page = r.json() if r.status_code == 200 else []
+        got += [d for d in page]
+        if len(page) < 1000:
+            break
+        end = "&before=" + r.headers["Link"].split("before=")[1].split("&")[0].split(">")[0]
+    return [d["value"] for d in reversed(got)]
+
+
+def live(server, seed, cycles):
+    rng = random.Random(seed)
+    owner = owner_on(server, "looped")
+    publishers = [Publisher(server, owner, f"loop-q{qos}-{i}", qos) for qos in (1, 2) for i in range(2)]
+    for _ in range(cycles):
+        for p in publishers:
+            p.send(rng.randrange(5, 40))
+        time.sleep(rng.uniform(0.005, 0.15))
+        server.kill()
+        server.start()
+    for p in publishers:
+        p.finish()
+    for p in publishers:
+        want = [str(i) for i in range(p.sent)]
+        got = read_all(owner, p.topic.split("/")[-1])
+        lost = set(want) - set(got)
+        assert not lost, f"seed {seed}: {p.topic}: {len(lost)} of {p.sent} are lost: {sorted(lost)[:5]}"
+        if p.qos == 2:
+            assert sorted(got, key=int) == want, f"seed {seed}: {p.topic}: not exactly once"
+    warnings.warn(f"seed {seed}: {cycles} cycles, {sum(p.sent for p in publishers)} messages, none lost, "
+                  f"none of QoS 2 twice", stacklevel=1)
+
+
+def test_publishers_over_kill(make_server):
+    server = make_server({"history.flush_time": "100ms", "journal.segment_size": "1MiB"})
+    live(server, SEED, int(os.environ.get("SESSION_CYCLES", "12")))
+
+
+def test_publishers_over_power_cuts(make_server):
+    server = make_server({"journal.disk": "lossy", "journal.segment_size": "1MiB"})
+    live(server, SEED, int(os.environ.get("SESSION_POWER_CYCLES", "8")))
