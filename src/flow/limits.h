@@ -22,9 +22,8 @@
 #define BATCH_RECORDS_MAX   65536u
 #define WINDOWS_MAX         4 /* limits of one limit set */
 #define WORKERS_MAX         64
-#define FEED_PATTERNS_MAX   16   /* patterns a device is bound to */
-#define TOPIC_MAX           1024 /* bytes of an MQTT topic or filter */
-#define MQTT_CLIENT_ID_MAX  256
+#define FEED_PATTERNS_MAX   16     /* patterns a device is bound to */
+#define TOPIC_MAX           1024   /* bytes of an MQTT topic or filter */
 #define SESSION_SUBS_MAX    256    /* subscriptions of one session */
 #define SESSION_ACKED_MAX   4096   /* messages a session's client has above the first it has not */
 #define SESSION_OUT_MAX     1024   /* packet ids in use to a client */
