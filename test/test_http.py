@@ -473,16 +473,17 @@ def test_a_last_request_may_wait_for_its_answer(make_server):
     """The body's deadline ends with the body, also on a connection that takes no further request."""
     server = make_server({"journal.disk": "slow"})
     owner = owner_on(server, "a")
-    (server.data / "journal" / "slow_ms").write_text("2500")
+    (server.data / "journal" / "slow_ms").write_text("1500")
     last = request("POST", "/v1/telemetry", {**owner.auth, "Connection": "close"}, {"f": "1"})
     first = request("POST", "/v1/telemetry", owner.auth, {"new": "1"})
     with Wire(server.http_port) as a, Wire(server.http_port) as b, Wire(server.http_port) as c:
         for w, data in (a, last), (b, last + b"\r\n"), (c, first + last):
+            w.sock.settimeout(60)
             w.send(data[:len(first) - 2])
-            w.rest = data[len(first) - 2:]
+            w.later = data[len(first) - 2:]
         time.sleep(0.3)
         for w in a, b, c:
-            w.send(w.rest)
+            w.send(w.later)
         for w in a, b, c, c:
             assert w.read().status == 202
     (server.data / "journal" / "slow_ms").write_text("0")
