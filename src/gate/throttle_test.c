@@ -725,7 +725,7 @@ static void run_crush(void *arg)
     struct crush *c = arg;
     struct rand r = {100 + c->number++};
     for (unsigned k = 0; k < 20000; k++) {
-        uint64_t now = START + (c->now_ns += 50 * NS_PER_US);
+        uint64_t now = START + atomic_fetch_add(&c->now_ns, 50 * NS_PER_US);
         crush_once(c, &r, now);
         struct throttle_subject some = {THROTTLE_ACCOUNT, 10 + rand_below(&r, 2000)};
         if (k % 3 == 0)
