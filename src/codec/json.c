@@ -396,7 +396,10 @@ struct slice json_members(struct json v)
 /* To the next member or element; false at the end. */
 static bool walk_next(struct scan *s, struct slice rest)
 {
-    *s = (struct scan){.p = rest.ptr, .end = rest.ptr + rest.len};
+    *s = (struct scan){.p = rest.ptr, .end = rest.ptr};
+    if (!rest.len) /* its pointer may be NULL */
+        return false;
+    s->end += rest.len;
     skip_blanks(s);
     if (s->p < s->end && *s->p == ',') {
         s->p++;
