@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "codec/csv.h"
 #include "codec/topic.h"
 #include "pipeline_private.h"
 
@@ -60,24 +61,6 @@ struct made {
     enum { MADE_TEXT, MADE_JSON, MADE_CSV, MADE_GROUP_JSON, MADE_GROUP_CSV } form;
 };
 
-static void put_csv(struct buf *out, struct slice s)
-{
-    bool plain = true;
-    for (size_t i = 0; i < s.len; i++)
-        plain = plain && s.ptr[i] != ',' && s.ptr[i] != '"' && s.ptr[i] != '\n' && s.ptr[i] != '\r';
-    if (plain) {
-        buf_put_slice(out, s);
-        return;
-    }
-    buf_put_u8(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"')
-            buf_put_u8(out, '"');
-        buf_put_u8(out, (uint8_t)s.ptr[i]);
-    }
-    buf_put_u8(out, '"');
-}
-
 static void put_place(struct buf *out, const struct datum *d)
 {
     if (!d->has_place) {
@@ -110,7 +93,7 @@ static struct slice on_payload(void *arg)
                          m->offset, &id_at);
         break;
     case MADE_CSV:
-        put_csv(out, m->datum.value);
+        csv_put(out, m->datum.value);
         put_place(out, &m->datum);
         break;
     case MADE_GROUP_JSON:
@@ -121,9 +104,9 @@ static struct slice on_payload(void *arg)
         buf_put_str(out, "}}");
         break;
     case MADE_GROUP_CSV:
-        put_csv(out, short_key(m->feed));
+        csv_put(out, short_key(m->feed));
         buf_put_u8(out, ',');
-        put_csv(out, m->datum.value);
+        csv_put(out, m->datum.value);
         buf_put_u8(out, '\n');
         break;
     }

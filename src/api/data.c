@@ -9,6 +9,7 @@
 #include "api/private.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "codec/csv.h"
 #include "codec/text.h"
 
 #define STORAGE_MAX (32u << 20)
@@ -243,7 +244,7 @@ static void put_retained(struct exchange *x, const struct api_datum *d)
     const struct datum *v = &d->point.datum;
     x->reply.content_type = API_CSV;
     if (d->has) {
-        api_csv_text(out, v->value);
+        csv_put(out, v->value);
         buf_put_u8(out, ',');
         if (v->has_place)
             double_format(out, v->lat);

@@ -4,6 +4,7 @@
 
 #include "api/private.h"
 #include "base/clock.h"
+#include "codec/csv.h"
 #include "codec/text.h"
 
 /* In the order of the record. */
@@ -69,30 +70,12 @@ static void put_time(struct buf *out, int64_t us, bool quoted)
         buf_put_u8(out, '"');
 }
 
-void api_csv_text(struct buf *out, struct slice s)
-{
-    bool plain = true;
-    for (size_t i = 0; i < s.len && plain; i++)
-        plain = s.ptr[i] != ',' && s.ptr[i] != '"' && s.ptr[i] != '\r' && s.ptr[i] != '\n';
-    if (plain) {
-        buf_put_slice(out, s);
-        return;
-    }
-    buf_put_u8(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"')
-            buf_put_u8(out, '"');
-        buf_put_u8(out, (uint8_t)s.ptr[i]);
-    }
-    buf_put_u8(out, '"');
-}
-
 static void put_text(struct buf *out, struct slice s, bool csv)
 {
     if (csv && !s.len)
         buf_put_str(out, "\"\""); /* there, and empty; also no empty line */
     else if (csv)
-        api_csv_text(out, s);
+        csv_put(out, s);
     else
         buf_put_json(out, s);
 }

@@ -47,8 +47,6 @@ const char *api_fields(struct slice query, unsigned *ret);
 void api_put_data(struct exchange *x, const struct api *a, const struct feed *f,
                   const struct history_point *points, uint32_t count, unsigned fields, bool csv,
                   bool list);
-/* A text as a field of CSV. */
-void api_csv_text(struct buf *out, struct slice s);
 
 /* ---- list.c ---- */
 enum api_read api_list(const struct api *a, const struct route_match *m, struct exchange *x,

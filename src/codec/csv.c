@@ -139,3 +139,22 @@ size_t csv_line_bytes(struct slice text)
     }
     return text.len;
 }
+
+void csv_put(struct buf *out, struct slice field)
+{
+    bool plain = true;
+    for (size_t i = 0; i < field.len && plain; i++)
+        plain = field.ptr[i] != ',' && field.ptr[i] != '"' && field.ptr[i] != '\r' &&
+                field.ptr[i] != '\n';
+    if (plain) {
+        buf_put_slice(out, field);
+        return;
+    }
+    buf_put_u8(out, '"');
+    for (size_t i = 0; i < field.len; i++) {
+        if (field.ptr[i] == '"')
+            buf_put_u8(out, '"');
+        buf_put_u8(out, (uint8_t)field.ptr[i]);
+    }
+    buf_put_u8(out, '"');
+}

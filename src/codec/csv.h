@@ -39,3 +39,6 @@ void csv_fini(struct csv *c);
 enum csv_outcome csv_next(struct csv *c, struct csv_record *ret, struct error *err);
 /* Bytes of the first line with its end, whether it is a good one or not; all, if it is the last. */
 size_t csv_line_bytes(struct slice text);
+
+/* Appends the field, in quotes if it needs them (RFC 4180 section 2). */
+void csv_put(struct buf *out, struct slice field);
