@@ -25,6 +25,13 @@ void buf_clear(struct buf *b)
     b->failed = false;
 }
 
+void buf_reuse(struct buf *b, size_t keep)
+{
+    if (b->cap > keep)
+        buf_fini(b);
+    buf_clear(b);
+}
+
 char *buf_reserve(struct buf *b, size_t n)
 {
     if (b->failed || n > b->max - b->len) {

@@ -28,6 +28,8 @@ void buf_init(struct buf *b, size_t max);
 void buf_fini(struct buf *b);
 /* Forgets the contents and the failure, keeps the memory. */
 void buf_clear(struct buf *b);
+/* The same, but gives memory of more than `keep` bytes back. */
+void buf_reuse(struct buf *b, size_t keep);
 /* Room for `n` more bytes: where to write them, or NULL (then `failed` is set). Does not move
  * `len`. */
 char *buf_reserve(struct buf *b, size_t n);

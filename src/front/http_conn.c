@@ -55,13 +55,6 @@ static struct http_exchange *exchange_new(struct http_front *f)
     return e;
 }
 
-static void reset_buf(struct buf *b)
-{
-    if (b->cap > REUSE_BYTES)
-        buf_fini(b);
-    buf_clear(b);
-}
-
 static void exchange_destroy(struct http_exchange *e)
 {
     buf_fini(&e->raw);
@@ -80,12 +73,12 @@ static void exchange_free(struct http_exchange *e)
         exchange_destroy(e);
         return;
     }
-    reset_buf(&e->raw);
-    reset_buf(&e->scratch);
-    reset_buf(&e->plain);
-    reset_buf(&e->out);
-    reset_buf(&e->x.reply.body);
-    reset_buf(&e->x.reply.fields);
+    buf_reuse(&e->raw, REUSE_BYTES);
+    buf_reuse(&e->scratch, REUSE_BYTES);
+    buf_reuse(&e->plain, REUSE_BYTES);
+    buf_reuse(&e->out, REUSE_BYTES);
+    buf_reuse(&e->x.reply.body, REUSE_BYTES);
+    buf_reuse(&e->x.reply.fields, REUSE_BYTES);
     e->x.request = (struct request){0};
     e->x.reply.reason = REASON_ok;
     e->x.reply.status = 0;
@@ -201,7 +194,7 @@ static void flush(struct http_conn *c)
             exchange_free(e);
         }
         stream_write(c->stream, buf_slice(&f->gather));
-        reset_buf(&f->gather);
+        buf_reuse(&f->gather, REUSE_BYTES);
     }
     if (close || ((c->ended || f->stopping) && !c->first && !c->waiting_body)) {
         c->state = HTTP_CLOSING;
@@ -467,8 +460,8 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     CHECK(outcome == HTTP1_DONE);
     hand_up(c, &r, buf_slice(&c->body));
     worker_settle(c->front->opts.worker); /* before the bytes go */
-    reset_buf(&c->head);
-    reset_buf(&c->body); /* an idle connection holds no large buffer */
+    buf_reuse(&c->head, REUSE_BYTES);
+    buf_reuse(&c->body, REUSE_BYTES); /* an idle connection holds no large buffer */
     *more = true;
     return used;
 }

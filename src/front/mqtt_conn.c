@@ -55,13 +55,6 @@ struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
     return e;
 }
 
-static void reset_buf(struct buf *b)
-{
-    if (b->cap > REUSE_BYTES)
-        buf_fini(b);
-    buf_clear(b);
-}
-
 static void exchange_destroy(struct mqtt_exchange *e)
 {
     buf_fini(&e->out);
@@ -79,10 +72,10 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
         exchange_destroy(e);
         return;
     }
-    reset_buf(&e->out);
-    reset_buf(&e->raw);
-    reset_buf(&e->x.reply.body);
-    reset_buf(&e->x.reply.fields);
+    buf_reuse(&e->out, REUSE_BYTES);
+    buf_reuse(&e->raw, REUSE_BYTES);
+    buf_reuse(&e->x.reply.body, REUSE_BYTES);
+    buf_reuse(&e->x.reply.fields, REUSE_BYTES);
     struct buf body = e->x.reply.body, fields = e->x.reply.fields;
     e->x.request = (struct request){0};
     e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
@@ -324,7 +317,7 @@ void mqtt_front_flush(struct mqtt_front *f)
         c->dirty = false;
         flush(c);
     }
-    reset_buf(&f->gather);
+    buf_reuse(&f->gather, REUSE_BYTES);
 }
 
 /* ---- for the pipeline ---- */
@@ -396,7 +389,7 @@ static void send_now(struct mqtt_conn *c)
     if (!now->len)
         return;
     stream_write(c->stream, buf_slice(now));
-    reset_buf(now);
+    buf_reuse(now, REUSE_BYTES);
 }
 
 static size_t on_input(void *owner, char *ptr, size_t len)
