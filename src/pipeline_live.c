@@ -18,6 +18,7 @@
 #include "base/metric.h"
 #include "codec/csv.h"
 #include "codec/topic.h"
+#include "flow/session_record.h"
 #include "pipeline_private.h"
 
 #define WAIT_NS    (200 * NS_PER_MS)
@@ -50,10 +51,10 @@ struct live {
     _Atomic uint64_t bytes; /* on their way */
 };
 
-/* ---- records to messages: on the lane ---- */
+/* ---- records to messages ---- */
 
 struct made {
-    struct lane *lane;
+    const struct message_maker *maker;
     const struct feed *feed;
     const struct record *record;
     struct datum datum;
@@ -82,15 +83,16 @@ static struct slice short_key(const struct feed *f)
 static struct slice on_payload(void *arg)
 {
     struct made *m = arg;
-    struct buf *out = &m->lane->live_text;
+    struct buf *out = m->maker->text;
     size_t id_at = 0;
+    CHECK(!m->maker->blind);
     buf_clear(out);
     switch (m->form) {
     case MADE_TEXT:
         return m->datum.value;
     case MADE_JSON:
-        api_format_datum(out, &m->lane->p->opts.api, m->feed, &m->datum, m->record->event_us,
-                         m->offset, &id_at);
+        api_format_datum(out, m->maker->api, m->feed, &m->datum, m->record->event_us, m->offset,
+                         &id_at);
         break;
     case MADE_CSV:
         csv_put(out, m->datum.value);
@@ -113,12 +115,12 @@ static struct slice on_payload(void *arg)
     return out->failed ? (struct slice){0} : buf_slice(out);
 }
 
-/* The topic's forms, each with its payload. */
-static void publish_forms(struct made *m, const struct account *owner, const char *kind,
-                          struct slice key, bool group)
+/* The topic's forms, each with its payload: parts `part` to `part` + 2. */
+static void make_forms(struct made *m, const struct account *owner, const char *kind,
+                       struct slice key, bool group, unsigned part)
 {
     static const char *const tails[] = {"", "/json", "/csv"};
-    const struct live_ops *to = &m->lane->live;
+    const struct live_ops *to = &m->maker->to;
     char room[TOPIC_ROOM];
     for (unsigned i = 0; i < 3; i++) {
         int len = snprintf(room, sizeof room, "%.*s/%s/%.*s%s", SLICE_ARG(owner->name), kind,
@@ -130,6 +132,7 @@ static void publish_forms(struct made *m, const struct account *owner, const cha
                            : MADE_CSV;
         const struct live_message message = {.account = m->record->account,
                                              .credential = m->record->credential,
+                                             .place = session_place(m->offset, part + i),
                                              .topic = slice_of(room, (size_t)len),
                                              .feed_key = m->feed->key,
                                              .payload = on_payload,
@@ -138,24 +141,32 @@ static void publish_forms(struct made *m, const struct account *owner, const cha
     }
 }
 
-static void publish_datum(struct lane *l, struct record *r, uint64_t offset)
+/* Parts 0 to 11: their numbers are in the journal (flow/session_record.h), so they stay. */
+static void make_of_datum(const struct message_maker *maker, struct record *r, uint64_t offset)
 {
-    struct catalog *c = l->p->opts.api.catalog;
-    struct made m = {.lane = l, .record = r, .offset = offset};
-    if (r->key_id && (!l->sealer || unseal_record(l->sealer, r, &l->live_opened) != SEAL_DONE))
+    struct catalog *c = maker->api->catalog;
+    struct made m = {.maker = maker, .record = r, .offset = offset};
+    if (r->key_id && !maker->blind &&
+        (!maker->sealer || unseal_record(maker->sealer, r, maker->opened) != SEAL_DONE))
         return; /* erased meanwhile, or the views have said what is wrong with it */
     struct account *owner = catalog_account_by_number(c, r->account);
     struct feed *feed = owner ? catalog_feed_by_number(c, r->feed) : NULL;
-    if (feed && datum_decode(r->payload, &m.datum)) {
+    if (feed && (maker->blind || datum_decode(r->payload, &m.datum))) {
         m.feed = feed;
-        publish_forms(&m, owner, "feeds", feed->key, false);
-        publish_forms(&m, owner, "f", feed->key, false);
+        make_forms(&m, owner, "feeds", feed->key, false, 0);
+        make_forms(&m, owner, "f", feed->key, false, 3);
         struct slice group = feed->group_key.len ? feed->group_key : SLICE("default");
-        publish_forms(&m, owner, "groups", group, true);
-        publish_forms(&m, owner, "g", group, true);
+        make_forms(&m, owner, "groups", group, true, 6);
+        make_forms(&m, owner, "g", group, true, 9);
     }
     feed_unref(feed);
     account_unref(owner);
+}
+
+void make_messages(const struct message_maker *maker, struct record *r, uint64_t offset)
+{
+    if (r->kind == RECORD_DATUM && maker->to.wants(maker->to.arg, r->account))
+        make_of_datum(maker, r, offset);
 }
 
 static void batch_unref(struct live_batch *b)
@@ -171,14 +182,16 @@ static void on_batch(struct mail *mail)
     struct live_post *post = (struct live_post *)((char *)mail - offsetof(struct live_post, mail));
     struct lane *l = post->lane;
     const struct journal_batch *b = &post->batch->batch;
+    const struct message_maker maker = {.api = &l->p->opts.api,
+                                        .sealer = l->sealer,
+                                        .text = &l->live_text,
+                                        .opened = &l->live_opened,
+                                        .to = l->live};
     uint64_t offset = b->first_offset;
     struct record r;
     size_t at = 0;
-    while (l->live.wants && journal_batch_record(b, &at, &r) > 0) {
-        if (r.kind == RECORD_DATUM && l->live.wants(l->live.arg, r.account))
-            publish_datum(l, &r, offset);
-        offset++;
-    }
+    while (l->live.wants && journal_batch_record(b, &at, &r) > 0)
+        make_messages(&maker, &r, offset++);
     batch_unref(post->batch);
     free(post);
 }

@@ -213,6 +213,16 @@ void connect_run(struct job *j);
 bool connect_identify(struct job *j);
 
 /* ---- pipeline_live.c ---- */
+/* Turns records into the messages that subscribers see, in all the forms that topics have. */
+struct message_maker {
+    const struct api *api;
+    struct sealer *sealer;     /* opens records; NULL: none are sealed */
+    struct buf *text, *opened; /* of one thread at a time */
+    struct live_ops to;        /* `wants` and `publish` */
+    bool blind;                /* nobody asks for a payload: sealed ones are not opened */
+};
+/* Those of one record; its payload may be opened in place. Any thread. */
+void make_messages(const struct message_maker *maker, struct record *r, uint64_t offset);
 void live_free(struct live *live);
 
 /* ---- pipeline_session.c ---- */

@@ -12,6 +12,7 @@
 
 struct live_message {
     uint64_t account, credential; /* whose; from whom */
+    uint64_t place;               /* in the journal (session_place); 0: it is not from there */
     struct slice topic;
     struct slice feed_key; /* that it is about; empty: none, everybody of the account may see it */
     struct slice (*payload)(void *arg); /* made when somebody wants it; good until the next call */
