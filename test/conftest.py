@@ -13,6 +13,10 @@ from harness import Server, device_auth  # noqa: E402
 from wire import Wire  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time or fills the machine: not beside others")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def binary():
     import harness

@@ -9,12 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 import requests
 
 from conftest import owner_on
 from harness import BIN, device_auth, wait_for
 from test_gate import bcrypt, many, post
 from wire import Wire, request
+
+pytestmark = pytest.mark.alone
 
 FULL = os.environ.get("SLUICE_FULL") == "1"
 TARGET = "/v1/telemetry"

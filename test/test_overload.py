@@ -15,6 +15,8 @@ from harness import device_auth, wait_for
 from test_gate import add_bcrypt
 from wire import Wire, request
 
+pytestmark = pytest.mark.alone
+
 URL = "/v1/telemetry"
 LIMIT = 20  # messages that may wait; the pressure is their number / LIMIT
 

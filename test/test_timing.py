@@ -13,9 +13,13 @@ import statistics
 import time
 import warnings
 
+import pytest
+
 from conftest import owner_on
 from harness import device_auth
 from wire import Wire, basic, request
+
+pytestmark = pytest.mark.alone
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it leaves Python in 3.13; Debian 12 has 3.11

@@ -14,7 +14,8 @@ RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev li
      librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
-TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-requests python3-jsonschema python3-cryptography
+TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
+      python3-requests python3-jsonschema python3-cryptography
       mosquitto-clients python3-paho-mqtt strace"
 BENCH="wrk"
 

@@ -150,18 +150,28 @@ stage_unit() {
     step "docs: options.md is fresh" tools/docs_fresh.sh build-test/src/sluice
 }
 
-stage_e2e() {
-    build_test || return
-    rm -f "$out/pytest.xml"
+# run_pytest LABEL OPTION...: the tests that the options choose.
+run_pytest() {
+    label=$1
+    shift
     folders=tools
     [ ! -d test ] || folders="test tools"
+    rm -f "$out/$label.xml"
     # shellcheck disable=SC2086
     SLUICE_BIN=$root/build-test/src/sluice $steady /usr/bin/python3 -m pytest -p no:cacheprovider \
-        -q --color=no --junitxml="$out/pytest.xml" $folders >"$out/pytest.log" 2>&1 ||
-        tail -n 150 "$out/pytest.log"
-    tools/results.py pytest e2e "$out/pytest.xml" >"$out/pytest.results"
-    cat "$out/pytest.results" >>"$results"
-    echo "  e2e: $(tail -n 1 "$out/pytest.log")"
+        -q --color=no --durations=15 --junitxml="$out/$label.xml" "$@" $folders >"$out/$label.log" 2>&1 ||
+        tail -n 150 "$out/$label.log"
+    tools/results.py pytest "$label" "$out/$label.xml" >"$out/$label.results"
+    cat "$out/$label.results" >>"$results"
+    echo "  $label: $(tail -n 1 "$out/$label.log")"
+}
+
+# Most tests wait more than they compute, so a file for each core at a time; what measures time or
+# fills the machine (`pytestmark = pytest.mark.alone`) has it to itself.
+stage_e2e() {
+    build_test || return
+    run_pytest e2e -n "$jobs" --dist loadfile -m "not alone"
+    run_pytest e2e-alone -p no:xdist -m alone
 }
 
 stage_clang() {
