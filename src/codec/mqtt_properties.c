@@ -222,7 +222,7 @@ bool mqtt_next_user(struct slice *rest, struct slice *ret_name, struct slice *re
 
 bool mqtt_next_id(struct slice *rest, uint32_t *ret_id)
 {
-    struct value v;
+    struct value v = {0};
     if (!next_of(rest, MQTT_SUBSCRIPTION_ID, &v))
         return false;
     *ret_id = v.number;
