@@ -65,6 +65,8 @@ void lane_handle(void *lane, struct exchange *x);
 void lane_set_live(struct lane *l, const struct live_ops *ops);
 /* So many more subscriptions, or fewer; `lane` is the struct lane. */
 void lane_interest(void *lane, int change);
+/* Everything below this position is durable; `lane` is the struct lane. */
+uint64_t lane_durable(void *lane);
 /* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
 enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter);
 /* The thread that brings what is durable to subscribers: started when all lanes are there, stopped

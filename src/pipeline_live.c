@@ -288,6 +288,11 @@ void lane_interest(void *lane, int change)
     pthread_mutex_unlock(&live->lock);
 }
 
+uint64_t lane_durable(void *lane)
+{
+    return journal_durable(((struct lane *)lane)->p->opts.api.journal);
+}
+
 void lane_set_live(struct lane *l, const struct live_ops *ops)
 {
     l->live = *ops;

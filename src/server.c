@@ -591,6 +591,7 @@ static void add_mqtt(struct unit *u)
         .queue_bytes = c->mqtt.queue_size,
         .may_subscribe = lane_may_subscribe,
         .interest = lane_interest,
+        .durable = lane_durable,
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,

@@ -41,6 +41,8 @@ struct mqtt_opts {
     enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter);
     /* So many more subscriptions, or fewer, than before. */
     void (*interest)(void *arg, int change);
+    /* Everything below this position is durable: was sent before what is subscribed now. */
+    uint64_t (*durable)(void *arg);
     /* Whether a principal is still so (lane_vouches). */
     bool (*vouches)(void *arg, struct principal *p);
     void *arg;

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/metric.h"
 #include "codec/topic.h"
+#include "flow/session_record.h"
 #include "front/mqtt_private.h"
 
 #define WINDOW_MAX 100u /* of ours, whatever the client would take */
@@ -23,6 +24,15 @@ struct outbound {
 };
 
 /* ---- subscriptions ---- */
+
+/* A subscription that is made again goes on where it was. */
+static uint64_t since_of(const struct mqtt_conn *c, struct slice filter)
+{
+    const struct mqtt_sub *before = c->subs;
+    while (before && !slice_eq(before->filter, filter))
+        before = before->of_owner;
+    return before ? before->since : c->front->opts.durable(c->front->opts.arg);
+}
 
 static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id)
 {
@@ -44,12 +54,14 @@ static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint3
                : code == MQTT_NAME_INVALID                  ? MQTT_FILTER_INVALID
                                                             : MQTT_UNSPECIFIED;
     }
+    uint64_t since = since_of(c, f->filter);
     bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
     struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c,
                                          c->principal.credential->account->number, f->filter);
     sub->qos = f->qos ? 1 : 0; /* more is not granted: section 3.8.4 */
     sub->id = id;
     sub->no_local = f->no_local;
+    sub->since = since;
     c->subs_count = (uint16_t)(c->subs_count + !replaced);
     if (!replaced)
         metric_move(METRIC_mqtt_subscriptions, 1);
@@ -251,6 +263,8 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
         return;
     if (sub->no_local && x->m->credential == who->number)
         return;
+    if (x->m->place && x->m->place < session_place(sub->since, 0))
+        return; /* it was on its way already when the client subscribed */
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
     mqtt_send(c, sub, x->m->topic, x->payload);

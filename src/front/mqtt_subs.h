@@ -19,7 +19,8 @@ struct mqtt_sub {
     void *owner;
     struct mqtt_scope *scope;
     uint64_t hash;
-    uint32_t id; /* the client's subscription identifier; 0: none */
+    uint32_t id;    /* the client's subscription identifier; 0: none */
+    uint64_t since; /* position: it sees what lies there and above */
     uint8_t qos;
     bool no_local;
     struct slice filter; /* behind the struct */
