@@ -6,36 +6,25 @@
  *    WAITING and what follows only with --reconnect, --once, or after the server said Connection:
  *    close. With --once a connection that was told to come back later is IDLE, or WAITING if the
  *    server closed it, until then.
- * 2. Closed loop: an answer sends the connection's next request at once.
- *    Open loop: request k is due at start + k / rate. The first free connection takes it. Its
- * latency counts from when it was due, so time spent waiting for a free connection is in it (no
- *    "coordinated omission"). What is due soon is waited for by polling, for arming a timer and
- *    sleeping costs more than a request; what is due later wakes the loop by a timerfd (a uv_timer
- *    counts in milliseconds).
- * 3. After the end nothing new is sent; answers under way are awaited for a second and counted.
- * 4. Everything that is not urgent (progress, ends, time-outs, reconnects) happens on one tick.
+ * 2. Closed loop: an answer sends the connection's next request at once. Open loop (load/run.h):
+ * the first free connection takes what is due.
  */
 #include "load/client.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <uv.h>
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/rand.h"
 #include "load/response.h"
+#include "load/run.h"
 
-#define TICK_MS          20
-#define DRAIN_NS         NS_PER_S
 #define RECONNECT_NS     (10 * NS_PER_MS)
 #define RECONNECT_NS_MAX (500 * NS_PER_MS)
 #define READ_BYTES       65536
-#define POLL_NS          (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
 #define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + READ_BYTES)
 
 enum conn_state { CONN_GONE, CONN_CONNECTING, CONN_IDLE, CONN_BUSY, CONN_CLOSING, CONN_WAITING };
@@ -62,51 +51,23 @@ struct conn {
     char *scratch;      /* the request with its sequence, if it has one */
 };
 
-enum phase { PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_OVER };
-
 struct client {
+    struct run run;
     const struct load_opts *opts;
     const struct fleet *fleet;
     struct result *result;
     int ack_fd;
-    uv_loop_t loop;
-    uv_timer_t tick;
-    uv_signal_t interrupt;
-    uv_poll_t pacer;  /* open loop: a timerfd */
-    uv_idle_t poller; /* open loop: while active, the loop does not sleep */
-    int pacer_fd;
-    struct sockaddr_storage address;
     struct conn *conns;
     uint32_t *idle; /* ring of free connections, first in first out */
     uint32_t idle_at, idle_count;
-    uint32_t alive; /* connections not GONE */
-    enum phase phase;
-    uint64_t phase_end_ns;
-    uint64_t schedule_ns; /* open loop: when request 0 of this phase was due */
-    uint64_t scheduled;   /* requests of this phase that were sent */
-    uint64_t started;     /* requests of the whole run */
-    uint64_t sequence;    /* the next one */
-    struct rand rand;
+    uint64_t sequence; /* the next one */
     bool to_head;
-    bool progress;
-    uint64_t shown_ns, shown_answers;
     char input[READ_BYTES];
 };
 
 static void conn_open(struct conn *c);
 static void conn_send(struct conn *c, uint64_t began_ns);
-static void pump(struct client *cl);
-
-static bool sending(const struct client *cl)
-{
-    return cl->phase <= PHASE_MEASURE &&
-           (cl->opts->requests == 0 || cl->started < cl->opts->requests);
-}
-
-static uint64_t due_ns(const struct client *cl, uint64_t k)
-{
-    return cl->schedule_ns + (uint64_t)((double)k * ((double)NS_PER_S / cl->opts->rate));
-}
+static void pump(void *owner);
 
 /* ---- one connection ---- */
 
@@ -116,14 +77,14 @@ static void on_closed(uv_handle_t *handle)
     struct client *cl = c->client;
     buf_clear(&c->partial);
     c->writing = false;
-    if ((cl->opts->reconnect || c->reopen || cl->opts->once) && sending(cl) && !c->done) {
+    if ((cl->opts->reconnect || c->reopen || cl->opts->once) && run_sending(&cl->run) && !c->done) {
         c->state = CONN_WAITING;
         if (c->reopen && !c->told)
             conn_open(c);
         return;
     }
     c->state = CONN_GONE;
-    cl->alive--;
+    cl->run.alive--;
 }
 
 /* Ends the connection. `error`: libuv's, 0 when nothing went wrong. */
@@ -142,7 +103,8 @@ static void conn_close(struct conn *c, int error)
     if (c->pause_ns > RECONNECT_NS_MAX)
         c->pause_ns = RECONNECT_NS_MAX;
     if (!c->told)
-        c->retry_ns = clock_mono_ns() + c->pause_ns / 2 + rand_below(&cl->rand, c->pause_ns / 2);
+        c->retry_ns =
+            clock_mono_ns() + c->pause_ns / 2 + rand_below(&cl->run.rand, c->pause_ns / 2);
     c->state = CONN_CLOSING;
     uv_close((uv_handle_t *)&c->tcp, on_closed);
 }
@@ -151,7 +113,7 @@ static void conn_free_for_work(struct conn *c, uint64_t now)
 {
     struct client *cl = c->client;
     c->state = CONN_IDLE;
-    if (!sending(cl) || (c->told && now < c->retry_ns))
+    if (!run_sending(&cl->run) || (c->told && now < c->retry_ns))
         return;
     if (cl->opts->rate == 0) {
         conn_send(c, now);
@@ -322,7 +284,7 @@ static struct slice next_request(struct conn *c)
 {
     struct client *cl = c->client;
     if (!cl->opts->fixed && !cl->opts->once)
-        c->device = &cl->fleet->devices[rand_below(&cl->rand, cl->fleet->count)];
+        c->device = &cl->fleet->devices[rand_below(&cl->run.rand, cl->fleet->count)];
     struct slice request = fleet_request(cl->fleet, c->device);
     if (!c->device->seqs)
         return request;
@@ -339,7 +301,7 @@ static void conn_send(struct conn *c, uint64_t began_ns)
     struct slice request = next_request(c);
     c->state = CONN_BUSY;
     c->began_ns = began_ns;
-    cl->started++;
+    cl->run.started++;
     cl->result->sent++;
     cl->result->bytes_sent += request.len;
     uv_buf_t b = uv_buf_init((char *)(uintptr_t)request.ptr, (unsigned)request.len);
@@ -389,12 +351,12 @@ static void conn_open(struct conn *c)
     c->reopen = false;
     c->state = CONN_CONNECTING;
     c->connect.data = c;
-    CHECK(uv_tcp_init(&c->client->loop, &c->tcp) == 0);
+    CHECK(uv_tcp_init(&c->client->run.loop, &c->tcp) == 0);
     c->tcp.data = c;
     c->began_ns = clock_mono_ns();
     int rc = bind_source(c);
     if (rc == 0)
-        rc = uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->address,
+        rc = uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->run.address,
                             on_connected);
     if (rc < 0) {
         c->client->result->connect_errors++;
@@ -404,32 +366,15 @@ static void conn_open(struct conn *c)
 
 /* ---- open loop ---- */
 
-static void on_poller(uv_idle_t *poller)
-{
-    pump(poller->data);
-}
-
-static void wake_at(struct client *cl, uint64_t at_ns, uint64_t now_ns)
-{
-    if (at_ns - now_ns < POLL_NS) {
-        uv_idle_start(&cl->poller, on_poller);
-        return;
-    }
-    uv_idle_stop(&cl->poller);
-    struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(at_ns / NS_PER_S), .tv_nsec = (long)(at_ns % NS_PER_S)},
-    };
-    timerfd_settime(cl->pacer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-}
-
 /* Gives every request that is due to a free connection. */
-static void pump(struct client *cl)
+static void pump(void *owner)
 {
-    while (cl->idle_count && sending(cl)) {
-        uint64_t at = due_ns(cl, cl->scheduled);
+    struct client *cl = owner;
+    while (cl->idle_count && run_sending(&cl->run)) {
+        uint64_t at = run_due_ns(&cl->run);
         uint64_t now = clock_mono_ns();
         if (at > now) {
-            wake_at(cl, at, now);
+            run_wake_at(&cl->run, at, now);
             return;
         }
         struct conn *c = &cl->conns[cl->idle[cl->idle_at]];
@@ -438,66 +383,30 @@ static void pump(struct client *cl)
         c->queued = false;
         if (c->state != CONN_IDLE)
             continue; /* it was closed meanwhile */
-        cl->scheduled++;
+        cl->run.scheduled++;
         conn_send(c, at);
     }
-    uv_idle_stop(&cl->poller); /* the next answer, not the time, lets something be sent */
-}
-
-static void on_pacer(uv_poll_t *pacer, int status, int events)
-{
-    struct client *cl = pacer->data;
-    uint64_t expirations;
-    ssize_t n = read(cl->pacer_fd, &expirations, sizeof expirations);
-    if (n > 0)
-        pump(cl);
+    run_wait(&cl->run);
 }
 
 /* ---- the run ---- */
 
-static void close_everything(struct client *cl)
+static void on_over(void *owner)
 {
-    cl->phase = PHASE_OVER;
+    struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
         struct conn *c = &cl->conns[i];
         if (c->state == CONN_WAITING) {
             c->state = CONN_GONE;
-            cl->alive--;
+            cl->run.alive--;
         }
         conn_close(c, 0);
     }
-    uv_close((uv_handle_t *)&cl->tick, NULL);
-    uv_close((uv_handle_t *)&cl->interrupt, NULL);
-    if (cl->pacer_fd >= 0) {
-        uv_close((uv_handle_t *)&cl->pacer, NULL);
-        uv_close((uv_handle_t *)&cl->poller, NULL);
-    }
 }
 
-static void begin_phase(struct client *cl, enum phase phase, uint64_t now, uint64_t length)
+static bool anything_under_way(const void *owner)
 {
-    if (phase == PHASE_MEASURE) {
-        result_start(cl->result, now);
-        cl->shown_ns = now;
-        cl->shown_answers = 0;
-    }
-    if (phase == PHASE_DRAIN) {
-        cl->result->ended_ns = now;
-        cl->result->answered_in_time = cl->result->answered;
-        if (cl->opts->rate > 0 && cl->opts->requests == 0 && cl->alive) {
-            uint64_t due = (uint64_t)((double)(now - cl->schedule_ns) / 1e9 * cl->opts->rate);
-            cl->result->unsent = due > cl->scheduled ? due - cl->scheduled : 0;
-        }
-    } else {
-        cl->schedule_ns = now;
-        cl->scheduled = 0;
-    }
-    cl->phase = phase;
-    cl->phase_end_ns = now + length;
-}
-
-static bool anything_under_way(const struct client *cl)
-{
+    const struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
         if (cl->conns[i].state == CONN_BUSY)
             return true;
@@ -505,24 +414,10 @@ static bool anything_under_way(const struct client *cl)
     return false;
 }
 
-static void show_progress(struct client *cl, uint64_t now)
-{
-    if (!cl->progress || now - cl->shown_ns < NS_PER_S)
-        return;
-    const struct result *r = cl->result;
-    double rate = (double)(r->answered - cl->shown_answers) * 1e9 / (double)(now - cl->shown_ns);
-    fprintf(stderr, "\r%s %5.0f s  %9.0f/s  p50 %.3f ms  p99 %.3f ms  errors %lu \033[K",
-            cl->phase == PHASE_WARMUP ? "warm-up" : "running", (double)(now - r->began_ns) / 1e9,
-            rate, (double)histogram_quantile(&r->latency, 0.5) / 1e6,
-            (double)histogram_quantile(&r->latency, 0.99) / 1e6,
-            r->broken + r->connect_errors + r->timed_out + r->bad_responses);
-    cl->shown_ns = now;
-    cl->shown_answers = r->answered;
-}
-
 /* Time-outs and reconnects. */
-static void tend(struct client *cl, uint64_t now)
+static void tend(void *owner, uint64_t now)
 {
+    struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
         struct conn *c = &cl->conns[i];
         bool awaits = c->state == CONN_BUSY || c->state == CONN_CONNECTING;
@@ -532,47 +427,11 @@ static void tend(struct client *cl, uint64_t now)
             conn_close(c, UV_ETIMEDOUT);
         } else if (c->state == CONN_WAITING && now >= c->retry_ns) {
             conn_open(c);
-        } else if (c->state == CONN_IDLE && c->told && now >= c->retry_ns && sending(cl)) {
+        } else if (c->state == CONN_IDLE && c->told && now >= c->retry_ns &&
+                   run_sending(&cl->run)) {
             conn_send(c, now);
         }
     }
-}
-
-static void on_tick(uv_timer_t *timer)
-{
-    struct client *cl = timer->data;
-    uint64_t now = clock_mono_ns();
-    show_progress(cl, now);
-    tend(cl, now);
-    if (cl->phase == PHASE_WARMUP && now >= cl->phase_end_ns)
-        begin_phase(cl, PHASE_MEASURE, now, cl->opts->run_ns);
-    else if (cl->phase == PHASE_MEASURE && (now >= cl->phase_end_ns || cl->alive == 0))
-        begin_phase(cl, PHASE_DRAIN, now, DRAIN_NS);
-    else if (cl->phase <= PHASE_MEASURE && !sending(cl) && !anything_under_way(cl))
-        begin_phase(cl, PHASE_DRAIN, now, 0);
-    else if (cl->phase == PHASE_WARMUP && cl->alive == 0)
-        begin_phase(cl, PHASE_DRAIN, now, 0);
-    if (cl->phase == PHASE_DRAIN && (now >= cl->phase_end_ns || !anything_under_way(cl)))
-        close_everything(cl);
-}
-
-static void on_interrupt(uv_signal_t *signal, int number)
-{
-    struct client *cl = signal->data;
-    if (cl->phase <= PHASE_MEASURE)
-        begin_phase(cl, PHASE_DRAIN, clock_mono_ns(), DRAIN_NS);
-}
-
-static int resolve(struct client *cl, struct error *err)
-{
-    uv_getaddrinfo_t request;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int rc = uv_getaddrinfo(&cl->loop, &request, NULL, cl->opts->host, cl->opts->port, &hints);
-    if (rc < 0)
-        return error_set(err, -EHOSTUNREACH, "%s: %s", cl->opts->host, uv_strerror(rc));
-    memcpy(&cl->address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
-    uv_freeaddrinfo(request.addrinfo);
-    return 0;
 }
 
 static int allocate(struct client *cl, struct error *err)
@@ -594,42 +453,16 @@ static int allocate(struct client *cl, struct error *err)
     return 0;
 }
 
-static int start_pacer(struct client *cl, struct error *err)
+static void on_open(void *owner)
 {
-    if (cl->opts->rate == 0)
-        return 0;
-    cl->pacer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (cl->pacer_fd < 0)
-        return error_set(err, -errno, "timerfd: %s", strerror(errno));
-    cl->pacer.data = cl;
-    CHECK(uv_poll_init(&cl->loop, &cl->pacer, cl->pacer_fd) == 0);
-    CHECK(uv_poll_start(&cl->pacer, UV_READABLE, on_pacer) == 0);
-    CHECK(uv_idle_init(&cl->loop, &cl->poller) == 0);
-    cl->poller.data = cl;
-    return 0;
-}
-
-static void start(struct client *cl)
-{
-    CHECK(uv_timer_init(&cl->loop, &cl->tick) == 0);
-    cl->tick.data = cl;
-    uv_timer_start(&cl->tick, on_tick, TICK_MS, TICK_MS);
-    CHECK(uv_signal_init(&cl->loop, &cl->interrupt) == 0);
-    cl->interrupt.data = cl;
-    uv_signal_start(&cl->interrupt, on_interrupt, SIGINT);
-
-    uint64_t now = clock_mono_ns();
-    result_start(cl->result, now);
-    bool warm = cl->opts->warmup_ns > 0;
-    begin_phase(cl, warm ? PHASE_WARMUP : PHASE_MEASURE, now,
-                warm ? cl->opts->warmup_ns : cl->opts->run_ns);
+    struct client *cl = owner;
     cl->result->devices = cl->opts->once ? cl->fleet->count : 0;
-    cl->alive = cl->opts->connections;
+    cl->run.alive = cl->opts->connections;
     for (uint32_t i = 0; i < cl->opts->connections; i++)
         conn_open(&cl->conns[i]);
 }
 
-static void finish(struct client *cl)
+static void client_free(struct client *cl)
 {
     for (uint32_t i = 0; cl->conns && i < cl->opts->connections; i++) {
         buf_fini(&cl->conns[i].partial);
@@ -637,11 +470,16 @@ static void finish(struct client *cl)
     }
     free(cl->conns);
     free(cl->idle);
-    if (cl->pacer_fd >= 0)
-        close(cl->pacer_fd);
-    CHECK(uv_loop_close(&cl->loop) == 0);
     free(cl);
 }
+
+static const struct run_ops run_ops = {
+    .open = on_open,
+    .pump = pump,
+    .tend = tend,
+    .under_way = anything_under_way,
+    .close = on_over,
+};
 
 int client_run(const struct load_opts *opts, const struct fleet *fleet, int ack_fd,
                struct result *result, struct error *err)
@@ -653,25 +491,11 @@ int client_run(const struct load_opts *opts, const struct fleet *fleet, int ack_
     cl->fleet = fleet;
     cl->result = result;
     cl->ack_fd = ack_fd;
-    cl->pacer_fd = -1;
-    cl->rand.state = opts->seed;
     cl->sequence = opts->first_sequence;
     cl->to_head = strcmp(opts->method, "HEAD") == 0;
-    cl->progress = !opts->quiet && isatty(STDERR_FILENO);
-    CHECK(uv_loop_init(&cl->loop) == 0);
-
-    int rc = resolve(cl, err);
+    int rc = allocate(cl, err);
     if (rc == 0)
-        rc = allocate(cl, err);
-    if (rc == 0)
-        rc = start_pacer(cl, err);
-    if (rc == 0) {
-        signal(SIGPIPE, SIG_IGN);
-        start(cl);
-        uv_run(&cl->loop, UV_RUN_DEFAULT);
-        if (cl->progress)
-            fputc('\n', stderr);
-    }
-    finish(cl);
+        rc = run_all(&cl->run, opts, result, &run_ops, cl, err);
+    client_free(cl);
     return rc;
 }

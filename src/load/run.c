@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "load/run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+#define TICK_MS  20
+#define DRAIN_NS NS_PER_S
+#define POLL_NS  (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
+
+bool run_sending(const struct run *r)
+{
+    return r->phase <= PHASE_MEASURE && (r->opts->requests == 0 || r->started < r->opts->requests);
+}
+
+uint64_t run_due_ns(const struct run *r)
+{
+    return r->schedule_ns + (uint64_t)((double)r->scheduled * ((double)NS_PER_S / r->opts->rate));
+}
+
+/* ---- open loop ---- */
+
+static void on_poller(uv_idle_t *poller)
+{
+    struct run *r = poller->data;
+    r->ops->pump(r->owner);
+}
+
+void run_wake_at(struct run *r, uint64_t at_ns, uint64_t now_ns)
+{
+    if (at_ns - now_ns < POLL_NS) {
+        uv_idle_start(&r->poller, on_poller);
+        return;
+    }
+    uv_idle_stop(&r->poller);
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(at_ns / NS_PER_S), .tv_nsec = (long)(at_ns % NS_PER_S)},
+    };
+    timerfd_settime(r->pacer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+void run_wait(struct run *r)
+{
+    uv_idle_stop(&r->poller);
+}
+
+static void on_pacer(uv_poll_t *pacer, int status, int events)
+{
+    struct run *r = pacer->data;
+    uint64_t expirations;
+    ssize_t n = read(r->pacer_fd, &expirations, sizeof expirations);
+    if (n > 0)
+        r->ops->pump(r->owner);
+}
+
+/* ---- phases ---- */
+
+static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t length)
+{
+    if (phase == PHASE_MEASURE) {
+        result_start(r->result, now);
+        r->shown_ns = now;
+        r->shown_answers = 0;
+    }
+    if (phase == PHASE_DRAIN) {
+        r->result->ended_ns = now;
+        r->result->answered_in_time = r->result->answered;
+        if (r->opts->rate > 0 && r->opts->requests == 0 && r->alive) {
+            uint64_t due = (uint64_t)((double)(now - r->schedule_ns) / 1e9 * r->opts->rate);
+            r->result->unsent = due > r->scheduled ? due - r->scheduled : 0;
+        }
+    } else {
+        r->schedule_ns = now;
+        r->scheduled = 0;
+    }
+    r->phase = phase;
+    r->phase_end_ns = now + length;
+}
+
+static void show_progress(struct run *r, uint64_t now)
+{
+    if (!r->progress || now - r->shown_ns < NS_PER_S)
+        return;
+    const struct result *res = r->result;
+    double rate = (double)(res->answered - r->shown_answers) * 1e9 / (double)(now - r->shown_ns);
+    fprintf(stderr, "\r%s %5.0f s  %9.0f/s  p50 %.3f ms  p99 %.3f ms  errors %lu \033[K",
+            r->phase == PHASE_WARMUP ? "warm-up" : "running", (double)(now - res->began_ns) / 1e9,
+            rate, (double)histogram_quantile(&res->latency, 0.5) / 1e6,
+            (double)histogram_quantile(&res->latency, 0.99) / 1e6,
+            res->broken + res->connect_errors + res->timed_out + res->bad_responses);
+    r->shown_ns = now;
+    r->shown_answers = res->answered;
+}
+
+static void close_everything(struct run *r)
+{
+    r->phase = PHASE_OVER;
+    r->ops->close(r->owner);
+    uv_close((uv_handle_t *)&r->tick, NULL);
+    uv_close((uv_handle_t *)&r->interrupt, NULL);
+    if (r->pacer_fd >= 0) {
+        uv_close((uv_handle_t *)&r->pacer, NULL);
+        uv_close((uv_handle_t *)&r->poller, NULL);
+    }
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct run *r = timer->data;
+    uint64_t now = clock_mono_ns();
+    show_progress(r, now);
+    r->ops->tend(r->owner, now);
+    bool under_way = r->ops->under_way(r->owner);
+    if (r->phase == PHASE_WARMUP && now >= r->phase_end_ns)
+        begin_phase(r, PHASE_MEASURE, now, r->opts->run_ns);
+    else if (r->phase == PHASE_MEASURE && (now >= r->phase_end_ns || r->alive == 0))
+        begin_phase(r, PHASE_DRAIN, now, DRAIN_NS);
+    else if (r->phase <= PHASE_MEASURE && !run_sending(r) && !under_way)
+        begin_phase(r, PHASE_DRAIN, now, 0);
+    else if (r->phase == PHASE_WARMUP && r->alive == 0)
+        begin_phase(r, PHASE_DRAIN, now, 0);
+    if (r->phase == PHASE_DRAIN && (now >= r->phase_end_ns || !under_way))
+        close_everything(r);
+}
+
+static void on_interrupt(uv_signal_t *signal, int number)
+{
+    struct run *r = signal->data;
+    if (r->phase <= PHASE_MEASURE)
+        begin_phase(r, PHASE_DRAIN, clock_mono_ns(), DRAIN_NS);
+}
+
+/* ---- beginning and end ---- */
+
+static int resolve(struct run *r, struct error *err)
+{
+    uv_getaddrinfo_t request;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    int rc = uv_getaddrinfo(&r->loop, &request, NULL, r->opts->host, r->opts->port, &hints);
+    if (rc < 0)
+        return error_set(err, -EHOSTUNREACH, "%s: %s", r->opts->host, uv_strerror(rc));
+    memcpy(&r->address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
+    uv_freeaddrinfo(request.addrinfo);
+    return 0;
+}
+
+static int start_pacer(struct run *r, struct error *err)
+{
+    if (r->opts->rate == 0)
+        return 0;
+    r->pacer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (r->pacer_fd < 0)
+        return error_set(err, -errno, "timerfd: %s", strerror(errno));
+    r->pacer.data = r;
+    CHECK(uv_poll_init(&r->loop, &r->pacer, r->pacer_fd) == 0);
+    CHECK(uv_poll_start(&r->pacer, UV_READABLE, on_pacer) == 0);
+    CHECK(uv_idle_init(&r->loop, &r->poller) == 0);
+    r->poller.data = r;
+    return 0;
+}
+
+static void start(struct run *r)
+{
+    CHECK(uv_timer_init(&r->loop, &r->tick) == 0);
+    r->tick.data = r;
+    uv_timer_start(&r->tick, on_tick, TICK_MS, TICK_MS);
+    CHECK(uv_signal_init(&r->loop, &r->interrupt) == 0);
+    r->interrupt.data = r;
+    uv_signal_start(&r->interrupt, on_interrupt, SIGINT);
+
+    uint64_t now = clock_mono_ns();
+    result_start(r->result, now);
+    bool warm = r->opts->warmup_ns > 0;
+    begin_phase(r, warm ? PHASE_WARMUP : PHASE_MEASURE, now,
+                warm ? r->opts->warmup_ns : r->opts->run_ns);
+    r->ops->open(r->owner);
+}
+
+int run_all(struct run *r, const struct load_opts *opts, struct result *result,
+            const struct run_ops *ops, void *owner, struct error *err)
+{
+    *r = (struct run){.opts = opts,
+                      .result = result,
+                      .ops = ops,
+                      .owner = owner,
+                      .pacer_fd = -1,
+                      .rand.state = opts->seed,
+                      .progress = !opts->quiet && isatty(STDERR_FILENO)};
+    CHECK(uv_loop_init(&r->loop) == 0);
+    int rc = resolve(r, err);
+    if (rc == 0)
+        rc = start_pacer(r, err);
+    if (rc == 0) {
+        signal(SIGPIPE, SIG_IGN);
+        start(r);
+        uv_run(&r->loop, UV_RUN_DEFAULT);
+        if (r->progress)
+            fputc('\n', stderr);
+    }
+    if (r->pacer_fd >= 0)
+        close(r->pacer_fd);
+    CHECK(uv_loop_close(&r->loop) == 0);
+    return rc;
+}
