@@ -7,6 +7,8 @@
 
 #include <openssl/evp.h>
 
+#include "codec/mqtt.h"
+
 #define BYTES_MAX      (4ull << 30)
 #define REQUEST_MAX    (1u << 20)
 #define NAME_MAX_BYTES 255
@@ -103,6 +105,18 @@ static void put_head(struct buf *out, const struct load_opts *opts, struct slice
     buf_put_str(out, "\r\n");
 }
 
+/* Without a client id: a server of MQTT makes one up. */
+static void put_login(struct buf *out, const struct load_opts *opts, struct slice id,
+                      struct slice secret)
+{
+    struct mqtt_packet p = {.type = MQTT_CONNECT, .connect = {.clean = true}};
+    if (id.len) {
+        p.connect.username = id;
+        p.connect.password = secret;
+    }
+    mqtt_put(out, opts->mqtt, &p);
+}
+
 static int add_device(struct fleet *f, const struct load_opts *opts, bool sequenced,
                       struct slice id, struct slice secret, struct error *err)
 {
@@ -110,9 +124,13 @@ static int add_device(struct fleet *f, const struct load_opts *opts, bool sequen
     struct buf body;
     struct seqs seqs = {0};
     buf_init(&body, REQUEST_MAX);
-    put_body(&body, opts, sequenced, id, &seqs, &d);
+    if (!opts->mqtt)
+        put_body(&body, opts, sequenced, id, &seqs, &d);
     uint32_t in_body = seqs.count;
-    put_head(&f->bytes, opts, id, secret, body.len, &seqs);
+    if (opts->mqtt)
+        put_login(&f->bytes, opts, id, secret);
+    else
+        put_head(&f->bytes, opts, id, secret, body.len, &seqs);
     size_t head = f->bytes.len - d.at;
     buf_put_slice(&f->bytes, buf_slice(&body));
     buf_put_slice(&f->ids, id);

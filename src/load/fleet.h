@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load/fleet.h - the devices, and for each the bytes of its request, made once: sending is then one
- * write of ready bytes. Owned by the run; constant once built. One thread.
+ * load/fleet.h - the devices, and for each the bytes of its request (of MQTT: its CONNECT), made
+ * once: sending is then one write of ready bytes. Owned by the run; constant once built. One
+ * thread.
  */
 #pragma once
 

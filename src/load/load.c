@@ -11,6 +11,7 @@
 #include "load/client.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
+#include "load/mqtt_client.h"
 #include "load/result.h"
 
 /* Each connection takes a descriptor; the usual soft limit is 1024. */
@@ -44,10 +45,12 @@ static int run(struct load_opts *opts, struct result *result, struct error *err)
         rc = error_set(err, -E2BIG, "--once: more than %u devices", LOAD_CONNECTIONS_MAX);
     if (opts->once)
         opts->connections = fleet.count;
-    raise_file_limit(opts->connections);
+    raise_file_limit(opts->connections + opts->subscribers);
     if (rc == 0)
         rc = open_ack_log(opts, &ack_fd, err);
-    if (rc == 0)
+    if (rc == 0 && opts->mqtt)
+        rc = mqtt_run(opts, &fleet, result, err);
+    else if (rc == 0)
         rc = client_run(opts, &fleet, ack_fd, result, err);
     if (rc == 0)
         result_print(result, stdout);

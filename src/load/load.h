@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load/load.h - `sluice load`: a fleet of simulated devices that sends HTTP/1.1 requests and
- * measures the answers. A client only: it shares nothing with a running server but the wire, so it
- * loads any HTTP server alike. Runs on the calling thread, with an event loop of its own.
+ * load/load.h - `sluice load`: a fleet of simulated devices that sends HTTP/1.1 requests or
+ * MQTT messages and measures the answers. A client only: it shares nothing with a running server
+ * but the wire, so it loads any server of these protocols alike. Runs on the calling thread, with
+ * an event loop of its own.
  */
 #pragma once
 

@@ -9,10 +9,13 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "codec/topic.h"
+#include "load/message.h"
 
 const char load_opts_help[] =
     "usage: sluice load [options] http://HOST[:PORT][/PATH]\n"
-    "Sends requests as a fleet of devices would, and measures the answers.\n"
+    "       sluice load [options] --topic TOPIC mqtt://HOST[:PORT]\n"
+    "Sends requests, or MQTT messages, as a fleet of devices would, and measures the answers.\n"
     "\n"
     "who sends\n"
     "  --devices FILE      CSV, one device_id,secret a line\n"
@@ -28,6 +31,17 @@ const char load_opts_help[] =
     "  --feed NAME         the body is {\"NAME\":VALUE}; temperature; may hold %device%\n"
     "  --payload TEXT      a whole body instead; %device% and %seq% (16 digits) are replaced\n"
     "  --header 'N: V'     a further header field; may be repeated\n"
+    "what by MQTT (user name and password of a connection are a device's id and secret)\n"
+    "  --topic TOPIC       may hold %device% and %feed% (6 digits, any of --feeds)\n"
+    "  --feeds N           1000\n"
+    "  --qos 0|1           1; of QoS 0 the answer is that of a PINGREQ behind the messages\n"
+    "  --window N          messages of a connection that may be without an answer; 20\n"
+    "  --payload-size N    100; the time when it was due and letters; or --payload, as it is\n"
+    "  --mqtt 5|3.1.1      5; a server of 3.1.1 may acknowledge what it refused\n"
+    "  --subscribe FILTER  a connection that gets what is published, and measures how long after "
+    "it\n"
+    "                      was due that came\n"
+    "  --subscribers N     so many of these; 1\n"
     "how much\n"
     "  --connections N     64\n"
     "  --source A[-B]      the local IPv4 addresses that connections come from, in turn\n"
@@ -77,6 +91,14 @@ enum {
     OPT_ACK_LOG,
     OPT_FIRST_SEQUENCE,
     OPT_QUIET,
+    OPT_TOPIC,
+    OPT_FEEDS,
+    OPT_QOS,
+    OPT_WINDOW,
+    OPT_PAYLOAD_SIZE,
+    OPT_MQTT,
+    OPT_SUBSCRIBE,
+    OPT_SUBSCRIBERS,
     OPT_HELP,
 };
 
@@ -105,6 +127,14 @@ static const struct option long_options[] = {
     {"ack-log", required_argument, NULL, OPT_ACK_LOG},
     {"first-sequence", required_argument, NULL, OPT_FIRST_SEQUENCE},
     {"quiet", no_argument, NULL, OPT_QUIET},
+    {"topic", required_argument, NULL, OPT_TOPIC},
+    {"feeds", required_argument, NULL, OPT_FEEDS},
+    {"qos", required_argument, NULL, OPT_QOS},
+    {"window", required_argument, NULL, OPT_WINDOW},
+    {"payload-size", required_argument, NULL, OPT_PAYLOAD_SIZE},
+    {"mqtt", required_argument, NULL, OPT_MQTT},
+    {"subscribe", required_argument, NULL, OPT_SUBSCRIBE},
+    {"subscribers", required_argument, NULL, OPT_SUBSCRIBERS},
     {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
@@ -140,16 +170,31 @@ static bool parse_seconds(const char *text, double min, uint64_t *ret_ns)
     return true;
 }
 
+static bool parse_unsigned(const char *text, unsigned min, unsigned max, unsigned *ret)
+{
+    uint64_t n;
+    if (!parse_whole(text, min, max, &n))
+        return false;
+    *ret = (unsigned)n;
+    return true;
+}
+
 /* The options that are numbers. False: out of bounds. */
 static bool take_number(struct load_opts *o, int option, const char *text)
 {
-    uint64_t n;
     switch (option) {
     case OPT_CONNECTIONS:
-        if (!parse_whole(text, 1, LOAD_CONNECTIONS_MAX, &n))
-            return false;
-        o->connections = (unsigned)n;
-        return true;
+        return parse_unsigned(text, 1, LOAD_CONNECTIONS_MAX, &o->connections);
+    case OPT_FEEDS:
+        return parse_unsigned(text, 1, LOAD_FEEDS_MAX, &o->feeds);
+    case OPT_QOS:
+        return parse_unsigned(text, 0, 1, &o->qos);
+    case OPT_WINDOW:
+        return parse_unsigned(text, 1, UINT16_MAX, &o->window);
+    case OPT_PAYLOAD_SIZE:
+        return parse_unsigned(text, MESSAGE_TIME_DIGITS + 1, LOAD_PAYLOAD_MAX, &o->payload_bytes);
+    case OPT_SUBSCRIBERS:
+        return parse_unsigned(text, 1, 1000, &o->subscribers);
     case OPT_SECONDS:
         return parse_seconds(text, 0.01, &o->run_ns);
     case OPT_WARMUP:
@@ -190,6 +235,12 @@ static bool take_source(struct load_opts *o, const char *text)
     return o->sources > 0;
 }
 
+static bool take_mqtt(struct load_opts *o, const char *text)
+{
+    o->mqtt = strcmp(text, "5") == 0 ? MQTT_5 : strcmp(text, "3.1.1") == 0 ? MQTT_3_1_1 : MQTT_NONE;
+    return o->mqtt != MQTT_NONE;
+}
+
 static bool take_header(struct load_opts *o, const char *text)
 {
     if (o->headers_count == LOAD_HEADERS_MAX || !strchr(text, ':') || strpbrk(text, "\r\n"))
@@ -228,6 +279,14 @@ static bool take(struct load_opts *o, int option, const char *text)
         return true;
     case OPT_HEADER:
         return take_header(o, text);
+    case OPT_TOPIC:
+        o->topic = text;
+        return topic_name_valid(slice_str(text));
+    case OPT_SUBSCRIBE:
+        o->subscribe = text;
+        return topic_filter_valid(slice_str(text));
+    case OPT_MQTT:
+        return take_mqtt(o, text);
     case OPT_SOURCE:
         return take_source(o, text);
     case OPT_ONCE:
@@ -247,21 +306,24 @@ static bool take(struct load_opts *o, int option, const char *text)
     }
 }
 
-/* http://HOST[:PORT][/PATH]; HOST may be an IPv6 address in brackets. */
+/* http://HOST[:PORT][/PATH] or mqtt://HOST[:PORT]; HOST may be an IPv6 address in brackets. */
 static bool parse_url(const char *url, struct load_opts *o)
 {
     struct slice rest = slice_str(url);
-    if (!slice_starts(rest, SLICE("http://")))
+    bool mqtt = slice_starts(rest, SLICE("mqtt://"));
+    if (!mqtt && !slice_starts(rest, SLICE("http://")))
         return false;
+    o->mqtt = mqtt ? o->mqtt : MQTT_NONE;
     rest = slice_from(rest, 7);
     size_t end = strcspn(rest.ptr, "/?");
     o->authority = slice_of(rest.ptr, end);
     o->target = end < rest.len ? slice_from(rest, end) : SLICE("/v1/telemetry");
-    if (o->target.ptr[0] != '/' || memchr(o->target.ptr, ' ', o->target.len))
+    if (o->target.ptr[0] != '/' || memchr(o->target.ptr, ' ', o->target.len) ||
+        (mqtt && end < rest.len))
         return false;
 
     struct slice host = o->authority;
-    struct slice port = SLICE("80");
+    struct slice port = mqtt ? SLICE("1883") : SLICE("80");
     if (host.len && host.ptr[0] == '[') {
         const char *close = memchr(host.ptr, ']', host.len);
         if (!close)
@@ -303,6 +365,24 @@ static const char *check(const struct load_opts *o)
     return NULL;
 }
 
+/* The same of MQTT. */
+static const char *check_mqtt(const struct load_opts *o)
+{
+    if (!o->mqtt)
+        return o->topic || o->subscribe || o->subscribers
+                   ? "--topic, --subscribe and --subscribers are for mqtt://"
+                   : NULL;
+    if (!o->topic)
+        return "mqtt:// needs a --topic";
+    if (o->feed || o->headers_count || o->key || o->basic || o->once || o->ack_log || o->sources)
+        return "--feed, --header, --key, --basic, --once, --source and --ack-log are for http://";
+    if (!o->subscribe && o->subscribers)
+        return "--subscribers needs a filter to --subscribe to";
+    if (o->subscribe && o->payload)
+        return "who subscribes measures by the payload: give --payload-size, not --payload";
+    return NULL;
+}
+
 enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *ret,
                                        struct error *err)
 {
@@ -313,6 +393,11 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         .timeout_ns = 30 * NS_PER_S,
         .seed = 1,
         .first_sequence = 1,
+        .mqtt = MQTT_5,
+        .qos = 1,
+        .window = 20,
+        .feeds = 1000,
+        .payload_bytes = 100,
     };
     optind = 0; /* glibc: begin afresh */
     opterr = 0;
@@ -335,12 +420,16 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
     if (!problem && optind != argc - 1)
         problem = "give one URL";
     if (!problem && !parse_url(argv[optind], &o))
-        problem = "the URL must be http://HOST[:PORT][/PATH]";
+        problem = "the URL must be http://HOST[:PORT][/PATH] or mqtt://HOST[:PORT]";
+    if (!problem)
+        problem = check_mqtt(&o);
     if (problem) {
         error_set(err, -EINVAL, "%s", problem);
         return LOAD_OPTS_WRONG;
     }
-    if (!o.payload && !o.feed && strcmp(o.method, "POST") == 0)
+    if (o.subscribe && !o.subscribers)
+        o.subscribers = 1;
+    if (!o.mqtt && !o.payload && !o.feed && strcmp(o.method, "POST") == 0)
         o.feed = "temperature";
     *ret = o;
     return LOAD_OPTS_RUN;

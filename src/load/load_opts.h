@@ -10,14 +10,18 @@
 
 #include "base/error.h"
 #include "base/slice.h"
+#include "codec/mqtt.h"
 
 #define LOAD_HEADERS_MAX     16
 #define LOAD_CONNECTIONS_MAX 60000
 #define LOAD_DEVICES_MAX     1000000
+#define LOAD_FEEDS_MAX       1000000
+#define LOAD_PAYLOAD_MAX     1000000
 
 struct load_opts {
     char host[256]; /* without brackets */
     char port[8];
+    enum mqtt_version mqtt; /* NONE: HTTP */
     struct slice authority; /* host:port as written: the Host field */
     struct slice target;    /* path and query; may hold %device% */
 
@@ -26,6 +30,11 @@ struct load_opts {
     const char *feed;    /* NULL: payload is used as it is */
     const char *headers[LOAD_HEADERS_MAX];
     unsigned headers_count;
+
+    /* MQTT: */
+    const char *topic;     /* may hold %device% and %feed% */
+    const char *subscribe; /* the filter of the subscribers */
+    unsigned qos, window, feeds, payload_bytes, subscribers;
 
     const char *devices;              /* CSV file */
     const char *device, *token, *key; /* device and token may hold %seq% */

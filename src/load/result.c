@@ -31,9 +31,16 @@ static double ms(uint64_t ns)
     return (double)ns / (double)NS_PER_MS;
 }
 
-static double quantile_ms(const struct result *r, double q)
+static double quantile_ms(const struct histogram *h, double q)
 {
-    return ms(histogram_quantile(&r->latency, q));
+    return ms(histogram_quantile(h, q));
+}
+
+static void print_histogram(const char *name, const struct histogram *h, FILE *out)
+{
+    fprintf(out, "%s ms: mean %.3f p50 %.3f p90 %.3f p99 %.3f p99.9 %.3f max %.3f\n", name,
+            histogram_mean(h) / (double)NS_PER_MS, quantile_ms(h, 0.5), quantile_ms(h, 0.9),
+            quantile_ms(h, 0.99), quantile_ms(h, 0.999), ms(h->max));
 }
 
 void result_print(const struct result *r, FILE *out)
@@ -44,9 +51,12 @@ void result_print(const struct result *r, FILE *out)
         if (r->by_status[s])
             fprintf(out, ", %u: %lu", s, r->by_status[s]);
     }
-    fprintf(out, "\nlatency ms: mean %.3f p50 %.3f p90 %.3f p99 %.3f p99.9 %.3f max %.3f\n",
-            histogram_mean(&r->latency) / (double)NS_PER_MS, quantile_ms(r, 0.5),
-            quantile_ms(r, 0.9), quantile_ms(r, 0.99), quantile_ms(r, 0.999), ms(r->latency.max));
+    fputc('\n', out);
+    print_histogram("latency", &r->latency, out);
+    if (r->delivered) {
+        fprintf(out, "delivered to subscribers: %lu\n", r->delivered);
+        print_histogram("delivery", &r->delivery, out);
+    }
     fprintf(out, "bytes: sent %lu, received %lu\n", r->bytes_sent, r->bytes_received);
     if (r->connect_errors || r->broken || r->closed || r->timed_out || r->bad_responses)
         fprintf(out,
@@ -55,6 +65,9 @@ void result_print(const struct result *r, FILE *out)
                 r->connect_errors, r->broken, r->closed, r->timed_out, r->bad_responses);
     if (r->last_error)
         fprintf(out, "last error: %s\n", uv_strerror(r->last_error));
+    if (r->logins_refused)
+        fprintf(out, "logins refused: %lu, the last with code %u\n", r->logins_refused,
+                r->login_code);
     if (r->unsent)
         fprintf(out, "due but unsent: %lu\n", r->unsent);
     if (r->devices)
@@ -68,12 +81,12 @@ void result_print(const struct result *r, FILE *out)
         fprintf(out, "acknowledged messages logged: %lu\n", r->acked);
 }
 
-static json_t *latency_json(const struct result *r)
+static json_t *latency_json(const struct histogram *h)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "min", ms(r->latency.min), "mean",
-                     histogram_mean(&r->latency) / (double)NS_PER_MS, "p50", quantile_ms(r, 0.5),
-                     "p90", quantile_ms(r, 0.9), "p99", quantile_ms(r, 0.99), "p99.9",
-                     quantile_ms(r, 0.999), "max", ms(r->latency.max));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "min", ms(h->min), "mean",
+                     histogram_mean(h) / (double)NS_PER_MS, "p50", quantile_ms(h, 0.5), "p90",
+                     quantile_ms(h, 0.9), "p99", quantile_ms(h, 0.99), "p99.9",
+                     quantile_ms(h, 0.999), "max", ms(h->max));
 }
 
 static json_t *status_json(const struct result *r)
@@ -90,10 +103,10 @@ static json_t *status_json(const struct result *r)
 
 static json_t *result_json(const struct result *r, const struct load_opts *opts)
 {
-    json_t *o =
-        json_pack("{s:i, s:f, s:f, s:f, s:o, s:o}", "connections", (int)opts->connections,
-                  "rate_wanted", opts->rate, "seconds", result_seconds(r), "answers_per_second",
-                  result_rate(r), "status", status_json(r), "latency_ms", latency_json(r));
+    json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o}", "connections", (int)opts->connections,
+                          "rate_wanted", opts->rate, "seconds", result_seconds(r),
+                          "answers_per_second", result_rate(r), "status", status_json(r),
+                          "latency_ms", latency_json(&r->latency));
     const struct {
         const char *name;
         uint64_t value;
@@ -116,7 +129,11 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
         {"kept", r->kept},
         {"not_kept", r->not_kept},
         {"refused", r->refused},
+        {"logins_refused", r->logins_refused},
+        {"delivered", r->delivered},
     };
+    if (r->delivered)
+        json_object_set_new(o, "delivery_ms", latency_json(&r->delivery));
     json_object_set_new(o, "accepted_seconds",
                         json_real((double)r->accepted_ns / (double)NS_PER_S));
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)

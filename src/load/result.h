@@ -18,7 +18,7 @@ struct result {
     uint64_t sent;             /* requests written */
     uint64_t answered;         /* responses read whole */
     uint64_t answered_in_time; /* of these, before the end: what the rate is made of */
-    uint64_t by_status[600];
+    uint64_t by_status[600];   /* of MQTT: by reason code */
     uint64_t bytes_sent, bytes_received;
     uint64_t connect_errors; /* connections that could not be opened */
     uint64_t broken;         /* connections that ended with a request unanswered */
@@ -30,12 +30,17 @@ struct result {
     int last_error;  /* libuv's, 0 if none */
     /* --once: */
     uint64_t devices, accepted;
-    uint64_t told;            /* times that a device was told when to come back */
-    uint64_t kept, not_kept;  /* who came then and was accepted, and who was told again */
-    uint64_t told_s_max;      /* the longest wait that was asked for */
-    uint64_t refused;         /* devices that were refused for good */
-    uint64_t accepted_ns;     /* from the beginning until the last one was accepted */
-    struct histogram latency; /* of all answers, nanoseconds */
+    uint64_t told;           /* times that a device was told when to come back */
+    uint64_t kept, not_kept; /* who came then and was accepted, and who was told again */
+    uint64_t told_s_max;     /* the longest wait that was asked for */
+    uint64_t refused;        /* devices that were refused for good */
+    uint64_t accepted_ns;    /* from the beginning until the last one was accepted */
+    /* MQTT: */
+    uint64_t logins_refused;   /* and subscriptions */
+    uint8_t login_code;        /* what the last of them was told */
+    uint64_t delivered;        /* messages that came to subscribers */
+    struct histogram latency;  /* of all answers, nanoseconds */
+    struct histogram delivery; /* from when a message was due until a subscriber had it */
 };
 
 /* Counting begins now. */
