@@ -569,6 +569,8 @@ static void add_front(struct unit *u, enum surface surface)
                    .body_bytes = c->http.body_max},
         .body_max = c->http.body_max,
         .tune = tune_http(c, surface, u->trusted, u->trusted_count),
+        .websocket = {surface == SURFACE_PUBLIC ? mqtt_accept : NULL, u->mqtt,
+                      &u->server->mqtt_connections},
         .stage_bytes = lane_stage_bytes(),
         .handle = lane_handle,
         .arg = u->lane,

@@ -46,6 +46,7 @@ struct http_tune tune_http(const struct config *c, enum surface surface, const s
         .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
         .trusted = trusted,
         .trusted_count = public ? count : 0,
+        .websocket_max = c->mqtt.websocket ? (unsigned)c->mqtt.connections_max : 0,
     };
 }
 

@@ -17,6 +17,8 @@ RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev li
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
       python3-requests python3-jsonschema python3-cryptography
       mosquitto-clients python3-paho-mqtt strace"
+# npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
+command -v npm >/dev/null || TEST="$TEST nodejs npm"
 BENCH="wrk"
 
 purpose=${1:-run}

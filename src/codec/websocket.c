@@ -261,19 +261,20 @@ enum websocket_outcome websocket_parse(struct websocket *ws, char *in, size_t le
 
 /* ---- out ---- */
 
-void websocket_put_head(struct buf *out, enum websocket_opcode opcode, uint64_t len)
+unsigned websocket_head(char out[WEBSOCKET_HEAD_MAX], enum websocket_opcode opcode, uint64_t len)
 {
-    uint8_t head[10] = {(uint8_t)(HEAD_FINAL | opcode)};
     unsigned bytes = len < 126 ? 0 : len < 65536 ? 2 : 8;
-    head[1] = (uint8_t)(bytes == 0 ? len : bytes == 2 ? 126 : 127);
+    out[0] = (char)(HEAD_FINAL | opcode);
+    out[1] = (char)(bytes == 0 ? len : bytes == 2 ? 126 : 127);
     for (unsigned i = 0; i < bytes; i++)
-        head[2 + i] = (uint8_t)(len >> (8 * (bytes - 1 - i)));
-    buf_put(out, head, 2 + bytes);
+        out[2 + i] = (char)(len >> (8 * (bytes - 1 - i)));
+    return 2 + bytes;
 }
 
 void websocket_put(struct buf *out, enum websocket_opcode opcode, struct slice payload)
 {
-    websocket_put_head(out, opcode, payload.len);
+    char head[WEBSOCKET_HEAD_MAX];
+    buf_put(out, head, websocket_head(head, opcode, payload.len));
     buf_put_slice(out, payload);
 }
 

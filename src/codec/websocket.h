@@ -13,6 +13,7 @@
 
 #define WEBSOCKET_CONTROL_MAX 125u /* payload of a control frame (section 5.5) */
 #define WEBSOCKET_ACCEPT_LEN  28u
+#define WEBSOCKET_HEAD_MAX    10u /* of a frame that is sent */
 
 /* ---- handshake (section 4.2) ---- */
 enum websocket_upgrade {
@@ -94,7 +95,7 @@ enum websocket_outcome websocket_parse(struct websocket *ws, char *in, size_t le
 
 /* An unmasked frame of its own (section 5.1), final. */
 void websocket_put(struct buf *out, enum websocket_opcode opcode, struct slice payload);
-/* The head alone, for a payload that is sent behind it. */
-void websocket_put_head(struct buf *out, enum websocket_opcode opcode, uint64_t len);
+/* The head alone, for a payload that is sent behind it. Returns its length. */
+unsigned websocket_head(char out[WEBSOCKET_HEAD_MAX], enum websocket_opcode opcode, uint64_t len);
 /* A close frame; code 0 or WEBSOCKET_NO_CODE: without one. `why` is cut to what fits. */
 void websocket_put_close(struct buf *out, uint16_t code, const char *why);

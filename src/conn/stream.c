@@ -21,6 +21,7 @@
 #include "base/metric.h"
 #include "conn/opening_private.h"
 #include "conn/tls_private.h"
+#include "conn/ws_private.h"
 
 #define OUTPUT_MAX (256u << 20) /* owners stop producing long before: this only bounds a bug */
 #define READS_MAX  16u          /* of one connection in a turn: others wait */
@@ -45,6 +46,36 @@ struct worker *stream_worker(const struct stream *s)
 const struct address *stream_peer(const struct stream *s)
 {
     return &s->peer;
+}
+
+void stream_set_peer(struct stream *s, const struct address *peer)
+{
+    s->peer = *peer;
+}
+
+bool stream_count_in(struct stream *s, unsigned *open, unsigned max)
+{
+    if (__atomic_fetch_add(open, 1, __ATOMIC_RELAXED) >= max) {
+        __atomic_fetch_sub(open, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    if (s->open)
+        __atomic_fetch_sub(s->open, 1, __ATOMIC_RELAXED);
+    s->open = open;
+    return true;
+}
+
+bool stream_begin_websocket(struct stream *s)
+{
+    s->ws = ws_conn_new(s);
+    return s->ws != NULL;
+}
+
+void stream_disown(struct stream *s)
+{
+    s->ops = NULL;
+    s->owner = NULL;
+    stream_close(s);
 }
 
 bool stream_is_tls(const struct stream *s)
@@ -85,11 +116,33 @@ uint64_t stream_sent(const struct stream *s)
 
 /* ---- in ---- */
 
+static void take_bytes(struct stream *s, char *ptr, size_t len);
+
+/* What an owner left to the next one goes the way of new input. */
+static void hand_on(struct stream *s, const char *ptr, size_t len, bool from_kept)
+{
+    struct buf rest;
+    buf_init(&rest, len);
+    buf_put(&rest, ptr, len);
+    if (from_kept)
+        buf_fini(&s->kept);
+    if (rest.failed)
+        stream_close(s);
+    for (size_t at = 0; at < rest.len && !s->closing; at += WORKER_SCRATCH) {
+        size_t n = rest.len - at < WORKER_SCRATCH ? rest.len - at : WORKER_SCRATCH;
+        char *to = worker_scratch(s->worker);
+        memcpy(to, rest.ptr + at, n);
+        take_bytes(s, to, n);
+    }
+    buf_fini(&rest);
+}
+
 /* Offers input to the owner and keeps what it leaves. `ptr` is the scratch block or `kept` itself.
  */
 static void offer(struct stream *s, char *ptr, size_t len)
 {
     bool from_kept = ptr == s->kept.ptr;
+    const void *owner = s->owner;
     s->offering = true;
     if (!from_kept)
         worker_scratch_hold(s->worker, len);
@@ -102,6 +155,8 @@ static void offer(struct stream *s, char *ptr, size_t len)
     CHECK(used <= len);
     if (s->lingering) {
         buf_fini(&s->kept);
+    } else if (s->owner != owner) {
+        hand_on(s, ptr + used, len - used, from_kept);
     } else if (from_kept) {
         buf_consume(&s->kept, used);
         if (!s->kept.len)
@@ -113,18 +168,42 @@ static void offer(struct stream *s, char *ptr, size_t len)
     }
 }
 
+/* WebSocket's end is told like that of the socket: once the owner has been offered what came
+ * before. */
+static void tell_end(struct stream *s)
+{
+    enum ws_end end = s->ws ? ws_conn_end(s->ws) : WS_END_NOT;
+    if (end == WS_END_NOT || s->told_end || s->paused || s->finishing || s->closing)
+        return;
+    s->told_end = true;
+    if (end == WS_END_BROKEN) /* the client is told so by its close frame */
+        stream_finish(s);
+    else
+        s->ops->on_end(s->owner);
+}
+
+static void take_bytes(struct stream *s, char *ptr, size_t len)
+{
+    if (s->ws)
+        len = ws_conn_take(s->ws, ptr, len);
+    if (s->closing) /* a pong could not be sent */
+        return;
+    if (len && !s->kept.len) {
+        offer(s, ptr, len);
+    } else if (len) {
+        buf_put(&s->kept, ptr, len);
+        if (s->kept.failed)
+            stream_close(s);
+        else
+            offer(s, s->kept.ptr, s->kept.len);
+    }
+    tell_end(s);
+}
+
 static void take_input(struct stream *s, char *ptr, size_t len)
 {
     metric_add(METRIC_bytes_received, len);
-    if (!s->kept.len) {
-        offer(s, ptr, len);
-        return;
-    }
-    buf_put(&s->kept, ptr, len);
-    if (s->kept.failed)
-        stream_close(s);
-    else
-        offer(s, s->kept.ptr, s->kept.len);
+    take_bytes(s, ptr, len);
 }
 
 void stream_take_early(struct stream *s, struct slice bytes)
@@ -139,9 +218,12 @@ void stream_take_early(struct stream *s, struct slice bytes)
 /* Whether somebody wants input and there is room for it. */
 static bool wants_input(const struct stream *s)
 {
-    return !s->closing && !s->ended &&
-           (s->lingering ||
-            (!s->paused && !s->finishing && (s->opening || s->kept.len < s->kept.max)));
+    if (s->closing || s->ended)
+        return false;
+    if (s->lingering)
+        return true;
+    return !s->paused && !s->finishing && (s->opening || s->kept.len < s->kept.max) &&
+           (!s->ws || (ws_conn_end(s->ws) == WS_END_NOT && !ws_conn_choked(s->ws)));
 }
 
 bool stream_held(const struct stream *s)
@@ -275,6 +357,7 @@ void stream_resume(struct stream *s)
         return;
     if (s->kept.len)
         offer(s, s->kept.ptr, s->kept.len);
+    tell_end(s);
     watch(s);
 }
 
@@ -304,6 +387,8 @@ static void on_linger_due(struct deadline *d)
  * section 9.6). */
 static void linger(struct stream *s)
 {
+    if (s->ws)
+        ws_conn_bye(s->ws);
     if (s->tls)
         tls_conn_bye(s->tls);
     if (stream_unsent(s) || s->closing) { /* comes back when that is sent too */
@@ -341,6 +426,14 @@ static void send_unsent(struct stream *s)
 }
 
 void stream_write(struct stream *s, struct slice bytes)
+{
+    if (s->ws)
+        ws_conn_write(s->ws, bytes);
+    else
+        stream_send(s, bytes);
+}
+
+void stream_send(struct stream *s, struct slice bytes)
 {
     if (s->tls && !s->closing && bytes.len)
         tls_conn_write(s->tls, bytes);
@@ -444,6 +537,7 @@ static void on_handle_closed(uv_handle_t *handle)
     if (s->open)
         __atomic_fetch_sub(s->open, 1, __ATOMIC_RELAXED);
     metric_move(METRIC_connections_open, -1);
+    ws_conn_free(s->ws);
     tls_conn_free(s->tls);
     buf_fini(&s->kept);
     buf_fini(&s->unsent);
@@ -452,8 +546,10 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void stream_close(struct stream *s)
 {
+    if (s->ws && !s->closing && !stream_unsent(s))
+        ws_conn_bye(s->ws); /* may fail, and then closes */
     if (s->tls && !s->closing && !stream_unsent(s))
-        tls_conn_bye(s->tls); /* may fail, and then closes */
+        tls_conn_bye(s->tls); /* the same */
     if (s->closing)
         return;
     s->closing = true;

@@ -50,6 +50,22 @@ struct slice stream_alpn(const struct stream *s);
  * the stream. */
 struct slice stream_identity(const struct stream *s);
 
+/*
+ * For an owner whose protocol ends and another one begins, on the same connection: within on_input,
+ * which then returns the bytes that were still its own. The next owner is set by stream_set_owner
+ * and gets the rest; the earlier one hears no more, not even on_closed.
+ */
+/* From then on the owner reads what the client's binary WebSocket frames carry, and each
+ * stream_write is one message; pings and closes are answered by the stream, and what is no frame,
+ * or a text, fails it with the code of RFC 6455. False: no memory. */
+bool stream_begin_websocket(struct stream *s);
+/* Who a trusted proxy says that it is. */
+void stream_set_peer(struct stream *s, const struct address *peer);
+/* It counts in another number of open connections (atomic). False: there are `max` already. */
+bool stream_count_in(struct stream *s, unsigned *open, unsigned max);
+/* Nobody owns it; closes it. */
+void stream_disown(struct stream *s);
+
 /* Stops and restarts reading. Resuming offers kept input again before new is read. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);

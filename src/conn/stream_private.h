@@ -9,6 +9,7 @@
 
 struct opening;
 struct tls_conn;
+struct ws_conn;
 
 struct stream {
     uv_poll_t poll;
@@ -19,6 +20,7 @@ struct stream {
     void *owner;
     struct opening *opening; /* until it is open (conn/opening_private.h) */
     struct tls_conn *tls;    /* NULL: none (conn/tls_private.h) */
+    struct ws_conn *ws;      /* above TLS; NULL: none (conn/ws_private.h) */
     struct address peer;
     struct buf kept;   /* input not consumed yet */
     struct buf unsent; /* output the kernel did not take */
@@ -27,6 +29,7 @@ struct stream {
     struct deadline linger; /* of a finished stream: how long it may still drain input */
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
+    bool told_end;    /* the owner, of the end of WebSocket's frames */
     const bool *hold; /* the worker's; NULL: never held */
     /* In one of the worker's lists: it wants input and is held, or goes on next turn. */
     struct stream *listed_next, **listed_place;
@@ -41,6 +44,8 @@ void stream_let_go(struct stream *first);
 void stream_again(struct stream *s);
 /* Those: taken off the list and looked at. */
 void stream_go_on(struct stream **list);
+/* Through TLS, if there is any. */
+void stream_send(struct stream *s, struct slice bytes);
 /* The bytes as they are: sends them, keeping what the kernel does not take at once. */
 void stream_put(struct stream *s, struct slice bytes);
 /* Of worker.c: what streams look at. */

@@ -5,7 +5,7 @@
  *
  * Requests of one connection are handed up as they arrive and may be answered out of order; answers
  * leave in order. While an exchange is kept (exchange_keep) nothing more is read from that
- * connection.
+ * connection. A connection that asks for it becomes MQTT over WebSocket (http_upgrade.c).
  */
 #pragma once
 
@@ -25,6 +25,14 @@ struct http_tune {
     bool use_forwarded;      /* trusted proxies write Forwarded, not X-Forwarded-For */
     const struct cidr *trusted;
     unsigned trusted_count;
+    unsigned websocket_max; /* connections counted in http_websocket.open; 0: it is not spoken */
+};
+
+/* Where connections go that are upgraded to WebSocket at /mqtt. */
+struct http_websocket {
+    bool (*accept)(void *arg, struct stream *s); /* as in listener_opts; NULL: nowhere */
+    void *arg;
+    unsigned *open; /* counts them (atomic) */
 };
 
 struct http_opts {
@@ -33,6 +41,7 @@ struct http_opts {
     struct http1_limits limits;
     size_t body_max; /* also after unpacking */
     struct http_tune tune;
+    struct http_websocket websocket;
     size_t stage_bytes; /* room for the pipeline in each exchange */
     /* One whole request. */
     void (*handle)(void *arg, struct exchange *x);

@@ -4,7 +4,8 @@
  *
  *   HEAD --head, body in Content-Length--> BODY --whole--> (handle) --> HEAD
  *    |----chunked--> CHUNKED --last chunk--> (handle) --> HEAD
- *    '----no request--> CLOSING (answer sent, nothing read any more)
+ *    |----no request--> CLOSING (answer sent, nothing read any more)
+ *    '----upgrade--> UPGRADED (the stream goes to another owner, and the connection ends)
  *
  * Invariants: 1. `first..last` are the requests handed up whose answers have not left, in order of
  * arrival; only the head of the queue may leave. 2. Input is looked at only while nothing is kept
@@ -158,7 +159,7 @@ static void on_due(struct deadline *d)
 
 static bool may_read(const struct http_conn *c)
 {
-    return !c->kept && !c->in_turn && c->state != HTTP_CLOSING &&
+    return !c->kept && !c->in_turn && c->state < HTTP_CLOSING &&
            c->queued < c->front->opts.tune.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
 }
 
@@ -368,7 +369,23 @@ static bool must_wait_its_turn(const struct http_conn *c, const struct http1_req
 {
     if (!c->first)
         return false;
+    if (http_is_upgrade(c, r))
+        return true;
     return is_safe(r->method) ? c->unsafe_queued : r->method != HTTP1_POST;
+}
+
+/* Whether the request was for the upgrade, and is dealt with. */
+static bool take_upgrade(struct http_conn *c, const struct http1_request *r)
+{
+    const char *why;
+    if (!http_is_upgrade(c, r))
+        return false;
+    unsigned status = http_upgrade(c, r, &why);
+    if (status == 101)
+        c->state = HTTP_UPGRADED;
+    else
+        refuse(c, status, why);
+    return true;
 }
 
 static void expect_body(struct http_conn *c, const struct http1_request *r)
@@ -408,6 +425,8 @@ static size_t take_head(struct http_conn *c, char *ptr, size_t len, bool *more)
         stream_pause(c->stream);
         return 0;
     }
+    if (take_upgrade(c, &r))
+        return r.head_len;
     if (r.chunked) {
         buf_clear(&c->head);
         buf_put(&c->head, ptr, r.head_len);
@@ -466,6 +485,18 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     return used;
 }
 
+static void forget(struct http_conn *c);
+
+static void hand_over(struct http_conn *c)
+{
+    struct stream *s = c->stream;
+    const struct http_websocket to = c->front->opts.websocket;
+    metric_add(METRIC_websocket_upgrades, 1);
+    forget(c);
+    if (!stream_begin_websocket(s) || !to.accept(to.arg, s))
+        stream_disown(s);
+}
+
 static size_t on_input(void *owner, char *ptr, size_t len)
 {
     struct http_conn *c = owner;
@@ -497,8 +528,13 @@ static size_t on_input(void *owner, char *ptr, size_t len)
             used += take_chunked(c, at, left, &more);
             break;
         case HTTP_CLOSING:
+        case HTTP_UPGRADED:
             break;
         }
+    }
+    if (c->state == HTTP_UPGRADED) {
+        hand_over(c);
+        return used;
     }
     arm(c);
     return c->state == HTTP_CLOSING ? len : used;
@@ -520,10 +556,8 @@ static void on_drained(void *owner)
     keep_reading(owner);
 }
 
-static void on_closed(void *owner)
+static void forget(struct http_conn *c)
 {
-    struct http_conn *c = owner;
-    OBJ_CHECK(c, HTTP_CONN_MAGIC);
     while (c->first) {
         struct http_exchange *e = c->first;
         dequeue(c);
@@ -540,6 +574,13 @@ static void on_closed(void *owner)
     buf_fini(&c->body);
     c->magic = 0;
     free(c);
+}
+
+static void on_closed(void *owner)
+{
+    struct http_conn *c = owner;
+    OBJ_CHECK(c, HTTP_CONN_MAGIC);
+    forget(c);
 }
 
 static const struct stream_ops conn_ops = {

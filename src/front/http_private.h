@@ -22,7 +22,13 @@ struct http_exchange {
     struct exchange x; /* last: it ends in the pipeline's part */
 };
 
-enum http_state { HTTP_HEAD, HTTP_BODY, HTTP_CHUNKED, HTTP_CLOSING };
+enum http_state {
+    HTTP_HEAD,
+    HTTP_BODY,
+    HTTP_CHUNKED,
+    HTTP_CLOSING,
+    HTTP_UPGRADED, /* 101 was sent: the stream goes to another owner */
+};
 
 struct http_conn {
     uint32_t magic;
@@ -61,6 +67,16 @@ struct http_front {
  * `body`, or from e->scratch. REASON_ok or why the request is refused. */
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
                               struct slice body, const struct address *client);
+
+/* Who sends, where the two fields say so and the peer is believed. */
+struct address http_client(const struct http_opts *o, struct slice forwarded,
+                           struct slice x_forwarded_for, const struct address *peer);
+
+/* http_upgrade.c: whether it is for the place that speaks WebSocket. */
+bool http_is_upgrade(const struct http_conn *c, const struct http1_request *r);
+/* What becomes of it, with no request before it without an answer. 101: that was sent, and what
+ * follows is WebSocket; else the status and sentence to refuse it with. */
+unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const char **ret_why);
 
 /* http_reply.c: writes the answer of `e` to e->out from its reply. */
 void http_reply_format(struct http_exchange *e, struct worker *w);

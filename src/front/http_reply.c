@@ -41,6 +41,8 @@ static const char *status_text(unsigned status)
         return "Expectation Failed";
     case 422:
         return "Unprocessable Content";
+    case 426:
+        return "Upgrade Required";
     case 429:
         return "Too Many Requests";
     case 431:
@@ -122,6 +124,8 @@ static void put_head(struct buf *out, struct http_exchange *e, struct worker *w,
         buf_put_dec(out, body_len);
     }
     buf_put_slice(out, SLICE("\r\n"));
+    if (status == 426) /* RFC 9110 section 15.5.22; RFC 6455 section 4.4 */
+        buf_put_slice(out, SLICE("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"));
     if (status == 401)
         buf_put_slice(out, SLICE("WWW-Authenticate: Basic realm=\"sluice\"\r\n"));
     if (e->has_origin)

@@ -144,6 +144,18 @@ static enum reason unpack_body(struct http_exchange *e, struct slice coding, str
     return outcome == GUNZIP_TOO_LARGE ? REASON_too_large : REASON_bad_body;
 }
 
+/* Only the header that the proxies are known to write: the other one a client could forge. */
+struct address http_client(const struct http_opts *o, struct slice forwarded,
+                           struct slice x_forwarded_for, const struct address *peer)
+{
+    const struct slice none = {0};
+    if (!o->tune.trusted_count)
+        return *peer;
+    return forwarded_client(o->tune.use_forwarded ? forwarded : none,
+                            o->tune.use_forwarded ? none : x_forwarded_for, peer, o->tune.trusted,
+                            o->tune.trusted_count);
+}
+
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
                               struct slice body, const struct address *client)
 {
@@ -166,14 +178,8 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     e->minor0 = r->minor == 0;
     e->has_origin = found.origin.ptr && e->front->opts.tune.cors_origin[0];
 
-    struct address from = *client;
-    /* Only the header that the proxies are known to write: the other one a client could forge. */
     const struct http_opts *o = &e->front->opts;
-    const struct slice none = {0};
-    if (o->tune.trusted_count)
-        from = forwarded_client(o->tune.use_forwarded ? found.forwarded : none,
-                                o->tune.use_forwarded ? none : found.x_forwarded_for, client,
-                                o->tune.trusted, o->tune.trusted_count);
+    struct address from = http_client(o, found.forwarded, found.x_forwarded_for, client);
     q->source = address_source(&from);
     q->shared = o->tune.trusted_count && q->source != address_source(client);
 
