@@ -205,6 +205,9 @@ static void dispatch(struct job *j)
     case ROUTE_WRITE:
         write_run(j);
         return;
+    case ROUTE_TOPIC:
+        publish_run(j); /* pipeline_publish.c */
+        return;
     case ROUTE_READ:
         read_run(j);
         return;
@@ -306,10 +309,14 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_method, NULL);
         return;
     }
-    if (j->match.username.ptr && !slice_eq(j->match.username, j->account->name)) {
-        job_refuse(j,
-                   route_is_publish(j->match.route) ? REASON_not_your_topic : REASON_no_such_user,
-                   NULL);
+    if (route_is_publish(j->match.route)) {
+        enum reason reason = topic_settle(j->account, job_exchange(j)->request.path, &j->match);
+        if (reason != REASON_ok) {
+            job_refuse(j, reason, NULL);
+            return;
+        }
+    } else if (j->match.username.ptr && !slice_eq(j->match.username, j->account->name)) {
+        job_refuse(j, REASON_no_such_user, NULL);
         return;
     }
     if ((c->permissions & j->match.route->permission) != j->match.route->permission) {
@@ -509,9 +516,7 @@ void job_authenticate(struct job *j)
 static void refuse_path(struct job *j, bool known_path)
 {
     struct exchange *x = job_exchange(j);
-    if (x->request.method == METHOD_PUBLISH) {
-        job_refuse(j, REASON_bad_topic, NULL);
-    } else if (slice_starts(x->request.path, SLICE("/api/"))) {
+    if (slice_starts(x->request.path, SLICE("/api/"))) {
         j->match = (struct route_match){.route = known_path ? &no_method : &no_route};
         turn_put_off(j);
     } else if (known_path) {
@@ -580,8 +585,9 @@ struct lane *lane_new(struct pipeline *p, struct worker *w)
     l->put_off_last = &l->put_off;
     l->held_last = &l->held;
     buf_init(&l->points_storage, 16u << 20);
-    buf_init(&l->payload, VALUE_BIG_MAX + 64);
-    buf_init(&l->sealed, VALUE_BIG_MAX + 64 + SEAL_BYTES);
+    buf_init(&l->payload, BATCH_BYTES_MAX);
+    buf_init(&l->properties, BATCH_BYTES_MAX);
+    buf_init(&l->sealed, BATCH_BYTES_MAX);
     buf_init(&l->live_text, VALUE_BIG_MAX * 6 + 4096); /* each byte escaped */
     buf_init(&l->live_opened, BATCH_BYTES_MAX);
     l->sealer = p->opts.keyring ? sealer_new(p->opts.keyring) : NULL;
@@ -604,6 +610,7 @@ void lane_free(struct lane *l)
     write_lane_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
+    buf_fini(&l->properties);
     buf_fini(&l->sealed);
     buf_fini(&l->live_text);
     buf_fini(&l->live_opened);

@@ -18,6 +18,7 @@
 #include "base/metric.h"
 #include "codec/csv.h"
 #include "codec/topic.h"
+#include "flow/publish.h"
 #include "flow/session_record.h"
 #include "pipeline_private.h"
 
@@ -163,10 +164,44 @@ static void make_of_datum(const struct message_maker *maker, struct record *r, u
     account_unref(owner);
 }
 
+static struct slice on_message(void *arg)
+{
+    return *(const struct slice *)arg;
+}
+
+/* A message to a topic that is no feed. */
+static void make_of_publish(const struct message_maker *maker, struct record *r, uint64_t offset)
+{
+    struct publish p = {.qos = 2}; /* as far as who is blind can see */
+    bool blind = r->key_id && maker->blind;
+    if (r->key_id && !blind &&
+        (!maker->sealer || unseal_record(maker->sealer, r, maker->opened) != SEAL_DONE))
+        return; /* as above */
+    if (!blind && !publish_decode(r->payload, &p))
+        return;
+    const struct live_message m = {.account = r->account,
+                                   .credential = r->credential,
+                                   .place = session_place(offset, 0),
+                                   .topic = r->topic,
+                                   .payload = on_message,
+                                   .arg = &p.message,
+                                   .published = true,
+                                   .retain = r->flags & RECORD_F_RETAIN,
+                                   .qos = p.qos,
+                                   .expires_us = publish_expires_us(&p, r->receive_us),
+                                   .properties = p.properties};
+    maker->to.publish(maker->to.arg, &m);
+}
+
 void make_messages(const struct message_maker *maker, struct record *r, uint64_t offset)
 {
-    if (r->kind == RECORD_DATUM && maker->to.wants(maker->to.arg, r->account))
+    bool is_datum = r->kind == RECORD_DATUM;
+    if ((!is_datum && r->kind != RECORD_PUBLISH) || !maker->to.wants(maker->to.arg, r->account))
+        return;
+    if (is_datum)
         make_of_datum(maker, r, offset);
+    else
+        make_of_publish(maker, r, offset);
 }
 
 static void batch_unref(struct live_batch *b)
@@ -333,7 +368,8 @@ void live_free(struct live *live)
 
 /* ---- who may ---- */
 
-/* What lies under the account's own name; what it is about is looked at with each message. */
+/* What lies under the account's own name, and where the account has any topics all but those that
+ * begin with '$'; what it is about is looked at with each message. */
 enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter)
 {
     struct slice rest = filter;
@@ -344,5 +380,7 @@ enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice fil
         return REASON_forbidden;
     if (slice_eq(first, p->credential->account->name) && rest.ptr)
         return REASON_ok;
+    if (p->credential->account->topics == TOPICS_ANY && filter.ptr[0] != '$')
+        return slice_eq(first, p->credential->account->name) ? REASON_bad_topic : REASON_ok;
     return topic_name_valid(first) && rest.ptr ? REASON_not_your_topic : REASON_bad_topic;
 }

@@ -39,6 +39,7 @@ bool overload_lets(struct job *j)
     case ROUTE_CHANGE:
         return reads || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_WRITE:
+    case ROUTE_TOPIC:
         return level < OVERLOAD_DISK || !overload_sheds(j->overload, j->account->number) ||
                turn_away(j, METRIC_overload_publishes_shed);
     default:

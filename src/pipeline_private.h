@@ -46,6 +46,7 @@ struct job {
     uint64_t end_offset; /* one past its last record */
     struct buf ids;      /* size_t each: where in the reply the ids stand */
     uint64_t session;    /* whose record it is */
+    uint32_t flags;      /* of the record of ROUTE_TOPIC */
     int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
     /* Reading, where more is left to be done than to answer; NULL: not so */
     struct api_found *found;
@@ -112,7 +113,7 @@ struct lane {
     struct mail wake;
     struct points points;
     struct buf points_storage;
-    struct buf payload, sealed;
+    struct buf payload, properties, sealed;
     struct sealer *sealer; /* NULL: records stay plain */
     struct feed *feeds[REQUEST_RECORDS_MAX];
     struct live_ops live;
@@ -153,6 +154,10 @@ void write_about(struct job *j, enum record_kind kind, struct slice payload);
 /* Appends a RECORD_SESSION about that session, its payload being the lane's; the reply is complete
  * and leaves once it is durable. */
 void write_session(struct job *j, uint64_t session);
+/* Appends a RECORD_PUBLISH of the request, its payload being the lane's; answers once it is
+ * durable.
+ */
+void write_publish(struct job *j, uint32_t flags);
 /* The account was told of everything below `end`: its reads wait for it. */
 void remember_told(struct account *a, uint64_t end);
 /* The job's records are durable, the first of them at `first_offset`: answers. */
@@ -224,6 +229,10 @@ struct message_maker {
 /* Those of one record; its payload may be opened in place. Any thread. */
 void make_messages(const struct message_maker *maker, struct record *r, uint64_t offset);
 void live_free(struct live *live);
+
+/* ---- pipeline_publish.c ---- */
+/* ROUTE_TOPIC: a message to a topic that is no feed, to the journal. */
+void publish_run(struct job *j);
 
 /* ---- pipeline_session.c ---- */
 /* Whose session it is: the connection's principal, even when that is no more. */

@@ -846,6 +846,36 @@ void write_about(struct job *j, enum record_kind kind, struct slice payload)
     end_append(j, b, first, reason);
 }
 
+/* ---- messages to topics that are no feeds ---- */
+
+static bool put_publish(struct job *j, struct batch *b)
+{
+    const struct request *q = &job_exchange(j)->request;
+    struct record r = {.kind = RECORD_PUBLISH,
+                       .flags = j->flags,
+                       .account = j->account->number,
+                       .credential = j->credential->number,
+                       .event_us = j->now_us,
+                       .receive_us = j->now_us,
+                       .topic = q->path,
+                       .payload = buf_slice(&j->lane->payload)};
+    if (q->session && q->packet_id)
+        r.producer = (struct producer){.session = q->session, .sequence = q->packet_id};
+    return put_record(j->lane, b, &r);
+}
+
+void write_publish(struct job *j, uint32_t flags)
+{
+    uint32_t first = 0;
+    enum reason reason;
+    j->flags = flags;
+    j->ack = job_exchange(j)->request.no_answer ? ACK_RECEIVED : j->account->ack;
+    struct batch *b = take_room(j, put_publish, &first, &reason);
+    end_append(j, b, first, reason);
+}
+
+/* ---- sessions ---- */
+
 static bool put_session(struct job *j, struct batch *b)
 {
     struct record r = {.kind = RECORD_SESSION,

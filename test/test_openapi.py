@@ -140,6 +140,8 @@ CALLS = [
     ("admin_account_add", {"json": {"account": "zoe", "limits": "many"}, "status": 400}),
     ("admin_account_change", {"json": {"account": "eve", "limits": "", "device_limits": "9/1s"}}),
     ("admin_account_change", {"json": {"account": "eve", "plan": "gold"}, "status": 400}),
+    ("admin_account_change", {"json": {"account": "eve", "topics": "any"}}),
+    ("admin_account_change", {"json": {"account": "eve", "topics": "all"}, "status": 400}),
     ("admin_account_disable", {"json": {"account": "eve"}}),
     ("admin_account_enable", {"json": {"account": "eve"}}),
     ("admin_account_list", {}),

@@ -39,12 +39,13 @@ static const char *ack_name(enum ack_level ack)
 json_t *admin_json_account(const struct account *account)
 {
     CHECK(account); /* the catalog answers every change with its record */
-    return json_pack("{s:o, s:I, s:b, s:o, s:o, s:o, s:i, s:s, s:o}", "name",
-                     text_of(account->name), "number", (json_int_t)account->number, "disabled",
-                     account->disabled, "plan", text_of(account->plan), "limits",
-                     text_of_limits(&account->limits), "device_limits",
-                     text_of_limits(&account->device_limits), "feeds_max", (int)account->feeds_max,
-                     "ack", ack_name(account->ack), "created", text_of_time(account->created_us));
+    return json_pack(
+        "{s:o, s:I, s:b, s:o, s:o, s:o, s:i, s:s, s:s, s:o}", "name", text_of(account->name),
+        "number", (json_int_t)account->number, "disabled", account->disabled, "plan",
+        text_of(account->plan), "limits", text_of_limits(&account->limits), "device_limits",
+        text_of_limits(&account->device_limits), "feeds_max", (int)account->feeds_max, "ack",
+        ack_name(account->ack), "topics", account->topics == TOPICS_ANY ? "any" : "adafruit",
+        "created", text_of_time(account->created_us));
 }
 
 json_t *admin_permission_names(uint64_t mask)

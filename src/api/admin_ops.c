@@ -112,6 +112,18 @@ static void unref_feed(void *record)
 }
 
 /* ---- accounts ----------------------------------------------------------------------------- */
+/* Which topics the arguments want. False: refused. */
+static bool fill_topics(struct admin_call *call, struct catalog_ask *ask)
+{
+    struct slice topics = admin_arg(call, "topics");
+    ask->has_topics = topics.ptr != NULL;
+    ask->topics = slice_eq(topics, SLICE("any")) ? TOPICS_ANY : TOPICS_ADAFRUIT;
+    if (!topics.ptr || ask->topics == TOPICS_ANY || slice_eq(topics, SLICE("adafruit")))
+        return true;
+    admin_refuse(call, REASON_bad_request, "topics must be adafruit or any");
+    return false;
+}
+
 enum reason account_add(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_ACCOUNT_ADD,
@@ -119,6 +131,8 @@ enum reason account_add(struct admin *a, struct admin_call *call)
                               .plan = admin_arg(call, "plan"),
                               .limits = admin_arg(call, "limits"),
                               .device_limits = admin_arg(call, "device_limits")};
+    if (!fill_topics(call, &ask))
+        return REASON_bad_request;
     enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok)
         call->ret_result = admin_json_account(ask.ret_account);
@@ -204,7 +218,7 @@ enum reason account_change(struct admin *a, struct admin_call *call)
                               .device_limits = admin_arg(call, "device_limits")};
     ask.keep_limits = !ask.limits.ptr;
     ask.keep_device_limits = !ask.device_limits.ptr;
-    return answer_changed(a, call, &ask);
+    return fill_topics(call, &ask) ? answer_changed(a, call, &ask) : REASON_bad_request;
 }
 
 enum reason account_disable(struct admin *a, struct admin_call *call)

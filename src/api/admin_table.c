@@ -68,6 +68,12 @@
     {                                                                                              \
         "plan", "PLAN", ADMIN_NEEDED, false, "Name of the plan"                                    \
     }
+#define TOPICS(default)                                                                            \
+    {                                                                                              \
+        "topics", "TOPICS", ADMIN_OPTION, false,                                                   \
+            "MQTT topics there are: adafruit, feeds and groups only, or any, seen by nobody but "  \
+            "the account; default: " default                                                       \
+    }
 #define PLAN_LIMITS                                                                                \
     {"limits", "LIMITS", ADMIN_OPTION, false,                                                      \
      "Messages of a whole account, such as \"600/60s, 50/1s\"; empty: no limit"},                  \
@@ -100,7 +106,8 @@ const struct admin_command admin_commands[] = {
       {"limits", "LIMITS", ADMIN_OPTION, false,
        "Messages of the whole account, such as \"600/60s, 50/1s\"; default: the plan's"},
       {"device_limits", "LIMITS", ADMIN_OPTION, false,
-       "Messages of each device and key; default: the plan's"}},
+       "Messages of each device and key; default: the plan's"},
+      TOPICS("adafruit")},
      account_add,
      "Account"},
     {"account",
@@ -121,7 +128,7 @@ const struct admin_command admin_commands[] = {
      "Account"},
     {"account",
      "change",
-     "Change an account's plan and limits; in force before this returns",
+     "Change an account's plan, limits and topics; in force before this returns",
      "sluice account change acme --plan plus",
      true,
      {ACCOUNT,
@@ -129,7 +136,8 @@ const struct admin_command admin_commands[] = {
       {"limits", "LIMITS", ADMIN_OPTION, false,
        "Messages of the whole account; empty: the plan's; default: as they are"},
       {"device_limits", "LIMITS", ADMIN_OPTION, false,
-       "Messages of each device and key; empty: the plan's; default: as they are"}},
+       "Messages of each device and key; empty: the plan's; default: as they are"},
+      TOPICS("as they are")},
      account_change,
      "Account"},
     {"account",

@@ -19,6 +19,7 @@ enum route_class {
     ROUTE_SELF,    /* needs a credential, answered at once */
     ROUTE_READ,    /* reads views */
     ROUTE_WRITE,   /* data points to the journal */
+    ROUTE_TOPIC,   /* a message to a topic that is no feed, to the journal */
     ROUTE_CHANGE,  /* changes the catalog */
     ROUTE_CONNECT, /* needs a credential, which is the connection's from then on */
     ROUTE_SESSION, /* an MQTT session, to the journal */
@@ -66,6 +67,7 @@ enum route_op {
     OP_SESSION,
     OP_PUBLISH_FEED,
     OP_PUBLISH_GROUP,
+    OP_PUBLISH_TOPIC,
     OP_TIME_SECONDS,
     OP_TIME_MILLIS,
     OP_TIME_ISO,
@@ -117,7 +119,7 @@ enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
 /* Whether it is one of those that topics stand for (topic.c). */
 static inline bool route_is_publish(const struct route *r)
 {
-    return r->op == OP_PUBLISH_FEED || r->op == OP_PUBLISH_GROUP;
+    return r->op == OP_PUBLISH_FEED || r->op == OP_PUBLISH_GROUP || r->op == OP_PUBLISH_TOPIC;
 }
 
 /* HEAD is looked up as GET. A ".json" at the end of an /api/ path is ignored, and so is a ".csv"
@@ -127,3 +129,6 @@ enum route_found route_find(const struct request *q, struct route_match *ret,
                             struct buf *ret_methods);
 /* What METHOD_CONNECT and METHOD_PUBLISH are about (topic.c); route_find asks it for them. */
 enum route_found topic_find(const struct request *q, struct route_match *ret);
+/* What the topic means in that account, `m` being what topic_find said: the same, or that it is an
+ * ordinary topic. REASON_ok, or why nothing may be published there. */
+enum reason topic_settle(const struct account *a, struct slice topic, struct route_match *m);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What Adafruit IO's MQTT topics mean to who publishes: {u}/feeds/{key}, {u}/f/{key},
- * {u}/groups/{key}, {u}/g/{key}, each with /json or /csv behind it.
+ * What MQTT topics mean to who publishes. Those of Adafruit IO are {u}/feeds/{key}, {u}/f/{key},
+ * {u}/groups/{key}, {u}/g/{key}, each with /json or /csv behind it. Where an account has any
+ * topics, all that do not begin with its own name, or with '$', are ordinary ones: its own, no
+ * feeds, and not seen by others, whatever they are called (decision 0032).
  */
 #include "codec/topic.h"
 
@@ -13,21 +15,17 @@ static const struct route session_route = {
     METHOD_SESSION, "", SURFACE_PUBLIC, false, ROUTE_SESSION, OP_SESSION, 0, NULL};
 static const struct route feed_route = {
     METHOD_PUBLISH, "", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_PUBLISH_FEED, PERM_data_write, NULL};
+static const struct route topic_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
+                                         false,           ROUTE_TOPIC, OP_PUBLISH_TOPIC,
+                                         PERM_data_write, NULL};
 static const struct route group_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
                                          false,           ROUTE_WRITE, OP_PUBLISH_GROUP,
                                          PERM_data_write, NULL};
 
-enum route_found topic_find(const struct request *q, struct route_match *ret)
+/* Fills in what a topic of Adafruit's says. False: it is none. */
+static bool is_adafruits(struct slice rest, struct route_match *ret)
 {
-    struct route_match m = {.route = &connect_route, .form = BODY_TEXT};
-    if (q->method == METHOD_SESSION)
-        m.route = &session_route;
-    if (q->method != METHOD_PUBLISH) {
-        *ret = m;
-        return ROUTE_FOUND;
-    }
-    struct slice rest = q->path;
-    m.username = topic_level(&rest);
+    struct route_match m = {.form = BODY_TEXT, .username = topic_level(&rest)};
     struct slice kind = rest.ptr ? topic_level(&rest) : (struct slice){0};
     struct slice key = rest.ptr ? topic_level(&rest) : (struct slice){0};
     if (slice_eq(kind, SLICE("f")) || slice_eq(kind, SLICE("feeds"))) {
@@ -37,17 +35,40 @@ enum route_found topic_find(const struct request *q, struct route_match *ret)
         m.route = &group_route;
         m.group = key;
     } else {
-        return ROUTE_NO_PATH;
+        return false;
     }
     if (rest.ptr) {
         struct slice form = topic_level(&rest);
         bool json = slice_eq(form, SLICE("json"));
         if (!json && !slice_eq(form, SLICE("csv")))
-            return ROUTE_NO_PATH;
+            return false;
         m.form = json ? BODY_JSON : BODY_CSV;
     }
     if (!m.username.len || !key.len || rest.ptr)
-        return ROUTE_NO_PATH;
+        return false;
     *ret = m;
+    return true;
+}
+
+enum route_found topic_find(const struct request *q, struct route_match *ret)
+{
+    if (q->method == METHOD_PUBLISH && is_adafruits(q->path, ret))
+        return ROUTE_FOUND;
+    *ret = (struct route_match){.route = q->method == METHOD_SESSION   ? &session_route
+                                         : q->method == METHOD_PUBLISH ? &topic_route
+                                                                       : &connect_route,
+                                .form = BODY_TEXT};
     return ROUTE_FOUND;
+}
+
+enum reason topic_settle(const struct account *a, struct slice topic, struct route_match *m)
+{
+    struct slice rest = topic, first = topic_level(&rest);
+    bool own = slice_eq(first, a->name), adafruits = m->route != &topic_route;
+    if (adafruits && (own || a->topics == TOPICS_ADAFRUIT))
+        return own ? REASON_ok : REASON_not_your_topic;
+    if (own || a->topics == TOPICS_ADAFRUIT || topic.len > TOPIC_MAX || topic.ptr[0] == '$')
+        return REASON_bad_topic;
+    *m = (struct route_match){.route = &topic_route, .form = BODY_TEXT};
+    return REASON_ok;
 }

@@ -44,7 +44,7 @@ static void says(json_t *record, const char *name, const char *wanted)
 
 #define NEW_ACCOUNT                                                                                \
     "{\"name\":\"demo\",\"plan\":\"fleet\",\"limits\":null,\"device_limits\":null,"                \
-    "\"disabled\":false}"
+    "\"disabled\":false,\"topics\":\"adafruit\"}"
 
 static void accounts_are_told(void **state)
 {
@@ -59,14 +59,14 @@ static void accounts_are_told(void **state)
     says(o, "before", NULL);
     says(o, "after", NEW_ACCOUNT);
     json_decref(o);
-    ASK(f, ACCOUNT_LIMITS, .account = SLICE("demo"), .plan = SLICE("free"),
-        .limits = SLICE("7/1s"));
+    ASK(f, ACCOUNT_LIMITS, .account = SLICE("demo"), .plan = SLICE("free"), .limits = SLICE("7/1s"),
+        .has_topics = true, .topics = TOPICS_ANY);
     o = told(f, "account_limits");
     says(o, "from", NULL);
     says(o, "before", NEW_ACCOUNT);
     says(o, "after",
          "{\"name\":\"demo\",\"plan\":\"free\",\"limits\":\"7/1s\",\"device_limits\":null,"
-         "\"disabled\":false}");
+         "\"disabled\":false,\"topics\":\"any\"}");
     json_decref(o);
     ASK(f, ACCOUNT_DISABLE, .account = SLICE("demo"), .disabled = true);
     o = told(f, "account_disable");

@@ -117,7 +117,7 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
 #define FEED_TEXT_MAX        128
 
 enum catalog_op {
-    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits] */
+    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits, topics] */
     CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
     CATALOG_KEY_ADD,        /* account, name, digest, [role] */
     CATALOG_KEY_REMOVE,     /* account, name */
@@ -143,7 +143,7 @@ enum catalog_op {
     CATALOG_GROUP_LINK,     /* group_number, feed_number: the feed is in this group too */
     CATALOG_GROUP_UNLINK,   /* the same: no more; taken out of its own group it is in "default" */
     CATALOG_GROUP_REMOVE,   /* group_number: with its own feeds */
-    CATALOG_ACCOUNT_LIMITS, /* account, plan ("" = as it is), [limits, device_limits] */
+    CATALOG_ACCOUNT_LIMITS, /* account, plan ("" = as it is), [limits, device_limits, topics] */
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
     CATALOG_DEVICE_CHANGE,   /* name, [role, patterns] */
     CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
@@ -180,6 +180,8 @@ struct catalog_ask {
     struct slice permissions;                            /* comma-separated names */
     bool has_feeds_max;
     uint32_t feeds_max;
+    bool has_topics; /* a change without it leaves them as they are */
+    enum account_topics topics;
     bool has_digest;
     uint8_t digest[32];
     bool has_replaced; /* CATALOG_KEY_SECRET: conflict unless this is the digest until then */

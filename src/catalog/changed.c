@@ -19,7 +19,10 @@ const char *const changed_names[CHANGED_KINDS] = {
 #define ACCOUNT_OF(R) "'account', " R ".number, " R ".number, " R ".name, "
 #define ACCOUNT_STATE(R)                                                                           \
     "json_object('name', " R ".name, 'plan', " R ".plan, 'limits', " R ".limits, "                 \
-    "'device_limits', " R ".device_limits, 'disabled', " FLAG_OF(R ".disabled") ")"
+    "'device_limits', " R                                                                          \
+    ".device_limits, 'disabled', " FLAG_OF(R ".disabled") ", "                                     \
+                                                          "'topics', iif(" R                       \
+                                                          ".topics, 'any', 'adafruit'))"
 
 #define PLAN_OF(R) "'plan', 0, 0, " R ".name, "
 #define PLAN_STATE(R)                                                                              \
@@ -61,18 +64,18 @@ const char *const changed_names[CHANGED_KINDS] = {
     TRIGGER(table, "changed", "UPDATE OF " columns, "~", OF("NEW"), STATE("OLD"), STATE("NEW"))    \
     TRIGGER(table, "removed", "DELETE", "-", OF("OLD"), STATE("OLD"), "NULL")
 
-static const char triggers[] =
-    TRIGGERS("account", "name, plan, limits, device_limits, disabled", ACCOUNT_OF, ACCOUNT_STATE)
-        TRIGGERS("plan", "limits, device_limits, feeds_max", PLAN_OF, PLAN_STATE)
-            TRIGGERS("role", "permissions", ROLE_OF, ROLE_STATE)
-                TRIGGERS("credential", "name, role, patterns, digest, verifier, disabled",
-                         CREDENTIAL_OF, CREDENTIAL_STATE)
-                    TRIGGERS("feed",
-                             "key, name, description, license, unit_type, unit_symbol, flags, grp, "
-                             "status_timeout, status_notify",
-                             FEED_OF, FEED_STATE)
-                        TRIGGERS("grp", "key, name, description, flags", GROUP_OF, GROUP_STATE)
-                            TRIGGERS("member", "grp, feed", MEMBER_OF, MEMBER_STATE);
+static const char triggers[] = TRIGGERS(
+    "account", "name, plan, limits, device_limits, disabled, topics", ACCOUNT_OF, ACCOUNT_STATE)
+    TRIGGERS("plan", "limits, device_limits, feeds_max", PLAN_OF, PLAN_STATE)
+        TRIGGERS("role", "permissions", ROLE_OF, ROLE_STATE)
+            TRIGGERS("credential", "name, role, patterns, digest, verifier, disabled",
+                     CREDENTIAL_OF, CREDENTIAL_STATE)
+                TRIGGERS("feed",
+                         "key, name, description, license, unit_type, unit_symbol, flags, grp, "
+                         "status_timeout, status_notify",
+                         FEED_OF, FEED_STATE)
+                    TRIGGERS("grp", "key, name, description, flags", GROUP_OF, GROUP_STATE)
+                        TRIGGERS("member", "grp, feed", MEMBER_OF, MEMBER_STATE);
 
 /* ---- what they call -------------------------------------------------------------------------- */
 

@@ -44,7 +44,8 @@ static void reopening_keeps_everything(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(ASK(f, ACCOUNT_ADD, .account = SLICE("demo"), .plan = SLICE("plus"),
-                         .limits = SLICE("9/1m"), .device_limits = SLICE("distance=5ms")),
+                         .limits = SLICE("9/1m"), .device_limits = SLICE("distance=5ms"),
+                         .topics = TOPICS_ANY),
                      REASON_ok);
     struct account *a = account_ref(last.ret_account);
     assert_int_equal(add_key(f, "demo", "k", 1), REASON_ok);
@@ -68,6 +69,7 @@ static void reopening_keeps_everything(void **state)
     assert_int_equal(a2->created_us, a->created_us);
     assert_memory_equal(&a2->limits.windows, &a->limits.windows, sizeof a->limits.windows);
     assert_int_equal(a2->device_limits.min_distance_ms, 5);
+    assert_int_equal(a2->topics, TOPICS_ANY);
     struct credential *key2 = catalog_key(f->catalog, key->fast);
     assert_int_equal(key2->number, key->number);
     assert_int_equal(key2->version, key->version);

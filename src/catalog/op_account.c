@@ -110,7 +110,7 @@ enum reason op_account_add(struct batch *b, struct item *it)
     if (rc == SQLITE_DONE)
         rc = db_run(b->db, SQL_ACCOUNT_ADD, num(o.number), txt(o.name), txt(plan),
                     txt_or_null(ask->limits), txt_or_null(ask->device_limits),
-                    num((uint64_t)b->now_us), num(change));
+                    num((uint64_t)b->now_us), num(change), num(ask->topics));
     if (rc == SQLITE_DONE)
         rc = outbox_account(b->outbox, ask, b->now_us, o.number, o.name);
     if (rc == SQLITE_DONE)
@@ -136,9 +136,11 @@ enum reason op_account_limits(struct batch *b, struct item *it)
     if (r != REASON_ok)
         return r;
     struct audit a = audit_of(b, "account_limits", &o);
+    const struct db_value none = {.type = DB_NULL};
     int rc = db_run(b->db, SQL_ACCOUNT_LIMITS, num(o.number), txt_or_null(ask->plan),
                     num(ask->keep_limits), txt_or_null(ask->limits), num(ask->keep_device_limits),
-                    txt_or_null(ask->device_limits), num(b->db->next[NEXT_CHANGE]));
+                    txt_or_null(ask->device_limits), num(b->db->next[NEXT_CHANGE]),
+                    ask->has_topics ? num(ask->topics) : none);
     if (rc == SQLITE_DONE)
         rc = outbox_audit(b->outbox, ask, &a);
     if (rc == SQLITE_DONE)

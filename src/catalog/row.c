@@ -55,6 +55,7 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
     a->feeds_max = feeds_max > UINT32_MAX ? UINT32_MAX : (uint32_t)feeds_max;
     a->disabled = db_number(db, s, 5) != 0;
     a->created_us = (int64_t)db_number(db, s, 6);
+    a->topics = db_number(db, s, 9) == TOPICS_ANY ? TOPICS_ANY : TOPICS_ADAFRUIT;
     *ret_version = db_number(db, s, 7);
     *ret = a;
     return 0;

@@ -128,6 +128,9 @@ static const char *const migrations[] = {
     "CREATE INDEX member_feed ON member (feed);"
     "ALTER TABLE feed ADD COLUMN mark_us INTEGER;"
     "ALTER TABLE feed ADD COLUMN mark_offset INTEGER;",
+
+    /* 4: which MQTT topics there are in an account (enum account_topics). */
+    "ALTER TABLE account ADD COLUMN topics INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])

@@ -128,6 +128,12 @@ bool mqtt_next_id(struct slice *rest, uint32_t *ret_id);
 void mqtt_put_user(struct buf *raw, struct slice name, struct slice value);
 void mqtt_put_id(struct buf *raw, uint32_t id);
 
+/* Of properties that were parsed, appends those that a server passes on to who receives the message
+ * (section 3.3.2.3; not the expiry, which it counts down). */
+void mqtt_put_passed(struct buf *out, struct slice raw);
+/* Reads back what that put; slices borrow from `raw`. False: these bytes are none. */
+bool mqtt_read_passed(struct slice raw, struct mqtt_properties *ret);
+
 struct mqtt_connect {
     enum mqtt_version version;
     bool clean; /* clean session, or clean start */

@@ -278,8 +278,8 @@ void mqtt_put_id(struct buf *raw, uint32_t id)
     put_varint(raw, id);
 }
 
-/* What of `raw` is written again: the user properties, and identifiers if there are several. */
-static bool next_raw(struct slice *rest, struct slice *ret)
+/* The next of `raw` whose identifier's bit is in `wanted`, all its bytes. */
+static bool next_raw(struct slice *rest, uint64_t wanted, struct slice *ret)
 {
     while (rest->len) {
         const char *start = rest->ptr;
@@ -290,7 +290,7 @@ static bool next_raw(struct slice *rest, struct slice *ret)
         if (!take_u8(&c, &id) || id >= PROPERTIES_MAX || !take_value(&c, table[id].kind, &v, &none))
             return false;
         *rest = cursor_rest(&c);
-        if (id == MQTT_USER_PROPERTY || id == MQTT_SUBSCRIPTION_ID) {
+        if (wanted >> id & 1) {
             *ret = slice_of(start, (size_t)((const char *)c.at - start));
             return true;
         }
@@ -298,10 +298,37 @@ static bool next_raw(struct slice *rest, struct slice *ret)
     return false;
 }
 
+/* What of `raw` is written again: the user properties, and identifiers if there are several. */
+#define FROM_RAW (1ull << MQTT_USER_PROPERTY | 1ull << MQTT_SUBSCRIPTION_ID)
+
+#define PASSED                                                                                     \
+    (1ull << MQTT_PAYLOAD_FORMAT | 1ull << MQTT_CONTENT_TYPE | 1ull << MQTT_RESPONSE_TOPIC |       \
+     1ull << MQTT_CORRELATION | 1ull << MQTT_USER_PROPERTY)
+
+void mqtt_put_passed(struct buf *out, struct slice raw)
+{
+    struct slice one;
+    while (next_raw(&raw, PASSED, &one))
+        buf_put_slice(out, one);
+}
+
+bool mqtt_read_passed(struct slice raw, struct mqtt_properties *ret)
+{
+    struct cursor c = {(const uint8_t *)raw.ptr, (const uint8_t *)raw.ptr + raw.len};
+    struct mqtt_bad none;
+    ret->has = 0;
+    ret->raw = raw;
+    while (c.at < c.end) {
+        if (!take_property(&c, MQTT_PUBLISH, ret, &none))
+            return false;
+    }
+    return !(ret->has & ~PASSED);
+}
+
 /* Those that are written from their field. */
 static uint64_t from_fields(const struct mqtt_properties *p)
 {
-    return p->has & ~(1ull << MQTT_USER_PROPERTY) & ~(1ull << MQTT_SUBSCRIPTION_ID);
+    return p->has & ~FROM_RAW;
 }
 
 static size_t value_size(const struct mqtt_properties *p, const struct rule *r)
@@ -327,7 +354,7 @@ size_t properties_size(const struct mqtt_properties *p)
         return 0;
     for (uint64_t left = from_fields(p); left; left &= left - 1)
         sum += 1 + value_size(p, &table[__builtin_ctzll(left)]);
-    while (next_raw(&rest, &one))
+    while (next_raw(&rest, FROM_RAW, &one))
         sum += one.len;
     return sum;
 }
@@ -356,6 +383,6 @@ void put_properties(struct buf *out, const struct mqtt_properties *p)
             break;
         }
     }
-    while (next_raw(&rest, &one))
+    while (next_raw(&rest, FROM_RAW, &one))
         buf_put_slice(out, one);
 }

@@ -163,6 +163,42 @@ static void publish(void **state)
     expect_bytes(MQTT_5, &p, hex);
 }
 
+/* Of a PUBLISH's properties a subscriber gets some, in the order they came in. */
+static void what_is_passed_on(void **state)
+{
+    (void)state;
+    struct mqtt_packet p;
+    struct mqtt_bad b;
+    struct mqtt_properties back;
+    struct buf out;
+    const char *hex =
+        "30 28 0001 61 23"
+        "23 0001 26 0001 61 0001 62 02 00000005 01 01 03 0001 63 08 0001 64 09 0001 00"
+        "26 0001 61 0000 31";
+    struct slice name, value, rest;
+    assert_int_equal(parse_hex(hex, MQTT_5, true, &p, &b), MQTT_DONE);
+    buf_init(&out, 100);
+    mqtt_put_passed(&out, p.properties.raw);
+    assert_true(mqtt_read_passed(buf_slice(&out), &back));
+    assert_false(mqtt_has(&back, MQTT_TOPIC_ALIAS) || mqtt_has(&back, MQTT_MESSAGE_EXPIRY));
+    assert_true(mqtt_has(&back, MQTT_PAYLOAD_FORMAT) && back.payload_format == 1);
+    assert_true(slice_eq(back.content_type, SLICE("c")));
+    assert_true(slice_eq(back.response_topic, SLICE("d")));
+    assert_true(mqtt_has(&back, MQTT_CORRELATION) && back.correlation.len == 1);
+    rest = back.raw;
+    assert_true(mqtt_next_user(&rest, &name, &value) && slice_eq(value, SLICE("b")));
+    assert_true(mqtt_next_user(&rest, &name, &value) && value.len == 0);
+    assert_false(mqtt_next_user(&rest, &name, &value));
+    for (size_t len = 1; len < out.len; len++) { /* cut anywhere: good only behind a property */
+        struct slice cut = slice_of(out.ptr, len);
+        bool good = len == 7 || len == 9 || len == 13 || len == 17 || len == 21;
+        assert_int_equal(mqtt_read_passed(cut, &back), good);
+    }
+    assert_false(mqtt_read_passed(SLICE("\x23\x00\x01"), &back)); /* an alias */
+    assert_true(mqtt_read_passed((struct slice){0}, &back) && !back.has);
+    buf_fini(&out);
+}
+
 static void subscribe(void **state)
 {
     (void)state;
@@ -658,6 +694,7 @@ int main(void)
         cmocka_unit_test(connect_of_5),
         cmocka_unit_test(connect_of_31),
         cmocka_unit_test(publish),
+        cmocka_unit_test(what_is_passed_on),
         cmocka_unit_test(subscribe),
         cmocka_unit_test(answers),
         cmocka_unit_test(refuses_of_header),

@@ -66,8 +66,13 @@ struct request {
     /* Of the connection, where that has one: METHOD_CONNECT fills it, what follows is that one's.
      * The front's; NULL: the request says itself who it is from. */
     struct principal *principal;
-    bool no_answer;                           /* the sender is not told what became of it (QoS 0) */
-    uint16_t packet_id;                       /* METHOD_PUBLISH with QoS 2 in a session */
+    bool no_answer;     /* the sender is not told what became of it (QoS 0) */
+    uint16_t packet_id; /* METHOD_PUBLISH with QoS 2 in a session */
+    /* METHOD_PUBLISH, of MQTT: properties of 5.0 as sent, known to be good; expiry in seconds. */
+    struct slice properties;
+    uint32_t expiry_s;
+    bool has_expiry;
+    uint8_t qos;
     uint64_t session;                         /* that outlives the connection; 0: none */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */

@@ -17,6 +17,11 @@ struct live_message {
     struct slice feed_key; /* that it is about; empty: none, everybody of the account may see it */
     struct slice (*payload)(void *arg); /* made when somebody wants it; good until the next call */
     void *arg;
+    /* What was published to a topic that is no feed, with what came with it: */
+    bool published, retain;
+    uint8_t qos;
+    int64_t expires_us;      /* since 1970; INT64_MAX: never */
+    struct slice properties; /* as mqtt_put_passed wrote them */
 };
 
 /* The subscribers of a worker. */

@@ -50,6 +50,12 @@ struct limit_set {
 
 enum ack_level { ACK_RECEIVED, ACK_DURABLE, ACK_APPLIED };
 
+/* Which MQTT topics there are in an account. Numbers are part of the catalog's format. */
+enum account_topics {
+    TOPICS_ADAFRUIT = 0, /* those of Adafruit IO: feeds and groups */
+    TOPICS_ANY = 1,      /* any other too, seen by nobody but the account */
+};
+
 /* What an account shares across all versions of its record. */
 struct account_live {
     /* One past the highest offset this account was told is accepted: reads wait for it. */
@@ -72,6 +78,7 @@ struct account {
     uint32_t feeds_max;
     enum ack_level ack; /* when a request does not say */
     bool disabled;
+    enum account_topics topics;
     int64_t created_us;
     struct account_live *live; /* freed never: numbers are few and not reused */
     struct slice plan;         /* its name */

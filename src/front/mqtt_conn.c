@@ -328,13 +328,15 @@ static void on_keep(struct exchange *x)
     struct request *q = &x->request;
     if (e->kept || !e->conn)
         return;
-    struct slice *all[] = {&q->path, &q->body, &q->presented.id, &q->presented.secret};
+    struct slice *all[] = {&q->path, &q->body, &q->properties, &q->presented.id,
+                           &q->presented.secret};
+    const unsigned count = sizeof all / sizeof *all;
     size_t bytes = 1;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < count; i++)
         bytes += all[i]->len;
     buf_clear(&e->raw);
     CHECK(buf_reserve(&e->raw, bytes)); /* bounded by the packets' maxima */
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < count; i++) {
         if (!all[i]->ptr)
             continue;
         char *at = e->raw.ptr + e->raw.len;

@@ -289,6 +289,12 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
     q->principal = &c->principal;
     q->path = topic;
     q->body = m->payload;
+    if (c->reader.version == MQTT_5) {
+        q->properties = p->properties.raw;
+        q->has_expiry = mqtt_has(&p->properties, MQTT_MESSAGE_EXPIRY);
+        q->expiry_s = q->has_expiry ? p->properties.message_expiry : 0;
+    }
+    q->qos = m->qos;
     q->no_answer = m->qos == 0;
     q->source = c->source;
     mqtt_hand_up(e);

@@ -162,5 +162,5 @@ void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_drop_subs(struct mqtt_conn *c);
 /* Sends, queues or drops. */
-void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
+void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/metric.h"
 #include "codec/topic.h"
 #include "flow/session_record.h"
@@ -62,6 +63,7 @@ static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint3
     sub->id = id;
     sub->no_local = f->no_local;
     sub->since = since;
+    sub->as_published = f->as_published;
     c->subs_count = (uint16_t)(c->subs_count + !replaced);
     if (!replaced)
         metric_move(METRIC_mqtt_subscriptions, 1);
@@ -160,20 +162,46 @@ static void drop_message(enum metric_counter why)
     metric_add(why, 1);
 }
 
-static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
-                        struct slice payload)
+/* What the message came with, and how long it may still take (MQTT-3.3.2-6). False: too long. */
+static bool put_published(struct mqtt_packet *p, const struct live_message *m)
+{
+    struct mqtt_properties *props = &p->properties;
+    if (p->publish.qos > m->qos)
+        p->publish.qos = m->qos; /* section 3.8.4 */
+    if (m->properties.len && !mqtt_read_passed(m->properties, props))
+        props->has = 0; /* a later version may have written more */
+    if (m->expires_us == INT64_MAX)
+        return true;
+    int64_t left_us = m->expires_us - clock_wall_us();
+    if (left_us <= 0) /* MQTT-3.3.2-5 */
+        return false;
+    props->has |= 1ull << MQTT_MESSAGE_EXPIRY;
+    props->message_expiry = (uint32_t)((left_us + US_PER_S - 1) / US_PER_S);
+    return true;
+}
+
+static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub,
+                        const struct live_message *m, struct slice payload, uint8_t *ret_qos)
 {
     struct buf *out = &c->front->gather, raw;
-    char room[8];
     struct mqtt_packet p = {.type = MQTT_PUBLISH, .id = 1};
-    p.publish = (struct mqtt_publish){.topic = topic, .payload = payload, .qos = sub->qos};
-    buf_init(&raw, sizeof room);
+    p.publish = (struct mqtt_publish){.topic = m->topic,
+                                      .payload = payload,
+                                      .qos = sub->qos,
+                                      .retain = m->retain && sub->as_published}; /* 3.3.1.3 */
+    buf_clear(out);
+    if (m->published && !put_published(&p, m)) {
+        drop_message(METRIC_mqtt_drops_expired);
+        return;
+    }
+    *ret_qos = p.publish.qos;
+    buf_init(&raw, SIZE_MAX / 2);
     if (c->reader.version == MQTT_5 && sub->id) { /* MQTT-3.3.4-3 */
+        buf_put_slice(&raw, m->properties);
         mqtt_put_id(&raw, sub->id);
-        p.properties.has = 1ull << MQTT_SUBSCRIPTION_ID;
+        p.properties.has |= 1ull << MQTT_SUBSCRIPTION_ID;
         p.properties.raw = buf_slice(&raw);
     }
-    buf_clear(out);
     if (mqtt_size(c->reader.version, &p) > c->packet_max) /* MQTT-3.1.2-25 */
         drop_message(METRIC_mqtt_drops_too_large);
     else
@@ -181,16 +209,17 @@ static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub, struct 
     buf_fini(&raw);
 }
 
-void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, struct slice topic,
+void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload)
 {
     struct buf *out = &c->front->gather;
+    uint8_t qos;
     if (c->state != MQTT_UP)
         return;
-    put_message(c, sub, topic, payload);
+    put_message(c, sub, m, payload, &qos);
     if (!out->len)
         return;
-    if (sub->qos == 0) {
+    if (qos == 0) {
         if (stream_unsent(c->stream) > UNSENT_MAX) {
             drop_message(METRIC_mqtt_drops_slow);
             return;
@@ -258,8 +287,9 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
     struct mqtt_conn *c = sub->owner;
     const struct credential *who = c->principal.credential;
     /* Its role and its feeds may have changed since it subscribed. */
-    if (x->m->feed_key.len &&
-        (!(who->permissions & PERM_data_read) || !credential_covers(who, x->m->feed_key)))
+    if ((x->m->feed_key.len || x->m->published) && !(who->permissions & PERM_data_read))
+        return;
+    if (x->m->feed_key.len && !credential_covers(who, x->m->feed_key))
         return;
     if (sub->no_local && x->m->credential == who->number)
         return;
@@ -267,7 +297,7 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
         return; /* it was on its way already when the client subscribed */
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
-    mqtt_send(c, sub, x->m->topic, x->payload);
+    mqtt_send(c, sub, x->m, x->payload);
 }
 
 void mqtt_front_publish(void *front, const struct live_message *m)

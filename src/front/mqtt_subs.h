@@ -22,7 +22,7 @@ struct mqtt_sub {
     uint32_t id;    /* the client's subscription identifier; 0: none */
     uint64_t since; /* position: it sees what lies there and above */
     uint8_t qos;
-    bool no_local;
+    bool no_local, as_published;
     struct slice filter; /* behind the struct */
 };
 

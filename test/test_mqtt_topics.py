@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MQTT topics that are no feeds, in accounts that have them: published, acknowledged, delivered."""
+import itertools
+import os
+import subprocess
+import threading
+from types import SimpleNamespace
+
+import paho.mqtt.client as paho
+import pytest
+import requests
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+import mqtt_wire as wire
+from conftest import owner_on
+from harness import wait_for
+from mqtt_wire import PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Mqtt, packet, text
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def owner(server):
+    """An account that has any topics."""
+    o = owner_on(server, "anyone")
+    assert server.cli("account", "change", o.name, "--topics", "any")["topics"] == "any"
+    return o
+
+
+@pytest.fixture
+def root():
+    """The first level of topics that no other test uses."""
+    return f"t{next(_numbers)}"
+
+
+@pytest.fixture
+def client(server, owner):
+    """client(version, ...): a connection by hand, logged in with the account's key."""
+    opened = []
+
+    def open_one(version=5, user=None, password=None, **rest):
+        opened.append(Mqtt(server.mqtt_port, version))
+        opened[-1].login(user or owner.name, password or owner.key, **rest)
+        return opened[-1]
+
+    yield open_one
+    for c in opened:
+        c.close()
+
+
+def subscribe(c, *filters, mid=5, props=b""):
+    body = mid.to_bytes(2, "big") + (wire.properties(props) if c.version == 5 else b"")
+    body += b"".join(text(f) + bytes([o]) for f, o in filters)
+    p = c.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
+    assert p.body[:2] == mid.to_bytes(2, "big")
+    return list(p.body[-len(filters):])
+
+
+def message(c):
+    """The next PUBLISH; .props are the bytes of its properties."""
+    p = c.expect(wire.PUBLISH)
+    n = int.from_bytes(p.body[:2], "big")
+    m = SimpleNamespace(topic=p.body[2:2 + n].decode(), qos=p.flags >> 1 & 3, retain=p.flags & 1, mid=None, props=b"")
+    rest = p.body[2 + n:]
+    if m.qos:
+        m.mid, rest = int.from_bytes(rest[:2], "big"), rest[2:]
+    if c.version == 5:
+        length, at, shift = 0, 0, 0
+        while True:
+            length |= (rest[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if rest[at - 1] < 128:
+                break
+        m.props, rest = rest[at:at + length], rest[at + length:]
+    m.payload = rest
+    return m
+
+
+def test_topics_of_an_account(client, server, owner, root):
+    """At each QoS and in each version; to its own account only; feeds are there as ever."""
+    other = owner_on(server, f"other-{root}")
+    server.cli("account", "change", other.name, "--topics", "any")
+    stranger = client(4, other.name, other.key)
+    assert subscribe(stranger, ("#", 1)) == [1]
+    c5, c4 = client(5), client(4)
+    assert subscribe(c5, (f"{root}/+/c", 1)) == [1]
+    assert subscribe(c4, (f"{root}/#", 0), (f"{owner.name}/f/{root}", 0)) == [0, 0]
+    for i, publisher in enumerate((client(5), client(4))):
+        for qos in range(3):
+            payload = bytes([0, 255, i, qos])  # no text
+            publisher.publish(f"{root}/b/c", payload, qos, 9)
+            if qos:
+                assert publisher.code(PUBACK if qos == 1 else PUBREC, 9) == 0
+            if qos == 2:
+                publisher.send(packet(PUBREL, b"\0\x09", 2)).expect(PUBCOMP)
+            m = message(c5)
+            assert (m.topic, m.qos, m.payload, m.retain) == (f"{root}/b/c", min(qos, 1), payload, 0)
+            if m.qos:
+                c5.send(packet(PUBACK, m.mid.to_bytes(2, "big")))
+            m = message(c4)
+            assert (m.topic, m.qos, m.payload) == (f"{root}/b/c", 0, payload)
+    c4.publish(f"{owner.name}/feeds/{root}", "21.50", 1)
+    got = [c4.receive(), c4.receive()]
+    assert {p.type for p in got} == {PUBACK, wire.PUBLISH}
+    r = requests.get(f"{owner.url}/feeds/{root}/data/last", headers=owner.key_auth)
+    assert r.json()["value"] == "21.50"
+    assert stranger.silent()
+
+
+@pytest.mark.parametrize("topic,code", [
+    ("{u}", 0x90), ("{u}/errors", 0x90), ("{u}/x/y", 0x90), ("$SYS/x", 0x90), ("$a", 0x90), ("x" * 1025, 0x90),
+    ("fleet1/feeds/x", 0), ("fleet1", 0), ("/", 0), ("/a//b/", 0), ("x" * 1024, 0), ("time/seconds", 0)])
+def test_what_may_be_published_to(client, owner, topic, code):
+    topic = topic.format(u=owner.name)
+    c = client(5)
+    c.publish(topic, "x", 1)
+    assert c.code(PUBACK, 1) == code
+    c.publish(topic, "x", 2, 2)
+    assert c.code(PUBREC, 2) == code
+
+
+def test_filters(client, owner):
+    filters = [("#", 0), ("+/+", 1), ("a/b", 0), ("other/f/x", 0), (f"{owner.name}/#", 0), (owner.name, 0), ("$x/#", 0)]
+    assert subscribe(client(5), *filters) == [0, 1, 0, 0, 0, 0x8f, 0x87]
+    assert subscribe(client(4), *filters) == [0, 1, 0, 0, 0, 0x80, 0x80]
+
+
+def test_properties_are_passed_on(client, root):
+    """Those of the message, in their order; not the alias; the expiry counted down."""
+    passed = (b"\x26" + text("k") + text("1") + b"\x01\x01" + b"\x03" + text("text/plain")
+              + b"\x08" + text("back/here") + b"\x09" + text(b"\0\1\2") + b"\x26" + text("k") + text(""))
+    subscriber, plain, publisher = client(5), client(4), client(5)
+    assert subscribe(subscriber, (f"{root}/x", 0), props=b"\x0b\x87\x01") == [0]
+    assert subscribe(plain, (f"{root}/x", 0)) == [0]
+    publisher.publish(f"{root}/x", "1", 1, props=b"\x23\0\1" + passed + b"\x02\0\0\0\x64")
+    assert publisher.code(PUBACK, 1) == 0
+    publisher.publish("", "2", 1, props=b"\x23\0\1")
+    assert publisher.code(PUBACK, 1) == 0
+    m = message(subscriber)
+    props = Properties(PacketTypes.PUBLISH)
+    props.unpack(wire.varint(len(m.props)) + m.props)
+    assert m.payload == b"1" and props.PayloadFormatIndicator == 1 and props.ContentType == "text/plain"
+    assert props.ResponseTopic == "back/here" and props.CorrelationData == b"\0\1\2"
+    assert props.UserProperty == [("k", "1"), ("k", "")] and props.SubscriptionIdentifier == [135]
+    assert 90 <= props.MessageExpiryInterval <= 100 and not hasattr(props, "TopicAlias")
+    m = message(subscriber)
+    assert (m.payload, m.props) == (b"2", b"\x0b\x87\x01")
+    assert [message(plain).payload for _ in range(2)] == [b"1", b"2"]
+
+
+def test_expired_messages_are_not_delivered(client, root, server):
+    subscriber, publisher = client(5), client(5)
+    assert subscribe(subscriber, (f"{root}/#", 1)) == [1]
+    before = server.metric("mqtt_drops_expired_total")
+    publisher.publish(f"{root}/a", "old", 1, props=b"\x02\0\0\0\0")
+    publisher.publish(f"{root}/b", "new", 1, 2)
+    assert message(subscriber).payload == b"new"
+    assert server.metric("mqtt_drops_expired_total") == before + 1
+
+
+def test_no_local_and_as_published(client, root, server, owner):
+    device = client(5, owner.device, owner.secret)
+    c = client(5)
+    assert subscribe(c, (f"{root}/l", 4), (f"{root}/p", 8)) == [0, 0]
+    c.publish(f"{root}/l", "mine")
+    device.publish(f"{root}/l", "its")
+    assert message(c).payload == b"its"
+
+
+def test_bound_accounts_have_adafruits_topics_only(server, client):
+    """And a change is in force with the next message."""
+    o = owner_on(server, "bound")
+    assert server.cli("account", "show", o.name)["topics"] == "adafruit"
+    c = client(5, o.name, o.key)
+
+    def codes():
+        c.publish("a/b", "x", 1)
+        return c.code(PUBACK, 1), subscribe(c, ("a/b", 0), ("#", 0))
+
+    assert codes() == (0x90, [0x87, 0x8f])
+    server.cli("account", "change", o.name, "--topics", "any")
+    c.publish("a/b", "x", 1)
+    assert c.code(PUBACK, 1) == 0
+    assert subscribe(c, ("a/b", 0)) == [0]
+    server.cli("account", "change", o.name, "--topics", "adafruit")
+    assert codes() == (0x90, [0x87, 0x8f])
+    r = requests.post(f"{o.url}/x", headers=o.key_auth)
+    assert r.status_code == 404
+    bad = server.cli_run("account", "change", o.name, "--topics", "all")
+    assert bad.returncode == 1 and "topics must be adafruit or any" in bad.stderr
+    assert server.cli("account", "add", "born-any", "--topics", "any")["topics"] == "any"
+
+
+def test_one_window_for_topics_and_feeds(make_server):
+    s = make_server()
+    s.add_account("a", limits="3/60s")
+    s.cli("account", "change", "a", "--topics", "any")
+    key = s.add_key("a")
+    with Mqtt(s.mqtt_port, 5) as c:
+        c.login("a", key)
+        codes = []
+        for i, topic in enumerate(["x", "a/f/y", "x/y", "x", "a/f/y"]):
+            c.publish(topic, "1", 1, i + 1)
+            codes.append(c.code(PUBACK, i + 1))
+    assert codes == [0, 0, 0, 0x97, 0x97]
+
+
+def test_large_messages(client, root):
+    subscriber, publisher = client(4), client(4)
+    assert subscribe(subscriber, (f"{root}/#", 0)) == [0]
+    payload = bytes(range(256)) * 3900  # a packet of nearly mqtt.packet_max
+    publisher.publish(f"{root}/big", payload, 1)
+    assert publisher.code(PUBACK, 1) == 0
+    assert message(subscriber).payload == payload
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_messages_survive_kill_9(make_server, tmp_path, sealed):
+    """What was acknowledged is in the journal, also when it is sealed; the server starts from it."""
+    settings = {}
+    if sealed:
+        key = tmp_path / "master"
+        key.write_bytes(os.urandom(32).hex().encode() + b"\n")
+        key.chmod(0o600)
+        settings = {"encryption.master_key_file": str(key)}
+    s = make_server(settings)
+    s.add_account("a")
+    s.cli("account", "change", "a", "--topics", "any")
+    key = s.add_key("a")
+    with Mqtt(s.mqtt_port, 5) as c:
+        c.login("a", key)
+        assert subscribe(c, ("a-topic/#", 0)) == [0]
+        c.publish("a-topic/x", "payload-of-it", 2, 1, props=b"\x03" + text("ct"))
+        got = [c.receive(), c.receive()]
+        assert {p.type for p in got} == {PUBREC, wire.PUBLISH}
+        assert any(p.body.endswith(b"\x03\0\x02ctpayload-of-it") for p in got)
+    s.kill()
+    stored = b"".join(p.read_bytes() for p in (s.data / "journal").iterdir() if p.is_file())
+    assert (b"payload-of-it" in stored) is not sealed
+    s.start()
+    with Mqtt(s.mqtt_port, 5) as c:
+        c.login("a", key)
+        c.publish("a-topic/x", "again", 1)
+        assert c.code(PUBACK, 1) == 0
+
+
+def test_mosquitto_and_paho(server, owner, root):
+    got, ready = [], threading.Event()
+    c = paho.Client(client_id="", protocol=paho.MQTTv5)
+    c.username_pw_set(owner.name, owner.key)
+    c.on_connect = lambda c, *_: c.subscribe(f"{root}/#", 1)
+    c.on_subscribe = lambda *_: ready.set()
+    c.on_message = lambda _c, _u, m: got.append((m.topic, m.payload, dict(m.properties.UserProperty)))
+    c.connect("127.0.0.1", server.mqtt_port)
+    c.loop_start()
+    assert ready.wait(30)
+    subprocess.run(["mosquitto_pub", "-p", str(server.mqtt_port), "-u", owner.name, "-P", owner.key, "-V", "5",
+                    "-t", f"{root}/a/b", "-m", "hello", "-q", "2", "-D", "publish", "user-property", "k", "v"],
+                   check=True, timeout=60)
+    wait_for("the message", lambda: got)
+    c.disconnect()
+    c.loop_stop()
+    assert got == [(f"{root}/a/b", b"hello", {"k": "v"})]
