@@ -36,10 +36,10 @@ void latest_prefetch(struct latest *l, uint64_t feed);
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset);
 /* Writes the snapshot: everything below `cursor`. Projector thread. 0 or negative errno. */
 int latest_snapshot(struct latest *l, uint64_t cursor);
-/* Ends a journal batch: everything below `next_offset` was applied. Writes the snapshot every 30 s
- * (less often when that would take more than 1 % of the time). Returns the cursor of the newest
- * snapshot. Projector thread. */
-uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns);
+/* Ends a journal batch of so many bytes: everything below `next_offset` was applied. Writes the
+ * snapshot now and then (view/pace.h). Returns the cursor of the newest snapshot. Projector thread.
+ */
+uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
 
 enum latest_found {
     LATEST_NONE, /* the feed never had data, or its data were deleted */

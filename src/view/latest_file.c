@@ -29,8 +29,6 @@ enum {
     ENTRY_BOUND = 32,
     ENTRIES_AT = 40, /* where the head says how many */
     CRC_BYTES = 4,
-    INTERVAL_S = 30,
-    PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
 };
 
 #define GONE     (1u << 31)
@@ -96,23 +94,15 @@ int latest_snapshot(struct latest *l, uint64_t cursor)
     return code;
 }
 
-uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t now_ns)
+uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
     if (next_offset > l->applied)
         l->applied = next_offset;
-    if (!l->clock_known) {
-        l->clock_known = true;
-        l->saved_ns = now_ns;
-        l->pause_ns = INTERVAL_S * NS_PER_S;
-    }
-    if (l->applied == l->saved || now_ns - l->saved_ns < l->pause_ns)
+    if (!pace_due(&l->pace, bytes, now_ns) || l->applied == l->saved)
         return l->saved;
     uint64_t begin = clock_mono_ns();
     int code = latest_snapshot(l, l->applied);
-    uint64_t took = clock_mono_ns() - begin;
-    l->saved_ns = now_ns;
-    l->pause_ns =
-        took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES : INTERVAL_S * NS_PER_S;
+    pace_done(&l->pace, clock_mono_ns() - begin, now_ns);
     if (code < 0 && !l->failing)
         log_line(LOG_ERROR, "latest.snapshot_failed", "path=%s error=%s", l->path, strerror(-code));
     l->failing = code < 0;

@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "flow/limits.h"
 #include "view/latest.h"
+#include "view/pace.h"
 
 enum {
     LATEST_SHARDS = 256, /* by the hash's first byte */
@@ -43,8 +44,8 @@ struct latest {
     struct buf opened;
     uint64_t applied; /* next offset to apply */
     uint64_t saved;   /* cursor of the snapshot file */
-    uint64_t saved_ns, pause_ns;
-    bool clock_known, failing;
+    struct pace pace;
+    bool failing;
     _Atomic uint64_t feeds, bytes;
 };
 

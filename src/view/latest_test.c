@@ -244,16 +244,18 @@ static void ticks_write_now_and_then(void **state)
 {
     uint64_t cursor, s = 1000000000;
     struct latest *l = open_file(&cursor);
-    assert_int_equal(latest_tick(l, 0, 0), 0);
+    assert_int_equal(latest_tick(l, 0, 0, 0), 0);
     put(l, 1, 1, 0, SLICE("1"));
-    assert_int_equal(latest_tick(l, 1, 29 * s), 0);
-    assert_int_equal(latest_tick(l, 2, 31 * s), 2);
-    assert_int_equal(latest_tick(l, 2, 99 * s), 2);
+    assert_int_equal(latest_tick(l, 1, 0, 29 * s), 0);
+    assert_int_equal(latest_tick(l, 2, 0, 31 * s), 2);
+    assert_int_equal(latest_tick(l, 2, 0, 99 * s), 2);
     assert_int_equal(file.replaced, 1); /* nothing new: nothing written */
     file.error = -ENOSPC;
-    assert_int_equal(latest_tick(l, 3, 199 * s), 2);
+    assert_int_equal(latest_tick(l, 3, 0, 199 * s), 2);
     file.error = 0;
-    assert_int_equal(latest_tick(l, 3, 299 * s), 3);
+    assert_int_equal(latest_tick(l, 3, 0, 299 * s), 3);
+    assert_int_equal(latest_tick(l, 4, REPLAY_BYTES - 1, 309 * s), 3);
+    assert_int_equal(latest_tick(l, 5, 1, 310 * s), 5); /* much of the journal since */
     latest_close(l);
     forget_file();
 }

@@ -42,10 +42,10 @@ bool sessions_want(const struct record *r);
 void sessions_apply(struct sessions *t, const struct record *r, uint64_t offset);
 /* Writes the snapshot: everything below `cursor`. 0 or negative errno. */
 int sessions_snapshot(struct sessions *t, uint64_t cursor);
-/* Ends a journal batch: everything below `next_offset` was applied. Forgets what has expired, and
- * writes the snapshot every 30 s (less often when that would take more than 1 % of the time).
- * Returns the cursor of the newest snapshot. */
-uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t now_ns);
+/* Ends a journal batch of so many bytes: everything below `next_offset` was applied. Forgets what
+ * has expired, and writes the snapshot now and then (view/pace.h). Returns the cursor of the newest
+ * snapshot. */
+uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 

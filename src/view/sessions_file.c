@@ -31,9 +31,7 @@ enum {
     ENTRY_BOUND = 24,
     RETAINED_HEAD = 20,
     CRC_BYTES = 4,
-    INTERVAL_S = 30,
-    PAUSE_TIMES = 100, /* writing snapshots takes at most this share of the time */
-    FORGET_MS = 200,   /* between two looks for what has expired */
+    FORGET_MS = 200, /* between two looks for what has expired */
 };
 
 enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2 };
@@ -148,15 +146,10 @@ int sessions_snapshot(struct sessions *t, uint64_t cursor)
     return code;
 }
 
-uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t now_ns)
+uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
     if (next_offset > t->applied)
         t->applied = next_offset;
-    if (!t->clock_known) {
-        t->clock_known = true;
-        t->saved_ns = t->forgot_ns = now_ns;
-        t->pause_ns = INTERVAL_S * NS_PER_S;
-    }
     if (now_ns - t->forgot_ns >= FORGET_MS * NS_PER_MS) {
         t->forgot_ns = now_ns;
         sessions_forget(t, clock_wall_us());
@@ -166,14 +159,11 @@ uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t now_ns
         metric_set(METRIC_retained_messages, now.retained);
         metric_set(METRIC_session_bytes, now.bytes);
     }
-    if (t->applied == t->saved || now_ns - t->saved_ns < t->pause_ns)
+    if (!pace_due(&t->pace, bytes, now_ns) || t->applied == t->saved)
         return t->saved;
     uint64_t begin = clock_mono_ns();
     int code = sessions_snapshot(t, t->applied);
-    uint64_t took = clock_mono_ns() - begin;
-    t->saved_ns = now_ns;
-    t->pause_ns =
-        took * PAUSE_TIMES > INTERVAL_S * NS_PER_S ? took * PAUSE_TIMES : INTERVAL_S * NS_PER_S;
+    pace_done(&t->pace, clock_mono_ns() - begin, now_ns);
     if (code < 0 && !t->failing)
         log_line(LOG_ERROR, "sessions.snapshot_failed", "path=%s error=%s", t->path,
                  strerror(-code));

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "flow/limits.h"
+#include "view/pace.h"
 #include "view/sessions.h"
 
 /* A session in the table. */
@@ -54,8 +55,9 @@ struct sessions {
     uint64_t forget;  /* bucket, where expired ones are looked for next */
     uint64_t applied; /* next offset to apply */
     uint64_t saved;   /* cursor of the snapshot file */
-    uint64_t saved_ns, pause_ns, forgot_ns;
-    bool clock_known, failing;
+    struct pace pace;
+    uint64_t forgot_ns;
+    bool failing;
 };
 
 struct sessions *sessions_new(const struct sessions_opts *opts);

@@ -800,7 +800,7 @@ static void sessions_and_wills_have_their_time(void **state)
     /* Its time is over, but for the will. */
     clock.wall_us = 70 * US_PER_S;
     for (unsigned i = 0; i < 2 * SESSIONS_SWEEP; i++)
-        sessions_tick(t, journal.count, ns += NS_PER_S);
+        sessions_tick(t, journal.count, 0, ns += NS_PER_S);
     assert_false(sessions_find(t, 1, SLICE("c1"), clock.wall_us, &s));
     assert_true(is_there(t, 1, 1) && !is_there(t, 1, 2) && is_there(t, 1, 3));
     uint64_t from = journal.count;
@@ -810,11 +810,11 @@ static void sessions_and_wills_have_their_time(void **state)
         &(struct publish){.message = SLICE("x")});
     replay(t, from);
     for (unsigned i = 0; i < 2 * SESSIONS_SWEEP; i++)
-        sessions_tick(t, journal.count, ns += NS_PER_S);
+        sessions_tick(t, journal.count, 0, ns += NS_PER_S);
     assert_false(is_there(t, 1, 1));
     clock.wall_us = INT64_MAX / 2;
     for (unsigned i = 0; i < 2 * SESSIONS_SWEEP; i++)
-        sessions_tick(t, journal.count, ns += NS_PER_S);
+        sessions_tick(t, journal.count, 0, ns += NS_PER_S);
     assert_true(is_there(t, 1, 3));
     assert_true(file.replaced >= 1); /* and the ticks have written it down */
     sessions_close(t);

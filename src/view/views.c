@@ -19,7 +19,7 @@ static void on_latest_prefetch(void *of, uint64_t feed)
 
 static uint64_t on_latest_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
-    return latest_tick(of, next_offset, now_ns);
+    return latest_tick(of, next_offset, bytes, now_ns);
 }
 
 static int on_latest_flush(void *of, uint64_t next_offset)
@@ -117,7 +117,7 @@ static void on_sessions_apply(void *of, const struct record *r, uint64_t offset)
 
 static uint64_t on_sessions_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
-    return sessions_tick(of, next_offset, now_ns);
+    return sessions_tick(of, next_offset, bytes, now_ns);
 }
 
 static int on_sessions_flush(void *of, uint64_t next_offset)
