@@ -208,6 +208,9 @@ static void dispatch(struct job *j)
     case ROUTE_TOPIC:
         publish_run(j); /* pipeline_publish.c */
         return;
+    case ROUTE_RETAINED:
+        retained_run(j); /* the same */
+        return;
     case ROUTE_READ:
         read_run(j);
         return;
@@ -479,7 +482,7 @@ void job_authenticate(struct job *j)
             authorize(j);
         return;
     }
-    if (x->request.method == METHOD_SESSION) {
+    if (x->request.method == METHOD_SESSION || x->request.method == METHOD_RETAINED) {
         session_identify(j); /* pipeline_session.c */
         dispatch(j);
         return;

@@ -67,6 +67,12 @@ void lane_set_live(struct lane *l, const struct live_ops *ops);
 void lane_interest(void *lane, int change);
 /* Everything below this position is durable; `lane` is the struct lane. */
 uint64_t lane_durable(void *lane);
+/* The principal's next retained message behind the topic `after` (ptr NULL: the first) that the
+ * filter matches and that lies below position `below`. RETAINED_ONE: *ret and *ret_payload borrow
+ * from `storage`, which can hold TOPIC_MAX + RETAINED_MAX. Else as sessions_next_retained. */
+enum live_step lane_next_retained(void *lane, const struct principal *p, struct slice filter,
+                                  struct slice after, uint64_t below, struct buf *storage,
+                                  struct live_message *ret, struct slice *ret_payload);
 /* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
 enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter);
 /* The thread that brings what is durable to subscribers: started when all lanes are there, stopped

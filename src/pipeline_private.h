@@ -233,6 +233,8 @@ void live_free(struct live *live);
 /* ---- pipeline_publish.c ---- */
 /* ROUTE_TOPIC: a message to a topic that is no feed, to the journal. */
 void publish_run(struct job *j);
+/* ROUTE_RETAINED. */
+void retained_run(struct job *j);
 
 /* ---- pipeline_session.c ---- */
 /* Whose session it is: the connection's principal, even when that is no more. */

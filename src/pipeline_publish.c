@@ -8,6 +8,7 @@
 #include "codec/mqtt.h"
 #include "flow/publish.h"
 #include "pipeline_private.h"
+#include "view/sessions.h"
 
 /* Into the lane's payload. False: it fits no batch. */
 static bool encode(struct lane *l, const struct request *q)
@@ -38,5 +39,46 @@ void publish_run(struct job *j)
         job_refuse(j, REASON_too_large, NULL);
         return;
     }
-    write_publish(j, 0);
+    if (q->retain && q->body.len &&
+        !sessions_have_retained_room(l->p->opts.sessions, j->account->number, q->path,
+                                     l->payload.len)) {
+        job_refuse(j, REASON_retained_full, NULL);
+        return;
+    }
+    write_publish(j, q->retain ? RECORD_F_RETAIN : 0);
+}
+
+/* ---- retained messages ---- */
+
+/* Whatever was stored before the request, the view has applied when it is answered. */
+void retained_run(struct job *j)
+{
+    struct lane *l = j->lane;
+    job_exchange(j)->reply.status = 200;
+    wait_for_views(j, VIEW_SESSION, journal_durable(l->p->opts.api.journal),
+                   worker_now_ns(l->worker) + l->tune.read_deadline_ns, job_send);
+}
+
+enum live_step lane_next_retained(void *lane, const struct principal *p, struct slice filter,
+                                  struct slice after, uint64_t below, struct buf *storage,
+                                  struct live_message *ret, struct slice *ret_payload)
+{
+    struct lane *l = lane;
+    struct retained r;
+    struct publish m;
+    uint64_t account = p->credential->account->number;
+    enum retained_step step = sessions_next_retained(l->p->opts.sessions, account, filter, after,
+                                                     clock_wall_us(), storage, &r);
+    if (step == RETAINED_END)
+        return LIVE_END;
+    *ret = (struct live_message){.account = account, .topic = r.topic};
+    if (step == RETAINED_MORE || r.offset >= below || !publish_decode(r.payload, &m))
+        return LIVE_MORE;
+    ret->credential = r.credential;
+    ret->published = ret->retain = ret->retained = true;
+    ret->qos = m.qos;
+    ret->expires_us = publish_expires_us(&m, r.receive_us);
+    ret->properties = m.properties;
+    *ret_payload = m.message;
+    return LIVE_ONE;
 }

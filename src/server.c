@@ -518,8 +518,8 @@ static void check_quiet(struct unit *u)
 static bool on_turn_end(void *arg)
 {
     struct unit *u = arg;
-    mqtt_front_flush(u->mqtt); /* may read on, so before the batch is handed on */
-    bool again = lane_turn_end(u->lane);
+    bool again = mqtt_front_flush(u->mqtt); /* may read on, so before the batch is handed on */
+    again = lane_turn_end(u->lane) || again;
     if (__builtin_expect(u->stop, 0))
         check_quiet(u);
     return again;
@@ -594,6 +594,7 @@ static void add_mqtt(struct unit *u)
         .may_subscribe = lane_may_subscribe,
         .interest = lane_interest,
         .durable = lane_durable,
+        .next_retained = lane_next_retained,
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,

@@ -406,7 +406,6 @@ def test_topic_aliases(client, owner, new_feed):
     (wire.publish("", "1", version=5, props=b"\x23\0\5"), 0x82),        # an alias that was not set
     (wire.publish("a", "1", version=5, props=b"\x23\0\x11"), 0x94),     # above the maximum
     (wire.publish("a", "1", version=5, props=b"\x23\0\0"), 0x94),
-    (wire.publish("a", "1", version=5, retain=True), 0x9a),
     (wire.publish("a/#", "1", version=5), 0x81),
     (wire.publish("a", "1", version=5, props=b"\x0b\1"), 0x82),
     (b"\x30\xff\xff\xff\x7f", 0x95),
@@ -435,7 +434,7 @@ def test_connack_tells_the_limits(client, owner):
     c = Mqtt(client(5).sock.getpeername()[1], 5)
     body = c.login(owner.name, owner.key, "lim", keep_alive=0, props=b"\x11\0\0\1\0").body
     assert b"\x21\0\xc8" in body and b"\x27\0\x10\0\0" in body and b"\x22\0\x10" in body
-    assert b"\x25\0" in body and b"\x2a\0" in body      # no retained messages, no shared subscriptions
+    assert b"\x25\0" not in body and b"\x2a\0" in body  # retained messages, no shared subscriptions
     assert b"\x13\x0e\x10" in body                      # keep alive: one hour, though it wanted none
     assert b"\x11\0" not in body                        # the session is kept as long as it asked for
     c.close()

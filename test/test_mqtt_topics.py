@@ -58,8 +58,11 @@ def subscribe(c, *filters, mid=5, props=b""):
 
 
 def message(c):
-    """The next PUBLISH; .props are the bytes of its properties."""
-    p = c.expect(wire.PUBLISH)
+    """The next packet, a PUBLISH; .props are the bytes of its properties."""
+    return unpacked(c, c.expect(wire.PUBLISH))
+
+
+def unpacked(c, p):
     n = int.from_bytes(p.body[:2], "big")
     m = SimpleNamespace(topic=p.body[2:2 + n].decode(), qos=p.flags >> 1 & 3, retain=p.flags & 1, mid=None, props=b"")
     rest = p.body[2 + n:]

@@ -13,16 +13,17 @@
 
 /* What the pipeline has to do for an operation. */
 enum route_class {
-    ROUTE_PLAIN,   /* answered at once, no credential */
-    ROUTE_ADMIN,   /* admin socket: the socket's owner is the credential */
-    ROUTE_COMMAND, /* the same commands with a credential */
-    ROUTE_SELF,    /* needs a credential, answered at once */
-    ROUTE_READ,    /* reads views */
-    ROUTE_WRITE,   /* data points to the journal */
-    ROUTE_TOPIC,   /* a message to a topic that is no feed, to the journal */
-    ROUTE_CHANGE,  /* changes the catalog */
-    ROUTE_CONNECT, /* needs a credential, which is the connection's from then on */
-    ROUTE_SESSION, /* an MQTT session, to the journal */
+    ROUTE_PLAIN,    /* answered at once, no credential */
+    ROUTE_ADMIN,    /* admin socket: the socket's owner is the credential */
+    ROUTE_COMMAND,  /* the same commands with a credential */
+    ROUTE_SELF,     /* needs a credential, answered at once */
+    ROUTE_READ,     /* reads views */
+    ROUTE_WRITE,    /* data points to the journal */
+    ROUTE_TOPIC,    /* a message to a topic that is no feed, to the journal */
+    ROUTE_CHANGE,   /* changes the catalog */
+    ROUTE_CONNECT,  /* needs a credential, which is the connection's from then on */
+    ROUTE_SESSION,  /* an MQTT session, to the journal */
+    ROUTE_RETAINED, /* waits for the view of retained messages */
 };
 
 enum route_op {
@@ -68,6 +69,7 @@ enum route_op {
     OP_PUBLISH_FEED,
     OP_PUBLISH_GROUP,
     OP_PUBLISH_TOPIC,
+    OP_RETAINED,
     OP_TIME_SECONDS,
     OP_TIME_MILLIS,
     OP_TIME_ISO,

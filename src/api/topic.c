@@ -13,6 +13,8 @@ static const struct route connect_route = {
     METHOD_CONNECT, "", SURFACE_PUBLIC, false, ROUTE_CONNECT, OP_CONNECT, 0, NULL};
 static const struct route session_route = {
     METHOD_SESSION, "", SURFACE_PUBLIC, false, ROUTE_SESSION, OP_SESSION, 0, NULL};
+static const struct route retained_route = {
+    METHOD_RETAINED, "", SURFACE_PUBLIC, false, ROUTE_RETAINED, OP_RETAINED, 0, NULL};
 static const struct route feed_route = {
     METHOD_PUBLISH, "", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_PUBLISH_FEED, PERM_data_write, NULL};
 static const struct route topic_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
@@ -54,9 +56,10 @@ enum route_found topic_find(const struct request *q, struct route_match *ret)
 {
     if (q->method == METHOD_PUBLISH && is_adafruits(q->path, ret))
         return ROUTE_FOUND;
-    *ret = (struct route_match){.route = q->method == METHOD_SESSION   ? &session_route
-                                         : q->method == METHOD_PUBLISH ? &topic_route
-                                                                       : &connect_route,
+    *ret = (struct route_match){.route = q->method == METHOD_SESSION    ? &session_route
+                                         : q->method == METHOD_RETAINED ? &retained_route
+                                         : q->method == METHOD_PUBLISH  ? &topic_route
+                                                                        : &connect_route,
                                 .form = BODY_TEXT};
     return ROUTE_FOUND;
 }

@@ -31,10 +31,11 @@ enum method {
     METHOD_OPTIONS,
     METHOD_OTHER,
     /* Of connections that last (MQTT): */
-    METHOD_CONNECT, /* says who sends what follows: fills `principal` */
-    METHOD_PUBLISH, /* `body` to the topic `path` */
-    METHOD_SESSION, /* `body` is a session_record that happened to `session`; with none, to the
-                       session of the client id `path`: see pipeline_session.c */
+    METHOD_CONNECT,  /* says who sends what follows: fills `principal` */
+    METHOD_PUBLISH,  /* `body` to the topic `path` */
+    METHOD_SESSION,  /* `body` is a session_record that happened to `session`; with none, to the
+                        session of the client id `path`: see pipeline_session.c */
+    METHOD_RETAINED, /* until the view has all retained messages that are durable now */
 };
 
 /* Through which door it came: what is served differs. */
@@ -71,7 +72,7 @@ struct request {
     /* METHOD_PUBLISH, of MQTT: properties of 5.0 as sent, known to be good; expiry in seconds. */
     struct slice properties;
     uint32_t expiry_s;
-    bool has_expiry;
+    bool has_expiry, retain;
     uint8_t qos;
     uint64_t session;                         /* that outlives the connection; 0: none */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */

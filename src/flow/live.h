@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/slice.h"
+#include "base/buf.h"
 
 struct live_message {
     uint64_t account, credential; /* whose; from whom */
@@ -19,9 +19,17 @@ struct live_message {
     void *arg;
     /* What was published to a topic that is no feed, with what came with it: */
     bool published, retain;
+    bool retained; /* it was there before who gets it subscribed */
     uint8_t qos;
     int64_t expires_us;      /* since 1970; INT64_MAX: never */
     struct slice properties; /* as mqtt_put_passed wrote them */
+};
+
+/* What a look for the next of some messages has found. */
+enum live_step {
+    LIVE_END,  /* no more */
+    LIVE_ONE,  /* a message */
+    LIVE_MORE, /* none in this look: go on behind the message's topic */
 };
 
 /* The subscribers of a worker. */

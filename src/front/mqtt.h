@@ -43,6 +43,10 @@ struct mqtt_opts {
     void (*interest)(void *arg, int change);
     /* Everything below this position is durable: was sent before what is subscribed now. */
     uint64_t (*durable)(void *arg);
+    /* The next retained message for a filter (lane_next_retained). */
+    enum live_step (*next_retained)(void *arg, const struct principal *p, struct slice filter,
+                                    struct slice after, uint64_t below, struct buf *storage,
+                                    struct live_message *ret, struct slice *ret_payload);
     /* Whether a principal is still so (lane_vouches). */
     bool (*vouches)(void *arg, struct principal *p);
     void *arg;
@@ -55,8 +59,9 @@ void mqtt_front_tune(struct mqtt_front *f, const struct mqtt_tune *tune);
 void mqtt_front_free(struct mqtt_front *f);
 /* For listener_opts: makes the stream an MQTT connection. `front` is the mqtt_front. */
 bool mqtt_accept(void *front, struct stream *s);
-/* Sends what the turn has answered; to be called at each end of a turn. */
-void mqtt_front_flush(struct mqtt_front *f);
+/* Sends what the turn has answered, and a part of the retained messages that connections still get;
+ * to be called at each end of a turn. Returns whether there is more of those to be sent. */
+bool mqtt_front_flush(struct mqtt_front *f);
 /* Closes the connections whose principal is no more. */
 void mqtt_front_check(struct mqtt_front *f);
 /* Stopping: reads no more; each connection closes behind the answers to what it has sent. */

@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "flow/limits.h"
 #include "front/mqtt_private.h"
 
 #define FREE_MAX    1024u /* exchanges kept for reuse */
@@ -81,6 +82,7 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
     e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
     e->conn = NULL;
     e->settles = NULL;
+    e->replay = NULL;
     e->id = 0;
     e->code = 0;
     e->done = e->kept = false;
@@ -186,7 +188,7 @@ static void publish_will(struct mqtt_conn *c)
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
     e->answer = MQTT_PUBLISH;
     e->kept = true;
-    buf_put(&e->raw, will->bytes, will->topic_len + will->payload_len);
+    buf_put(&e->raw, will->bytes, will->topic_len + will->properties_len + will->payload_len);
     CHECK(!e->raw.failed); /* it was in a CONNECT */
     e->own = c->principal;
     credential_ref(e->own.credential);
@@ -194,7 +196,12 @@ static void publish_will(struct mqtt_conn *c)
     q->method = METHOD_PUBLISH;
     q->principal = &e->own;
     q->path = slice_of(e->raw.ptr, will->topic_len);
-    q->body = slice_of(e->raw.ptr + will->topic_len, will->payload_len);
+    q->properties = slice_of(e->raw.ptr + will->topic_len, will->properties_len);
+    q->body = slice_of(q->properties.ptr + will->properties_len, will->payload_len);
+    q->has_expiry = will->has_expiry;
+    q->expiry_s = will->expiry_s;
+    q->retain = will->retain;
+    q->qos = will->qos;
     q->source = c->source;
     mqtt_hand_up(e);
 }
@@ -307,10 +314,12 @@ static void flush(struct mqtt_conn *c)
     if (out->len && stream_unsent(c->stream))
         arm(c);
     keep_reading(c);
+    mqtt_replay_on(c);
 }
 
-void mqtt_front_flush(struct mqtt_front *f)
+bool mqtt_front_flush(struct mqtt_front *f)
 {
+    bool more = mqtt_replay_some(f);
     while (f->dirty) {
         struct mqtt_conn *c = f->dirty;
         f->dirty = c->dirty_next;
@@ -318,6 +327,7 @@ void mqtt_front_flush(struct mqtt_front *f)
         flush(c);
     }
     buf_reuse(&f->gather, REUSE_BYTES);
+    return more;
 }
 
 /* ---- for the pipeline ---- */
@@ -370,6 +380,8 @@ static void on_send(struct exchange *x)
     reason_count(x->reply.reason);
     if (e->settles)
         mqtt_settled(e);
+    else if (x->request.method == METHOD_RETAINED)
+        mqtt_reply_retained(e);
     else if (!e->conn)
         mqtt_exchange_free(e);
     else
@@ -585,6 +597,7 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     f->subs = mqtt_subs_new();
     buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
     buf_init(&f->now, GATHER_MAX);
+    buf_init(&f->retained, TOPIC_MAX + RETAINED_MAX);
     return f;
 }
 
@@ -605,6 +618,7 @@ void mqtt_front_free(struct mqtt_front *f)
     }
     buf_fini(&f->gather);
     buf_fini(&f->now);
+    buf_fini(&f->retained);
     mqtt_subs_free(f->subs);
     free(f);
 }

@@ -79,13 +79,28 @@ static void keep_will(struct mqtt_conn *c, const struct mqtt_connect *k)
 {
     if (!k->has_will)
         return;
-    c->will = malloc(sizeof *c->will + k->will_topic.len + k->will_payload.len);
-    CHECK(c->will);
-    c->will->topic_len = k->will_topic.len;
-    c->will->payload_len = k->will_payload.len;
-    memcpy(c->will->bytes, k->will_topic.ptr, k->will_topic.len);
-    if (k->will_payload.len)
-        memcpy(c->will->bytes + k->will_topic.len, k->will_payload.ptr, k->will_payload.len);
+    bool is_5 = k->version == MQTT_5;
+    struct slice parts[] = {k->will_topic, is_5 ? k->will.raw : (struct slice){0}, k->will_payload};
+    struct mqtt_will *w = malloc(sizeof *w + parts[0].len + parts[1].len + parts[2].len);
+    CHECK(w);
+    *w = (struct mqtt_will){.retain = k->will_retain,
+                            .qos = k->will_qos,
+                            .topic_len = parts[0].len,
+                            .properties_len = parts[1].len,
+                            .payload_len = parts[2].len};
+    if (is_5 && mqtt_has(&k->will, MQTT_MESSAGE_EXPIRY)) {
+        w->has_expiry = true;
+        w->expiry_s = k->will.message_expiry;
+    }
+    if (is_5 && mqtt_has(&k->will, MQTT_WILL_DELAY))
+        w->delay_s = k->will.will_delay;
+    char *at = w->bytes;
+    for (unsigned i = 0; i < 3; i++) {
+        if (parts[i].len)
+            memcpy(at, parts[i].ptr, parts[i].len);
+        at += parts[i].len;
+    }
+    c->will = w;
 }
 
 static void set_expiry(struct mqtt_conn *c, uint32_t asked_s)
@@ -128,11 +143,6 @@ static void take_connect(struct mqtt_conn *c, const struct mqtt_packet *p)
     }
     if (mqtt_has(&p->properties, MQTT_AUTH_METHOD)) { /* MQTT-4.12.0-1 */
         mqtt_refuse_connect(c, k->version, MQTT_BAD_AUTH_METHOD, "there is no such method");
-        return;
-    }
-    if (k->has_will && k->will_retain && k->version == MQTT_5) { /* MQTT-3.2.2-13 */
-        mqtt_refuse_connect(c, k->version, MQTT_RETAIN_UNSUPPORTED,
-                            "retained messages are not served");
         return;
     }
     c->reader.version = k->version;
@@ -264,10 +274,6 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
     const struct mqtt_publish *m = &p->publish;
     struct slice topic = m->topic;
     metric_add(METRIC_mqtt_publishes, 1);
-    if (m->retain && c->reader.version == MQTT_5) { /* MQTT-3.2.2-14 */
-        mqtt_close(c, MQTT_RETAIN_UNSUPPORTED, "retained messages are not served");
-        return;
-    }
     if (!resolve_alias(c, p, &topic))
         return;
     if (m->qos == 2 && find_id(c, p->id) >= 0) {
@@ -294,6 +300,7 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
         q->has_expiry = mqtt_has(&p->properties, MQTT_MESSAGE_EXPIRY);
         q->expiry_s = q->has_expiry ? p->properties.message_expiry : 0;
     }
+    q->retain = m->retain;
     q->qos = m->qos;
     q->no_answer = m->qos == 0;
     q->source = c->source;

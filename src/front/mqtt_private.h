@@ -16,6 +16,7 @@ struct mqtt_exchange {
     struct mqtt_exchange *next, **prev; /* in the connection's queue; or the free list, by `next` */
     struct mqtt_conn *conn;             /* NULL: the connection went away, or it is a will */
     struct mqtt_front *front;
+    struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     enum mqtt_type answer; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
     uint16_t id;
@@ -29,8 +30,11 @@ struct mqtt_exchange {
 
 /* What is published when a connection ends without a DISCONNECT (MQTT-3.1.2-8). */
 struct mqtt_will {
-    size_t topic_len, payload_len;
-    char bytes[];
+    bool retain, has_expiry;
+    uint8_t qos;
+    uint32_t expiry_s, delay_s;
+    size_t topic_len, properties_len, payload_len;
+    char bytes[]; /* these three */
 };
 
 struct mqtt_alias {
@@ -67,14 +71,17 @@ struct mqtt_conn {
     bool assigned, keep_alive_cut, wants_session, clean;
     bool expiry_cut, present; /* the session was there before */
     bool settling;            /* it has ended, but its session is still being told so */
-    uint32_t expiry_s;        /* of the session, as in force */
-    uint64_t session;         /* its number; 0: it ends with the connection */
-    uint64_t handed_up;       /* worker_settled + 1 when the last request was; 0: never */
-    uint64_t sent_seen;       /* progress of writing at the last look */
+    bool replaying;
+    uint32_t expiry_s;  /* of the session, as in force */
+    uint64_t session;   /* its number; 0: it ends with the connection */
+    uint64_t handed_up; /* worker_settled + 1 when the last request was; 0: never */
+    uint64_t sent_seen; /* progress of writing at the last look */
     struct principal principal;
     struct mqtt_claim claim;
     char *client_id;
     struct mqtt_will *will;
+    struct mqtt_replay *replays;      /* retained messages it is to get; oldest first */
+    struct mqtt_conn *replaying_next; /* in the front's list, if `replaying` */
     struct mqtt_sub *subs;
     uint16_t subs_count, receive_max; /* what the client takes at a time */
     struct outbound *out;             /* NULL: nothing of QoS 1 was sent yet */
@@ -85,13 +92,14 @@ struct mqtt_conn {
 
 struct mqtt_front {
     struct mqtt_opts opts;
-    struct mqtt_conn *conns, *dirty;
+    struct mqtt_conn *conns, *dirty, *replaying;
     unsigned conns_count;
     struct mqtt_subs *subs;
     struct mqtt_exchange *free;
     unsigned free_count;
-    struct buf gather; /* answers for one write */
-    struct buf now;    /* of the connection whose input is looked at: answers that wait for none */
+    struct buf gather;   /* answers for one write */
+    struct buf retained; /* one message */
+    struct buf now; /* of the connection whose input is looked at: answers that wait for none */
     bool stopping;
 };
 
@@ -161,6 +169,24 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_drop_subs(struct mqtt_conn *c);
+/* Whether a message of that QoS would be sent at once. */
+bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
 /* Sends, queues or drops. */
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);
+
+/* ---- mqtt_replay.c: retained messages to who subscribes ---- */
+/* It has subscribed: is to get those that are there, by the filter's retain handling; `again`: it
+ * had that subscription already. */
+void mqtt_replay_begin(struct mqtt_conn *c, const struct mqtt_filter *f, const struct mqtt_sub *sub,
+                       bool again);
+/* It has unsubscribed. */
+void mqtt_replay_drop(struct mqtt_conn *c, struct slice filter);
+/* It is closing. */
+void mqtt_replay_drop_all(struct mqtt_conn *c);
+/* The view has them: the reply to what mqtt_replay_begin asked. */
+void mqtt_reply_retained(struct mqtt_exchange *e);
+/* It takes more than a moment ago. */
+void mqtt_replay_on(struct mqtt_conn *c);
+/* Sends a part of what is to be sent. Returns whether there is more that could be. */
+bool mqtt_replay_some(struct mqtt_front *f);

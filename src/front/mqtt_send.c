@@ -68,6 +68,7 @@ static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint3
     if (!replaced)
         metric_move(METRIC_mqtt_subscriptions, 1);
     front->opts.interest(front->opts.arg, replaced ? 0 : 1);
+    mqtt_replay_begin(c, f, sub, replaced);
     return sub->qos;
 }
 
@@ -75,6 +76,7 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
 {
     if (!mqtt_subs_remove(c->front->subs, &c->subs, filter))
         return MQTT_NO_SUBSCRIPTION;
+    mqtt_replay_drop(c, filter);
     c->subs_count--;
     metric_move(METRIC_mqtt_subscriptions, -1);
     c->front->opts.interest(c->front->opts.arg, -1);
@@ -104,6 +106,7 @@ void mqtt_drop_subs(struct mqtt_conn *c)
     c->front->opts.interest(c->front->opts.arg, -(int)c->subs_count);
     mqtt_subs_remove_all(c->front->subs, &c->subs);
     c->subs_count = 0;
+    mqtt_replay_drop_all(c);
     if (c->out)
         buf_fini(&c->out->queue);
     free(c->out);
@@ -188,7 +191,8 @@ static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub,
     p.publish = (struct mqtt_publish){.topic = m->topic,
                                       .payload = payload,
                                       .qos = sub->qos,
-                                      .retain = m->retain && sub->as_published}; /* 3.3.1.3 */
+                                      .retain = m->retained ||
+                                                (m->retain && sub->as_published)}; /* 3.3.1.3 */
     buf_clear(out);
     if (m->published && !put_published(&p, m)) {
         drop_message(METRIC_mqtt_drops_expired);
@@ -207,6 +211,13 @@ static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub,
     else
         mqtt_put(out, c->reader.version, &p);
     buf_fini(&raw);
+}
+
+bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos)
+{
+    const struct outbound *o = c->out;
+    return stream_unsent(c->stream) <= UNSENT_MAX &&
+           (!qos || !o || (o->count < o->window && !o->queue.len));
 }
 
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
@@ -266,6 +277,7 @@ void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
         buf_fini(&o->queue);
     else
         buf_consume(&o->queue, used);
+    mqtt_replay_on(c);
 }
 
 /* ---- for the pipeline ---- */

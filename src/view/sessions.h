@@ -86,12 +86,19 @@ struct retained {
 /* Whether the account may keep that message besides what it has. Said as sessions_have_room. */
 bool sessions_have_retained_room(struct sessions *t, uint64_t account, struct slice topic,
                                  size_t payload_bytes);
-/* The account's first retained message whose topic begins with `prefix` and is greater (as bytes)
- * than `after`; expired ones are skipped. `after` ptr NULL: the very first. The copy lies in
- * `storage` (cleared first), which can hold TOPIC_MAX + RETAINED_MAX. False: no more. */
-bool sessions_next_retained(struct sessions *t, uint64_t account, struct slice prefix,
-                            struct slice after, int64_t now_us, struct buf *storage,
-                            struct retained *ret);
+enum retained_step {
+    RETAINED_END,  /* no more */
+    RETAINED_ONE,  /* here it is */
+    RETAINED_MORE, /* none among those looked at in this call: go on behind ret->topic */
+};
+/* The account's first retained message that the filter (no shared one) matches and whose topic is
+ * greater (as bytes) than `after`; expired ones are skipped. `after` ptr NULL: the very first. The
+ * copy lies in `storage` (cleared first), which can hold TOPIC_MAX + RETAINED_MAX and must not hold
+ * `after`. Looks at RETAINED_LOOKS messages at the most. */
+#define RETAINED_LOOKS 256u
+enum retained_step sessions_next_retained(struct sessions *t, uint64_t account, struct slice filter,
+                                          struct slice after, int64_t now_us, struct buf *storage,
+                                          struct retained *ret);
 
 struct sessions_stats {
     uint64_t sessions, retained, bytes;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "codec/topic.h"
 #include "flow/publish.h"
 #include "view/sessions_own.h"
 
@@ -158,31 +159,65 @@ bool sessions_have_retained_room(struct sessions *t, uint64_t account, struct sl
     return found;
 }
 
-bool sessions_next_retained(struct sessions *t, uint64_t account, struct slice prefix,
-                            struct slice after, int64_t now_us, struct buf *storage,
-                            struct retained *ret)
+/* What all topics that the filter matches begin with. */
+static struct slice constant_front(struct slice filter)
 {
-    const struct retained_entry *e = NULL;
+    size_t len = 0;
+    while (len < filter.len && filter.ptr[len] != '+' && filter.ptr[len] != '#')
+        len++;
+    if (len && len < filter.len && filter.ptr[len] == '#')
+        len--; /* "a/#" matches "a" too */
+    return slice_of(filter.ptr, len);
+}
+
+/* The first match at or behind *at, which moves to where the look ended. */
+static const struct retained_entry *look(const struct session_account *a, struct slice filter,
+                                         int64_t now_us, uint32_t *at)
+{
+    struct slice front = constant_front(filter);
+    bool exact = front.len == filter.len;
+    for (unsigned i = 0; i < RETAINED_LOOKS; i++, ++*at) {
+        if (*at == a->retained_count || !slice_starts(a->retained[*at]->topic, front) ||
+            (exact && a->retained[*at]->topic.len > filter.len)) {
+            *at = a->retained_count;
+            return NULL;
+        }
+        const struct retained_entry *e = a->retained[*at];
+        if (e->expires_us > now_us && topic_matches(filter, e->topic))
+            return e;
+    }
+    return NULL;
+}
+
+enum retained_step sessions_next_retained(struct sessions *t, uint64_t account, struct slice filter,
+                                          struct slice after, int64_t now_us, struct buf *storage,
+                                          struct retained *ret)
+{
+    struct slice front = constant_front(filter);
+    const struct retained_entry *e = NULL, *shown = NULL;
     buf_clear(storage);
     pthread_mutex_lock(&t->lock);
     const struct session_account *a = sessions_account(t, account, false);
-    uint32_t at = a ? find(a, after.ptr && compare(after, prefix) > 0 ? after : prefix) : 0;
-    if (a && after.ptr && is_at(a, at, after))
-        at++;
-    while (a && at < a->retained_count && a->retained[at]->expires_us <= now_us)
-        at++;
-    if (a && at < a->retained_count && slice_starts(a->retained[at]->topic, prefix)) {
-        e = a->retained[at];
-        buf_put_slice(storage, e->topic);
+    if (a) {
+        uint32_t at = find(a, after.ptr && compare(after, front) > 0 ? after : front);
+        if (after.ptr && is_at(a, at, after))
+            at++;
+        shown = e = look(a, filter, now_us, &at);
+        if (!e && at < a->retained_count)
+            shown = a->retained[at - 1];
+    }
+    if (shown)
+        buf_put_slice(storage, shown->topic);
+    if (e) {
         buf_put_slice(storage, e->payload);
         *ret = (struct retained){
             .offset = e->offset, .credential = e->credential, .receive_us = e->receive_us};
-        ret->topic.len = e->topic.len;
     }
+    size_t topic_len = shown ? shown->topic.len : 0;
     pthread_mutex_unlock(&t->lock);
-    if (!e || storage->failed)
-        return false;
-    ret->topic = slice_of(storage->ptr, ret->topic.len);
-    ret->payload = slice_from(buf_slice(storage), ret->topic.len);
-    return true;
+    if (!shown || storage->failed)
+        return RETAINED_END;
+    ret->topic = slice_of(storage->ptr, topic_len);
+    ret->payload = slice_from(buf_slice(storage), topic_len);
+    return e ? RETAINED_ONE : RETAINED_MORE;
 }

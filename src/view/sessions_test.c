@@ -482,14 +482,16 @@ static void expect_retained(struct sessions *t, unsigned account, int64_t now)
     for (unsigned i = 0; i < TOPICS; i++) { /* `topics` is in order */
         if (!model.retained[account][i])
             continue;
-        assert_true(sessions_next_retained(t, account, SLICE(""), after, now, &storage, &got));
+        assert_int_equal(sessions_next_retained(t, account, SLICE("#"), after, now, &storage, &got),
+                         RETAINED_ONE);
         assert_true(slice_eq(got.topic, slice_str(topics[i])));
         assert_true(slice_eq(got.payload, SLICE("\2on")));
         assert_int_equal(got.offset + 1, model.retained[account][i]);
         memcpy(last, got.topic.ptr, got.topic.len);
         after = slice_of(last, got.topic.len);
     }
-    assert_false(sessions_next_retained(t, account, SLICE(""), after, now, &storage, &got));
+    assert_int_equal(sessions_next_retained(t, account, SLICE("#"), after, now, &storage, &got),
+                     RETAINED_END);
     buf_fini(&storage);
 }
 
@@ -715,14 +717,14 @@ static void put_retained_message(struct sessions *t, uint64_t account, const cha
     replay(t, from);
 }
 
-static bool next(struct sessions *t, const char *prefix, const char *after, int64_t now,
+static bool next(struct sessions *t, const char *filter, const char *after, int64_t now,
                  const char *want)
 {
     struct buf storage;
     struct retained got;
     buf_init(&storage, TOPIC_MAX + RETAINED_MAX);
-    bool found =
-        sessions_next_retained(t, 1, slice_str(prefix), slice_str(after), now, &storage, &got);
+    bool found = sessions_next_retained(t, 1, slice_str(filter), slice_str(after), now, &storage,
+                                        &got) == RETAINED_ONE;
     if (found && want)
         assert_true(slice_eq(got.topic, slice_str(want)));
     buf_fini(&storage);
@@ -744,12 +746,15 @@ static void retained_messages_have_limits(void **state)
     assert_false(sessions_have_retained_room(t, 1, SLICE("c"), 10));
     put_retained_message(t, 1, "c", SLICE("4"), 0);
     assert_int_equal(sessions_stats(t).dropped, 1);
-    assert_true(next(t, "", NULL, 5, "a") && next(t, "", "a", 5, "a/b") &&
-                next(t, "", "a/b", 5, "b"));
-    assert_false(next(t, "", "b", 5, NULL));
-    assert_true(next(t, "a/", NULL, 5, "a/b") && next(t, "a", "a", 5, "a/b"));
-    assert_false(next(t, "a/", "a/b", 5, NULL) || next(t, "c", NULL, 5, NULL));
-    assert_true(next(t, "", NULL, 5 + US_PER_S, "a/b")); /* "a" has expired */
+    assert_true(next(t, "#", NULL, 5, "a") && next(t, "#", "a", 5, "a/b") &&
+                next(t, "#", "a/b", 5, "b"));
+    assert_false(next(t, "#", "b", 5, NULL));
+    assert_true(next(t, "a/+", NULL, 5, "a/b") && next(t, "a/#", "a", 5, "a/b"));
+    assert_true(next(t, "a/#", NULL, 5, "a") && next(t, "+/b", NULL, 5, "a/b"));
+    assert_true(next(t, "+", "a", 5, "b"));
+    assert_false(next(t, "a/+", "a/b", 5, NULL) || next(t, "c", NULL, 5, NULL));
+    assert_true(next(t, "a", NULL, 5, "a") && !next(t, "a", "a", 5, NULL));
+    assert_true(next(t, "#", NULL, 5 + US_PER_S, "a/b")); /* "a" has expired */
     /* What is too large replaces nothing, and what was there is the last one no more. */
     put_retained_message(t, 1, "b", slice_of(big, sizeof big), 0);
     assert_false(next(t, "b", NULL, 5, NULL));
@@ -760,6 +765,39 @@ static void retained_messages_have_limits(void **state)
     put_retained_message(t, 1, "a/b", slice_of(big, 60000), 0);
     assert_false(next(t, "a/b", NULL, 5, NULL));
     assert_int_equal(sessions_stats(t).dropped, 3);
+    sessions_close(t);
+    forget_journal();
+}
+
+/* One look is bounded, and the next goes on where it ended. */
+static void many_retained_messages_are_looked_through_in_parts(void **state)
+{
+    enum { COUNT = 3 * RETAINED_LOOKS };
+    struct sessions_opts opts = opts_of(1);
+    struct buf storage;
+    struct retained got;
+    char topic[32], at[64];
+    uint64_t cursor;
+    opts.retained_per_account_max = opts.retained_max = COUNT;
+    struct sessions *t = open_with(&opts, &cursor);
+    for (unsigned i = 0; i < COUNT; i++) {
+        snprintf(topic, sizeof topic, "%06u/%s", i, i % 500 == 499 ? "x" : "y");
+        put_retained_message(t, 1, topic, SLICE("1"), 0);
+    }
+    buf_init(&storage, TOPIC_MAX + RETAINED_MAX);
+    struct slice after = {0};
+    unsigned found = 0, calls = 0;
+    for (enum retained_step step; (step = sessions_next_retained(t, 1, SLICE("+/x"), after, 5,
+                                                                 &storage, &got)) != RETAINED_END;
+         calls++) {
+        found += step == RETAINED_ONE;
+        assert_true(step == RETAINED_MORE || slice_eq(got.topic, SLICE("000499/x")));
+        memcpy(at, got.topic.ptr, got.topic.len);
+        after = slice_of(at, got.topic.len);
+    }
+    assert_int_equal(found, 1);
+    assert_in_range(calls, 3, 4);
+    buf_fini(&storage);
     sessions_close(t);
     forget_journal();
 }
@@ -891,6 +929,7 @@ int main(void)
         cmocka_unit_test(lists_have_limits),
         cmocka_unit_test(acked_places_have_a_limit),
         cmocka_unit_test(retained_messages_have_limits),
+        cmocka_unit_test(many_retained_messages_are_looked_through_in_parts),
         cmocka_unit_test(sessions_and_wills_have_their_time),
         cmocka_unit_test(readers_see_whole_sessions),
     };
