@@ -380,7 +380,12 @@ enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice fil
         return REASON_forbidden;
     if (slice_eq(first, p->credential->account->name) && rest.ptr)
         return REASON_ok;
-    if (p->credential->account->topics == TOPICS_ANY && filter.ptr[0] != '$')
-        return slice_eq(first, p->credential->account->name) ? REASON_bad_topic : REASON_ok;
+    if (p->credential->account->topics == TOPICS_ANY && filter.ptr[0] != '$') {
+        const struct topic_rules *rules = p->credential->topics;
+        bool may = !rules || topic_rules_cover(rules->subscribe, p->credential->name, filter);
+        return slice_eq(first, p->credential->account->name) ? REASON_bad_topic
+               : may                                         ? REASON_ok
+                                                             : REASON_forbidden;
+    }
     return topic_name_valid(first) && rest.ptr ? REASON_not_your_topic : REASON_bad_topic;
 }

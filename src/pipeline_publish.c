@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "codec/mqtt.h"
+#include "codec/topic.h"
 #include "flow/publish.h"
 #include "pipeline_private.h"
 #include "view/sessions.h"
@@ -29,6 +30,12 @@ void publish_run(struct job *j)
 {
     struct lane *l = j->lane;
     const struct request *q = &job_exchange(j)->request;
+    const struct topic_rules *rules = j->credential->topics;
+    if (rules && !topic_rules_cover(rules->publish, j->credential->name, q->path)) {
+        metric_add(METRIC_permission_refused, 1);
+        job_refuse(j, REASON_forbidden, NULL);
+        return;
+    }
     uint32_t bytes = (uint32_t)(q->body.len + q->properties.len); /* of one packet */
     if (!j->passed && !job_throttle(j, 1, bytes))
         return;

@@ -195,6 +195,39 @@ def test_bound_accounts_have_adafruits_topics_only(server, client):
     assert server.cli("account", "add", "born-any", "--topics", "any")["topics"] == "any"
 
 
+def test_topics_of_a_role(client, server, owner, root):
+    """Refused with 0x87 (3.1.1: acknowledged and told, as ever); a change is in force at once, for what was subscribed
+    before too."""
+    role = f"role-{root}"
+    shown = server.cli("role", "add", role, "data_write,data_read", "--publish", f"{root}/{{name}}/#,{root}/all",
+                       "--subscribe", f"{root}/cmd/{{name}},{root}/all")
+    assert shown["publish"] == f"{root}/{{name}}/#,{root}/all" and shown["subscribe"].endswith("/all")
+    secret = server.cli("device", "add", owner.name, f"d-{root}", "--role", role)["secret"]
+    c, all_seeing = client(5, f"d-{root}", secret), client(5)
+    assert subscribe(all_seeing, (f"{root}/#", 0)) == [0]
+    for topic, code in ((f"{root}/d-{root}/x", 0), (f"{root}/d-{root}", 0), (f"{root}/all", 0), (f"{root}/other/x", 0x87),
+                        (f"{root}/{{name}}/x", 0x87), (root, 0x87)):
+        c.publish(topic, "1", 1)
+        assert c.code(PUBACK, 1) == code, topic
+    assert [message(all_seeing).topic for _ in range(3)] == [f"{root}/d-{root}/x", f"{root}/d-{root}", f"{root}/all"]
+    filters = [(f"{root}/cmd/d-{root}", 0), (f"{root}/cmd/+", 0), (f"{root}/#", 0), ("#", 0), (f"{root}/all", 1)]
+    assert subscribe(c, *filters) == [0, 0x87, 0x87, 0x87, 1]
+    c3 = client(4, f"d-{root}", secret)
+    c3.publish(f"{root}/other", "1", 1)
+    assert c3.expect(PUBACK) and subscribe(c3, ("#", 0)) == [0x80]
+    before = client(5, f"d-{root}", secret)
+    assert subscribe(before, (f"{root}/all", 0)) == [0]
+    server.cli("role", "change", role, "data_write,data_read", "--subscribe", f"{root}/cmd/{{name}}")
+    assert subscribe(before, (f"{root}/cmd/d-{root}", 0)) == [0]
+    for topic in (f"{root}/all", f"{root}/cmd/d-{root}"):
+        all_seeing.publish(topic, "2", 0)
+    assert message(before).topic == f"{root}/cmd/d-{root}"
+    assert server.cli("role", "show", role)["publish"] == f"{root}/{{name}}/#,{root}/all"
+    assert server.cli("role", "show", "owner")["publish"] == "#"
+    for bad in ("a#", "", "a,,b", "$share/g/a"):
+        assert server.cli_run("role", "change", role, "data_read", "--publish", bad).returncode == 1
+
+
 def test_one_window_for_topics_and_feeds(make_server):
     s = make_server()
     s.add_account("a", limits="3/60s")

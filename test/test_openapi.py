@@ -207,6 +207,7 @@ CALLS = [
     ("admin_role_list", {}),
     ("admin_role_add", {"json": {"role": "viewer", "permissions": ["data_read", "feed_read"]}}),
     ("admin_role_add", {"json": {"role": "viewer", "permissions": ["fly"]}, "status": 400}),
+    ("admin_role_add", {"json": {"role": "bad", "permissions": ["data_read"], "publish": ["a#"]}, "status": 400}),
     ("admin_role_show", {"query": {"role": "viewer"}}),
     ("admin_role_change", {"json": {"role": "viewer", "permissions": "data_read"}}),
     ("admin_role_remove", {"json": {"role": "owner"}, "status": 400}),

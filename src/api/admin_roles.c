@@ -5,9 +5,10 @@
  */
 #include "api/admin_ops.h"
 
+#include "codec/topic.h"
 #include "flow/permission.h"
 
-#define LIST_BYTES_MAX (1u << 20)
+#define LIST_BYTES_MAX (4u << 20)
 _Static_assert(LIST_BYTES_MAX > PLANS_MAX * sizeof(struct catalog_plan) &&
                    LIST_BYTES_MAX > ROLES_MAX * sizeof(struct catalog_role),
                "a list has room for all");
@@ -15,8 +16,10 @@ _Static_assert(LIST_BYTES_MAX > PLANS_MAX * sizeof(struct catalog_plan) &&
 static json_t *json_of_role(const void *record)
 {
     const struct catalog_role *role = record;
-    return json_pack("{s:s, s:o, s:I}", "name", role->name, "permissions",
-                     admin_permission_names(role->permissions), "credentials",
+    return json_pack("{s:s, s:o, s:s, s:s, s:I}", "name", role->name, "permissions",
+                     admin_permission_names(role->permissions), "publish",
+                     role->publish[0] ? role->publish : "#", "subscribe",
+                     role->subscribe[0] ? role->subscribe : "#", "credentials",
                      (json_int_t)role->credentials);
 }
 
@@ -98,17 +101,35 @@ enum reason role_show(struct admin *a, struct admin_call *call)
     return answer_one(a, call, &ask, &role_kind);
 }
 
+/* Fills in what the arguments say. False: refused. */
+static bool fill_role(struct admin_call *call, struct catalog_ask *ask)
+{
+    ask->permissions = admin_arg(call, "permissions");
+    ask->publish = admin_arg(call, "publish");
+    ask->subscribe = admin_arg(call, "subscribe");
+    const struct slice *both[] = {&ask->publish, &ask->subscribe};
+    for (unsigned i = 0; i < 2; i++) {
+        if (both[i]->ptr && !topic_rules_valid(*both[i])) {
+            admin_refuse(call, REASON_bad_request,
+                         "%s must be MQTT topic filters, none of them empty",
+                         i ? "subscribe" : "publish");
+            return false;
+        }
+    }
+    return true;
+}
+
 enum reason role_add(struct admin *a, struct admin_call *call)
 {
-    struct catalog_ask ask = {.op = CATALOG_ROLE_ADD,
-                              .permissions = admin_arg(call, "permissions")};
-    return answer_one(a, call, &ask, &role_kind);
+    struct catalog_ask ask = {.op = CATALOG_ROLE_ADD};
+    return fill_role(call, &ask) ? answer_one(a, call, &ask, &role_kind) : REASON_bad_request;
 }
 
 enum reason role_change(struct admin *a, struct admin_call *call)
 {
-    struct catalog_ask ask = {.op = CATALOG_ROLE_CHANGE,
-                              .permissions = admin_arg(call, "permissions")};
+    struct catalog_ask ask = {.op = CATALOG_ROLE_CHANGE};
+    if (!fill_role(call, &ask))
+        return REASON_bad_request;
     enum reason reason = answer_one(a, call, &ask, &role_kind);
     if (reason == REASON_ok)
         admin_confirm(a, call->ret_result);

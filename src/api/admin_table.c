@@ -68,6 +68,18 @@
     {                                                                                              \
         "plan", "PLAN", ADMIN_NEEDED, false, "Name of the plan"                                    \
     }
+#define ROLE_TOPICS(default)                                                                       \
+    {"publish",                                                                                    \
+     "FILTERS",                                                                                    \
+     ADMIN_OPTION,                                                                                 \
+     false,                                                                                        \
+     "MQTT topics other than feeds that it may publish to: filters, comma-separated, {name} as a " \
+     "level is the device's id or the key's name; default: " default,                              \
+     ADMIN_LIST},                                                                                  \
+    {                                                                                              \
+        "subscribe", "FILTERS", ADMIN_OPTION, false,                                               \
+            "The same of subscriptions; default: " default, ADMIN_LIST                             \
+    }
 #define TOPICS(default)                                                                            \
     {                                                                                              \
         "topics", "TOPICS", ADMIN_OPTION, false,                                                   \
@@ -450,7 +462,7 @@ const struct admin_command admin_commands[] = {
      "Make a role of permissions",
      "sluice role add viewer data_read,feed_read",
      true,
-     {ROLE, PERMISSIONS},
+     {ROLE, PERMISSIONS, ROLE_TOPICS("all")},
      role_add,
      "Role"},
     {"role",
@@ -458,7 +470,7 @@ const struct admin_command admin_commands[] = {
      "Change what all who have a role may do; in force before this returns",
      "sluice role change viewer data_read",
      true,
-     {ROLE, PERMISSIONS},
+     {ROLE, PERMISSIONS, ROLE_TOPICS("as they are")},
      role_change,
      "Role"},
     {"role",

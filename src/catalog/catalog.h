@@ -149,16 +149,16 @@ enum catalog_op {
     CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
     CATALOG_KEY_SECRET,      /* account, name, digest, [replaced]: replaces the secret */
     CATALOG_ROLE_LIST,       /* [name]: one, else all; like each op of roles it fills ret_list */
-    CATALOG_ROLE_ADD,        /* name, permissions */
-    CATALOG_ROLE_CHANGE,     /* name, permissions: of all who have it, at once */
-    CATALOG_ROLE_REMOVE,     /* name: one that nobody has */
-    CATALOG_PLAN_LIST,       /* the same */
-    CATALOG_PLAN_ADD,        /* name, [limits, device_limits, feeds_max] */
-    CATALOG_PLAN_CHANGE,     /* name, [limits, device_limits, feeds_max] */
-    CATALOG_PLAN_REMOVE,     /* name */
-    CATALOG_NOTE,            /* name (what was done: "reload", "backup"), [account, feed_name (to
-                                what), description (JSON: more about it)]: changes nothing, writes
-                                an audit record */
+    CATALOG_ROLE_ADD,        /* name, permissions, [publish, subscribe] */
+    CATALOG_ROLE_CHANGE, /* name, permissions, [publish, subscribe]: of all who have it, at once */
+    CATALOG_ROLE_REMOVE, /* name: one that nobody has */
+    CATALOG_PLAN_LIST,   /* the same */
+    CATALOG_PLAN_ADD,    /* name, [limits, device_limits, feeds_max] */
+    CATALOG_PLAN_CHANGE, /* name, [limits, device_limits, feeds_max] */
+    CATALOG_PLAN_REMOVE, /* name */
+    CATALOG_NOTE,        /* name (what was done: "reload", "backup"), [account, feed_name (to
+                            what), description (JSON: more about it)]: changes nothing, writes
+                            an audit record */
 };
 
 /*
@@ -178,6 +178,8 @@ struct catalog_ask {
     struct slice limits, device_limits;                  /* "60/60s, 10/1s"; empty = the plan's */
     bool keep_limits, keep_device_limits, keep_patterns; /* a change leaves them as they are */
     struct slice permissions;                            /* comma-separated names */
+    struct slice publish, subscribe; /* of a role, comma-separated filters; ptr NULL: all, or for a
+                                        change as they are */
     bool has_feeds_max;
     uint32_t feeds_max;
     bool has_topics; /* a change without it leaves them as they are */

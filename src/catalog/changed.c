@@ -29,8 +29,10 @@ const char *const changed_names[CHANGED_KINDS] = {
     "json_object('limits', " R ".limits, 'device_limits', " R ".device_limits, "                   \
     "'feeds_max', " R ".feeds_max)"
 
-#define ROLE_OF(R)    "'role', 0, 0, " R ".name, "
-#define ROLE_STATE(R) "json_object('permissions', " R ".permissions)"
+#define ROLE_OF(R) "'role', 0, 0, " R ".name, "
+#define ROLE_STATE(R)                                                                              \
+    "json_object('permissions', " R ".permissions, 'publish', " R ".publish, "                     \
+    "'subscribe', " R ".subscribe)"
 
 #define CREDENTIAL_OF(R)                                                                           \
     "iif(" R ".kind = 0, 'key', 'device'), " R ".number, " R ".account, " R ".name, "
@@ -67,7 +69,7 @@ const char *const changed_names[CHANGED_KINDS] = {
 static const char triggers[] = TRIGGERS(
     "account", "name, plan, limits, device_limits, disabled, topics", ACCOUNT_OF, ACCOUNT_STATE)
     TRIGGERS("plan", "limits, device_limits, feeds_max", PLAN_OF, PLAN_STATE)
-        TRIGGERS("role", "permissions", ROLE_OF, ROLE_STATE)
+        TRIGGERS("role", "permissions, publish, subscribe", ROLE_OF, ROLE_STATE)
             TRIGGERS("credential", "name, role, patterns, digest, verifier, disabled",
                      CREDENTIAL_OF, CREDENTIAL_STATE)
                 TRIGGERS("feed",

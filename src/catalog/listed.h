@@ -16,6 +16,7 @@
 
 struct catalog_role {
     char name[USERNAME_MAX + 1];
+    char publish[TOPIC_RULES_MAX + 1], subscribe[TOPIC_RULES_MAX + 1]; /* empty: all */
     uint64_t permissions;
     uint64_t credentials; /* how many have it */
 };

@@ -13,6 +13,11 @@ uint64_t op_count(struct batch *b, enum statement s)
     return n;
 }
 
+static void copy_rules(char to[TOPIC_RULES_MAX + 1], struct slice rules)
+{
+    memcpy(to, rules.ptr, rules.len < TOPIC_RULES_MAX ? rules.len : TOPIC_RULES_MAX);
+}
+
 /* Appends the roles of that name (empty: all) to the answer. */
 static int list(struct batch *b, struct catalog_ask *ask)
 {
@@ -22,6 +27,8 @@ static int list(struct batch *b, struct catalog_ask *ask)
         struct slice name = db_text(b->db, SQL_ROLE_READ, 0), bad;
         memcpy(role.name, name.ptr, name.len < USERNAME_MAX ? name.len : USERNAME_MAX);
         permissions_parse(db_text(b->db, SQL_ROLE_READ, 1), '|', &role.permissions, &bad);
+        copy_rules(role.publish, db_text(b->db, SQL_ROLE_READ, 3));
+        copy_rules(role.subscribe, db_text(b->db, SQL_ROLE_READ, 4));
         buf_put(ask->ret_list, &role, sizeof role);
     }
     db_reset(b->db, SQL_ROLE_READ);
@@ -51,6 +58,9 @@ static enum reason parse(struct catalog_ask *ask, struct buf *ret)
     if (!permissions_parse(ask->permissions, ',', &mask, &bad))
         return ask_refuse(ask, REASON_bad_request, "there is no permission \"%s\"",
                           log_text(shown, bad));
+    if (ask->publish.len > TOPIC_RULES_MAX || ask->subscribe.len > TOPIC_RULES_MAX)
+        return ask_refuse(ask, REASON_bad_request, "topics of a role are longer than %d bytes",
+                          TOPIC_RULES_MAX);
     if (!mask)
         return ask_refuse(ask, REASON_bad_request, "a role needs at least one permission");
     if (slice_eq(slice_trim(ask->permissions), SLICE("*")))
@@ -84,8 +94,9 @@ static enum reason add(struct batch *b, struct catalog_ask *ask, struct slice pe
     if (op_count(b, SQL_ROLE_COUNT) >= ROLES_MAX)
         return ask_refuse(ask, REASON_bad_request, "there are %d roles, which is the most",
                           ROLES_MAX);
-    int rc = db_run(b->db, SQL_ROLE_ADD, txt(ask->name), txt(permissions),
-                    num(b->db->next[NEXT_CHANGE]));
+    int rc =
+        db_run(b->db, SQL_ROLE_ADD, txt(ask->name), txt(permissions), num(b->db->next[NEXT_CHANGE]),
+               txt_or_null(ask->publish), txt_or_null(ask->subscribe));
     if (rc == SQLITE_DONE)
         rc = audit(b, ask, "role_add");
     if (rc == SQLITE_DONE)
@@ -98,7 +109,8 @@ static enum reason change(struct batch *b, struct catalog_ask *ask, struct slice
     if (!exists(b, ask->name))
         return no_role(ask);
     int rc = db_run(b->db, SQL_ROLE_CHANGE, txt(ask->name), txt(permissions),
-                    num(b->db->next[NEXT_CHANGE]));
+                    num(b->db->next[NEXT_CHANGE]), txt_or_null(ask->publish),
+                    txt_or_null(ask->subscribe));
     if (rc == SQLITE_DONE)
         rc = audit(b, ask, "role_change");
     if (rc == SQLITE_DONE)

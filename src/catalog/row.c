@@ -79,6 +79,7 @@ static unsigned split_patterns(struct slice s, struct slice ret[FEED_PATTERNS_MA
 struct credential_row {
     uint64_t number, permissions;
     struct slice name, role, verifier, digest;
+    struct topic_rules topics;
     unsigned patterns_count;
     struct slice patterns[FEED_PATTERNS_MAX];
 };
@@ -112,6 +113,7 @@ static const char *check_credential(struct db *db, enum statement s, struct cred
         return "its account is not there";
     if (!take_text(db, s, 10, &r->role))
         return "no role";
+    r->topics = (struct topic_rules){db_text(db, s, 11), db_text(db, s, 12)};
     return NULL;
 }
 
@@ -124,12 +126,16 @@ int row_credential(struct db *db, enum statement s, struct credential **ret, uin
         return bad_row(db, "credential", r.number, wrong, err);
     size_t array = r.patterns_count * sizeof(struct slice);
     size_t text = r.name.len + r.role.len + r.verifier.len + 3;
+    bool has_rules = r.topics.publish.len || r.topics.subscribe.len;
+    size_t rules = has_rules ? sizeof r.topics : 0;
+    if (has_rules)
+        text += r.topics.publish.len + r.topics.subscribe.len + 2;
     for (unsigned i = 0; i < r.patterns_count; i++)
         text += r.patterns[i].len + 1;
-    struct credential *c = credential_new(array + text);
+    struct credential *c = credential_new(array + rules + text);
     if (!c)
         return no_memory(db, err);
-    char *at = (char *)(c + 1) + array;
+    char *at = (char *)(c + 1) + array + rules;
     c->number = r.number;
     c->kind = (enum credential_kind)db_number(db, s, 2);
     c->name = record_text(&at, r.name);
@@ -143,6 +149,12 @@ int row_credential(struct db *db, enum statement s, struct credential **ret, uin
     c->patterns = r.patterns_count ? (void *)(c + 1) : NULL;
     for (unsigned i = 0; i < r.patterns_count; i++)
         c->patterns[i] = record_text(&at, r.patterns[i]);
+    if (has_rules) {
+        struct topic_rules *topics = (void *)((char *)(c + 1) + array);
+        topics->publish = record_text(&at, r.topics.publish);
+        topics->subscribe = record_text(&at, r.topics.subscribe);
+        c->topics = topics;
+    }
     c->disabled = db_number(db, s, 8) != 0;
     c->version = db_number(db, s, 9);
     *ret_account = db_number(db, s, 1);

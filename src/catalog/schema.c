@@ -131,6 +131,11 @@ static const char *const migrations[] = {
 
     /* 4: which MQTT topics there are in an account (enum account_topics). */
     "ALTER TABLE account ADD COLUMN topics INTEGER NOT NULL DEFAULT 0;",
+
+    /* 5: which topics that are no feeds a role may use: filters with a comma between; empty: all.
+     */
+    "ALTER TABLE role ADD COLUMN publish TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE role ADD COLUMN subscribe TEXT NOT NULL DEFAULT '';",
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])

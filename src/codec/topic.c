@@ -70,3 +70,61 @@ enum topic_share topic_share_split(struct slice filter, struct slice *ret_group,
     *ret_filter = rest;
     return TOPIC_SHARED;
 }
+
+/* ---- rules ---- */
+
+/* The first rule, without blanks around it; *rest goes on behind its comma. */
+static struct slice next_rule(struct slice *rest)
+{
+    const char *comma = rest->len ? memchr(rest->ptr, ',', rest->len) : NULL;
+    size_t len = comma ? (size_t)(comma - rest->ptr) : rest->len;
+    struct slice rule = slice_trim(slice_of(rest->ptr, len));
+    *rest = comma ? slice_from(*rest, len + 1) : (struct slice){0};
+    return rule;
+}
+
+static bool is_one_level(struct slice s)
+{
+    return topic_name_valid(s) && !memchr(s.ptr, '/', s.len);
+}
+
+static bool covers(struct slice rule, struct slice self, struct slice filter)
+{
+    while (rule.ptr) {
+        struct slice wanted = topic_level(&rule);
+        if (is_char(wanted, '#'))
+            return true;
+        if (!filter.ptr)
+            return false;
+        struct slice level = topic_level(&filter);
+        if (is_char(level, '#'))
+            return false;
+        bool is_self = slice_eq(wanted, SLICE("{name}"));
+        if (is_self && !is_one_level(self))
+            return false;
+        if (!is_char(wanted, '+') && !slice_eq(is_self ? self : wanted, level))
+            return false;
+    }
+    return !filter.ptr;
+}
+
+bool topic_rules_cover(struct slice rules, struct slice self, struct slice filter)
+{
+    bool none = !rules.len;
+    while (!none && rules.ptr) {
+        if (covers(next_rule(&rules), self, filter))
+            return true;
+    }
+    return none;
+}
+
+bool topic_rules_valid(struct slice rules)
+{
+    struct slice group, rest;
+    bool valid = rules.len > 0;
+    while (valid && rules.ptr) {
+        struct slice rule = next_rule(&rules);
+        valid = topic_filter_valid(rule) && topic_share_split(rule, &group, &rest) == TOPIC_PLAIN;
+    }
+    return valid;
+}

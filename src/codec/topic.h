@@ -20,6 +20,13 @@ bool topic_matches(struct slice filter, struct slice name);
 /* The part up to the next '/'; *rest goes on behind it, ptr NULL behind the last one. */
 struct slice topic_level(struct slice *rest);
 
+/* Whether one of the rules, filters with a comma between, matches all that the filter can match; a
+ * name is a filter too. "{name}" as a level of a rule means the level `self`, and none if that has
+ * a character that means something in a filter. No rules: yes. */
+bool topic_rules_cover(struct slice rules, struct slice self, struct slice filter);
+/* Whether these are rules: each a valid filter of at least one character, none shared. */
+bool topic_rules_valid(struct slice rules);
+
 enum topic_share {
     TOPIC_PLAIN,  /* not shared: *ret_filter is the whole filter */
     TOPIC_SHARED, /* "$share/{group}/{filter}" */

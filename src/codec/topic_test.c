@@ -133,6 +133,62 @@ static void shares(void **state)
     }
 }
 
+static void rules(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rules, *self, *filter;
+        bool want;
+    } all[] = {
+        {"", "d", "#", true},
+        {"#", "d", "a/b", true},
+        {"a/b", "d", "a/b", true},
+        {"a/b", "d", "a/c", false},
+        {"a/b", "d", "a", false},
+        {"a/b", "d", "a/b/c", false},
+        {"a/b", "d", "a/b/", false},
+        {"a/b", "d", "a/+", false},
+        {"a/b", "d", "+/b", false},
+        {"a/+", "d", "a/b", true},
+        {"a/+", "d", "a/+", true},
+        {"a/+", "d", "a/#", false},
+        {"a/+", "d", "a", false},
+        {"a/+", "d", "a/b/c", false},
+        {"a/#", "d", "a", true},
+        {"a/#", "d", "a/b/c", true},
+        {"a/#", "d", "a/+/c/#", true},
+        {"a/#", "d", "#", false},
+        {"a/#", "d", "+/b", false},
+        {"a/#", "d", "ab", false},
+        {"+/b", "d", "#", false},
+        {"+", "d", "#", false},
+        {"x,a/#", "d", "a/b", true},
+        {" x , a/# ", "d", "x", true},
+        {"x,a/#", "d", "b", false},
+        {"dev/{name}/#", "d1", "dev/d1/x", true},
+        {"dev/{name}/#", "d1", "dev/d2/x", false},
+        {"dev/{name}/#", "d1", "dev/+/x", false},
+        {"dev/{name}/#", "d1", "dev/{name}/x", false},
+        {"dev/{name}", "+", "dev/+", false},
+        {"dev/{name}", "#", "dev/#", false},
+        {"dev/{name}", "a/b", "dev/a/b", false},
+        {"dev/{name}", "", "dev/", false},
+        {"dev/x{name}", "d1", "dev/x{name}", true},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        bool got = topic_rules_cover(slice_str(all[i].rules), slice_str(all[i].self),
+                                     slice_str(all[i].filter));
+        if (got != all[i].want)
+            fail_msg("%s, %s: %s", all[i].rules, all[i].self, all[i].filter);
+    }
+    static const char *const good[] = {"#", "a", "a,b/+/c", "dev/{name}/#, x"};
+    static const char *const bad[] = {"", ",", "a,", ",a", "a,,b", "a#", "a/#/b", "$share/g/a"};
+    for (unsigned i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(topic_rules_valid(slice_str(good[i])));
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(topic_rules_valid(slice_str(bad[i])));
+}
+
 static void levels(void **state)
 {
     (void)state;
@@ -149,7 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),  cmocka_unit_test(filters), cmocka_unit_test(matching),
-        cmocka_unit_test(shares), cmocka_unit_test(levels),
+        cmocka_unit_test(shares), cmocka_unit_test(levels),  cmocka_unit_test(rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,11 +23,12 @@
 #define BATCH_RECORDS_MAX   65536u
 #define WINDOWS_MAX         4 /* limits of one limit set */
 #define WORKERS_MAX         64
-#define FEED_PATTERNS_MAX   16     /* patterns a device is bound to */
-#define TOPIC_MAX           1024   /* bytes of an MQTT topic or filter */
-#define SESSION_SUBS_MAX    256    /* subscriptions of one session */
-#define SESSION_ACKED_MAX   4096   /* messages a session's client has above the first it has not */
-#define SESSION_OUT_MAX     1024   /* packet ids in use to a client */
-#define SESSION_IN_MAX      1024   /* QoS 2 packet ids that a client has not released */
+#define FEED_PATTERNS_MAX   16   /* patterns a device is bound to */
+#define TOPIC_MAX           1024 /* bytes of an MQTT topic or filter */
+#define TOPIC_RULES_MAX     1024 /* bytes of the filters of a role, for publishing or subscribing */
+#define SESSION_SUBS_MAX    256  /* subscriptions of one session */
+#define SESSION_ACKED_MAX   4096 /* messages a session's client has above the first it has not */
+#define SESSION_OUT_MAX     1024 /* packet ids in use to a client */
+#define SESSION_IN_MAX      1024 /* QoS 2 packet ids that a client has not released */
 #define SESSION_WILL_MAX    65536  /* bytes of a will's message and properties */
 #define RETAINED_MAX        262144 /* the same of a retained message */

@@ -99,6 +99,12 @@ struct credential_live {
 
 enum credential_kind { CREDENTIAL_KEY, CREDENTIAL_DEVICE };
 
+/* Topics that are no feeds: filters with a comma between, "{name}" as a level being the
+ * credential's name (codec/topic.h: topic_rules_cover). Empty: all. */
+struct topic_rules {
+    struct slice publish, subscribe;
+};
+
 struct credential {
     _Atomic uint32_t refs;
     uint64_t number;         /* never reused */
@@ -114,8 +120,9 @@ struct credential {
     uint16_t patterns_count;
     struct slice
         *patterns; /* feed keys the device is bound to, '*' at the end matches; none = all */
-    struct credential_live *live; /* shared by all versions of the record */
-    struct slice role;            /* its name */
+    struct credential_live *live;     /* shared by all versions of the record */
+    struct slice role;                /* its name */
+    const struct topic_rules *topics; /* of its role; NULL: all */
 };
 
 /* Who a connection turned out to be. It lies in the front; the pipeline fills it and checks with

@@ -169,6 +169,8 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_drop_subs(struct mqtt_conn *c);
+/* Whether its role lets it see what is published to a topic that is no feed. */
+bool mqtt_may_see(const struct credential *who, struct slice topic);
 /* Whether a message of that QoS would be sent at once. */
 bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
 /* Sends, queues or drops. */

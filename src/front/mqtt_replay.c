@@ -148,7 +148,8 @@ static bool replay(struct mqtt_conn *c)
         }
         buf_clear(&r->after);
         buf_put_slice(&r->after, m.topic);
-        if (step == LIVE_ONE && c->principal.credential->permissions & PERM_data_read) {
+        const struct credential *who = c->principal.credential;
+        if (step == LIVE_ONE && who->permissions & PERM_data_read && mqtt_may_see(who, m.topic)) {
             metric_add(METRIC_mqtt_retained_sent, 1);
             mqtt_send(c, &r->sub, &m, payload);
         }

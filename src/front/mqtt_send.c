@@ -213,6 +213,11 @@ static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub,
     buf_fini(&raw);
 }
 
+bool mqtt_may_see(const struct credential *who, struct slice topic)
+{
+    return !who->topics || topic_rules_cover(who->topics->subscribe, who->name, topic);
+}
+
 bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos)
 {
     const struct outbound *o = c->out;
@@ -300,6 +305,8 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
     const struct credential *who = c->principal.credential;
     /* Its role and its feeds may have changed since it subscribed. */
     if ((x->m->feed_key.len || x->m->published) && !(who->permissions & PERM_data_read))
+        return;
+    if (x->m->published && !mqtt_may_see(who, x->m->topic))
         return;
     if (x->m->feed_key.len && !credential_covers(who, x->m->feed_key))
         return;
