@@ -134,8 +134,8 @@ static const char *const migrations[] = {
 
     /* 5: which topics that are no feeds a role may use: filters with a comma between; empty: all.
      */
-    "ALTER TABLE role ADD COLUMN publish TEXT NOT NULL DEFAULT '';"
-    "ALTER TABLE role ADD COLUMN subscribe TEXT NOT NULL DEFAULT '';",
+    ("ALTER TABLE role ADD COLUMN publish TEXT NOT NULL DEFAULT '';"
+     "ALTER TABLE role ADD COLUMN subscribe TEXT NOT NULL DEFAULT '';"),
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])
