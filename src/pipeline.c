@@ -263,12 +263,37 @@ static void refuse_target(struct job *j, const char *what, struct slice key)
     job_refuse(j, REASON_not_found, text);
 }
 
+static bool is_of_topic(const struct job *j)
+{
+    return j->match.route->method == METHOD_PUBLISH;
+}
+
+/* What a topic with /get behind it is about. What is not there, or not for this credential, has no
+ * newest value, and of that nothing is said. */
+static void find_asked(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct catalog *c = j->lane->p->opts.api.catalog;
+    struct slice group = j->match.group, feed = j->match.feed;
+    x->reply.answers_on = x->request.path.len - strlen("/get");
+    if (group.ptr && key_is_plausible(group))
+        j->group = catalog_group(c, j->account->number, group);
+    if (feed.ptr && key_is_plausible(feed))
+        j->feed = catalog_feed(c, j->account->number, feed);
+    if (j->feed && !credential_covers(j->credential, j->feed->key))
+        j->feed = feed_unref(j->feed);
+}
+
 /* Finds the group and the feed that the path names. False: refused and answered. Those of a topic
  * need not be there yet: write_run makes them. */
 static bool find_target(struct job *j)
 {
     struct catalog *c = j->lane->p->opts.api.catalog;
     struct slice group = j->match.group, feed = j->match.feed;
+    if (is_of_topic(j) && !route_is_publish(j->match.route)) {
+        find_asked(j);
+        return true;
+    }
     if (route_is_publish(j->match.route)) {
         if (group.ptr && key_is_plausible(group))
             j->group = catalog_group(c, j->account->number, group);
@@ -312,7 +337,7 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_method, NULL);
         return;
     }
-    if (route_is_publish(j->match.route)) {
+    if (is_of_topic(j)) {
         enum reason reason = topic_settle(j->account, job_exchange(j)->request.path, &j->match);
         if (reason != REASON_ok) {
             job_refuse(j, reason, NULL);
@@ -634,6 +659,7 @@ void lane_tick(void *lane)
     give_held(l, now);
     write_tick(l, now);
     read_tick(l, now);
+    service_tick(l, now);
 }
 
 struct pipeline *pipeline_new(const struct pipeline_opts *opts)

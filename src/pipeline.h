@@ -73,8 +73,12 @@ uint64_t lane_durable(void *lane);
 enum live_step lane_next_retained(void *lane, const struct principal *p, struct slice filter,
                                   struct slice after, uint64_t below, struct buf *storage,
                                   struct live_message *ret, struct slice *ret_payload);
-/* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
-enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter);
+/* Whether the principal may subscribe to the filter: REASON_ok, and whose messages it is about, or
+ * why not. */
+enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter,
+                               uint64_t *ret_account);
+/* Brings a message to the subscribers of all lanes; `lane` is the struct lane of the caller. */
+void lane_tell(void *lane, const struct live_message *m);
 /* The thread that brings what is durable to subscribers: started when all lanes are there, stopped
  * before their workers are. */
 void pipeline_live_start(struct pipeline *p);

@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "codec/csv.h"
 #include "codec/topic.h"
 #include "flow/publish.h"
 #include "flow/session_record.h"
@@ -60,58 +59,24 @@ struct made {
     const struct record *record;
     struct datum datum;
     uint64_t offset;
-    enum { MADE_TEXT, MADE_JSON, MADE_CSV, MADE_GROUP_JSON, MADE_GROUP_CSV } form;
+    enum body_form form;
+    bool of_group;
 };
-
-static void put_place(struct buf *out, const struct datum *d)
-{
-    if (!d->has_place) {
-        buf_put_str(out, ",,,");
-        return;
-    }
-    buf_printf(out, ",%.15g,%.15g,", d->lat, d->lon);
-    if (d->has_ele)
-        buf_printf(out, "%.15g", d->ele);
-}
-
-/* The feed's key without its group's. */
-static struct slice short_key(const struct feed *f)
-{
-    const char *dot = memchr(f->key.ptr, '.', f->key.len);
-    return dot ? slice_from(f->key, (size_t)(dot - f->key.ptr) + 1) : f->key;
-}
 
 static struct slice on_payload(void *arg)
 {
     struct made *m = arg;
     struct buf *out = m->maker->text;
-    size_t id_at = 0;
     CHECK(!m->maker->blind);
-    buf_clear(out);
-    switch (m->form) {
-    case MADE_TEXT:
+    if (!m->of_group && m->form == BODY_TEXT)
         return m->datum.value;
-    case MADE_JSON:
-        api_format_datum(out, m->maker->api, m->feed, &m->datum, m->record->event_us, m->offset,
-                         &id_at);
-        break;
-    case MADE_CSV:
-        csv_put(out, m->datum.value);
-        put_place(out, &m->datum);
-        break;
-    case MADE_GROUP_JSON:
-        buf_put_str(out, "{\"feeds\":{");
-        buf_put_json(out, short_key(m->feed));
-        buf_put_u8(out, ':');
-        buf_put_json(out, m->datum.value);
-        buf_put_str(out, "}}");
-        break;
-    case MADE_GROUP_CSV:
-        csv_put(out, short_key(m->feed));
-        buf_put_u8(out, ',');
-        csv_put(out, m->datum.value);
-        buf_put_u8(out, '\n');
-        break;
+    buf_clear(out);
+    if (m->of_group) {
+        api_put_in_group(out, m->form, m->feed, &m->datum);
+        api_end_group(out, m->form);
+    } else {
+        api_put_message(out, m->maker->api, m->form, m->feed, &m->datum, m->record->event_us,
+                        m->offset);
     }
     return out->failed ? (struct slice){0} : buf_slice(out);
 }
@@ -121,21 +86,21 @@ static void make_forms(struct made *m, const struct account *owner, const char *
                        struct slice key, bool group, unsigned part)
 {
     static const char *const tails[] = {"", "/json", "/csv"};
+    static const enum body_form forms[] = {BODY_TEXT, BODY_JSON, BODY_CSV};
     const struct live_ops *to = &m->maker->to;
     char room[TOPIC_ROOM];
     for (unsigned i = 0; i < 3; i++) {
         int len = snprintf(room, sizeof room, "%.*s/%s/%.*s%s", SLICE_ARG(owner->name), kind,
                            SLICE_ARG(key), tails[i]);
         CHECK(len > 0 && (size_t)len < sizeof room); /* names and keys are bounded */
-        m->form = group    ? (i == 2 ? MADE_GROUP_CSV : MADE_GROUP_JSON)
-                  : i == 0 ? MADE_TEXT
-                  : i == 1 ? MADE_JSON
-                           : MADE_CSV;
+        m->form = forms[i];
+        m->of_group = group;
         const struct live_message message = {.account = m->record->account,
                                              .credential = m->record->credential,
                                              .place = session_place(m->offset, part + i),
                                              .topic = slice_of(room, (size_t)len),
                                              .feed_key = m->feed->key,
+                                             .permission = PERM_data_read,
                                              .payload = on_payload,
                                              .arg = m};
         to->publish(to->arg, &message);
@@ -186,6 +151,7 @@ static void make_of_publish(const struct message_maker *maker, struct record *r,
                                    .payload = on_message,
                                    .arg = &p.message,
                                    .published = true,
+                                   .permission = PERM_data_read,
                                    .retain = r->flags & RECORD_F_RETAIN,
                                    .qos = p.qos,
                                    .expires_us = publish_expires_us(&p, r->receive_us),
@@ -229,6 +195,70 @@ static void on_batch(struct mail *mail)
         make_messages(&maker, &r, offset++);
     batch_unref(post->batch);
     free(post);
+}
+
+/* ---- what is not in the journal ---- */
+
+/* A message on its way to another lane: its topic, then its payload, behind the struct. */
+struct live_note {
+    struct mail mail;
+    struct lane *lane;
+    struct live_message message;
+    struct slice payload;
+    char bytes[];
+};
+
+static struct slice on_note_payload(void *arg)
+{
+    return ((struct live_note *)arg)->payload;
+}
+
+static size_t note_bytes(const struct live_note *n)
+{
+    return sizeof *n + n->message.topic.len + n->payload.len;
+}
+
+static void on_note(struct mail *mail)
+{
+    struct live_note *n = (struct live_note *)((char *)mail - offsetof(struct live_note, mail));
+    struct lane *l = n->lane;
+    l->live.publish(l->live.arg, &n->message);
+    atomic_fetch_sub(&l->p->live->bytes, note_bytes(n));
+    free(n);
+}
+
+static void post_note(struct lane *l, const struct live_message *m, struct slice payload)
+{
+    struct live *live = l->p->live;
+    struct live_note *n = malloc(sizeof *n + m->topic.len + payload.len);
+    CHECK(n);
+    *n = (struct live_note){.mail.run = on_note, .lane = l, .message = *m};
+    memcpy(n->bytes, m->topic.ptr, m->topic.len);
+    if (payload.len)
+        memcpy(n->bytes + m->topic.len, payload.ptr, payload.len);
+    n->message.topic = slice_of(n->bytes, m->topic.len);
+    n->message.payload = on_note_payload;
+    n->message.arg = n;
+    n->payload = slice_of(n->bytes + m->topic.len, payload.len);
+    if (atomic_fetch_add(&live->bytes, note_bytes(n)) + note_bytes(n) > LIVE_BYTES_MAX) {
+        atomic_fetch_sub(&live->bytes, note_bytes(n));
+        metric_add(METRIC_live_notes_dropped, 1);
+        free(n);
+        return;
+    }
+    worker_post(l->worker, &n->mail);
+}
+
+void lane_tell(void *lane, const struct live_message *m)
+{
+    struct lane *l = lane;
+    if (l->live.wants(l->live.arg, m->account))
+        l->live.publish(l->live.arg, m);
+    for (unsigned i = 0; i < l->p->lanes_count; i++) {
+        struct lane *other = l->p->lanes[i];
+        if (other != l && other->interest > 0)
+            post_note(other, m, m->payload(m->arg));
+    }
 }
 
 /* ---- the thread ---- */
@@ -370,22 +400,27 @@ void live_free(struct live *live)
 
 /* What lies under the account's own name, and where the account has any topics all but those that
  * begin with '$'; what it is about is looked at with each message. */
-enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter)
+enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter,
+                               uint64_t *ret_account)
 {
     struct slice rest = filter;
     struct slice first = topic_level(&rest);
     if (!p->credential || !lane_vouches(lane, p))
         return REASON_revoked;
+    const struct account *account = p->credential->account;
+    bool own = slice_eq(first, account->name), any = account->topics == TOPICS_ANY;
+    bool servers = filter.ptr[0] == '$' || (!any && slice_eq(first, SLICE("time")));
+    *ret_account = servers && !own ? LIVE_OF_NOBODY : account->number;
+    if (servers && !own)
+        return service_may_subscribe(lane, p, filter);
     if (!(p->credential->permissions & PERM_data_read))
         return REASON_forbidden;
-    if (slice_eq(first, p->credential->account->name) && rest.ptr)
+    if (own && rest.ptr)
         return REASON_ok;
-    if (p->credential->account->topics == TOPICS_ANY && filter.ptr[0] != '$') {
+    if (!own && any) {
         const struct topic_rules *rules = p->credential->topics;
         bool may = !rules || topic_rules_cover(rules->subscribe, p->credential->name, filter);
-        return slice_eq(first, p->credential->account->name) ? REASON_bad_topic
-               : may                                         ? REASON_ok
-                                                             : REASON_forbidden;
+        return may ? REASON_ok : REASON_forbidden;
     }
-    return topic_name_valid(first) && rest.ptr ? REASON_not_your_topic : REASON_bad_topic;
+    return !own && topic_name_valid(first) && rest.ptr ? REASON_not_available : REASON_bad_topic;
 }

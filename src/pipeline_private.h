@@ -119,6 +119,8 @@ struct lane {
     struct live_ops live;
     _Atomic int interest; /* subscriptions of this lane */
     struct buf live_text, live_opened;
+    int64_t told_s; /* wall clock second that subscribers of time were told; 0: none has been */
+    uint64_t figures_ns;      /* when those of $SYS are told next */
     struct producer producer; /* of the request in hand, if it names itself */
     char key_text[IDEMPOTENCY_KEY_MAX];
     uint8_t key_name[SEAL_NAME_BYTES]; /* what is stored of it, when records are sealed */
@@ -235,6 +237,11 @@ void live_free(struct live *live);
 void publish_run(struct job *j);
 /* ROUTE_RETAINED. */
 void retained_run(struct job *j);
+
+/* ---- pipeline_service.c: what the server itself tells ---- */
+void service_tick(struct lane *l, uint64_t now_ns);
+/* Whether the principal may subscribe to a filter of no account. */
+enum reason service_may_subscribe(struct lane *l, const struct principal *p, struct slice filter);
 
 /* ---- pipeline_session.c ---- */
 /* Whose session it is: the connection's principal, even when that is no more. */

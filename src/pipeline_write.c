@@ -620,7 +620,10 @@ static enum resolved resolve(struct job *j, unsigned *ret_missing, enum reason *
         struct feed *f = feed_of(j, p, key, &folded);
         l->feeds[i] = f;
         *ret_reason = REASON_ok;
-        if (!f && !folded.len) {
+        if (!f && !folded.len && j->match.route->op == OP_PUBLISH_FEED) {
+            error_set(err, 0, "%s", reason_info(REASON_bad_name)->text); /* Adafruit's words */
+            *ret_reason = REASON_bad_name;
+        } else if (!f && !folded.len) {
             error_set(err, 0,
                       j->group ? "element %u: \"%.*s\" is no key of a feed in this group"
                                : "element %u: \"%.*s\" is no feed key: use letters, digits, '-' "

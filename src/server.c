@@ -595,6 +595,7 @@ static void add_mqtt(struct unit *u)
         .interest = lane_interest,
         .durable = lane_durable,
         .next_retained = lane_next_retained,
+        .tell = lane_tell,
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,

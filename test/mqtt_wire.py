@@ -125,6 +125,7 @@ class Mqtt:
 
     def silent(self, seconds=0.3):
         """Whether nothing comes for so long, and the connection stays."""
+        assert not self.buffer, f"{self.buffer!r} instead of silence"
         self.sock.settimeout(seconds)
         try:
             got = self.sock.recv(1)
@@ -143,6 +144,26 @@ class Mqtt:
 
     def publish(self, topic, payload, qos=0, mid=1, **rest):
         return self.send(publish(topic, payload, qos, mid, self.version, **rest))
+
+    def subscribe(self, *filters, mid=5, props=b""):
+        """[(filter, options), ...]; the codes."""
+        body = mid.to_bytes(2, "big") + (properties(props) if self.version == 5 else b"")
+        body += b"".join(text(f) + bytes([o]) for f, o in filters)
+        p = self.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
+        assert p.body[:2] == mid.to_bytes(2, "big"), p
+        return list(p.body[-len(filters):])
+
+    def message(self):
+        """(topic, payload) of the next message, which is acknowledged."""
+        p = self.expect(PUBLISH)
+        n = int.from_bytes(p.body[:2], "big")
+        topic, rest = p.body[2:2 + n].decode(), p.body[2 + n:]
+        if p.flags & 6:
+            self.send(packet(PUBACK, rest[:2]))
+            rest = rest[2:]
+        if self.version == 5:
+            rest = rest[1 + rest[0]:]
+        return topic, rest.decode()
 
     def code(self, kind, mid):
         """The reason code of an answer to message `mid`."""

@@ -212,7 +212,7 @@ def test_groups(client, owner, new_feed):
 
 REFUSED = [("other/feeds/x", "1", 0x87), ("a/b/c", "1", 0x90), ("{u}/feeds", "1", 0x90), ("{u}/feeds/", "1", 0x90),
            ("{u}/feeds/x/xml", "1", 0x90), ("{u}/feeds/x/json/y", "1", 0x90), ("{u}/feeds/x/json", "nope", 0x99),
-           ("{u}/feeds/!", "1", 0x99), ("{u}/feeds/x", b"\xff", 0x99), ("{u}/feeds/x", b"a\0", 0x99),
+           ("{u}/feeds/!", "1", 0x90), ("{u}/feeds/x", b"\xff", 0x99), ("{u}/feeds/x", b"a\0", 0x99),
            ("{u}/feeds/x", "v" * 2000, 0x99), ("{u}/groups/g", "{}", 0x99), ("$SYS/x", "1", 0x90)]
 
 
@@ -477,7 +477,7 @@ def test_what_is_stored_reaches_subscribers(client, owner, server, new_feed):
     other = owner_on(server, f"other-{name}")
     stranger = Mqtt(server.mqtt_port)
     stranger.login(other.name, other.key)
-    assert subscribe(stranger, (f"{other.name}/#", 0), (topic, 0), ("#", 0)) == [0, 0x80, 0x80]
+    assert subscribe(stranger, (f"{other.name}/feeds/#", 0), (topic, 0), ("#", 0)) == [0, 0x80, 0x80]
     publisher = client()
     publisher.publish(topic, "before", 1)
     assert publisher.code(PUBACK, 1) == 0

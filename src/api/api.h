@@ -65,6 +65,22 @@ void api_format_feed(struct buf *out, const struct api *a, const struct account 
 void api_format_group(struct buf *out, const struct account *owner, const struct group *g);
 void api_format_user(struct buf *out, const struct api *a, const struct account *account);
 
+/* ---- message.c: data to what MQTT subscribers get ---- */
+/* A datum as its feed's topics have it: BODY_TEXT its value, BODY_JSON its record, BODY_CSV
+ * value,lat,lon,ele. */
+void api_put_message(struct buf *out, const struct api *a, enum body_form form,
+                     const struct feed *f, const struct datum *d, int64_t event_us,
+                     uint64_t offset);
+/* The same as its group's topics have it: BODY_CSV lines of key,value; else JSON, which
+ * api_end_group completes. `out` holds nothing but that. */
+void api_put_in_group(struct buf *out, enum body_form form, const struct feed *f,
+                      const struct datum *d);
+void api_end_group(struct buf *out, enum body_form form);
+
+/* ---- time.c ---- */
+/* OP_TIME_SECONDS, _MILLIS, _ISO, _HOURS: that time in UTC, as text. */
+void api_put_time(struct buf *out, enum route_op op, int64_t us);
+
 /* ---- read.c: questions to the views ---- */
 enum api_read { API_READ_DONE, API_READ_IO };
 

@@ -52,6 +52,11 @@ void api_put_data(struct exchange *x, const struct api *a, const struct feed *f,
 enum api_read api_list(const struct api *a, const struct route_match *m, struct exchange *x,
                        const struct feed *f, bool may_block);
 
+/* ---- message.c ---- */
+/* OP_GET_FEED, OP_GET_GROUP: the newest as a message; no body: there is none. As api_read. */
+enum api_read api_message(const struct api *a, const struct route_match *m, struct exchange *x,
+                          const struct api_caller *c, bool may_block);
+
 /* ---- time.c ---- */
 /* OP_TIME_..: the time in the zone asked for; as api_read. */
 enum api_read api_time(const struct api *a, enum route_op op, struct exchange *x, bool may_block);

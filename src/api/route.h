@@ -70,6 +70,8 @@ enum route_op {
     OP_PUBLISH_GROUP,
     OP_PUBLISH_TOPIC,
     OP_RETAINED,
+    OP_GET_FEED,
+    OP_GET_GROUP,
     OP_TIME_SECONDS,
     OP_TIME_MILLIS,
     OP_TIME_ISO,
@@ -112,13 +114,13 @@ const struct route *route_at(unsigned index);
 struct route_match {
     const struct route *route;
     struct slice username, group, feed, id, rest;
-    enum body_form form; /* of what is published: its topic says it; TEXT: none */
+    enum body_form form; /* of what is published, or asked for: its topic says it; TEXT: none */
     bool csv;            /* the answer is wanted as text/csv: by ".csv" at the end, or by Accept */
 };
 
 enum route_found { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
 
-/* Whether it is one of those that topics stand for (topic.c). */
+/* Whether it stores what was published to a topic (topic.c). */
 static inline bool route_is_publish(const struct route *r)
 {
     return r->op == OP_PUBLISH_FEED || r->op == OP_PUBLISH_GROUP || r->op == OP_PUBLISH_TOPIC;

@@ -39,30 +39,35 @@ static void put_struct(struct buf *out, const struct shown_time *t)
                t->year_day, t->zone.is_dst);
 }
 
+static struct slice format_of(enum route_op op, bool local)
+{
+    switch (op) {
+    case OP_TIME_SECONDS:
+        return SLICE("%s");
+    case OP_TIME_MILLIS:
+        return SLICE("%s%L");
+    case OP_TIME_ISO:
+        return local ? SLICE("%FT%T.%L%:z") : SLICE("%FT%T.%LZ");
+    default:
+        return SLICE("%-H");
+    }
+}
+
 static void put_time(struct exchange *x, enum route_op op, const struct shown_time *t, bool local,
                      struct slice format)
 {
     struct buf *out = &x->reply.body;
     x->reply.content_type = "text/plain; charset=utf-8";
     switch (op) {
-    case OP_TIME_SECONDS:
-        time_format(out, SLICE("%s"), t);
-        break;
-    case OP_TIME_MILLIS:
-        time_format(out, SLICE("%s%L"), t);
-        break;
-    case OP_TIME_ISO:
-        time_format(out, local ? SLICE("%FT%T.%L%:z") : SLICE("%FT%T.%LZ"), t);
-        break;
-    case OP_TIME_HOURS:
-        time_format(out, SLICE("%-H"), t);
-        break;
     case OP_TIME_STRUCT:
         x->reply.content_type = NULL;
         put_struct(out, t);
         break;
-    default:
+    case OP_TIME_STRFTIME:
         time_format(out, format, t);
+        break;
+    default:
+        time_format(out, format_of(op, local), t);
     }
 }
 
@@ -103,6 +108,14 @@ enum api_read api_time(const struct api *a, enum route_op op, struct exchange *x
     default:
         return put_in_zone(x, op, now_us, &zone, !slice_eq(name, SLICE("UTC")));
     }
+}
+
+void api_put_time(struct buf *out, enum route_op op, int64_t us)
+{
+    const struct zone_time utc = zone_utc();
+    struct shown_time t;
+    time_show(us, &utc, &t);
+    time_format(out, format_of(op, false), &t);
 }
 
 void api_time_of_day(enum route_op op, struct exchange *x)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What MQTT topics mean to who publishes. Those of Adafruit IO are {u}/feeds/{key}, {u}/f/{key},
- * {u}/groups/{key}, {u}/g/{key}, each with /json or /csv behind it. Where an account has any
+ * {u}/groups/{key}, {u}/g/{key}, each with /json or /csv behind it; with /get behind
+ * all that nothing is stored: it asks for the newest value. Where an account has any
  * topics, all that do not begin with its own name, or with '$', are ordinary ones: its own, no
  * feeds, and not seen by others, whatever they are called (decision 0032).
  */
@@ -23,6 +24,19 @@ static const struct route topic_route = {METHOD_PUBLISH,  "",          SURFACE_P
 static const struct route group_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
                                          false,           ROUTE_WRITE, OP_PUBLISH_GROUP,
                                          PERM_data_write, NULL};
+static const struct route get_feed_route = {METHOD_PUBLISH, "",          SURFACE_PUBLIC, false,
+                                            ROUTE_READ,     OP_GET_FEED, PERM_data_read, NULL};
+static const struct route get_group_route = {METHOD_PUBLISH, "",           SURFACE_PUBLIC, false,
+                                             ROUTE_READ,     OP_GET_GROUP, PERM_data_read, NULL};
+
+static bool is_form(struct slice level, enum body_form *ret)
+{
+    bool json = slice_eq(level, SLICE("json"));
+    if (!json && !slice_eq(level, SLICE("csv")))
+        return false;
+    *ret = json ? BODY_JSON : BODY_CSV;
+    return true;
+}
 
 /* Fills in what a topic of Adafruit's says. False: it is none. */
 static bool is_adafruits(struct slice rest, struct route_match *ret)
@@ -39,14 +53,14 @@ static bool is_adafruits(struct slice rest, struct route_match *ret)
     } else {
         return false;
     }
-    if (rest.ptr) {
-        struct slice form = topic_level(&rest);
-        bool json = slice_eq(form, SLICE("json"));
-        if (!json && !slice_eq(form, SLICE("csv")))
-            return false;
-        m.form = json ? BODY_JSON : BODY_CSV;
+    struct slice level = rest.ptr ? topic_level(&rest) : (struct slice){0};
+    if (level.ptr && is_form(level, &m.form))
+        level = rest.ptr ? topic_level(&rest) : (struct slice){0};
+    if (level.ptr && slice_eq(level, SLICE("get"))) {
+        m.route = m.group.ptr ? &get_group_route : &get_feed_route;
+        level = (struct slice){0};
     }
-    if (!m.username.len || !key.len || rest.ptr)
+    if (!m.username.len || !key.len || level.ptr || rest.ptr)
         return false;
     *ret = m;
     return true;

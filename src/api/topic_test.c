@@ -24,6 +24,17 @@ static void topics(void **state)
         {"u/groups/g", OP_PUBLISH_GROUP, "u", "", "g", BODY_TEXT},
         {"u/g/g/csv", OP_PUBLISH_GROUP, "u", "", "g", BODY_CSV},
         {"u/g/g/json", OP_PUBLISH_GROUP, "u", "", "g", BODY_JSON},
+        {"u/feeds/k/get", OP_GET_FEED, "u", "k", "", BODY_TEXT},
+        {"u/f/g.k/json/get", OP_GET_FEED, "u", "g.k", "", BODY_JSON},
+        {"u/f/get/csv/get", OP_GET_FEED, "u", "get", "", BODY_CSV},
+        {"u/f/get", OP_PUBLISH_FEED, "u", "get", "", BODY_TEXT},
+        {"u/groups/g/get", OP_GET_GROUP, "u", "", "g", BODY_TEXT},
+        {"u/g/g/csv/get", OP_GET_GROUP, "u", "", "g", BODY_CSV},
+        {"u/g/g/get/csv", OP_CONNECT},
+        {"u/g/g/get/get", OP_CONNECT},
+        {"u/f/k/csv/json", OP_CONNECT},
+        {"u/f/k/csv/", OP_CONNECT},
+        {"u/get", OP_CONNECT},
         {"", OP_CONNECT},
         {"u", OP_CONNECT},
         {"u/feeds", OP_CONNECT},
@@ -41,13 +52,15 @@ static void topics(void **state)
         struct request q = {.method = METHOD_PUBLISH, .path = slice_str(all[i].topic)};
         struct route_match m = {0};
         assert_int_equal(route_find(&q, &m, NULL), ROUTE_FOUND);
-        assert_int_equal(m.route->permission, PERM_data_write);
         if (all[i].op == OP_CONNECT) {
             assert_true(m.route->op == OP_PUBLISH_TOPIC && m.route->class == ROUTE_TOPIC);
             assert_null(m.username.ptr);
             continue;
         }
-        assert_true(m.route->op == all[i].op && m.route->class == ROUTE_WRITE);
+        bool writes = route_is_publish(m.route);
+        assert_int_equal(m.route->op, all[i].op);
+        assert_int_equal(m.route->class, writes ? ROUTE_WRITE : ROUTE_READ);
+        assert_int_equal(m.route->permission, writes ? PERM_data_write : PERM_data_read);
         assert_true(slice_eq(m.username, slice_str(all[i].user)));
         assert_true(slice_eq(m.feed, slice_str(all[i].feed)));
         assert_true(slice_eq(m.group, slice_str(all[i].group)));

@@ -10,11 +10,14 @@
 
 #include "base/buf.h"
 
+#define LIVE_OF_NOBODY 0u /* no account's: what the server itself tells */
+
 struct live_message {
     uint64_t account, credential; /* whose; from whom */
     uint64_t place;               /* in the journal (session_place); 0: it is not from there */
     struct slice topic;
     struct slice feed_key; /* that it is about; empty: none, everybody of the account may see it */
+    uint64_t permission;   /* that who gets it must have */
     struct slice (*payload)(void *arg); /* made when somebody wants it; good until the next call */
     void *arg;
     /* What was published to a topic that is no feed, with what came with it: */

@@ -37,8 +37,12 @@ struct mqtt_opts {
     void (*handle)(void *arg, struct exchange *x);
     uint16_t subscriptions_max; /* of one connection */
     size_t queue_bytes;         /* of messages that wait for a connection's window */
-    /* Whether the principal may subscribe to the filter: REASON_ok, or why not. */
-    enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter);
+    /* Whether the principal may subscribe to the filter: REASON_ok, with the account whose messages
+     * it is about (LIVE_OF_NOBODY: the server's), or why not. */
+    enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter,
+                                 uint64_t *ret_account);
+    /* Brings a message to the subscribers of all workers; what it points to is copied. */
+    void (*tell)(void *arg, const struct live_message *m);
     /* So many more subscriptions, or fewer, than before. */
     void (*interest)(void *arg, int change);
     /* Everything below this position is durable: was sent before what is subscribed now. */

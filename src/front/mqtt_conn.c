@@ -25,6 +25,7 @@
 #define FREE_MAX    1024u /* exchanges kept for reuse */
 #define REUSE_BYTES 4096u /* their buffers above this are given back */
 #define REPLY_MAX   65536u
+#define BODY_MAX    (1u << 20) /* of a message that was asked for, and so of a reply */
 #define FIELDS_MAX  8192u
 #define GATHER_MAX  (16u << 20)
 #define UNSENT_MAX  (256u << 10) /* answers not taken: no further packets until they are */
@@ -45,7 +46,7 @@ struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
         CHECK(e);
         buf_init(&e->out, REPLY_MAX);
         buf_init(&e->raw, f->opts.packet_max + f->opts.connect_max);
-        buf_init(&e->x.reply.body, REPLY_MAX);
+        buf_init(&e->x.reply.body, BODY_MAX);
         buf_init(&e->x.reply.fields, FIELDS_MAX);
         e->x.magic = EXCHANGE_MAGIC;
         e->x.ops = &exchange_ops;

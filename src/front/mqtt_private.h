@@ -176,6 +176,9 @@ bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
 /* Sends, queues or drops. */
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);
+/* Sends what this client alone asked for, by its best subscription that matches. False: none does.
+ */
+bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload);
 
 /* ---- mqtt_replay.c: retained messages to who subscribes ---- */
 /* It has subscribed: is to get those that are there, by the filter's retain handling; `again`: it
@@ -192,3 +195,9 @@ void mqtt_reply_retained(struct mqtt_exchange *e);
 void mqtt_replay_on(struct mqtt_conn *c);
 /* Sends a part of what is to be sent. Returns whether there is more that could be. */
 bool mqtt_replay_some(struct mqtt_front *f);
+
+/* ---- mqtt_notice.c ---- */
+/* Tells the account's subscribers that the client's `action` ("PUBLISH") on that topic was refused;
+ * the sentence is the reason's or a better one. */
+void mqtt_notice(struct mqtt_conn *c, const char *action, struct slice topic, enum reason reason,
+                 struct slice sentence);

@@ -164,52 +164,24 @@ static uint8_t code_of(enum reason reason, enum mqtt_type answer)
     return code == MQTT_SERVER_BUSY ? MQTT_QUOTA : MQTT_UNSPECIFIED;
 }
 
-static struct slice on_notice(void *arg)
-{
-    return buf_slice(arg);
-}
-
-/*
- * Adafruit's way of telling who cannot be told by a code: on {user}/throttle, a JSON string, or on
- * {user}/errors, "CLIENT_ID IP_ADDRESS PUBLISH TOPIC sentence"; to subscribers on this worker,
- * among which the sender is if it has subscribed.
- */
 static void notify(const struct mqtt_exchange *e)
 {
-    const struct mqtt_conn *c = e->conn;
-    const struct account *account =
-        c->principal.credential ? c->principal.credential->account : NULL;
-    if (!account || !mqtt_front_wants(c->front, account->number))
-        return;
-    bool throttled = e->x.reply.reason == REASON_throttled;
-    struct buf topic, text, why;
-    buf_init(&topic, USERNAME_MAX + 16);
-    buf_init(&text, WHY_MAX * 2 + UINT16_MAX + MQTT_CLIENT_ID_MAX + 128);
+    struct buf why;
     buf_init(&why, WHY_MAX);
     put_why(&why, &e->x.reply);
-    struct slice sentence = buf_slice(&why), prefix = SLICE("request failed - ");
-    if (slice_starts(sentence, prefix))
-        sentence = slice_from(sentence, prefix.len);
-    buf_put_slice(&topic, account->name);
-    buf_put_str(&topic, throttled ? "/throttle" : "/errors");
-    if (throttled) {
-        buf_put_json(&text, sentence);
-    } else {
-        buf_put_str(&text, c->client_id);
-        buf_put_u8(&text, ' ');
-        address_format(&text, stream_peer(c->stream));
-        buf_put_str(&text, " PUBLISH ");
-        buf_put_slice(&text, e->x.request.path);
-        buf_put_u8(&text, ' ');
-        buf_put_slice(&text, sentence);
-    }
-    const struct live_message m = {
-        .account = account->number, .topic = buf_slice(&topic), .payload = on_notice, .arg = &text};
-    if (!topic.failed && !text.failed && !why.failed)
-        mqtt_front_publish(c->front, &m);
-    buf_fini(&topic);
-    buf_fini(&text);
+    mqtt_notice(e->conn, "PUBLISH", e->x.request.path, e->x.reply.reason, buf_slice(&why));
     buf_fini(&why);
+}
+
+/* What was asked for, if there is any; 5.0 is told when the client has not subscribed to it. */
+static void give_asked(struct mqtt_exchange *e)
+{
+    const struct reply *r = &e->x.reply;
+    struct slice topic = slice_of(e->x.request.path.ptr, r->answers_on);
+    if (r->body.len && !mqtt_send_asked(e->conn, topic, buf_slice(&r->body)) &&
+        e->conn->reader.version == MQTT_5)
+        e->code = MQTT_NO_SUBSCRIBERS;
+    mqtt_done(e);
 }
 
 static void refuse_message(struct mqtt_exchange *e)
@@ -231,7 +203,8 @@ static void refuse_message(struct mqtt_exchange *e)
         if (e->answer == MQTT_PUBREC) /* MQTT-4.3.3-9: its id is free again */
             mqtt_release_id(c, e->id);
         put_refusal(e);
-    } else if (is_ours(reason) || c->front->opts.tune.refusal_3_closes) {
+    } else if ((is_ours(reason) && !e->x.reply.answers_on) ||
+               c->front->opts.tune.refusal_3_closes) {
         mqtt_close(c, MQTT_UNSPECIFIED, NULL);
     }
     mqtt_done(e);
@@ -243,6 +216,8 @@ void mqtt_reply(struct mqtt_exchange *e)
         mqtt_reply_open(e);
     else if (e->answer == MQTT_CONNACK)
         reply_login(e);
+    else if (e->x.reply.reason == REASON_ok && e->x.reply.answers_on)
+        give_asked(e);
     else if (e->x.reply.reason == REASON_ok)
         mqtt_done(e);
     else

@@ -35,30 +35,24 @@ static uint64_t since_of(const struct mqtt_conn *c, struct slice filter)
     return before ? before->since : c->front->opts.durable(c->front->opts.arg);
 }
 
-static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id)
+/* REASON_ok, with the QoS that is granted, or why not. */
+static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint32_t id,
+                             uint8_t *ret_qos)
 {
     struct mqtt_front *front = c->front;
     struct slice group, rest;
+    uint64_t scope;
     if (topic_share_split(f->filter, &group, &rest) != TOPIC_PLAIN)
-        return c->reader.version == MQTT_5 ? MQTT_SHARED_UNSUPPORTED : MQTT_UNSPECIFIED;
-    enum reason reason = front->opts.may_subscribe(front->opts.arg, &c->principal, f->filter);
-    uint8_t code = reason_info(reason)->mqtt;
-    if (reason == REASON_ok && c->subs_count >= front->opts.subscriptions_max) {
-        reason = REASON_throttled;
-        code = MQTT_QUOTA;
-    }
-    if (reason != REASON_ok) {
-        metric_add(METRIC_mqtt_subscribes_refused, 1);
-        reason_count(reason);
-        return c->reader.version != MQTT_5                  ? MQTT_UNSPECIFIED
-               : mqtt_code_allowed(MQTT_SUBACK, code, true) ? code
-               : code == MQTT_NAME_INVALID                  ? MQTT_FILTER_INVALID
-                                                            : MQTT_UNSPECIFIED;
-    }
+        return REASON_shared_unsupported;
+    enum reason reason =
+        front->opts.may_subscribe(front->opts.arg, &c->principal, f->filter, &scope);
+    if (reason == REASON_ok && c->subs_count >= front->opts.subscriptions_max)
+        reason = REASON_subscriptions_full;
+    if (reason != REASON_ok)
+        return reason;
     uint64_t since = since_of(c, f->filter);
     bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
-    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c,
-                                         c->principal.credential->account->number, f->filter);
+    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
     sub->qos = f->qos ? 1 : 0; /* more is not granted: section 3.8.4 */
     sub->id = id;
     sub->no_local = f->no_local;
@@ -68,8 +62,20 @@ static uint8_t subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, uint3
     if (!replaced)
         metric_move(METRIC_mqtt_subscriptions, 1);
     front->opts.interest(front->opts.arg, replaced ? 0 : 1);
-    mqtt_replay_begin(c, f, sub, replaced);
-    return sub->qos;
+    if (scope != LIVE_OF_NOBODY)
+        mqtt_replay_begin(c, f, sub, replaced);
+    *ret_qos = sub->qos;
+    return REASON_ok;
+}
+
+static uint8_t refused_code(const struct mqtt_conn *c, enum reason reason)
+{
+    uint8_t code = reason_info(reason)->mqtt;
+    if (c->reader.version != MQTT_5)
+        return MQTT_UNSPECIFIED;
+    if (mqtt_code_allowed(MQTT_SUBACK, code, true))
+        return code;
+    return code == MQTT_NAME_INVALID ? MQTT_FILTER_INVALID : MQTT_UNSPECIFIED;
 }
 
 static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
@@ -83,21 +89,52 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
     return MQTT_SUCCESS;
 }
 
+/* Counts them and says so on {user}/errors, behind the answer: some clients take a message before
+ * it for an error. */
+static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
+                         const struct buf *reasons)
+{
+    struct slice rest = p->list;
+    struct mqtt_filter f;
+    stream_write(c->stream, buf_slice(&c->front->now));
+    buf_clear(&c->front->now);
+    for (size_t i = 0; i < reasons->len && mqtt_next_filter(p->type, &rest, &f); i++) {
+        enum reason reason = (enum reason)(uint8_t)reasons->ptr[i];
+        if (reason == REASON_ok)
+            continue;
+        metric_add(METRIC_mqtt_subscribes_refused, 1);
+        reason_count(reason);
+        mqtt_notice(c, "SUBSCRIBE", f.filter, reason, slice_str(reason_info(reason)->text));
+    }
+}
+
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     bool is_subscribe = p->type == MQTT_SUBSCRIBE;
     uint32_t id =
         mqtt_has(&p->properties, MQTT_SUBSCRIPTION_ID) ? p->properties.subscription_id : 0;
-    struct buf list;
+    struct buf list, refused; /* codes; reasons, where any is */
     struct slice rest = p->list;
     struct mqtt_filter f;
+    bool any = false;
     buf_init(&list, c->front->opts.packet_max);
-    while (mqtt_next_filter(p->type, &rest, &f))
-        buf_put_u8(&list, is_subscribe ? subscribe(c, &f, id) : unsubscribe(c, f.filter));
+    buf_init(&refused, c->front->opts.packet_max);
+    while (mqtt_next_filter(p->type, &rest, &f)) {
+        uint8_t code = 0;
+        enum reason reason = is_subscribe ? subscribe(c, &f, id, &code) : REASON_ok;
+        if (!is_subscribe)
+            code = unsubscribe(c, f.filter);
+        any |= reason != REASON_ok;
+        buf_put_u8(&list, reason == REASON_ok ? code : refused_code(c, reason));
+        buf_put_u8(&refused, (uint8_t)reason);
+    }
     struct mqtt_packet answer = {
         .type = is_subscribe ? MQTT_SUBACK : MQTT_UNSUBACK, .id = p->id, .list = buf_slice(&list)};
     mqtt_put_fitting(&c->front->now, c, &answer);
+    if (any)
+        tell_refused(c, p, &refused);
     buf_fini(&list);
+    buf_fini(&refused);
 }
 
 void mqtt_drop_subs(struct mqtt_conn *c)
@@ -285,6 +322,18 @@ void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
     mqtt_replay_on(c);
 }
 
+bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload)
+{
+    const struct mqtt_sub *best = NULL;
+    for (const struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        if ((!best || s->qos > best->qos) && topic_matches(s->filter, topic))
+            best = s;
+    }
+    if (best)
+        mqtt_send(c, best, &(struct live_message){.topic = topic}, payload);
+    return best != NULL;
+}
+
 /* ---- for the pipeline ---- */
 
 bool mqtt_front_wants(void *front, uint64_t account)
@@ -304,11 +353,9 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
     struct mqtt_conn *c = sub->owner;
     const struct credential *who = c->principal.credential;
     /* Its role and its feeds may have changed since it subscribed. */
-    if ((x->m->feed_key.len || x->m->published) && !(who->permissions & PERM_data_read))
-        return;
-    if (x->m->published && !mqtt_may_see(who, x->m->topic))
-        return;
-    if (x->m->feed_key.len && !credential_covers(who, x->m->feed_key))
+    if ((who->permissions & x->m->permission) != x->m->permission ||
+        (x->m->published && !mqtt_may_see(who, x->m->topic)) ||
+        (x->m->feed_key.len && !credential_covers(who, x->m->feed_key)))
         return;
     if (sub->no_local && x->m->credential == who->number)
         return;
