@@ -9,6 +9,7 @@
 #include "api/admin.h"
 #include "api/api.h"
 #include "conn/worker.h"
+#include "flow/flood.h"
 #include "flow/live.h"
 #include "gate/overload.h"
 #include "seal/seal.h"
@@ -20,6 +21,7 @@ struct lane;
 /* What may change while it runs: each lane has its own, ... */
 struct lane_tune {
     struct limit_set address_limits;
+    struct limit_set subscribes[2], refusals[2]; /* of a credential, of an address */
     uint64_t ack_timeout_ns;
     uint64_t read_deadline_ns;
     uint64_t refusal_hold_ns; /* how long a refusal is held that shield_wait says may be; 0: not */
@@ -77,6 +79,10 @@ enum live_step lane_next_retained(void *lane, const struct principal *p, struct 
  * why not. */
 enum reason lane_may_subscribe(void *lane, struct principal *p, struct slice filter,
                                uint64_t *ret_account);
+/* Counts one of that against the windows of who sent it and of where from; `lane` is the struct
+ * lane. */
+void lane_flood(void *lane, const struct principal *p, uint64_t source, enum flood what,
+                struct flood_verdict *ret);
 /* Brings a message to the subscribers of all lanes; `lane` is the struct lane of the caller. */
 void lane_tell(void *lane, const struct live_message *m);
 /* The thread that brings what is durable to subscribers: started when all lanes are there, stopped

@@ -61,3 +61,23 @@ void connect_run(struct job *j)
     x->reply.status = 200;
     job_send(j);
 }
+
+void lane_flood(void *lane, const struct principal *p, uint64_t source, enum flood what,
+                struct flood_verdict *ret)
+{
+    struct lane *l = lane;
+    bool refused = what == FLOOD_REFUSED;
+    const struct limit_set *limits = refused ? l->tune.refusals : l->tune.subscribes;
+    const struct throttle_ask asks[] = {
+        {{refused ? THROTTLE_REFUSED_CREDENTIAL : THROTTLE_SUBSCRIBE_CREDENTIAL,
+          p->credential ? p->credential->number : 0},
+         &limits[0],
+         0},
+        {{refused ? THROTTLE_REFUSED_ADDRESS : THROTTLE_SUBSCRIBE_ADDRESS, source}, &limits[1], 0},
+    };
+    struct throttle_verdict v;
+    throttle_decide(l->p->opts.api.throttle, asks, 2, 1, worker_now_ns(l->worker), &v);
+    *ret = (struct flood_verdict){v.allow, v.remaining, v.window_ms};
+    if (!v.allow)
+        metric_add(refused ? METRIC_mqtt_floods_closed : METRIC_mqtt_floods_refused, 1);
+}

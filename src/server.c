@@ -596,6 +596,7 @@ static void add_mqtt(struct unit *u)
         .durable = lane_durable,
         .next_retained = lane_next_retained,
         .tell = lane_tell,
+        .flood = lane_flood,
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,

@@ -14,10 +14,13 @@ enum ack_level tune_ack(const char *name)
 
 struct lane_tune tune_lane(const struct config *c)
 {
-    return (struct lane_tune){.address_limits = c->throttle.address,
-                              .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
-                              .read_deadline_ns = c->reads.deadline * NS_PER_MS,
-                              .refusal_hold_ns = c->auth.refusal_hold * NS_PER_MS};
+    return (struct lane_tune){
+        .address_limits = c->throttle.address,
+        .subscribes = {c->mqtt.subscribe_limits, c->mqtt.subscribe_address_limits},
+        .refusals = {c->mqtt.refused_limits, c->mqtt.refused_address_limits},
+        .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+        .read_deadline_ns = c->reads.deadline * NS_PER_MS,
+        .refusal_hold_ns = c->auth.refusal_hold * NS_PER_MS};
 }
 
 struct pipeline_tune tune_pipeline(const struct config *c)

@@ -11,6 +11,7 @@
 
 #include "conn/stream.h"
 #include "flow/exchange.h"
+#include "flow/flood.h"
 #include "flow/live.h"
 #include "front/mqtt_session.h"
 
@@ -41,6 +42,9 @@ struct mqtt_opts {
      * it is about (LIVE_OF_NOBODY: the server's), or why not. */
     enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter,
                                  uint64_t *ret_account);
+    /* Counts one of that against its limits. */
+    void (*flood)(void *arg, const struct principal *p, uint64_t source, enum flood what,
+                  struct flood_verdict *ret);
     /* Brings a message to the subscribers of all workers; what it points to is copied. */
     void (*tell)(void *arg, const struct live_message *m);
     /* So many more subscriptions, or fewer, than before. */

@@ -197,6 +197,11 @@ void mqtt_replay_on(struct mqtt_conn *c);
 bool mqtt_replay_some(struct mqtt_front *f);
 
 /* ---- mqtt_notice.c ---- */
+/* Something of the client's was refused for what it did. True: once too often, so that its
+ * connection was closed. */
+bool mqtt_count_refusal(struct mqtt_conn *c, const char *action, struct slice topic);
+/* Counts a SUBSCRIBE or UNSUBSCRIBE, and warns who has few left. False: it was one too many. */
+bool mqtt_count_filters(struct mqtt_conn *c, const char *action, struct slice filter);
 /* Tells the account's subscribers that the client's `action` ("PUBLISH") on that topic was refused;
  * the sentence is the reason's or a better one. */
 void mqtt_notice(struct mqtt_conn *c, const char *action, struct slice topic, enum reason reason,

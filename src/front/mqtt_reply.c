@@ -192,7 +192,9 @@ static void refuse_message(struct mqtt_exchange *e)
     metric_add(METRIC_mqtt_publishes_refused, 1);
     if (!is_ours(reason)) /* whose topic is at hand yet */
         notify(e);
-    if (reason == REASON_revoked || reason == REASON_disabled) {
+    if (!is_ours(reason) && mqtt_count_refusal(c, "PUBLISH", e->x.request.path)) {
+        ; /* it is closed */
+    } else if (reason == REASON_revoked || reason == REASON_disabled) {
         mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
     } else if (e->answer == MQTT_PUBLISH) {
         ; /* QoS 0: nothing can be said here */

@@ -89,12 +89,12 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
     return MQTT_SUCCESS;
 }
 
-/* Counts them and says so on {user}/errors, behind the answer: some clients take a message before
- * it for an error. */
+/* Says what was refused on {user}/errors, behind the answer: some clients take a message before it
+ * for an error. Who is refused too often is closed. */
 static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
                          const struct buf *reasons)
 {
-    struct slice rest = p->list;
+    struct slice rest = p->list, first = {0};
     struct mqtt_filter f;
     stream_write(c->stream, buf_slice(&c->front->now));
     buf_clear(&c->front->now);
@@ -105,36 +105,66 @@ static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
         metric_add(METRIC_mqtt_subscribes_refused, 1);
         reason_count(reason);
         mqtt_notice(c, "SUBSCRIBE", f.filter, reason, slice_str(reason_info(reason)->text));
+        if (!first.ptr)
+            first = f.filter;
     }
+    mqtt_count_refusal(c, "SUBSCRIBE", first);
+}
+
+static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, struct buf *codes,
+                          bool flood)
+{
+    uint32_t id =
+        mqtt_has(&p->properties, MQTT_SUBSCRIPTION_ID) ? p->properties.subscription_id : 0;
+    struct mqtt_packet answer = {.type = MQTT_SUBACK, .id = p->id};
+    struct slice rest = p->list;
+    struct mqtt_filter f;
+    struct buf reasons;
+    bool any = false;
+    buf_init(&reasons, c->front->opts.packet_max);
+    while (mqtt_next_filter(p->type, &rest, &f)) {
+        uint8_t code;
+        enum reason reason = flood ? REASON_flood : subscribe(c, &f, id, &code);
+        any |= reason != REASON_ok;
+        buf_put_u8(codes, reason == REASON_ok ? code : refused_code(c, reason));
+        buf_put_u8(&reasons, (uint8_t)reason);
+    }
+    answer.list = buf_slice(codes);
+    mqtt_put_fitting(&c->front->now, c, &answer);
+    if (any)
+        tell_refused(c, p, &reasons);
+    buf_fini(&reasons);
+}
+
+static void unsubscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, struct buf *codes)
+{
+    struct mqtt_packet answer = {.type = MQTT_UNSUBACK, .id = p->id};
+    struct slice rest = p->list;
+    struct mqtt_filter f;
+    while (mqtt_next_filter(p->type, &rest, &f))
+        buf_put_u8(codes, unsubscribe(c, f.filter));
+    answer.list = buf_slice(codes);
+    mqtt_put_fitting(&c->front->now, c, &answer);
 }
 
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
 {
     bool is_subscribe = p->type == MQTT_SUBSCRIBE;
-    uint32_t id =
-        mqtt_has(&p->properties, MQTT_SUBSCRIPTION_ID) ? p->properties.subscription_id : 0;
-    struct buf list, refused; /* codes; reasons, where any is */
+    const char *action = is_subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE";
     struct slice rest = p->list;
-    struct mqtt_filter f;
-    bool any = false;
-    buf_init(&list, c->front->opts.packet_max);
-    buf_init(&refused, c->front->opts.packet_max);
-    while (mqtt_next_filter(p->type, &rest, &f)) {
-        uint8_t code = 0;
-        enum reason reason = is_subscribe ? subscribe(c, &f, id, &code) : REASON_ok;
-        if (!is_subscribe)
-            code = unsubscribe(c, f.filter);
-        any |= reason != REASON_ok;
-        buf_put_u8(&list, reason == REASON_ok ? code : refused_code(c, reason));
-        buf_put_u8(&refused, (uint8_t)reason);
+    struct mqtt_filter f = {0};
+    struct buf codes;
+    (void)mqtt_next_filter(p->type, &rest, &f);
+    bool flood = !mqtt_count_filters(c, action, f.filter);
+    buf_init(&codes, c->front->opts.packet_max);
+    if (is_subscribe) {
+        subscribe_all(c, p, &codes, flood);
+    } else {
+        unsubscribe_all(c, p, &codes); /* which cannot be refused for that, and sets memory free */
+        if (flood)
+            mqtt_count_refusal(c, action, f.filter);
     }
-    struct mqtt_packet answer = {
-        .type = is_subscribe ? MQTT_SUBACK : MQTT_UNSUBACK, .id = p->id, .list = buf_slice(&list)};
-    mqtt_put_fitting(&c->front->now, c, &answer);
-    if (any)
-        tell_refused(c, p, &refused);
-    buf_fini(&list);
-    buf_fini(&refused);
+    buf_fini(&codes);
 }
 
 void mqtt_drop_subs(struct mqtt_conn *c)

@@ -29,6 +29,11 @@ enum throttle_kind {
     THROTTLE_FAILURE_ADDRESS,
     THROTTLE_SHARE, /* of a credential in its account's window: what it got, ... */
     THROTTLE_TRIES, /* ... and what it tried */
+    /* What connections ask for without storing anything, and what is refused to them: */
+    THROTTLE_SUBSCRIBE_CREDENTIAL,
+    THROTTLE_SUBSCRIBE_ADDRESS,
+    THROTTLE_REFUSED_CREDENTIAL,
+    THROTTLE_REFUSED_ADDRESS,
 };
 
 /* Who is counted: a kind and a number (or a hash of an address) that is unique within it. */
