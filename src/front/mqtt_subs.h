@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * front/mqtt_subs.h - the subscriptions of one worker's connections, by account, and which of them
- * a topic matches. Filters without wildcards are found by one look-up; those with wildcards are
- * tried one after the other, an account's own only. One thread.
+ * a topic matches. Filters without wildcards are found by one look-up; those with wildcards lie in
+ * a tree, so that what a topic costs does not grow with their number. One thread.
  */
 #pragma once
 
@@ -13,14 +13,20 @@
 
 struct mqtt_subs;
 
+/* A place in a list; mqtt_subs.c's own. */
+struct mqtt_sub_link {
+    struct mqtt_sub_link *next, **place;
+    uint64_t hash;
+};
+
 struct mqtt_sub {
-    struct mqtt_sub *next, **place; /* in its bucket, or its account's list of wildcards */
-    struct mqtt_sub *of_owner;      /* the owner's next */
+    struct mqtt_sub_link link; /* in the table, or with its node; the first member */
+    struct mqtt_sub *of_owner; /* the owner's next */
     void *owner;
     struct mqtt_scope *scope;
-    uint64_t hash;
-    uint32_t id;    /* the client's subscription identifier; 0: none */
-    uint64_t since; /* position: it sees what lies there and above */
+    struct node *node; /* of the tree, that it hangs at; NULL: it has no wildcard */
+    uint32_t id;       /* the client's subscription identifier; 0: none */
+    uint64_t since;    /* position: it sees what lies there and above */
     uint8_t qos;
     bool no_local, as_published;
     struct slice filter; /* behind the struct */

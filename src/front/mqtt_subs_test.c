@@ -91,11 +91,84 @@ static void agrees_with_trying_all(void **state)
     mqtt_subs_free(s);
 }
 
+/* Filters of all shapes and depths, also deeper than the tree is, against trying each. */
+static void agrees_with_trying_all_at_any_depth(void **state)
+{
+    (void)state;
+    enum { SUBS = 400, ROUNDS = 4000, LEVELS = 20 };
+    static const char *const levels[] = {"a", "b", "", "+", "+", "$x"};
+    static char filters[SUBS][64];
+    struct mqtt_subs *s = mqtt_subs_new();
+    struct mqtt_sub *lists[SUBS] = {0};
+    uint32_t seed = 11;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        char made[64] = "";
+        size_t len = 0;
+        seed = seed * 1664525u + 1013904223u;
+        bool filter = seed >> 30 & 1, deep = (seed >> 20) % 4 == 0;
+        unsigned count = 1 + (seed >> 8) % (deep ? LEVELS : 4);
+        for (unsigned i = 0; i < count; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            unsigned kind = (seed >> 12) % (filter ? 5 : 3);
+            const char *level = i == 0 && (seed >> 24) % 9 == 0 ? levels[5] : levels[kind];
+            if (filter && i + 1 == count && (seed >> 26) % 3 == 0)
+                level = "#";
+            len += (size_t)snprintf(made + len, sizeof made - len, "%s%s", i ? "/" : "", level);
+        }
+        if (!len)
+            continue;
+        if (filter) {
+            unsigned at = (seed >> 7) % SUBS;
+            mqtt_subs_remove_all(s, &lists[at]);
+            memcpy(filters[at], made, sizeof made);
+            mqtt_subs_add(s, &lists[at], filters[at], 7, slice_str(filters[at]));
+            assert_true(topic_filter_valid(slice_str(made)));
+            continue;
+        }
+        unsigned want = 0;
+        for (unsigned i = 0; i < SUBS; i++)
+            want += lists[i] && topic_matches(slice_str(filters[i]), slice_str(made));
+        assert_int_equal(match(s, 7, made), want);
+        assert_int_equal(match(s, 8, made), 0);
+    }
+    for (unsigned i = 0; i < SUBS; i++)
+        mqtt_subs_remove_all(s, &lists[i]);
+    assert_false(mqtt_subs_any(s, 7));
+    mqtt_subs_free(s);
+}
+
+/* Ten thousand filters with wildcards: each topic still finds its own, and only that. */
+static void finds_one_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 10000 };
+    struct mqtt_subs *s = mqtt_subs_new();
+    struct mqtt_sub **lists = calloc(MANY, sizeof(struct mqtt_sub *));
+    char text[32];
+    assert_non_null(lists);
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, i % 2 ? "u/d%u/+" : "u/d%u/#", i);
+        mqtt_subs_add(s, &lists[i], text, 1, slice_str(text));
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "u/d%u/x", i);
+        assert_int_equal(match(s, 1, text), 1);
+        snprintf(text, sizeof text, "u/d%u", i);
+        assert_int_equal(match(s, 1, text), i % 2 == 0);
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        mqtt_subs_remove_all(s, &lists[i]);
+    free(lists);
+    mqtt_subs_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_an_accounts_own),
         cmocka_unit_test(agrees_with_trying_all),
+        cmocka_unit_test(agrees_with_trying_all_at_any_depth),
+        cmocka_unit_test(finds_one_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
