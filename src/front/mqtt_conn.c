@@ -28,6 +28,7 @@
 #define BODY_MAX    (1u << 20) /* of a message that was asked for, and so of a reply */
 #define FIELDS_MAX  8192u
 #define GATHER_MAX  (16u << 20)
+#define SENDING_MAX 16384u       /* messages of a turn: more leave at once */
 #define UNSENT_MAX  (256u << 10) /* answers not taken: no further packets until they are */
 
 static const struct stream_ops conn_ops;
@@ -236,11 +237,21 @@ static void put_done(struct mqtt_conn *c, struct buf *out)
     CHECK(!out->failed); /* receive_max answers of at most REPLY_MAX */
 }
 
+/* What mqtt_send_later was given. */
+static void send_waiting(struct mqtt_conn *c)
+{
+    if (!c->sending.len)
+        return;
+    stream_write(c->stream, buf_slice(&c->sending));
+    buf_fini(&c->sending); /* an idle connection keeps no memory for it */
+}
+
 void mqtt_close(struct mqtt_conn *c, uint8_t code, const char *why)
 {
     if (c->state == MQTT_CLOSING)
         return;
     struct buf *out = &c->front->gather;
+    send_waiting(c);
     buf_clear(out);
     put_done(c, out); /* what was stored is said to be, as far as that goes */
     if (c->reader.version == MQTT_5 && (c->state == MQTT_UP || c->state == MQTT_ENDING)) {
@@ -286,6 +297,14 @@ static void make_dirty(struct mqtt_conn *c)
     c->front->dirty = c;
 }
 
+void mqtt_send_later(struct mqtt_conn *c, struct slice packet)
+{
+    if (c->sending.len + packet.len > SENDING_MAX)
+        send_waiting(c);
+    buf_put_slice(&c->sending, packet);
+    make_dirty(c);
+}
+
 void mqtt_done(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->conn;
@@ -307,12 +326,14 @@ static void flush(struct mqtt_conn *c)
     put_done(c, out);
     if (c->state == MQTT_CLOSING)
         return;
+    bool sends = out->len + c->sending.len > 0;
+    send_waiting(c);
     stream_write(c->stream, buf_slice(out));
     if (c->state == MQTT_ENDING && !c->first)
         mqtt_close(c, MQTT_STOPPING, NULL);
     if (c->ended && !c->first)
         mqtt_end(c, true);
-    if (out->len && stream_unsent(c->stream))
+    if (sends && stream_unsent(c->stream))
         arm(c);
     keep_reading(c);
     mqtt_replay_on(c);
@@ -328,6 +349,8 @@ bool mqtt_front_flush(struct mqtt_front *f)
         flush(c);
     }
     buf_reuse(&f->gather, REUSE_BYTES);
+    for (unsigned i = 0; i < 2; i++)
+        buf_reuse(&f->common[i], REUSE_BYTES);
     return more;
 }
 
@@ -465,6 +488,7 @@ static void conn_free(struct mqtt_conn *c)
     free(c->aliases);
     free(c->ids);
     free(c->client_id);
+    buf_fini(&c->sending);
     c->magic = 0;
     free(c);
 }
@@ -570,7 +594,8 @@ bool mqtt_accept(void *front, struct stream *s)
     c->last = &c->first;
     c->reader = (struct mqtt_reader){.server = true, .packet_max = f->opts.connect_max};
     c->packet_max = MQTT_LENGTH_MAX;
-    c->receive_max = UINT16_MAX; /* section 3.1.2.11.3 */
+    buf_init(&c->sending, SENDING_MAX + GATHER_MAX); /* one packet above */
+    c->receive_max = UINT16_MAX;                     /* section 3.1.2.11.3 */
     c->source = address_source(stream_peer(s));
     c->claim.worker = f->opts.worker;
     c->claim.told = on_told;
@@ -599,6 +624,8 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
     buf_init(&f->now, GATHER_MAX);
     buf_init(&f->retained, TOPIC_MAX + RETAINED_MAX);
+    for (unsigned i = 0; i < 2; i++)
+        buf_init(&f->common[i], GATHER_MAX);
     return f;
 }
 
@@ -620,6 +647,8 @@ void mqtt_front_free(struct mqtt_front *f)
     buf_fini(&f->gather);
     buf_fini(&f->now);
     buf_fini(&f->retained);
+    for (unsigned i = 0; i < 2; i++)
+        buf_fini(&f->common[i]);
     mqtt_subs_free(f->subs);
     free(f);
 }

@@ -88,6 +88,7 @@ struct mqtt_conn {
     uint16_t *ids;                    /* of QoS 2: received, not released */
     struct mqtt_alias *aliases;       /* alias_max of them */
     struct deadline deadline;
+    struct buf sending; /* messages for one write at the end of the turn */
 };
 
 struct mqtt_front {
@@ -100,6 +101,9 @@ struct mqtt_front {
     struct buf gather;   /* answers for one write */
     struct buf retained; /* one message */
     struct buf now; /* of the connection whose input is looked at: answers that wait for none */
+    /* Of the message in hand, before 5.0 and in it: the packet of all subscribers of QoS 0. */
+    struct buf common[2];
+    bool common_made[2];
     bool stopping;
 };
 
@@ -113,6 +117,8 @@ void mqtt_exchange_free(struct mqtt_exchange *e);
 void mqtt_hand_up(struct mqtt_exchange *e);
 /* The exchange's answer is complete: it leaves at the end of the turn. */
 void mqtt_done(struct mqtt_exchange *e);
+/* Sends with what else this turn has for the client. */
+void mqtt_send_later(struct mqtt_conn *c, struct slice packet);
 /* Says so (5.0: DISCONNECT with the code; `why` may be NULL) and closes; publishes the will. */
 void mqtt_close(struct mqtt_conn *c, uint8_t code, const char *why);
 /* Closes behind what is being sent; `with_will`: publishes it. */

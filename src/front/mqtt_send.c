@@ -232,12 +232,16 @@ static void drop_message(enum metric_counter why)
     metric_add(why, 1);
 }
 
+/* The lower of the two (section 3.8.4); what was not published has none of its own. */
+static uint8_t qos_of(const struct mqtt_sub *sub, const struct live_message *m)
+{
+    return m->published && sub->qos > m->qos ? m->qos : sub->qos;
+}
+
 /* What the message came with, and how long it may still take (MQTT-3.3.2-6). False: too long. */
 static bool put_published(struct mqtt_packet *p, const struct live_message *m)
 {
     struct mqtt_properties *props = &p->properties;
-    if (p->publish.qos > m->qos)
-        p->publish.qos = m->qos; /* section 3.8.4 */
     if (m->properties.len && !mqtt_read_passed(m->properties, props))
         props->has = 0; /* a later version may have written more */
     if (m->expires_us == INT64_MAX)
@@ -250,34 +254,52 @@ static bool put_published(struct mqtt_packet *p, const struct live_message *m)
     return true;
 }
 
-static void put_message(struct mqtt_conn *c, const struct mqtt_sub *sub,
-                        const struct live_message *m, struct slice payload, uint8_t *ret_qos)
+/* Appends the packet. False: it would come too late. */
+static bool put_message(struct buf *out, enum mqtt_version version, const struct mqtt_sub *sub,
+                        const struct live_message *m, struct slice payload)
 {
-    struct buf *out = &c->front->gather, raw;
+    struct buf raw;
     struct mqtt_packet p = {.type = MQTT_PUBLISH, .id = 1};
     p.publish = (struct mqtt_publish){.topic = m->topic,
                                       .payload = payload,
-                                      .qos = sub->qos,
+                                      .qos = qos_of(sub, m),
                                       .retain = m->retained ||
                                                 (m->retain && sub->as_published)}; /* 3.3.1.3 */
-    buf_clear(out);
-    if (m->published && !put_published(&p, m)) {
-        drop_message(METRIC_mqtt_drops_expired);
-        return;
-    }
-    *ret_qos = p.publish.qos;
+    if (m->published && !put_published(&p, m))
+        return false;
     buf_init(&raw, SIZE_MAX / 2);
-    if (c->reader.version == MQTT_5 && sub->id) { /* MQTT-3.3.4-3 */
+    if (version == MQTT_5 && sub->id) { /* MQTT-3.3.4-3 */
         buf_put_slice(&raw, m->properties);
         mqtt_put_id(&raw, sub->id);
         p.properties.has |= 1ull << MQTT_SUBSCRIPTION_ID;
         p.properties.raw = buf_slice(&raw);
     }
-    if (mqtt_size(c->reader.version, &p) > c->packet_max) /* MQTT-3.1.2-25 */
-        drop_message(METRIC_mqtt_drops_too_large);
-    else
-        mqtt_put(out, c->reader.version, &p);
+    mqtt_put(out, version, &p);
     buf_fini(&raw);
+    return true;
+}
+
+/* The packet for that subscriber. Where nothing in it is his own it is made once for all of a
+ * message and version. Empty: dropped. */
+static struct slice packet_for(struct mqtt_conn *c, const struct mqtt_sub *sub,
+                               const struct live_message *m, struct slice payload)
+{
+    struct mqtt_front *f = c->front;
+    bool is_5 = c->reader.version == MQTT_5;
+    bool common =
+        qos_of(sub, m) == 0 && !sub->id && !m->retained && !(m->retain && sub->as_published);
+    struct buf *out = common ? &f->common[is_5] : &f->gather;
+    if (!common || !f->common_made[is_5]) {
+        buf_clear(out);
+        if (!put_message(out, c->reader.version, sub, m, payload))
+            buf_clear(out);
+        f->common_made[is_5] |= common;
+    }
+    if (!out->len)
+        drop_message(METRIC_mqtt_drops_expired);
+    else if (out->len > c->packet_max) /* MQTT-3.1.2-25 */
+        drop_message(METRIC_mqtt_drops_too_large);
+    return out->len <= c->packet_max ? buf_slice(out) : (struct slice){0};
 }
 
 bool mqtt_may_see(const struct credential *who, struct slice topic)
@@ -288,34 +310,33 @@ bool mqtt_may_see(const struct credential *who, struct slice topic)
 bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos)
 {
     const struct outbound *o = c->out;
-    return stream_unsent(c->stream) <= UNSENT_MAX &&
+    return stream_unsent(c->stream) + c->sending.len <= UNSENT_MAX &&
            (!qos || !o || (o->count < o->window && !o->queue.len));
 }
 
-void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
-               struct slice payload)
+static void send_one(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
+                     struct slice payload)
 {
-    struct buf *out = &c->front->gather;
-    uint8_t qos;
     if (c->state != MQTT_UP)
         return;
-    put_message(c, sub, m, payload, &qos);
-    if (!out->len)
+    struct slice packet = packet_for(c, sub, m, payload);
+    if (!packet.len)
         return;
-    if (qos == 0) {
-        if (stream_unsent(c->stream) > UNSENT_MAX) {
+    if (qos_of(sub, m) == 0) {
+        if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
             drop_message(METRIC_mqtt_drops_slow);
             return;
         }
         metric_add(METRIC_mqtt_sent, 1);
-        stream_write(c->stream, buf_slice(out));
+        mqtt_send_later(c, packet);
         return;
     }
+    struct buf *out = &c->front->gather;
     struct outbound *o = outbound_of(c);
     if (o->count < o->window && !o->queue.len) {
         set_id(out->ptr, take_id(o));
         metric_add(METRIC_mqtt_sent, 1);
-        stream_write(c->stream, buf_slice(out));
+        mqtt_send_later(c, buf_slice(out));
         return;
     }
     if (o->queue.len + 4 + out->len > o->queue.max) {
@@ -324,6 +345,19 @@ void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct liv
     }
     buf_put_u32(&o->queue, (uint32_t)out->len);
     buf_put_slice(&o->queue, buf_slice(out));
+}
+
+/* No packet is made of it yet. */
+static void begin_message(struct mqtt_front *f)
+{
+    f->common_made[0] = f->common_made[1] = false;
+}
+
+void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
+               struct slice payload)
+{
+    begin_message(c->front);
+    send_one(c, sub, m, payload);
 }
 
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
@@ -393,12 +427,13 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
         return; /* it was on its way already when the client subscribed */
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
-    mqtt_send(c, sub, x->m, x->payload);
+    send_one(c, sub, x->m, x->payload);
 }
 
 void mqtt_front_publish(void *front, const struct live_message *m)
 {
     struct mqtt_front *f = front;
     struct matching x = {.m = m};
+    begin_message(f);
     mqtt_subs_match(f->subs, m->account, m->topic, on_match, &x);
 }
