@@ -7,13 +7,13 @@
 # argument and not in the environment.
 SECONDS ?=
 unexport SECONDS
-export PORT OPERATOR_PORT
+export PORT MQTT_PORT OPERATOR_PORT
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-14s %s\n' "$$name" "$$text"; done
 
-run: ## build, start on 127.0.0.1:8080 with a demo account and a small fleet [SECONDS=20 PORT=8080]
+run: ## build, start on 127.0.0.1:8080 with a demo account and a small fleet [SECONDS=20 PORT=8080 MQTT_PORT=1883]
 	@tools/run.sh $(SECONDS)
 
 test: ## everything, with sanitizers; ends with "N passed, M failed" [STAGES="static unit e2e clang tsan"]

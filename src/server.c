@@ -613,6 +613,13 @@ static struct listener_tune tune_door(const struct unit *u, enum surface surface
     return tune_listener(s->config, surface, u->trusted, u->trusted_count, tls ? s->tls.set : NULL);
 }
 
+static const char *why_not(int rc)
+{
+    return rc == -EINVAL       ? "write it as address:port"
+           : rc == -EADDRINUSE ? "another program listens there; choose another address, or none"
+                               : strerror(-rc);
+}
+
 static int listen_on(struct unit *u, enum surface surface, bool tls, const char *list,
                      const char *setting, struct error *err)
 {
@@ -639,7 +646,7 @@ static int listen_on(struct unit *u, enum surface surface, bool tls, const char 
             rc = listener_open(u->worker, item, &opts, &d->listener);
         if (rc)
             return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
-                             rc == -EINVAL ? "write it as address:port" : strerror(-rc));
+                             why_not(rc));
         d->surface = surface;
         d->tls = tls;
         u->doors_count++;

@@ -154,12 +154,13 @@ def test_wrong_set_is_refused(tmp_path, setting):
     assert r.returncode not in (0, -6, -11) and r.stderr.strip()
 
 
-def test_port_in_use_is_told(make_server):
+@pytest.mark.parametrize("setting", ["listen.http", "listen.mqtt", "listen.operator"])
+def test_port_in_use_is_told(make_server, setting):
     first = make_server()
-    second = make_server({"listen.operator": first.settings["listen.operator"]}, start=False)
+    second = make_server({setting: first.settings[setting]}, start=False)
     second.spawn()
     assert second.process.wait(20) not in (0, -6, -11)
-    assert first.settings["listen.operator"] in second.log()
+    assert f"{setting}: cannot listen on {first.settings[setting]}: another program" in second.log()
 
 
 # ---- load ----

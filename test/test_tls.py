@@ -512,6 +512,8 @@ def test_proxy_header_before_tls(tmp_path, ca):
      "tls.client_crl: no good list"),
     ({"tls.certificates": "{pair}", "listen.http": "0.0.0.0:0"}, "listen.http: at 0.0.0.0:0 secrets would cross"),
     ({"tls.certificates": "{pair}", "listen.http": "[::]:0"}, "tls.required"),
+    ({"tls.certificates": "{pair}", "listen.mqtt": "127.0.0.1:0, 0.0.0.0:0"},
+     "listen.mqtt: at 0.0.0.0:0 secrets would cross the network in clear: use listen.mqtts"),
 ])
 def test_a_mistake_is_named_and_nothing_starts(tmp_path, ca, settings, words):
     pair = ca.server("one", "localhost")

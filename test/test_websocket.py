@@ -330,8 +330,10 @@ def secure(tmp_path_factory):
     home = tmp_path_factory.mktemp("secure")
     ca = Authority(home)
     server = Server(home / "server", {"listen.https": f"127.0.0.1:{free_port()}",
+                                      "listen.mqtts": f"127.0.0.1:{free_port()}",
                                       "tls.certificates": ca.server("server", "localhost")})
     server.https_port = int(server.settings["listen.https"].split(":")[1])
+    server.mqtts_port = int(server.settings["listen.mqtts"].split(":")[1])
     server.start()
     server.owner, server.ca = owner_on(server, "fleet2"), ca
     yield server
@@ -373,16 +375,57 @@ def npm_mqtt(tmp_path_factory):
     return home
 
 
-@pytest.mark.parametrize("url", ["mqtt", "ws", "wss"])
+def node(server, home, door, topic, count, version="5"):
+    """Subscribes and publishes so many; prints what it received."""
+    port = {"mqtt": server.mqtt_port, "ws": server.http_port, "wss": server.https_port}[door]
+    url = f"mqtt://127.0.0.1:{port}" if door == "mqtt" else f"{door}://localhost:{port}/mqtt"
+    return subprocess.Popen(
+        ["node", str(ROOT / "test" / "mqtt_client.js"), url, version, server.owner.name, server.owner.key, topic,
+         str(count), str(server.ca.path)], stdout=subprocess.PIPE, text=True,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(home / "node_modules")})
+
+
+@pytest.mark.parametrize("door", ["mqtt", "ws", "wss"])
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_npm_mqtt(secure, npm_mqtt, new_feed, url, version):
-    owner = secure.owner
-    port = {"mqtt": secure.mqtt_port, "ws": secure.http_port, "wss": secure.https_port}[url]
-    where = f"{url}://{'127.0.0.1' if url == 'mqtt' else 'localhost'}:{port}" + ("" if url == "mqtt" else "/mqtt")
-    run = subprocess.run(["node", str(ROOT / "test" / "mqtt_client.js"), where, version, owner.name, owner.key,
-                          f"{owner.name}/feeds/{new_feed}", "100", str(secure.ca.path)],
-                         capture_output=True, text=True, timeout=60, cwd=npm_mqtt,
-                         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(npm_mqtt / "node_modules")})
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.split() == [str(i) for i in range(100)]
-    assert values(owner, new_feed) == [str(i) for i in reversed(range(100))]
+def test_npm_mqtt(secure, npm_mqtt, new_feed, door, version):
+    run = node(secure, npm_mqtt, door, f"{secure.owner.name}/feeds/{new_feed}", 100, version)
+    assert run.communicate(timeout=60)[0].split() == [str(i) for i in range(100)]
+    assert run.returncode == 0
+    assert values(secure.owner, new_feed) == [str(i) for i in reversed(range(100))]
+
+
+# ---- the same at every door ----
+
+def mosquitto(server, which, tls, *args):
+    port = ["-h", "localhost", "-p", str(server.mqtts_port), "--cafile", str(server.ca.path)] if tls else \
+        ["-h", "127.0.0.1", "-p", str(server.mqtt_port)]
+    return subprocess.Popen([which, *port, "-u", server.owner.name, "-P", server.owner.key, *args],
+                            stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["1883", "8883"])
+def test_mosquitto_both_ways(secure, new_feed, tls):
+    """A value sent is read over HTTP at once, and one sent over HTTP reaches the subscriber."""
+    owner, topic = secure.owner, f"{secure.owner.name}/feeds/{new_feed}"
+    url = f"{owner.url}/feeds/{new_feed}/data"
+    pub = mosquitto(secure, "mosquitto_pub", tls, "-t", topic, "-m", "21.5", "-q", "1")
+    assert pub.wait(30) == 0
+    assert requests.get(url + "/last", headers=owner.key_auth).json()["value"] == "21.5"
+    before = secure.metric("mqtt_subscriptions")
+    sub = mosquitto(secure, "mosquitto_sub", tls, "-t", topic, "-q", "1", "-C", "1", "-v")
+    wait_for("the subscription", lambda: secure.metric("mqtt_subscriptions") == before + 1, 30)
+    assert requests.post(url, headers=owner.key_auth, data={"value": "22.5"}).status_code == 200
+    assert sub.communicate(timeout=30)[0] == f"{topic} 22.5\n"
+
+
+def test_one_message_at_all_doors(secure, npm_mqtt, new_feed):
+    """Sent over secure WebSocket, it reaches subscribers over TCP and TLS."""
+    topic = f"{secure.owner.name}/feeds/{new_feed}"
+    before = secure.metric("mqtt_subscriptions")
+    subs = [mosquitto(secure, "mosquitto_sub", tls, "-t", topic, "-q", "1", "-C", "3") for tls in (False, True)]
+    wait_for("the subscriptions", lambda: secure.metric("mqtt_subscriptions") == before + 2, 30)
+    sender = node(secure, npm_mqtt, "wss", topic, 3)
+    for each in (sender, *subs):
+        assert each.communicate(timeout=60)[0].split() == ["0", "1", "2"]
+    last = requests.get(f"{secure.owner.url}/feeds/{new_feed}/data/last", headers=secure.owner.key_auth)
+    assert last.json()["value"] == "2"

@@ -62,6 +62,7 @@ class Server:
         self.data = pathlib.Path(options.data)
         self.operator = f"http://127.0.0.1:{options.operator_port}"
         self.http = f"http://127.0.0.1:{options.port}"
+        self.mqtt_port = options.mqtt_port
         self.log = self.data / "server.log"
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A session of its own: Ctrl-C reaches this script alone, which then stops the server once.
@@ -69,6 +70,7 @@ class Server:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--data", str(self.data),
                  "--set", f"listen.http=127.0.0.1:{options.port}",
+                 "--set", f"listen.mqtt=127.0.0.1:{options.mqtt_port}",
                  "--set", f"listen.operator=127.0.0.1:{options.operator_port}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
@@ -169,8 +171,9 @@ def print_examples(server, secrets):
     key = f"-H 'X-AIO-Key: {secrets['key']}'"
     as_json = "-H 'Content-Type: application/json'"
     feed = f"{server.http}/api/v2/{ACCOUNT}/feeds/temperature"
+    mqtt = f"-p {server.mqtt_port} -u {ACCOUNT} -P {secrets['key']} -t {ACCOUNT}/feeds/temperature"
     print(f"""
-Sluice serves on {server.http}, metrics on {server.operator}/metrics, data in {server.data}/
+Sluice serves on {server.http}, MQTT on 127.0.0.1:{server.mqtt_port}, metrics on {server.operator}/metrics, data in {server.data}/
 
   a device sends (accepted = on disk):
     curl -i {device} {as_json} -d '{{"temperature": 21.5}}' {server.http}/v1/telemetry
@@ -179,6 +182,9 @@ Sluice serves on {server.http}, metrics on {server.operator}/metrics, data in {s
   the newest value, and the last five, by the account's key (Adafruit IO's API):
     curl {key} {feed}/data/last
     curl {key} '{feed}/data?limit=5'
+  the same feed by MQTT, all that arrives by whatever way, and a value sent (from Debian's mosquitto-clients):
+    mosquitto_sub -v {mqtt}
+    mosquitto_pub -q 1 -m 21.5 {mqtt}
   a wrong secret is refused:
     curl -i -H 'X-Device-Id: {FLEET[0]}' -H 'X-Device-Token: wrong' {as_json} -d '{{"temperature": 1}}' \
 {server.http}/v1/telemetry
@@ -286,11 +292,13 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--data", default="data")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--mqtt-port", type=int, default=1883)
     parser.add_argument("--operator-port", type=int, default=9080)
     parser.add_argument("--seconds", type=float, help="end by itself after so long")
     options = parser.parse_args()
 
     check_port(options.port, "PORT")
+    check_port(options.mqtt_port, "MQTT_PORT")
     check_port(options.operator_port, "OPERATOR_PORT")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)

@@ -61,7 +61,7 @@ def pretended(tmp_path):
 
 
 def free_ports():
-    sockets = [socket.socket() for _ in range(2)]
+    sockets = [socket.socket() for _ in range(3)]
     for s in sockets:
         s.bind(("127.0.0.1", 0))
     ports = [s.getsockname()[1] for s in sockets]
@@ -71,9 +71,9 @@ def free_ports():
 
 
 def start(binary, data, *more, ports=None, **environment):
-    port, operator = ports or free_ports()
+    port, operator, mqtt = ports or free_ports()
     return subprocess.Popen([sys.executable, DEMO, "--binary", binary, "--data", data, "--port", str(port),
-                             "--operator-port", str(operator), *more], stdout=subprocess.PIPE,
+                             "--operator-port", str(operator), "--mqtt-port", str(mqtt), *more], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
 
 
@@ -131,7 +131,7 @@ def test_a_server_that_dies_is_told_with_its_log(pretended, tmp_path):
     assert status == 1 and "the server ended with status 1" in err and "what=locked" in err
 
 
-@pytest.mark.parametrize("busy, variable", [(0, "PORT"), (1, "OPERATOR_PORT")])
+@pytest.mark.parametrize("busy, variable", [(0, "PORT"), (1, "OPERATOR_PORT"), (2, "MQTT_PORT")])
 def test_a_busy_port_is_told(pretended, tmp_path, busy, variable):
     ports = free_ports()
     with socket.socket() as s:
@@ -147,12 +147,14 @@ def test_a_busy_port_is_told(pretended, tmp_path, busy, variable):
 def test_the_whole_against_the_real_server(tmp_path):
     binary, data, ports = os.environ["SLUICE_BIN"], tmp_path / "data", free_ports()
     process = start(binary, data, "--seconds", "25", ports=ports)
-    examples, summary, line = [], {}, ""
+    examples, mqtt, summary, line = [], [], {}, ""
     while not line.startswith("Serving"):
         line = process.stdout.readline()
         assert line, process.stderr.read()
         if line.startswith("    curl"):
             examples.append(line.strip())
+        if line.startswith("    mosquitto"):
+            mqtt.append(line.split())
         row = re.match(r"  ([a-z][a-z ]*?) {2,}([\d.]+) ", line)
         if row:
             summary[row[1]] = float(row[2])
@@ -174,6 +176,11 @@ def test_the_whole_against_the_real_server(tmp_path):
     assert "HTTP/1.1 202" in stdouts[0] and "HTTP/1.1 202" in stdouts[1]
     assert '"value":"19"' in stdouts[2] and stdouts[3].count('"value"') == 5
     assert re.match(r"HTTP/1.1 4(01|29) ", stdouts[4]) and "data_rate_limit" in stdouts[5]
+    heard = subprocess.Popen([*mqtt[0], "-C", "1"], stdout=subprocess.PIPE, text=True)
+    while heard.poll() is None:  # again until the subscription is there
+        assert process.poll() is None and subprocess.run(mqtt[1], timeout=20).returncode == 0
+        time.sleep(0.1)
+    assert heard.communicate()[0] == "demo/feeds/temperature 21.5\n"
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 

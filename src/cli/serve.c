@@ -20,9 +20,10 @@ int cmd_serve(int argc, char **argv)
         .text = "Run the server in the foreground, until SIGTERM or SIGINT; SIGHUP reads the "
                 "settings again",
         .opts = opts,
-        .more = "Without a file of settings it listens on 127.0.0.1:8080 for devices and "
-                "applications, on\n"
-                "127.0.0.1:9080 for metrics and health, and keeps everything in ./data.\n"
+        .more = "Without a file of settings it listens on 127.0.0.1:8080 (HTTP) and :1883 (MQTT) "
+                "for devices\n"
+                "and applications, on 127.0.0.1:9080 for metrics and health, and keeps everything "
+                "in ./data.\n"
                 "Log lines go to standard error.\n",
         .examples = "  sluice serve\n"
                     "  sluice serve --config /etc/sluice.yaml --set server.log_level=debug\n"
