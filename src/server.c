@@ -429,7 +429,6 @@ static void close_eraser(struct server *s)
 static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
-    (void)err;
     buf_init(&s->openapi, 16u << 20);
     api_openapi(&s->openapi);
     CHECK(!s->openapi.failed);
@@ -450,6 +449,7 @@ static int open_pipeline(struct server *s, struct error *err)
                                               .backup_release = stager_release,
                                               .backup_arg = &s->stager,
                                               .sealed = s->keyring != NULL,
+                                              .psk = &s->tls.psk,
                                               .audit = {s->disk, s->views.audit_path, s->keyring},
                                               .audit_flush = views_flush_audit,
                                               .audit_arg = &s->views,
@@ -494,7 +494,7 @@ static int open_pipeline(struct server *s, struct error *err)
     for (unsigned i = 0; i < 16; i++)
         snprintf(opts.api.log_id + 2 * i, 3, "%02x", s->position.log_id[i]);
     s->pipeline = pipeline_new(&opts);
-    return s->admin && s->zones ? 0 : -ENOMEM;
+    return s->admin && s->zones ? 0 : error_set(err, -ENOMEM, "no memory for the pipeline");
 }
 
 static void close_pipeline(struct server *s)
@@ -613,13 +613,6 @@ static struct listener_tune tune_door(const struct unit *u, enum surface surface
     return tune_listener(s->config, surface, u->trusted, u->trusted_count, tls ? s->tls.set : NULL);
 }
 
-static const char *why_not(int rc)
-{
-    return rc == -EINVAL       ? "write it as address:port"
-           : rc == -EADDRINUSE ? "another program listens there; choose another address, or none"
-                               : strerror(-rc);
-}
-
 static int listen_on(struct unit *u, enum surface surface, bool tls, const char *list,
                      const char *setting, struct error *err)
 {
@@ -646,7 +639,7 @@ static int listen_on(struct unit *u, enum surface surface, bool tls, const char 
             rc = listener_open(u->worker, item, &opts, &d->listener);
         if (rc)
             return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
-                             why_not(rc));
+                             listener_why(rc));
         d->surface = surface;
         d->tls = tls;
         u->doors_count++;
@@ -659,6 +652,7 @@ static int listen_on(struct unit *u, enum surface surface, bool tls, const char 
 
 static int open_tls(struct server *s, struct error *err)
 {
+    s->tls.catalog = &s->catalog;
     int rc = server_tls_open(&s->tls, s->config, err);
     if (!rc)
         server_tls_note(s->tls.set);
@@ -888,7 +882,7 @@ static int reload(void *arg, json_t **ret, struct error *err)
         if (rc)
             error_set(err, rc, "no memory for the settings");
         else
-            rc = server_tls_load(next, s->tls.tickets, tls_before, &tls, err);
+            rc = server_tls_load(&s->tls, next, tls_before, &tls, err);
     }
     if (rc) {
         log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", err->text);

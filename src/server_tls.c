@@ -15,6 +15,7 @@
 #define FILE_MAX (1u << 20)
 
 _Static_assert(TLS_IDENTITY_MAX == DEVICE_ID_MAX, "a certificate names a device");
+_Static_assert(TLS_PSK_BYTES == PSK_BYTES, "a key is a device's");
 
 /* The files of all settings, while a set is made of them. */
 struct files {
@@ -138,8 +139,41 @@ static int check_dates(const struct tls_set *set, const struct tls_set *before, 
     return 0;
 }
 
-static int make(const struct config *c, struct files *f, struct tls_tickets *tickets,
-                struct tls_set **ret, struct error *err)
+int server_tls_read_psk(const struct config *c, struct psk_master *ret, struct error *err)
+{
+    const char *path = c->tls.psk_key_file;
+    struct buf content;
+    *ret = (struct psk_master){0};
+    if (!path[0])
+        return 0;
+    buf_init(&content, FILE_MAX);
+    int rc = buf_reserve(&content, 65536) ? disk_read_file(disk_posix(), path, &content) : -ENOMEM;
+    if (rc < 0)
+        error_set(err, rc, "tls.psk_key_file: %s: %s", path, strerror(-rc));
+    else if (!psk_master_make(buf_slice(&content), ret))
+        rc = error_set(err, -EINVAL, "tls.psk_key_file: %s must hold %u random bytes or more", path,
+                       PSK_MASTER_LEAST);
+    if (content.ptr)
+        OPENSSL_cleanse(content.ptr, content.cap);
+    buf_fini(&content);
+    return rc < 0 ? rc : 0;
+}
+
+/* Whatever is asked for, a key is derived. */
+static void on_psk(void *arg, struct slice identity, uint8_t ret[TLS_PSK_BYTES])
+{
+    const struct server_tls *t = arg;
+    struct credential *c = t->catalog ? catalog_device(*t->catalog, identity) : NULL;
+    if (c)
+        psk_of_device(&t->psk, c, ret);
+    else
+        psk_of_nobody(&t->psk, identity, ret);
+    if (c)
+        credential_unref(c);
+}
+
+static int make(struct server_tls *t, const struct config *c, struct files *f, struct tls_set **ret,
+                struct error *err)
 {
     struct slice rest = slice_str(c->tls.certificates), item;
     struct error why = {""};
@@ -150,7 +184,9 @@ static int make(const struct config *c, struct files *f, struct tls_tickets *tic
                             .pairs_count = f->pairs_count,
                             .only_13 = !strcmp(c->tls.min_version, "1.3"),
                             .ciphers = c->tls.ciphers,
-                            .tickets = c->tls.session_lifetime ? tickets : NULL,
+                            .psk = {t->psk.given ? on_psk : NULL, t},
+                            .psk_ciphers = c->tls.psk_ciphers,
+                            .tickets = c->tls.session_lifetime ? t->tickets : NULL,
                             .session_s = (uint32_t)((c->tls.session_lifetime + 999) / 1000)};
     if (!rc)
         rc = read_clients(c, f, &opts, err);
@@ -170,14 +206,14 @@ static int make(const struct config *c, struct files *f, struct tls_tickets *tic
               : 0;
 }
 
-int server_tls_load(const struct config *c, struct tls_tickets *tickets,
-                    const struct tls_set *before, struct tls_set **ret, struct error *err)
+int server_tls_load(struct server_tls *t, const struct config *c, const struct tls_set *before,
+                    struct tls_set **ret, struct error *err)
 {
     struct files *f = calloc(1, sizeof *f);
     struct tls_set *set = NULL;
     if (!f)
         return error_set(err, -ENOMEM, "tls: no memory");
-    int rc = make(c, f, tickets, &set, err);
+    int rc = make(t, c, f, &set, err);
     files_free(f);
     if (!rc && before && set)
         rc = check_dates(set, before, err);
@@ -231,16 +267,19 @@ int server_tls_open(struct server_tls *t, const struct config *c, struct error *
     int rc = server_tls_check_plain(c, "listen.http", c->listen.http, err);
     if (!rc)
         rc = server_tls_check_plain(c, "listen.mqtt", c->listen.mqtt, err);
+    if (!rc)
+        rc = server_tls_read_psk(c, &t->psk, err);
     if (rc)
         return rc;
     t->tickets = tls_tickets_new();
     if (!t->tickets)
         return error_set(err, -ENOMEM, "tls: no memory");
-    return server_tls_load(c, t->tickets, NULL, &t->set, err);
+    return server_tls_load(t, c, NULL, &t->set, err);
 }
 
 void server_tls_close(struct server_tls *t)
 {
     tls_set_unref(t->set);
     tls_tickets_free(t->tickets);
+    OPENSSL_cleanse(&t->psk, sizeof t->psk);
 }

@@ -5,10 +5,14 @@
  */
 #pragma once
 
+#include "catalog/catalog.h"
 #include "config.h"
 #include "conn/tls.h"
+#include "gate/psk.h"
 
 struct server_tls {
+    struct psk_master psk;
+    struct catalog **catalog; /* of the caller: who has such keys; NULL: nobody */
     struct tls_tickets *tickets;
     struct tls_set *set; /* in force; NULL: there are no certificates */
 };
@@ -24,8 +28,10 @@ void server_tls_close(struct server_tls *t);
  * everybody can still reach without TLS is better than none.) 0, or a negative errno with a
  * sentence that names setting and file.
  */
-int server_tls_load(const struct config *c, struct tls_tickets *tickets,
-                    const struct tls_set *before, struct tls_set **ret, struct error *err);
+int server_tls_load(struct server_tls *t, const struct config *c, const struct tls_set *before,
+                    struct tls_set **ret, struct error *err);
+/* tls.psk_key_file. 0, also if none is named, or a negative errno with a sentence. */
+int server_tls_read_psk(const struct config *c, struct psk_master *ret, struct error *err);
 /* Logs each certificate, warns of those out of date, sets the metric of the first to expire. */
 void server_tls_note(const struct tls_set *set);
 

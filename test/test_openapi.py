@@ -171,6 +171,8 @@ CALLS = [
     ("admin_device_change", {"json": {"device": "d1", "role": "king"}, "status": 400}),
     ("admin_device_secret", {"json": {"device": "d1"}}),
     ("admin_device_secret", {"json": {"device": "d1", "secret": "of a person", "bcrypt": True}}),
+    ("admin_device_psk", {"json": {"device": "d1"}}),
+    ("admin_device_psk", {"json": {"device": "nobody"}, "status": 404}),
     ("admin_device_disable", {"json": {"device": "d1"}}),
     ("admin_device_enable", {"json": {"device": "d1"}}),
     ("admin_audit_list", {}),
@@ -250,7 +252,9 @@ class Api:
 def api(make_server, tmp_path):
     config = tmp_path / "sluice.yaml"
     config.write_text("ack:\n  timeout: 4s\n")
-    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE}, config=config)
+    (tmp_path / "psk.key").write_bytes(b"k" * 32)
+    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE,
+                          "tls.psk_key_file": str(tmp_path / "psk.key")}, config=config)
     server.add_account("ann")
     server.add_account("ops")
     api = Api(server)

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "catalog/catalog.h"
 #include "flow/reason.h"
+#include "gate/psk.h"
 #include "view/audit.h"
 
 struct admin;
@@ -104,6 +105,7 @@ struct admin_opts {
     int (*backup_stage)(void *arg, json_t **ret, struct error *err);
     int (*backup_release)(void *arg, const char *token, struct error *err);
     void *backup_arg;
+    const struct psk_master *psk; /* devices' pre-shared keys are derived from it */
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
     /* Reads the settings again. 0 with an object of what changed, or a negative errno with a
      * sentence, and everything is as it was. NULL: no server runs. */

@@ -412,6 +412,29 @@ enum reason device_secret(struct admin *a, struct admin_call *call)
     return reason;
 }
 
+enum reason device_psk(struct admin *a, struct admin_call *call)
+{
+    const struct psk_master *master = admin_opts(a)->psk;
+    struct slice name = admin_arg(call, "device");
+    uint8_t key[PSK_BYTES];
+    char text[2 * PSK_BYTES + 1];
+    if (!master || !master->given)
+        return admin_refuse(call, REASON_bad_request,
+                            "tls.psk_key_file is not set: no device has a pre-shared key");
+    struct credential *device = catalog_device(admin_opts(a)->catalog, name);
+    if (!device)
+        return no_device(call, name);
+    psk_of_device(master, device, key);
+    for (unsigned i = 0; i < PSK_BYTES; i++)
+        snprintf(text + 2 * i, 3, "%02x", key[i]);
+    call->ret_result = admin_json_credential(device);
+    json_object_set_new(call->ret_result, "psk", json_string(text));
+    credential_unref(device);
+    explicit_bzero(key, sizeof key);
+    explicit_bzero(text, sizeof text);
+    return REASON_ok;
+}
+
 enum reason device_change(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_DEVICE_CHANGE,

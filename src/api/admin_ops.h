@@ -50,6 +50,7 @@ enum reason device_list(struct admin *a, struct admin_call *call);
 enum reason device_show(struct admin *a, struct admin_call *call);
 enum reason device_change(struct admin *a, struct admin_call *call);
 enum reason device_secret(struct admin *a, struct admin_call *call);
+enum reason device_psk(struct admin *a, struct admin_call *call);
 enum reason device_disable(struct admin *a, struct admin_call *call);
 enum reason device_enable(struct admin *a, struct admin_call *call);
 enum reason device_remove(struct admin *a, struct admin_call *call);

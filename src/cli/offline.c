@@ -8,14 +8,17 @@
 #include "base/log.h"
 #include "cli/data_lock.h"
 #include "server_keyring.h"
+#include "server_tls.h"
 
 #define QUEUE_MAX 10000 /* above what one command asks for at once */
 
 static void run(struct catalog *catalog, const struct audit_place *audit,
-                const struct config *config, const struct admin_command *command, json_t *args,
-                struct slice file, unsigned *ret_status, struct buf *ret_body)
+                const struct psk_master *psk, const struct config *config,
+                const struct admin_command *command, json_t *args, struct slice file,
+                unsigned *ret_status, struct buf *ret_body)
 {
     struct admin_opts opts = {.catalog = catalog,
+                              .psk = psk,
                               .audit = *audit,
                               .bcrypt_cost = (unsigned)config->auth.bcrypt_cost,
                               .queue_max = 1};
@@ -47,6 +50,7 @@ int offline_call(const struct config *config, const struct admin_command *comman
 {
     struct disk_file *lock;
     struct catalog *catalog;
+    struct psk_master psk;
     char path[PATH_MAX], audit_dir[PATH_MAX];
     const char *dir = config->server.data;
     struct audit_place audit = {.disk = disk_posix(), .dir = audit_dir};
@@ -58,12 +62,14 @@ int offline_call(const struct config *config, const struct admin_command *comman
         return rc;
     log_set_level(LOG_WARN); /* what a server reports of its start is noise here */
     /* Without a journal to emit to, changes wait in the outbox for the next server. */
-    rc = open_keyring(config, command, &audit.keyring, err);
+    rc = server_tls_read_psk(config, &psk, err);
+    if (!rc)
+        rc = open_keyring(config, command, &audit.keyring, err);
     if (!rc)
         rc = catalog_open(&(struct catalog_opts){.path = path, .queue_max = QUEUE_MAX}, &catalog,
                           err);
     if (!rc) {
-        run(catalog, &audit, config, command, args, file, ret_status, ret_body);
+        run(catalog, &audit, &psk, config, command, args, file, ret_status, ret_body);
         catalog_close(catalog);
         if (ret_body->failed)
             rc = error_set(err, -ENOMEM, "no memory for the answer");

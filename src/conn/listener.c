@@ -275,6 +275,13 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
     return 0;
 }
 
+const char *listener_why(int rc)
+{
+    return rc == -EINVAL       ? "write it as address:port"
+           : rc == -EADDRINUSE ? "another program listens there; choose another address, or none"
+                               : strerror(-rc);
+}
+
 unsigned listener_port(const struct listener *l)
 {
     struct sockaddr_storage at;

@@ -127,6 +127,8 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
 /* Whether the address is free: SO_REUSEPORT would let a second server bind it unnoticed. 0,
  * -EADDRINUSE, or another negative errno. */
 int listener_probe(struct slice where);
+/* Why one of these two failed, in words. */
+const char *listener_why(int rc);
 /* The port it is bound to (for port 0); 0 for a Unix socket. */
 unsigned listener_port(const struct listener *l);
 /* From now on; what has begun goes on under what it began with. Worker's thread. */

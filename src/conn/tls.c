@@ -42,6 +42,7 @@ struct tls_set {
     struct tls_tickets *tickets;
     uint32_t session_s;
     enum tls_identity identity;
+    struct tls_psk psk;
     struct context contexts[TLS_PAIRS_MAX];
     unsigned contexts_count;
     struct name *names; /* sorted; of equal ones the first pair's stands first */
@@ -69,6 +70,11 @@ uint32_t tls_set_session_s(const struct tls_set *set)
 }
 
 /* ---- PEM ---- */
+
+const struct tls_psk *tls_set_psk(const struct tls_set *set)
+{
+    return &set->psk;
+}
 
 static int no_password(char *to, int room, int writing, void *arg)
 {
@@ -379,6 +385,32 @@ static void set_sessions(const struct tls_opts *o, SSL_CTX *ctx)
     }
 }
 
+/* A client that offers ciphers with keys has a key, so these come first, and of TLS 1.3 those with
+ * SHA-256, which is the hash of such a key. */
+static bool add_psk(const struct tls_opts *o, SSL_CTX *ctx)
+{
+    char both[2048];
+    int len = snprintf(both, sizeof both, "%s:%s", o->psk_ciphers, o->ciphers);
+    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    return len > 0 && (size_t)len < sizeof both &&
+           SSL_CTX_set_cipher_list(ctx, o->psk_ciphers) == 1 &&
+           SSL_CTX_set_cipher_list(ctx, both) == 1 &&
+           SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:"
+                                         "TLS_AES_256_GCM_SHA384") == 1 &&
+           tls_psk_use(ctx);
+}
+
+static bool set_ciphers(const struct tls_opts *o, SSL_CTX *ctx, struct error *err)
+{
+    if (SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1)
+        error_set(err, -EINVAL, "tls.ciphers: \"%.100s\": %s", o->ciphers, tls_why());
+    else if (o->psk.key && !add_psk(o, ctx))
+        error_set(err, -EINVAL, "tls.psk_ciphers: \"%.100s\": %s", o->psk_ciphers, tls_why());
+    else
+        return true;
+    return false;
+}
+
 static SSL_CTX *make_context(struct tls_set *set, const struct tls_opts *o, struct error *err)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
@@ -403,9 +435,7 @@ static SSL_CTX *make_context(struct tls_set *set, const struct tls_opts *o, stru
     if (SSL_CTX_set_session_id_context(ctx, policy, sizeof policy) != 1 ||
         SSL_CTX_set1_groups_list(ctx, CURVES) != 1)
         error_set(err, -EINVAL, "TLS: %s", tls_why());
-    else if (SSL_CTX_set_cipher_list(ctx, o->ciphers) != 1)
-        error_set(err, -EINVAL, "tls.ciphers: \"%.100s\": %s", o->ciphers, tls_why());
-    else if (set_clients(o, ctx, err) == 0)
+    else if (set_ciphers(o, ctx, err) && set_clients(o, ctx, err) == 0)
         return ctx;
     SSL_CTX_free(ctx);
     return NULL;
@@ -531,6 +561,7 @@ int tls_set_new(const struct tls_opts *o, struct tls_set **ret, struct error *er
         set->tickets = o->tickets;
         set->session_s = o->session_s;
         set->identity = o->identity;
+        set->psk = o->psk;
     }
     for (unsigned i = 0; i < o->pairs_count && !rc; i++)
         rc = add_pair(set, o, &o->pairs[i], err);

@@ -38,11 +38,21 @@ enum tls_clients { TLS_CLIENTS_NOT_ASKED, TLS_CLIENTS_MAY, TLS_CLIENTS_MUST };
 /* What of a client certificate says which device it is. */
 enum tls_identity { TLS_IDENTITY_CN, TLS_IDENTITY_DNS, TLS_IDENTITY_EMAIL, TLS_IDENTITY_URI };
 
+/* The key of a client with this identity, a device id; where there is none such, one that nobody
+ * has, after as much time. On workers: must not wait. */
+#define TLS_PSK_BYTES 32u
+struct tls_psk {
+    void (*key)(void *arg, struct slice identity, uint8_t ret[TLS_PSK_BYTES]);
+    void *arg;
+};
+
 struct tls_opts {
     const struct tls_pair *pairs; /* the first is for clients that name nobody we know */
     unsigned pairs_count;         /* 1 to TLS_PAIRS_MAX */
     bool only_13;                 /* TLS 1.2 is refused */
     const char *ciphers;          /* of TLS 1.2, as OpenSSL writes them */
+    struct tls_psk psk;           /* `key` NULL: pre-shared keys are not spoken */
+    const char *psk_ciphers;      /* of TLS 1.2, beside `ciphers` */
     struct tls_tickets *tickets;  /* outlives the set; NULL: sessions are not resumed */
     uint32_t session_s;           /* how long one can be */
     enum tls_clients clients;

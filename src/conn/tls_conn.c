@@ -35,7 +35,7 @@ struct tls_conn {
     size_t handshake_bytes; /* read so far, of the handshake */
     size_t answers;         /* written while reading, since all was sent */
     const char *failure;
-    char *identity; /* of the client's certificate; NULL: none */
+    char *identity; /* of the client's certificate or key; NULL: none */
     bool open, busy, reading, broken;
     bool gone;    /* the socket failed */
     bool drained; /* the kernel had no more when it was asked last */
@@ -166,12 +166,17 @@ struct slice tls_conn_wanted(const SSL *ssl)
     return t->alpn;
 }
 
-/* What the client's certificate says, and that it is still good: a resumed session may be older
- * than the certificate's end. False: the connection must not go on. */
+/* Who the client has proven to be: by its key, or what its certificate says, and that it is still
+ * good: a resumed session may be older than the certificate's end. False: the connection must not
+ * go on. */
 static bool take_identity(struct tls_conn *t)
 {
     X509 *certificate = SSL_get0_peer_certificate(t->ssl);
     char id[TLS_IDENTITY_MAX + 1];
+    if (tls_psk_identity(t->ssl, id)) {
+        t->identity = strdup(id);
+        return t->identity != NULL;
+    }
     if (!certificate)
         return true;
     if (SSL_get_verify_result(t->ssl) != X509_V_OK ||

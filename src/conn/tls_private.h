@@ -23,6 +23,7 @@ uint32_t tls_set_session_s(const struct tls_set *set);
 /* What the certificate says its device is, into `out` with a NUL. False: nothing, several things,
  * or what no device id can be. */
 bool tls_set_identify(const struct tls_set *set, X509 *certificate, char out[TLS_IDENTITY_MAX + 1]);
+const struct tls_psk *tls_set_psk(const struct tls_set *set);
 /* Why the newest OpenSSL call of this thread failed, in words; clears the queue. */
 const char *tls_why(void);
 
@@ -31,6 +32,13 @@ const char *tls_why(void);
 /* For SSL_CTX_set_tlsext_ticket_key_evp_cb. */
 int tls_tickets_on_key(SSL *ssl, unsigned char name[16], unsigned char iv[EVP_MAX_IV_LENGTH],
                        EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt);
+
+/* ---- tls_psk.c ---- */
+
+/* False: no memory. */
+bool tls_psk_use(SSL_CTX *ctx);
+/* The identity whose key the finished handshake has proven, with a NUL. False: none. */
+bool tls_psk_identity(SSL *ssl, char out[TLS_IDENTITY_MAX + 1]);
 
 /* ---- tls_conn.c: on the stream's worker ---- */
 
@@ -54,7 +62,7 @@ const char *tls_conn_failure(const struct tls_conn *t);
 bool tls_conn_resumed(const struct tls_conn *t);
 /* Those of our list that the client wanted too; empty: none. Points into `t`. */
 struct slice tls_conn_alpn(const struct tls_conn *t);
-/* Of the client's certificate; ptr NULL: it showed none. Points into `t`. */
+/* Of the client's certificate, or of its key; ptr NULL: it has neither. Points into `t`. */
 struct slice tls_conn_identity(const struct tls_conn *t);
 
 /* Up to `room` bytes of what the client sent. > 0: how many; 0: nothing for now. */
