@@ -110,7 +110,7 @@ def main():
                     us = median(turns, "us")
                     results["us"][f"{name} burst {burst}"] = us
                     print(f"burst {burst:3d}  {name:10s} {us:6.2f} us CPU per delivery, "
-                          f"{median([r['per_second'] for r in turns]):9.0f}/s", flush=True)
+                          f"{median(turns, 'per_second'):9.0f}/s", flush=True)
         finally:
             for t in targets:
                 t.stop()
