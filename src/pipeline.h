@@ -92,6 +92,11 @@ void pipeline_live_stop(struct pipeline *p);
 /* Whether who a connection turned out to be is still so. The front asks after every change of the
  * catalog; `lane` is the struct lane. */
 bool lane_vouches(void *lane, struct principal *p);
+/* A message of that topic by that principal comes soon: asks for the cache line where its feed is
+ * looked up, and, with what it returned a little later, for the feed itself. They decide nothing.
+ */
+uint64_t lane_glance(void *lane, const struct principal *p, struct slice topic);
+void lane_glance_again(void *lane, uint64_t hint);
 /* For worker_hook; `lane` is the struct lane. */
 void lane_settle(void *lane);
 bool lane_turn_end(void *lane);

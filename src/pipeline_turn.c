@@ -10,6 +10,7 @@
  * guess in them costs time only.
  */
 #include "base/check.h"
+#include "codec/topic.h"
 #include "pipeline_private.h"
 
 #define GROUP 16u /* more lines on their way than a core can wait for at a time */
@@ -81,6 +82,25 @@ static void fetch_feed(struct job *j)
                       THROTTLE_WINDOWS);
     if (j->feed_hash)
         catalog_fetch_feed(a->catalog, j->feed_hash, true);
+}
+
+uint64_t lane_glance(void *lane, const struct principal *p, struct slice topic)
+{
+    struct catalog *c = ((struct lane *)lane)->p->opts.api.catalog;
+    (void)topic_level(&topic); /* whose they are: the principal's, or it will be refused */
+    struct slice kind = topic.ptr ? topic_level(&topic) : (struct slice){0};
+    struct slice key = topic.ptr ? topic_level(&topic) : (struct slice){0};
+    if (!p->credential || !key.len || kind.ptr[0] != 'f')
+        return 0;
+    uint64_t hash = catalog_feed_hash(c, p->credential->account->number, key);
+    catalog_fetch_feed(c, hash, false);
+    return hash;
+}
+
+void lane_glance_again(void *lane, uint64_t hint)
+{
+    if (hint)
+        catalog_fetch_feed(((struct lane *)lane)->p->opts.api.catalog, hint, true);
 }
 
 void turn_put_off(struct job *j)

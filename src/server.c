@@ -600,6 +600,8 @@ static void add_mqtt(struct unit *u)
         .sessions = u->server->sessions,
         .handle = lane_handle,
         .vouches = lane_vouches,
+        .glance = lane_glance,
+        .glance_again = lane_glance_again,
         .arg = u->lane,
     };
     u->mqtt = mqtt_front_new(&opts);

@@ -57,6 +57,10 @@ struct mqtt_opts {
                                     struct live_message *ret, struct slice *ret_payload);
     /* Whether a principal is still so (lane_vouches). */
     bool (*vouches)(void *arg, struct principal *p);
+    /* A message of this topic comes soon: fetches what working on it will touch. What it returns is
+     * handed in again a little later, when that has come (lane_glance). */
+    uint64_t (*glance)(void *arg, const struct principal *p, struct slice topic);
+    void (*glance_again)(void *arg, uint64_t hint);
     void *arg;
 };
 

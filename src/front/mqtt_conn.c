@@ -437,6 +437,7 @@ static size_t on_input(void *owner, char *ptr, size_t len)
     struct mqtt_front *f = c->front;
     struct mqtt_packet p;
     struct mqtt_bad b;
+    struct mqtt_ahead ahead = {0};
     size_t used = 0;
     enum mqtt_outcome outcome = MQTT_DONE;
     while (used < len && outcome == MQTT_DONE) {
@@ -450,6 +451,7 @@ static size_t on_input(void *owner, char *ptr, size_t len)
             stream_pause(c->stream);
             break;
         }
+        mqtt_look_ahead(c, &ahead, slice_of(ptr, len));
         outcome = mqtt_parse(slice_of(ptr + used, len - used), &c->reader, &p, &b);
         if (outcome == MQTT_BAD) {
             mqtt_refuse_packet(c, &b);

@@ -142,6 +142,18 @@ void mqtt_give_up_session(struct mqtt_conn *c);
 /* The exchange that `settles` came back. */
 void mqtt_settled(struct mqtt_exchange *e);
 
+/* ---- mqtt_ahead.c ---- */
+/* How far the packets of one read were glanced at; zeroed at its beginning. */
+#define MQTT_AHEAD 16u
+struct mqtt_ahead {
+    size_t at;                     /* where the next one begins */
+    unsigned seen, halfway, taken; /* packets: glanced at, asked for again, worked on */
+    bool blind;                    /* what follows is not whole */
+    uint64_t hints[MQTT_AHEAD];
+};
+/* To be called before each packet of `in`, all that was read, is worked on. */
+void mqtt_look_ahead(struct mqtt_conn *c, struct mqtt_ahead *a, struct slice in);
+
 /* ---- mqtt_packet.c ---- */
 /* One packet. */
 void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p);
