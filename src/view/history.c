@@ -37,6 +37,7 @@
 #include "view/history_own.h"
 
 #define RETRY_NS NS_PER_S
+#define FETCH    8u /* feeds ahead of the one that is written: what is looked at comes meanwhile */
 
 int history_open(const struct history_opts *opts, struct history **ret, uint64_t *ret_cursor,
                  struct error *err)
@@ -109,6 +110,11 @@ void history_close(struct history *h)
 void history_prefetch(struct history *h, uint64_t feed)
 {
     open_prefetch(h->open, feed);
+}
+
+void history_prefetch_end(struct history *h, uint64_t feed)
+{
+    open_prefetch_end(h->open, feed);
 }
 
 void history_apply(struct history *h, const struct record *r, uint64_t offset)
@@ -208,6 +214,8 @@ static void forget_open(struct history *h, struct open_feed **all, size_t n, uin
 {
     uint64_t rows = 0;
     for (size_t i = 0; i < n; i++) {
+        if (i + FETCH < n)
+            __builtin_prefetch(all[i + FETCH], 1);
         unsigned some = rows_of(all[i]);
         rows += some;
         all[i]->fresh_rows =
@@ -227,8 +235,13 @@ static int write_open(struct history *h)
     size_t n = open_active(h->open, &all);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();
     uint64_t points = 0, cursor = h->applied;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (i + FETCH < n)
+            __builtin_prefetch(all[i + FETCH]);
+        if (i + FETCH / 2 < n)
+            open_prefetch_chunk(all[i + FETCH / 2]);
         points += put_feed(h, b, all[i]);
+    }
     rocksdb_writebatch_put(b, (char[]){KEY_CURSOR}, 1, (const char *)&cursor, sizeof cursor);
 
     char *text = NULL;

@@ -38,8 +38,10 @@ int history_open(const struct history_opts *opts, struct history **ret, uint64_t
 /* Flushes and closes. Accepts NULL. */
 void history_close(struct history *h);
 
-/* Fetches into the cache what history_apply of this feed will touch. History thread. */
+/* Fetches into the cache what history_apply of this feed will touch, and when that has come, what
+ * it leads to. History thread. */
 void history_prefetch(struct history *h, uint64_t feed);
+void history_prefetch_end(struct history *h, uint64_t feed);
 /* Applies one record; a no-op for records it has already applied. Never fails: what cannot be
  * written now (disk full) is kept and tried again. */
 void history_apply(struct history *h, const struct record *r, uint64_t offset);

@@ -20,6 +20,8 @@
 #include "base/metric.h"
 
 #define SHARD_FIRST 16u
+#define IN_PLACE_MAX                                                                               \
+    512u /* bytes of a payload that takes the place of one as long: under the lock */
 
 static uint64_t feed_hash(uint64_t feed)
 {
@@ -68,6 +70,19 @@ static void count(_Atomic uint64_t *sum, int64_t by)
                           memory_order_relaxed);
 }
 
+/* What is allocated for a payload that is not in the entry: those of about one length take each
+ * other's place. */
+static size_t room_of(size_t len)
+{
+    return (len + 15) & ~(size_t)15;
+}
+
+static bool fits_in_place(const struct latest_entry *e, struct slice payload)
+{
+    return e && payload.len > INLINE_BYTES && payload.len <= IN_PLACE_MAX &&
+           e->len > INLINE_BYTES && room_of(e->len) == room_of(payload.len);
+}
+
 /* Gives the entry a copy of the payload; `old` is freed by the caller without the lock. */
 static void set_payload(struct latest *l, struct latest_entry *e, struct slice payload, char *copy,
                         char **ret_old)
@@ -91,7 +106,7 @@ static char *copy_big(struct slice payload)
 {
     if (payload.len <= INLINE_BYTES)
         return NULL;
-    char *copy = malloc(payload.len);
+    char *copy = malloc(room_of(payload.len));
     CHECK(copy);
     memcpy(copy, payload.ptr, payload.len);
     return copy;
@@ -140,8 +155,9 @@ void latest_put(struct latest *l, const struct latest_entry *e, struct slice pay
 {
     uint64_t hash = feed_hash(e->feed);
     struct latest_shard *s = shard_of(l, hash);
-    char *copy = copy_big(payload), *old;
     struct latest_entry *to = find(s, hash, e->feed);
+    bool in_place = fits_in_place(to, payload);
+    char *copy = in_place ? NULL : copy_big(payload), *old = NULL;
     if (to)
         spin_lock(&s->lock);
     else
@@ -151,7 +167,13 @@ void latest_put(struct latest *l, const struct latest_entry *e, struct slice pay
     to->version = e->version;
     to->gone = e->gone;
     to->key_id = e->key_id;
-    set_payload(l, to, payload, copy, &old);
+    if (in_place) {
+        memcpy((char *)(uintptr_t)latest_payload(to), payload.ptr, payload.len);
+        count(&l->bytes, (int64_t)payload.len - (int64_t)to->len);
+        to->len = (uint32_t)payload.len & INT32_MAX;
+    } else {
+        set_payload(l, to, payload, copy, &old);
+    }
     spin_unlock(&s->lock);
     free(old);
 }
@@ -271,6 +293,17 @@ void latest_prefetch(struct latest *l, uint64_t feed)
     uint64_t hash = feed_hash(feed);
     const struct latest_shard *s = shard_of(l, hash);
     __builtin_prefetch(&s->at[place_of(s, hash)], 1);
+}
+
+void latest_prefetch_end(struct latest *l, uint64_t feed)
+{
+    uint64_t hash = feed_hash(feed);
+    const struct latest_entry *e = find(shard_of(l, hash), hash, feed);
+    if (!e || e->len <= INLINE_BYTES)
+        return;
+    const char *payload = latest_payload(e);
+    __builtin_prefetch(payload, 1);
+    __builtin_prefetch(payload + 64, 1);
 }
 
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset)

@@ -32,6 +32,8 @@ void latest_close(struct latest *l);
 
 /* Fetches into the cache what latest_apply of this feed will touch. Projector thread. */
 void latest_prefetch(struct latest *l, uint64_t feed);
+/* When that has come: fetches what it leads to. */
+void latest_prefetch_end(struct latest *l, uint64_t feed);
 /* Applies one record. */
 void latest_apply(struct latest *l, const struct record *r, uint64_t offset);
 /* Writes the snapshot: everything below `cursor`. Projector thread. 0 or negative errno. */

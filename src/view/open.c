@@ -6,14 +6,15 @@
 
 #include "base/check.h"
 #include "base/thread.h"
+#include "view/arena.h"
 #include "view/bits.h"
 
 enum {
-    SHARD_FIRST = 16,    /* places */
-    CHUNK_FIRST = 64,    /* bytes */
-    CHUNK_KEPT = 256,    /* a chunk up to this size keeps its memory over a flush */
-    POINT_HEAD_MAX = 25, /* two steps and a length */
-    OPS_MAX = 64 << 20,  /* bytes of one feed's changes; the table's bound is reached before */
+    SHARD_FIRST = 16,  /* places */
+    BLOCK_FIRST = 128, /* bytes of a chunk's first block, with its head; the next are twice */
+    BLOCK_MAX = OPEN_SEAL_BYTES + 1024, /* as large; the last one holds all that is not sealed */
+    POINT_HEAD_MAX = 25,                /* two steps and a length */
+    OPS_MAX = 64 << 20, /* bytes of one feed's changes; the table's bound is reached before */
 };
 
 struct shard {
@@ -26,6 +27,7 @@ struct open_table {
     struct shard shards[OPEN_SHARDS];
     _Atomic uint64_t bytes, feeds;
     size_t entries;
+    struct arena arena;     /* the blocks, until the next flush */
     struct point_list list; /* for sealing */
     struct buf text, row;
 };
@@ -49,17 +51,26 @@ static void count_bytes(struct open_table *t, int64_t by)
     atomic_store_explicit(&t->bytes, now + (uint64_t)by, memory_order_relaxed);
 }
 
+/* Of the table; zeroed. */
+static struct open_feed *new_places(uint32_t places)
+{
+    struct open_feed *at = aligned_alloc(64, places * sizeof *at);
+    CHECK(at);
+    memset(at, 0, places * sizeof *at);
+    return at;
+}
+
 struct open_table *open_new(void)
 {
     struct open_table *t = aligned_alloc(64, sizeof *t);
     CHECK(t);
     memset(t, 0, sizeof *t);
     for (unsigned i = 0; i < OPEN_SHARDS; i++) {
-        t->shards[i].at = calloc(SHARD_FIRST, sizeof *t->shards[i].at);
-        CHECK(t->shards[i].at);
+        t->shards[i].at = new_places(SHARD_FIRST);
         t->shards[i].mask = SHARD_FIRST - 1;
     }
     count_bytes(t, (int64_t)(OPEN_SHARDS * SHARD_FIRST * sizeof(struct open_feed)));
+    arena_init(&t->arena);
     buf_init(&t->text, 1);
     buf_init(&t->row, SIZE_MAX / 2);
     points_init(&t->list, &t->text);
@@ -92,12 +103,11 @@ void open_free(struct open_table *t)
         return;
     for (unsigned i = 0; i < OPEN_SHARDS; i++) {
         struct shard *s = &t->shards[i];
-        for (uint32_t k = 0; s->at && k <= s->mask; k++) {
-            free(s->at[k].bytes);
+        for (uint32_t k = 0; s->at && k <= s->mask; k++)
             more_free(t, s->at[k].more);
-        }
         free(s->at);
     }
+    arena_fini(&t->arena);
     points_fini(&t->list);
     buf_fini(&t->text);
     buf_fini(&t->row);
@@ -118,15 +128,34 @@ void open_prefetch(struct open_table *t, uint64_t feed)
 {
     uint64_t hash = feed_hash(feed);
     const struct shard *s = shard_of(t, hash);
-    const struct open_feed *at = &s->at[(uint32_t)hash & s->mask];
-    __builtin_prefetch(at, 1);
-    __builtin_prefetch((const char *)at + 64, 1);
+    __builtin_prefetch(&s->at[(uint32_t)hash & s->mask], 1);
 }
 
 struct open_feed *open_find(struct open_table *t, uint64_t feed)
 {
     uint64_t hash = feed_hash(feed);
     return shard_find(shard_of(t, hash), hash, feed);
+}
+
+void open_prefetch_end(struct open_table *t, uint64_t feed)
+{
+    const struct open_feed *f = open_find(t, feed);
+    if (!f || !f->last)
+        return;
+    /* About where the last block is filled to: what it says itself is not here yet. */
+    uint32_t at = f->len, cap = BLOCK_FIRST - sizeof *f->last;
+    for (; at > cap && cap < BLOCK_MAX; cap = 2 * cap + sizeof *f->last)
+        at -= cap;
+    __builtin_prefetch(f->last, 1);
+    __builtin_prefetch(f->last->bytes + at, 1);
+    __builtin_prefetch(f->last->bytes + at + 64, 1);
+}
+
+void open_prefetch_chunk(const struct open_feed *f)
+{
+    const char *at = (const char *)f->first;
+    for (unsigned i = 0; at && i < BLOCK_FIRST; i += 64)
+        __builtin_prefetch(at + i);
 }
 
 static void place_entry(struct open_feed *at, uint32_t mask, const struct open_feed *f)
@@ -141,17 +170,13 @@ static void place_entry(struct open_feed *at, uint32_t mask, const struct open_f
 static void shard_rebuild(struct open_table *t, struct shard *s, uint32_t places,
                           bool (*drop)(const struct open_feed *f, size_t over), size_t over)
 {
-    struct open_feed *fresh = calloc(places, sizeof *fresh), *old = s->at;
-    CHECK(fresh);
+    struct open_feed *fresh = new_places(places), *old = s->at;
     uint32_t count = 0;
     for (uint32_t i = 0; i <= s->mask; i++) {
         if (!old[i].feed)
             continue;
-        if (drop && drop(&old[i], over)) {
-            count_bytes(t, -(int64_t)old[i].cap);
-            free(old[i].bytes);
+        if (drop && drop(&old[i], over))
             continue;
-        }
         place_entry(fresh, places - 1, &old[i]);
         count++;
     }
@@ -201,6 +226,17 @@ static struct open_more *more_of(struct open_table *t, struct open_feed *f)
     return f->more;
 }
 
+/* The chunk is empty; its last block, the largest, is filled again. With the lock held. */
+static void chunk_clear(struct open_feed *f)
+{
+    f->first = f->last;
+    if (f->last)
+        f->last->len = 0;
+    f->len = f->count = 0;
+    f->last_us = 0;
+    f->last_offset = 0;
+}
+
 /* The chunk's points as a row of its own. Called without the lock, by the only writer. */
 static void seal(struct open_table *t, struct open_feed *f, struct shard *shard)
 {
@@ -225,36 +261,47 @@ static void seal(struct open_table *t, struct open_feed *f, struct shard *shard)
         m->sealed = s;
     m->sealed_last = s;
     m->sealed_count++;
-    f->len = f->count = 0;
-    f->last_us = 0;
-    f->last_offset = 0;
+    chunk_clear(f);
     spin_unlock(&shard->lock);
 }
 
+/* A block at the chunk's end with room for `need` bytes. With the lock held. */
 static void chunk_grow(struct open_table *t, struct open_feed *f, size_t need)
 {
-    size_t cap = f->cap ? f->cap : CHUNK_FIRST;
-    while (cap < f->len + need)
-        cap *= 2;
-    uint8_t *bytes = realloc(f->bytes, cap);
-    CHECK(bytes);
-    count_bytes(t, (int64_t)cap - f->cap);
-    f->bytes = bytes;
-    f->cap = (uint32_t)cap;
+    size_t size = f->last ? 2 * (sizeof *f->last + f->last->cap) : BLOCK_FIRST;
+    if (size > BLOCK_MAX)
+        size = BLOCK_MAX;
+    if (size < sizeof *f->last + need)
+        size = (sizeof *f->last + need + 15) & ~(size_t)15;
+    uint64_t before = t->arena.bytes;
+    struct open_block *b = arena_take(&t->arena, size);
+    count_bytes(t, (int64_t)(t->arena.bytes - before));
+    b->next = NULL;
+    b->len = 0;
+    b->cap = (uint32_t)(size - sizeof *b);
+    if (f->last)
+        f->last->next = b;
+    else
+        f->first = b;
+    f->last = b;
 }
 
 void open_put(struct open_table *t, uint64_t feed, struct row_key key, struct slice payload)
 {
     struct shard *shard;
     struct open_feed *f = enter(t, feed, &shard);
-    if (POINT_HEAD_MAX + payload.len > f->cap - f->len)
-        chunk_grow(t, f, POINT_HEAD_MAX + payload.len);
-    uint8_t *at = f->bytes + f->len;
-    at = varint_put(at, zigzag((uint64_t)key.us - (uint64_t)f->last_us));
-    at = varint_put(at, zigzag(key.offset - f->last_offset));
-    at = varint_put(at, payload.len);
-    memcpy(at, payload.ptr, payload.len);
-    f->len = (uint32_t)(at + payload.len - f->bytes);
+    uint8_t head[POINT_HEAD_MAX], *to = head;
+    to = varint_put(to, zigzag((uint64_t)key.us - (uint64_t)f->last_us));
+    to = varint_put(to, zigzag(key.offset - f->last_offset));
+    to = varint_put(to, payload.len);
+    size_t head_len = (size_t)(to - head), need = head_len + payload.len;
+    if (!f->last || need > f->last->cap - f->last->len)
+        chunk_grow(t, f, need);
+    uint8_t *at = f->last->bytes + f->last->len;
+    memcpy(at, head, head_len);
+    memcpy(at + head_len, payload.ptr, payload.len);
+    f->last->len += (uint32_t)need;
+    f->len += (uint32_t)need;
     f->last_us = key.us;
     f->last_offset = key.offset;
     f->count++;
@@ -284,15 +331,7 @@ static void entry_clear(struct open_table *t, struct open_feed *f)
 {
     more_free(t, f->more);
     f->more = NULL;
-    f->len = f->count = 0;
-    f->last_us = 0;
-    f->last_offset = 0;
-    if (f->cap > CHUNK_KEPT || !f->active) {
-        count_bytes(t, -(int64_t)f->cap);
-        free(f->bytes);
-        f->bytes = NULL;
-        f->cap = 0;
-    }
+    chunk_clear(f);
 }
 
 void open_drop(struct open_table *t, uint64_t feed, uint64_t floor)
@@ -305,39 +344,53 @@ void open_drop(struct open_table *t, uint64_t feed, uint64_t floor)
     spin_unlock(&shard->lock);
 }
 
+struct numbered {
+    uint64_t feed;
+    struct open_feed *entry;
+};
+
 static int by_feed(const void *a, const void *b)
 {
-    uint64_t x = (*(struct open_feed *const *)a)->feed, y = (*(struct open_feed *const *)b)->feed;
+    uint64_t x = ((const struct numbered *)a)->feed, y = ((const struct numbered *)b)->feed;
     return x < y ? -1 : x > y;
 }
 
 size_t open_active(struct open_table *t, struct open_feed ***ret)
 {
     size_t n = 0, max = (size_t)open_feeds(t);
+    struct numbered *found = malloc((max + 1) * sizeof *found);
     struct open_feed **all = malloc((max + 1) * sizeof *all);
-    CHECK(all);
+    CHECK(found && all);
     for (unsigned i = 0; i < OPEN_SHARDS; i++)
         for (uint32_t k = 0; k <= t->shards[i].mask; k++)
             if (t->shards[i].at[k].active)
-                all[n++] = &t->shards[i].at[k];
+                found[n++] = (struct numbered){t->shards[i].at[k].feed, &t->shards[i].at[k]};
     CHECK(n == max);
-    qsort(all, n, sizeof *all, by_feed);
+    qsort(found, n, sizeof *found, by_feed);
+    for (size_t i = 0; i < n; i++)
+        all[i] = found[i].entry;
+    free(found);
     *ret = all;
     return n;
 }
 
-/* Walks a chunk of `count` points that open_put wrote. */
-static bool walk_chunk(const uint8_t *at, size_t len, uint32_t count, struct point_list *ret,
+/* Where a walk through a chunk is: the key of the point before. */
+struct chunk_walk {
+    uint64_t us, offset;
+};
+
+/* Walks a chunk that open_put wrote, or a block of it. */
+static bool walk_chunk(struct chunk_walk *w, const uint8_t *at, size_t len, struct point_list *ret,
                        bool copy)
 {
     const uint8_t *end = at + len;
-    uint64_t us = 0, offset = 0, v;
-    for (uint32_t i = 0; i < count; i++) {
+    uint64_t v;
+    while (at < end) {
         struct history_point p = {0};
         CHECK((at = varint_get(at, end, &v)));
-        p.event_us = (int64_t)(us += unzigzag(v));
+        p.event_us = (int64_t)(w->us += unzigzag(v));
         CHECK((at = varint_get(at, end, &v)));
-        p.offset = offset += unzigzag(v);
+        p.offset = w->offset += unzigzag(v);
         CHECK((at = varint_get(at, end, &v)) && v <= (size_t)(end - at));
         CHECK(datum_decode(slice_of(at, (size_t)v), &p.datum));
         at += v;
@@ -355,7 +408,11 @@ static bool walk_chunk(const uint8_t *at, size_t len, uint32_t count, struct poi
 
 void open_points(const struct open_feed *f, struct point_list *ret)
 {
-    CHECK(walk_chunk(f->bytes, f->len, f->count, ret, false));
+    struct chunk_walk w = {0};
+    for (const struct open_block *b = f->first; b; b = b->next) {
+        __builtin_prefetch(b->next);
+        CHECK(walk_chunk(&w, b->bytes, b->len, ret, false));
+    }
 }
 
 static bool is_idle(const struct open_feed *f, size_t over)
@@ -385,14 +442,18 @@ void open_clear(struct open_table *t, size_t entries_max)
         shard_shrink(t, s, over);
         for (uint32_t k = 0; k <= s->mask; k++) {
             struct open_feed *f = &s->at[k];
-            if (!f->active && !f->bytes)
+            if (!f->active && !f->last)
                 continue;
             spin_lock(&s->lock);
             entry_clear(t, f);
+            f->first = f->last = NULL;
             f->active = false;
             spin_unlock(&s->lock);
         }
     }
+    uint64_t before = t->arena.bytes;
+    arena_reset(&t->arena);
+    count_bytes(t, (int64_t)(t->arena.bytes - before));
     atomic_store(&t->feeds, 0);
 }
 
@@ -426,7 +487,9 @@ int open_copy(struct open_table *t, uint64_t feed, struct open_copy *ret)
     const struct open_feed *f = shard_find(s, hash, feed);
     if (f) {
         ret->count = f->count;
-        ok = copy_bytes(&ret->chunk, f->bytes, f->len);
+        ok = !f->len || buf_reserve(&ret->chunk, f->len);
+        for (const struct open_block *b = f->first; b && ok; b = b->next)
+            ok = copy_bytes(&ret->chunk, b->bytes, b->len);
     }
     if (f && f->more && ok) {
         const struct open_more *m = f->more;
@@ -457,7 +520,8 @@ void open_copy_fini(struct open_copy *c)
 
 bool open_copy_points(const struct open_copy *c, struct point_list *ret)
 {
-    return walk_chunk((const uint8_t *)c->chunk.ptr, c->chunk.len, c->count, ret, true);
+    struct chunk_walk w = {0};
+    return walk_chunk(&w, (const uint8_t *)c->chunk.ptr, c->chunk.len, ret, true);
 }
 
 /* ---- changes and deletions ------------------------------------------------------------------- */

@@ -41,10 +41,17 @@ struct open_more {
     struct buf ops; /* op_put, in the order of the journal */
 };
 
+/* A piece of a chunk: whole points, each steps of (time, offset), length, record payload. */
+struct open_block {
+    struct open_block *next;
+    uint32_t len, cap;
+    uint8_t bytes[];
+};
+
 struct open_feed {
-    uint64_t feed;  /* 0: a free place in the table */
-    uint8_t *bytes; /* the chunk: steps of (time, offset), length, record payload */
-    uint32_t len, cap, count;
+    uint64_t feed;                   /* 0: a free place in the table */
+    struct open_block *first, *last; /* the chunk */
+    uint32_t len, count;             /* of all its blocks: bytes, points */
     uint8_t fresh_rows; /* in the database since the feed was last merged, at most 255 */
     bool queued;        /* for merging */
     bool active;        /* got something since the last flush */
@@ -53,6 +60,8 @@ struct open_feed {
     uint64_t last_offset;
     struct open_more *more;
 };
+
+_Static_assert(sizeof(struct open_feed) == 64, "one cache line");
 
 struct open_table;
 
@@ -67,8 +76,11 @@ void open_put(struct open_table *t, uint64_t feed, struct row_key key, struct sl
 void open_op(struct open_table *t, uint64_t feed, struct datum_target id, struct slice payload);
 /* Forgets the feed's points; those in the database below `floor` count as deleted. */
 void open_drop(struct open_table *t, uint64_t feed, uint64_t floor);
-/* Fetches the feed's place into the cache. */
+/* Fetches the feed's place into the cache; and when that has come, where its next point goes. */
 void open_prefetch(struct open_table *t, uint64_t feed);
+void open_prefetch_end(struct open_table *t, uint64_t feed);
+/* Fetches the chunk's beginning. */
+void open_prefetch_chunk(const struct open_feed *f);
 /* The feed's entry, or NULL. It stays where it is until the next put, op, drop or clear. */
 struct open_feed *open_find(struct open_table *t, uint64_t feed);
 /* All entries that are active, by feed number; *ret is the caller's to free. */

@@ -20,7 +20,7 @@
  */
 #define NAP_NS (5 * NS_PER_MS)
 /* Records decoded ahead of the one applied: the memory that each will need is fetched meanwhile. */
-#define AHEAD    8u
+#define AHEAD    16u
 #define RETRY_NS (1000 * NS_PER_MS)
 
 struct view {
@@ -109,7 +109,7 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
 {
     const struct view_ops *ops = v->opts.ops;
     size_t at = 0;
-    uint64_t offset = b->first_offset, decoded = offset;
+    uint64_t offset = b->first_offset, decoded = offset, again = offset;
     struct record window[AHEAD];
     int more = 1;
     for (;;) {
@@ -121,6 +121,8 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
         }
         if (offset == decoded)
             break;
+        for (; ops->prefetch && again < decoded && again <= offset + AHEAD / 2; again++)
+            ops->prefetch_end(v->opts.of, window[again % AHEAD].feed);
         struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
             if (!ops->wants || ops->wants(r))

@@ -26,8 +26,10 @@ struct view_ops {
     bool (*wants)(const struct record *r);
     /* One record, in order. Cannot fail. */
     void (*apply)(void *of, const struct record *r, uint64_t offset);
-    /* A record of this feed comes soon: fetches what applying it will touch. May be NULL. */
+    /* A record of this feed comes soon: fetches what applying it will touch; and a little later,
+     * when that has come, what it leads to. Both or none. */
     void (*prefetch)(void *of, uint64_t feed);
+    void (*prefetch_end)(void *of, uint64_t feed);
     /* Ends a batch of `bytes`, or nothing came for a while (0). Everything below `next_offset` was
      * applied. Returns the durable cursor: a crash begins again there. */
     uint64_t (*tick)(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns);

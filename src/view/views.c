@@ -17,6 +17,11 @@ static void on_latest_prefetch(void *of, uint64_t feed)
     latest_prefetch(of, feed);
 }
 
+static void on_latest_prefetch_end(void *of, uint64_t feed)
+{
+    latest_prefetch_end(of, feed);
+}
+
 static uint64_t on_latest_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
     return latest_tick(of, next_offset, bytes, now_ns);
@@ -31,6 +36,7 @@ const struct view_ops view_latest_ops = {
     .name = "latest",
     .apply = on_latest_apply,
     .prefetch = on_latest_prefetch,
+    .prefetch_end = on_latest_prefetch_end,
     .tick = on_latest_tick,
     .flush = on_latest_flush,
 };
@@ -43,6 +49,11 @@ static void on_history_apply(void *of, const struct record *r, uint64_t offset)
 static void on_history_prefetch(void *of, uint64_t feed)
 {
     history_prefetch(of, feed);
+}
+
+static void on_history_prefetch_end(void *of, uint64_t feed)
+{
+    history_prefetch_end(of, feed);
 }
 
 static uint64_t on_history_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
@@ -69,6 +80,7 @@ const struct view_ops view_history_ops = {
     .name = "history",
     .apply = on_history_apply,
     .prefetch = on_history_prefetch,
+    .prefetch_end = on_history_prefetch_end,
     .tick = on_history_tick,
     .stuck = on_history_stuck,
     .restless = on_history_restless,
