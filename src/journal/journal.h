@@ -182,6 +182,9 @@ uint64_t journal_reader_offset(struct journal_reader *r);
 /* Walks a batch's records: *at begins at 0. 1 and *ret filled (its slices borrow from the batch),
  * 0 at the end, -EBADMSG when the bytes are no records. */
 int journal_batch_record(const struct journal_batch *b, size_t *at, struct record *ret);
+/* Passes over the record that comes next, if it is a datum that belongs to no session, without
+ * reading it: most are. False: it is something else, or there is none. */
+bool journal_batch_skip_datum(const struct journal_batch *b, size_t *at);
 
 /* ---- a copy of the log -----------------------------------------------------------------------
  * Of a log in use: its segments get second names elsewhere on the same file system, so retention

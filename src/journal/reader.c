@@ -296,3 +296,10 @@ int journal_batch_record(const struct journal_batch *b, size_t *at, struct recor
     *at += n;
     return 1;
 }
+
+bool journal_batch_skip_datum(const struct journal_batch *b, size_t *at)
+{
+    size_t n = record_skip_datum(slice_from(b->body, *at));
+    *at += n;
+    return n > 0;
+}

@@ -166,3 +166,16 @@ size_t record_skip(struct slice in)
         return 0;
     return (size_t)(at - in.ptr) + (size_t)total;
 }
+
+size_t record_skip_datum(struct slice in)
+{
+    const char *at = in.ptr, *end = in.ptr + in.len;
+    uint64_t total, mask;
+    if (!get_varint(&at, end, &total) || total > (size_t)(end - at) || total < 1)
+        return 0;
+    end = at + total;
+    if ((uint8_t)*at++ != RECORD_DATUM || !get_varint(&at, end, &mask) || mask > HAS_ALL ||
+        mask & HAS_SESSION)
+        return 0;
+    return (size_t)(end - in.ptr);
+}

@@ -28,3 +28,5 @@ bool record_encode(struct buf *out, const struct record *r);
 size_t record_decode(struct slice in, struct record *ret);
 /* Bytes of the record at the front, without looking inside; 0 if it cannot be one. */
 size_t record_skip(struct slice in);
+/* The same of a datum that belongs to no session; 0: it is none, or not whole. */
+size_t record_skip_datum(struct slice in);

@@ -67,6 +67,8 @@ static void round_trip(void **state)
         for (int k = 0; k < 3; k++) {
             size_t n = record_decode(rest, &out);
             assert_true(n > 0 && n == record_skip(rest));
+            bool plain = in[k].kind == RECORD_DATUM && !in[k].producer.session;
+            assert_int_equal(record_skip_datum(rest), plain ? n : 0);
             assert_same(&in[k], &out);
             rest = slice_from(rest, n);
         }
@@ -108,6 +110,7 @@ static void truncated_at_every_byte(void **state)
             memcpy(copy, b.ptr, cut);
             assert_int_equal(record_decode(slice_of(copy, cut), &out), 0);
             assert_int_equal(record_skip(slice_of(copy, cut)), 0);
+            assert_int_equal(record_skip_datum(slice_of(copy, cut)), 0);
             free(copy);
         }
     }

@@ -104,16 +104,33 @@ static void apply(struct view *v, struct record *r, uint64_t offset)
     }
 }
 
+/* Passes over data that the view does not want. Of the last one it takes the time: so late is it.
+ */
+static uint64_t skip_data(struct view *v, const struct journal_batch *b, size_t *at)
+{
+    size_t last = *at, before = *at;
+    uint64_t skipped = 0;
+    struct record r;
+    for (; journal_batch_skip_datum(b, at); last = before, before = *at)
+        skipped++;
+    if (skipped && *at == b->body.len && journal_batch_record(b, &last, &r) > 0)
+        atomic_store_explicit(&v->received_us, r.receive_us, memory_order_relaxed);
+    return skipped;
+}
+
 /* Applies the batch's records from `from` on: a batch may begin below the cursor. */
 static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t from)
 {
     const struct view_ops *ops = v->opts.ops;
     size_t at = 0;
     uint64_t offset = b->first_offset, decoded = offset, again = offset;
+    const unsigned ahead = ops->prefetch ? AHEAD : 1;
     struct record window[AHEAD];
     int more = 1;
     for (;;) {
-        while (more > 0 && decoded - offset < AHEAD &&
+        if (ops->skips_data && offset == decoded && more > 0)
+            offset = decoded += skip_data(v, b, &at);
+        while (more > 0 && decoded - offset < ahead &&
                (more = journal_batch_record(b, &at, &window[decoded % AHEAD])) > 0) {
             if (ops->prefetch)
                 ops->prefetch(v->opts.of, window[decoded % AHEAD].feed);

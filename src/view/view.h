@@ -22,6 +22,7 @@ struct view;
 struct view_ops {
     const char *name; /* of the thread and of the journal's reader */
     uint64_t nap_ns;  /* how long it lets records come together; 0: as long as reads like it */
+    bool skips_data;  /* it wants no datum that belongs to no session: they are not even read */
     /* Whether the record is to be opened and given to it, by all but its payload; NULL: all are. */
     bool (*wants)(const struct record *r);
     /* One record, in order. Cannot fail. */

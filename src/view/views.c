@@ -114,6 +114,7 @@ static int on_audit_flush(void *of, uint64_t next_offset)
 
 const struct view_ops view_audit_ops = {
     .name = "audit",
+    .skips_data = true,
     .wants = on_audit_wants,
     .nap_ns = 100 * NS_PER_MS, /* nobody waits for it but commands, and they flush */
     .apply = on_audit_apply,
@@ -139,6 +140,7 @@ static int on_sessions_flush(void *of, uint64_t next_offset)
 
 const struct view_ops view_session_ops = {
     .name = "session",
+    .skips_data = true,
     .wants = sessions_want,
     .apply = on_sessions_apply,
     .tick = on_sessions_tick,
