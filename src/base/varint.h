@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * base/varint.h - numbers of varying length: LEB128 (7 bits a byte, the lowest first, the high bit
- * says that more follow), and zigzag, which makes small negative numbers short too. Pure; any
- * thread.
+ * says that more follow), and zigzag, which makes small negative numbers short too; a text is its
+ * length as such a number and its bytes. Pure; any thread.
  */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/buf.h"
 
 #define VARINT_MAX 10 /* bytes of the longest */
 
@@ -28,6 +30,18 @@ static inline uint8_t *varint_put(uint8_t *to, uint64_t v)
         *to++ = (uint8_t)(v | 0x80);
     *to++ = (uint8_t)v;
     return to;
+}
+
+static inline void buf_put_varint(struct buf *out, uint64_t v)
+{
+    uint8_t bytes[VARINT_MAX];
+    buf_put(out, bytes, (size_t)(varint_put(bytes, v) - bytes));
+}
+
+static inline void buf_put_text(struct buf *out, struct slice text)
+{
+    buf_put_varint(out, text.len);
+    buf_put_slice(out, text);
 }
 
 /* Returns behind the last byte, or NULL when the number does not end before `end` or has more than

@@ -20,29 +20,17 @@
 
 enum { WILL = 1, WILL_RETAIN = 2 };
 
-static void put_varint(struct buf *out, uint64_t v)
-{
-    uint8_t bytes[VARINT_MAX];
-    buf_put(out, bytes, (size_t)(varint_put(bytes, v) - bytes));
-}
-
-static void put_text(struct buf *out, struct slice text)
-{
-    put_varint(out, text.len);
-    buf_put_slice(out, text);
-}
-
 static void put_begin(struct buf *out, const struct session_record *r)
 {
     const struct session_will *w = &r->will;
     buf_put_u8(out, (uint8_t)(w->topic.ptr ? WILL | (w->retain ? WILL_RETAIN : 0) : 0));
-    put_varint(out, r->expiry_s);
+    buf_put_varint(out, r->expiry_s);
     if (r->event == SESSION_OPENED)
-        put_text(out, r->client_id);
+        buf_put_text(out, r->client_id);
     if (!w->topic.ptr)
         return;
-    put_varint(out, w->delay_s);
-    put_text(out, w->topic);
+    buf_put_varint(out, w->delay_s);
+    buf_put_text(out, w->topic);
     buf_put_slice(out, w->payload);
 }
 
@@ -50,7 +38,7 @@ static void put_filter(struct buf *out, const struct session_filter *f)
 {
     buf_put_u8(
         out, (uint8_t)(f->qos | f->no_local << 2 | f->as_published << 3 | f->retain_handling << 4));
-    put_varint(out, f->id);
+    buf_put_varint(out, f->id);
     buf_put_slice(out, f->filter);
 }
 
@@ -58,19 +46,19 @@ static void put_items(struct buf *out, const struct session_record *r)
 {
     uint64_t before = 0;
     if (r->event == SESSION_ACKED) {
-        put_varint(out, r->floor);
+        buf_put_varint(out, r->floor);
         before = session_place(r->floor, 0);
     }
     for (unsigned i = 0; i < r->count; i++) {
         const struct session_item *item = &r->items[i];
         if (r->event == SESSION_ACKED)
-            put_varint(out, item->place - before);
+            buf_put_varint(out, item->place - before);
         else if (r->event == SESSION_SENT)
-            put_varint(out, item->packet_id * 2u + (item->qos == 2));
+            buf_put_varint(out, item->packet_id * 2u + (item->qos == 2));
         else
-            put_varint(out, item->packet_id);
+            buf_put_varint(out, item->packet_id);
         if (r->event == SESSION_SENT)
-            put_varint(out, zigzag(item->place - before));
+            buf_put_varint(out, zigzag(item->place - before));
         before = item->place;
     }
 }
@@ -85,7 +73,7 @@ void session_record_encode(struct buf *out, const struct session_record *r)
         break;
     case SESSION_CLOSED:
         buf_put_u8(out, r->keep_will);
-        put_varint(out, r->expiry_s);
+        buf_put_varint(out, r->expiry_s);
         break;
     case SESSION_ENDED:
         buf_put_u8(out, (uint8_t)r->end);

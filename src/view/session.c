@@ -13,23 +13,57 @@
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
-/* Room for one more at `at` in an array of `count` elements of `size` bytes. An array has places
- * for the next power of two at least. */
-static void *open_gap(void *array, uint32_t count, uint32_t at, size_t size)
+/* Places of an array of `count` elements: the next power of two. */
+static size_t places(uint32_t count)
+{
+    size_t n = count != 0;
+    while (n < count)
+        n *= 2;
+    return n;
+}
+
+/* Whether it may grow by that much; else it is counted as dropped. */
+static bool may_grow(struct session *s, size_t bytes)
+{
+    if (bytes > s->grow_max) {
+        s->dropped++;
+        return false;
+    }
+    s->grow_max -= bytes;
+    return true;
+}
+
+/* Room for one more at `at` in an array of `count` elements of `size` bytes. Returns the array, or
+ * NULL, and nothing is changed: the session may not grow. */
+static void *open_gap(struct session *s, void *array, uint32_t count, uint32_t at, size_t size)
 {
     char *ptr = array;
-    if ((count & (count - 1)) == 0) {
-        ptr = realloc(array, (count ? count * 2ul : 1) * size);
+    size_t more = places(count + 1) - places(count);
+    if (!may_grow(s, more * size))
+        return NULL;
+    if (more) {
+        ptr = realloc(array, places(count + 1) * size);
         CHECK(ptr);
     }
     memmove(ptr + (at + 1) * size, ptr + at * size, (count - at) * size);
     return ptr;
 }
 
-static void close_gap(void *array, uint32_t count, uint32_t at, size_t size)
+/* Takes `n` elements at `at` out. Returns the array, which has as many places as it needs. */
+static void *close_gap(void *array, uint32_t count, uint32_t at, uint32_t n, size_t size)
 {
     char *ptr = array;
-    memmove(ptr + at * size, ptr + (at + 1) * size, (count - at - 1) * size);
+    count -= n;
+    if (count == 0) {
+        free(array);
+        return NULL;
+    }
+    memmove(ptr + at * size, ptr + (at + n) * size, (count - at) * size);
+    if (places(count) < places(count + n)) {
+        ptr = realloc(array, places(count) * size);
+        CHECK(ptr);
+    }
+    return ptr;
 }
 
 static struct slice copy_of(struct slice text)
@@ -109,7 +143,7 @@ bool session_has_received(const struct session *s, uint16_t packet_id)
 
 static void drop_out(struct session *s, uint32_t at)
 {
-    close_gap(s->out, s->out_count, at, sizeof *s->out);
+    s->out = close_gap(s->out, s->out_count, at, 1, sizeof *s->out);
     s->out_count--;
 }
 
@@ -130,7 +164,10 @@ static void put_acked(struct session *s, uint64_t place)
         s->dropped++;
         return;
     }
-    s->acked = open_gap(s->acked, s->acked_count, at, sizeof *s->acked);
+    uint64_t *acked = open_gap(s, s->acked, s->acked_count, at, sizeof *acked);
+    if (!acked)
+        return;
+    s->acked = acked;
     s->acked[at] = place;
     s->acked_count++;
 }
@@ -143,8 +180,8 @@ static void raise_floor(struct session *s, uint64_t floor)
     uint32_t below = acked_at(s, session_place(floor, 0));
     if (!below)
         return;
+    s->acked = close_gap(s->acked, s->acked_count, 0, below, sizeof *s->acked);
     s->acked_count -= below;
-    memmove(s->acked, s->acked + below, s->acked_count * sizeof *s->acked);
 }
 
 static void put_out(struct session *s, const struct session_item *item)
@@ -155,7 +192,10 @@ static void put_out(struct session *s, const struct session_item *item)
             s->dropped++;
             return;
         }
-        s->out = open_gap(s->out, s->out_count, at, sizeof *s->out);
+        struct session_out *out = open_gap(s, s->out, s->out_count, at, sizeof *out);
+        if (!out)
+            return;
+        s->out = out;
         s->out_count++;
     }
     s->out[at] =
@@ -189,7 +229,10 @@ void session_receive(struct session *s, uint16_t packet_id)
         s->dropped++;
         return;
     }
-    s->in = open_gap(s->in, s->in_count, at, sizeof *s->in);
+    uint16_t *in = open_gap(s, s->in, s->in_count, at, sizeof *in);
+    if (!in)
+        return;
+    s->in = in;
     s->in[at] = packet_id;
     s->in_count++;
 }
@@ -199,7 +242,7 @@ static void release(struct session *s, uint16_t packet_id)
     uint32_t at = in_at(s, packet_id);
     if (at == s->in_count || s->in[at] != packet_id)
         return;
-    close_gap(s->in, s->in_count, at, sizeof *s->in);
+    s->in = close_gap(s->in, s->in_count, at, 1, sizeof *s->in);
     s->in_count--;
 }
 
@@ -221,7 +264,12 @@ static void subscribe(struct session *s, const struct session_filter *f, uint64_
             s->dropped++;
             return;
         }
-        s->subs = open_gap(s->subs, s->subs_count, at, sizeof *s->subs);
+        struct session_sub *subs = NULL;
+        if (may_grow(s, f->filter.len))
+            subs = open_gap(s, s->subs, s->subs_count, at, sizeof *subs);
+        if (!subs)
+            return;
+        s->subs = subs;
         s->subs[at] = (struct session_sub){.filter.filter = copy_of(f->filter), .since = since};
         s->subs_count++;
     }
@@ -236,7 +284,7 @@ static void unsubscribe(struct session *s, struct slice filter)
     if (at == s->subs_count)
         return;
     drop_text(&s->subs[at].filter.filter);
-    close_gap(s->subs, s->subs_count, at, sizeof *s->subs);
+    s->subs = close_gap(s->subs, s->subs_count, at, 1, sizeof *s->subs);
     s->subs_count--;
 }
 
@@ -249,6 +297,8 @@ void session_drop_will(struct session *s)
 
 static void set_will(struct session *s, const struct session_will *w)
 {
+    size_t before = s->will.topic.len + s->will.payload.len;
+    size_t bytes = w->topic.len + w->payload.len;
     session_drop_will(s);
     if (!w->topic.ptr)
         return;
@@ -256,6 +306,8 @@ static void set_will(struct session *s, const struct session_will *w)
         s->dropped++;
         return;
     }
+    if (bytes > before && !may_grow(s, bytes - before))
+        return;
     s->will = *w;
     s->will.topic = copy_of(w->topic);
     s->will.payload = copy_of(w->payload);
@@ -273,7 +325,8 @@ void session_init(struct session *s, const struct record *r, const struct sessio
                           .client_id = copy_of(open->client_id),
                           .expiry_s = open->expiry_s,
                           .version = offset + 1,
-                          .floor = offset + 1};
+                          .floor = offset + 1,
+                          .grow_max = SIZE_MAX};
     set_will(s, &open->will);
 }
 
@@ -380,7 +433,8 @@ size_t session_bytes(const struct session *s)
 {
     size_t bytes = sizeof *s + s->client_id.len + s->will.topic.len + s->will.payload.len;
     for (uint32_t i = 0; i < s->subs_count; i++)
-        bytes += sizeof *s->subs + s->subs[i].filter.filter.len;
-    return bytes + s->acked_count * sizeof *s->acked + s->out_count * sizeof *s->out +
-           s->in_count * sizeof *s->in;
+        bytes += s->subs[i].filter.filter.len;
+    return bytes + places(s->subs_count) * sizeof *s->subs +
+           places(s->acked_count) * sizeof *s->acked + places(s->out_count) * sizeof *s->out +
+           places(s->in_count) * sizeof *s->in;
 }

@@ -4,8 +4,9 @@
  * one owner and one thread at a time: the view holds them (view/sessions.h), and a connection may
  * keep a copy and apply to it what it writes.
  *
- * Every list has a maximum; what comes on top of it is not taken and counted in `dropped`, so
- * whoever writes records looks at the counts before.
+ * Every list has a maximum, and whoever holds a session may bound its growth in bytes (`grow_max`).
+ * What comes on top is not taken and counted in `dropped`, so whoever writes records looks at the
+ * counts before.
  */
 #pragma once
 
@@ -41,7 +42,8 @@ struct session {
     struct session_out *out; /* ascending by packet id */
     uint16_t *in;            /* QoS 2: packet ids the client has not released; ascending */
     uint32_t subs_count, acked_count, out_count, in_count;
-    uint64_t dropped; /* what found no room in the lists since it was loaded */
+    uint64_t dropped; /* what found no room since it was loaded */
+    size_t grow_max;  /* bytes that it may grow by; lowered as it grows. At first: SIZE_MAX */
 };
 
 /* What an event makes of its session. */
@@ -78,5 +80,5 @@ int64_t session_will_due_us(const struct session *s);
 void session_encode(struct buf *out, const struct session *s);
 /* The other way, into a zeroed struct. False: these bytes are none, and nothing is held. */
 bool session_decode(struct slice in, struct session *ret);
-/* Bytes that it takes in memory. */
+/* Bytes that it takes in memory, places of its lists that are not in use yet included. */
 size_t session_bytes(const struct session *s);

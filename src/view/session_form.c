@@ -15,57 +15,45 @@
 #include "flow/limits.h"
 #include "view/session.h"
 
-static void put_varint(struct buf *out, uint64_t v)
-{
-    uint8_t bytes[VARINT_MAX];
-    buf_put(out, bytes, (size_t)(varint_put(bytes, v) - bytes));
-}
-
-static void put_text(struct buf *out, struct slice text)
-{
-    put_varint(out, text.len);
-    buf_put_slice(out, text);
-}
-
 static void put_sub(struct buf *out, const struct session_sub *sub)
 {
     const struct session_filter *f = &sub->filter;
     buf_put_u8(
         out, (uint8_t)(f->qos | f->no_local << 2 | f->as_published << 3 | f->retain_handling << 4));
-    put_varint(out, f->id);
-    put_varint(out, sub->since);
-    put_text(out, f->filter);
+    buf_put_varint(out, f->id);
+    buf_put_varint(out, sub->since);
+    buf_put_text(out, f->filter);
 }
 
 void session_encode(struct buf *out, const struct session *s)
 {
-    put_varint(out, s->credential);
-    put_varint(out, s->expiry_s);
-    put_varint(out, zigzag((uint64_t)s->closed_us));
-    put_varint(out, s->version);
-    put_varint(out, s->floor);
-    put_text(out, s->client_id);
-    put_text(out, s->will.topic);
+    buf_put_varint(out, s->credential);
+    buf_put_varint(out, s->expiry_s);
+    buf_put_varint(out, zigzag((uint64_t)s->closed_us));
+    buf_put_varint(out, s->version);
+    buf_put_varint(out, s->floor);
+    buf_put_text(out, s->client_id);
+    buf_put_text(out, s->will.topic);
     if (s->will.topic.ptr) {
-        put_varint(out, s->will.retain + 2ull * s->will.delay_s);
-        put_text(out, s->will.payload);
+        buf_put_varint(out, s->will.retain + 2ull * s->will.delay_s);
+        buf_put_text(out, s->will.payload);
     }
-    put_varint(out, s->subs_count);
+    buf_put_varint(out, s->subs_count);
     for (uint32_t i = 0; i < s->subs_count; i++)
         put_sub(out, &s->subs[i]);
-    put_varint(out, s->acked_count);
+    buf_put_varint(out, s->acked_count);
     uint64_t before = session_place(s->floor, 0);
     for (uint32_t i = 0; i < s->acked_count; before = s->acked[i++])
-        put_varint(out, s->acked[i] - before);
-    put_varint(out, s->out_count);
+        buf_put_varint(out, s->acked[i] - before);
+    buf_put_varint(out, s->out_count);
     for (uint32_t i = 0; i < s->out_count; i++) {
         const struct session_out *o = &s->out[i];
-        put_varint(out, o->packet_id * 4u + (o->qos == 2) + 2u * o->pubrel);
-        put_varint(out, o->place);
+        buf_put_varint(out, o->packet_id * 4u + (o->qos == 2) + 2u * o->pubrel);
+        buf_put_varint(out, o->place);
     }
-    put_varint(out, s->in_count);
+    buf_put_varint(out, s->in_count);
     for (uint32_t i = 0; i < s->in_count; i++)
-        put_varint(out, s->in[i]);
+        buf_put_varint(out, s->in[i]);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -196,7 +184,7 @@ bool session_decode(struct slice bytes, struct session *ret)
 {
     struct input in = {.at = (const uint8_t *)bytes.ptr};
     in.end = in.at + bytes.len;
-    struct session s = {0};
+    struct session s = {.grow_max = SIZE_MAX};
     s.credential = get(&in, UINT64_MAX);
     s.expiry_s = (uint32_t)get(&in, UINT32_MAX);
     s.closed_us = (int64_t)unzigzag(get(&in, UINT64_MAX));

@@ -105,18 +105,30 @@ void sessions_count(struct sessions *t, struct session_account *a, int64_t bytes
     t->stats.bytes += (uint64_t)bytes;
 }
 
-static bool memory_left(const struct sessions *t, const struct session_account *a, uint64_t bytes)
+static uint64_t less(uint64_t max, uint64_t taken)
 {
-    return t->stats.bytes + bytes <= t->opts.memory_max &&
-           (a ? a->bytes : 0) + bytes <= t->opts.memory_per_account_max;
+    return max > taken ? max - taken : 0;
+}
+
+/* Bytes that the account may still take. */
+static uint64_t memory_left(const struct sessions *t, const struct session_account *a)
+{
+    uint64_t all = less(t->opts.memory_max, t->stats.bytes);
+    uint64_t own = less(t->opts.memory_per_account_max, a ? a->bytes : 0);
+    return all < own ? all : own;
 }
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
+static size_t bytes_of(const struct session *s)
+{
+    return sizeof(struct session_entry) - sizeof *s + session_bytes(s);
+}
+
 /* Counts what the session takes now. */
 static void weigh(struct sessions *t, struct session_entry *e)
 {
-    size_t bytes = sizeof *e - sizeof e->s + session_bytes(&e->s);
+    size_t bytes = bytes_of(&e->s);
     sessions_count(t, e->account, (int64_t)bytes - (int64_t)e->bytes);
     e->bytes = bytes;
 }
@@ -140,20 +152,22 @@ static void remove_entry(struct sessions *t, struct session_entry *e)
     free(e);
 }
 
-static bool room(const struct sessions *t, const struct session_account *a)
+/* Whether there is room for one more session of so many bytes. */
+static bool room(const struct sessions *t, const struct session_account *a, size_t bytes)
 {
     return t->stats.sessions < t->opts.sessions_max &&
-           (a ? a->sessions : 0) < t->opts.sessions_per_account_max &&
-           memory_left(t, a, sizeof(struct session_entry));
+           (a ? a->sessions : 0) < t->opts.sessions_per_account_max && memory_left(t, a) >= bytes;
 }
 
-bool sessions_insert(struct sessions *t, struct session *s)
+enum sessions_insert sessions_insert(struct sessions *t, struct session *s)
 {
+    if (find_number(t, s->account, s->number) || find_client(t, s->account, s->client_id))
+        return SESSIONS_THERE;
     struct session_account *a = sessions_account(t, s->account, true);
-    if (!room(t, a) || find_number(t, s->account, s->number) ||
-        find_client(t, s->account, s->client_id)) {
+    if (!room(t, a, bytes_of(s))) {
         sessions_drop_account(t, a);
-        return false;
+        sessions_drop(t, 1);
+        return SESSIONS_FULL;
     }
     struct session_entry *e = calloc(1, sizeof *e);
     CHECK(e);
@@ -169,7 +183,7 @@ bool sessions_insert(struct sessions *t, struct session *s)
     t->stats.sessions++;
     t->stats.connected += s->closed_us == 0;
     weigh(t, e);
-    return true;
+    return SESSIONS_INSERTED;
 }
 
 /* ---- applying -------------------------------------------------------------------------------- */
@@ -194,10 +208,8 @@ static void apply_opened(struct sessions *t, const struct record *r,
     if (before)
         remove_entry(t, before);
     session_init(&s, r, event, offset);
-    if (!sessions_insert(t, &s)) {
-        sessions_drop(t, 1);
+    if (sessions_insert(t, &s) != SESSIONS_INSERTED)
         session_fini(&s);
-    }
 }
 
 static void end_account(struct sessions *t, uint64_t number)
@@ -234,11 +246,7 @@ static void apply_event(struct sessions *t, const struct record *r, uint64_t off
     struct session_entry *e = find_number(t, r->account, r->producer.session);
     if (!e)
         return;
-    if (event.event == SESSION_SUBSCRIBED &&
-        !memory_left(t, e->account, sizeof *e->s.subs + event.filter.filter.len)) {
-        sessions_drop(t, 1);
-        return;
-    }
+    e->s.grow_max = memory_left(t, e->account);
     uint64_t dropped = e->s.dropped;
     bool connected = e->s.closed_us == 0;
     enum session_then then = session_apply(&e->s, r, &event, offset);
@@ -257,6 +265,7 @@ static void apply_message(struct sessions *t, const struct record *r, uint64_t o
     if (!e)
         return;
     e->s.version = offset + 1;
+    e->s.grow_max = memory_left(t, e->account);
     if (r->flags & RECORD_F_WILL)
         session_drop_will(&e->s);
     uint64_t dropped = e->s.dropped;
@@ -371,7 +380,7 @@ uint64_t sessions_new_number(struct sessions *t)
 bool sessions_have_room(struct sessions *t, uint64_t account)
 {
     pthread_mutex_lock(&t->lock);
-    bool found = room(t, sessions_account(t, account, false));
+    bool found = room(t, sessions_account(t, account, false), sizeof(struct session_entry));
     pthread_mutex_unlock(&t->lock);
     return found;
 }

@@ -204,13 +204,12 @@ static bool load_session(struct sessions *t, const char *head, struct slice byte
     s.key_id = le32_get(head + 4);
     s.account = le64_get(head + 8);
     s.number = le64_get(head + 16);
-    if (s.number && s.number <= t->last_number && sessions_insert(t, &s))
-        return true;
-    /* A smaller limit than when it was written is no damage. */
-    bool full = t->stats.sessions >= t->opts.sessions_max || !sessions_have_room(t, s.account);
-    sessions_drop(t, full);
-    session_fini(&s);
-    return full;
+    enum sessions_insert done = SESSIONS_THERE;
+    if (s.number && s.number <= t->last_number)
+        done = sessions_insert(t, &s);
+    if (done != SESSIONS_INSERTED)
+        session_fini(&s);
+    return done != SESSIONS_THERE; /* a smaller limit than when it was written is no damage */
 }
 
 static bool load_retained(struct sessions *t, const char *head, struct slice bytes)

@@ -73,9 +73,12 @@ void sessions_drop_account(struct sessions *t, struct session_account *a);
 void sessions_count(struct sessions *t, struct session_account *a, int64_t bytes);
 /* Counts what found no room. */
 void sessions_drop(struct sessions *t, uint64_t count);
-/* Takes the session over into the table; false, and nothing is changed: there is no room, or it is
- * there already. */
-bool sessions_insert(struct sessions *t, struct session *s);
+enum sessions_insert {
+    SESSIONS_INSERTED, /* the table has it now */
+    SESSIONS_FULL,     /* there is no room, which is counted */
+    SESSIONS_THERE,    /* its number or its client id is taken */
+};
+enum sessions_insert sessions_insert(struct sessions *t, struct session *s);
 
 /* ---- sessions_retained.c; with the lock held ---- */
 /* Sets or, if the message is empty, clears the topic's message. */
