@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,4 +51,11 @@ void thread_be_idle(void)
 void thread_be_nice(int n)
 {
     setpriority(PRIO_PROCESS, 0, n); /* on Linux 0 is the calling thread */
+}
+
+unsigned thread_cores(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? (unsigned)n : 1;
 }

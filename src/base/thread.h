@@ -16,6 +16,8 @@ void thread_be_idle(void);
 /* Makes the calling thread stand back behind others without starving: nice `n`, 1 to 19. It cannot
  * be undone without privileges. */
 void thread_be_nice(int n);
+/* Cores that the calling thread may run on; at least 1. */
+unsigned thread_cores(void);
 
 /* A spinlock for a few dozen instructions. It yields after some turns, so a preempted holder cannot
  * burn a core; a thread that called thread_be_idle never takes one that others take. */

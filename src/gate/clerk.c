@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -32,7 +33,8 @@
 #define APPOINTMENT_MAX_NS (600 * NS_PER_S)
 #define TICK_MS            10 /* while something waits: expiry, the trickle's rest */
 #define SUSPECTS_SHARE     16u
-#define PACE_COUNT         64u              /* checks the pace is the mean of */
+#define QUIET_LEAST_NS     NS_PER_S         /* shorter times tell nothing of the process */
+#define QUIET_TICK_MS      5000             /* how long such a time is at the most, about */
 #define STARVED_FACTOR     8u               /* a job this many times its CPU time old, ... */
 #define STARVED_LEAST_NS   (50 * NS_PER_MS) /* ... and at least this old, has starved */
 
@@ -65,20 +67,37 @@ uint64_t clerk_wait_ns(struct shield *s, unsigned ahead)
     return each ? ahead * each : ahead * check_ns(s) / s->opts.hash_threads;
 }
 
-/* A check is done: how fast they follow each other when there is enough to do. Wall time of one
- * tells less, with threads of two priorities that have the cores one moment and not the next. */
-static void measure_pace(struct shield *s, uint64_t now)
+/* CPU time of the process. */
+static uint64_t process_cpu_ns(void)
 {
-    if (!s->full_ns)
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * NS_PER_S +
+           (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * NS_PER_US;
+}
+
+/* Ends a time in which no hash was computed, and begins another if none is now. */
+static void note_quiet(struct shield *s, uint64_t now)
+{
+    bool quiet = s->running_count == 0;
+    uint64_t took = s->quiet_from_ns ? now - s->quiet_from_ns : 0;
+    if (quiet == (s->quiet_from_ns != 0) && took < QUIET_TICK_MS * NS_PER_MS)
         return;
-    s->full_sum_ns += now - s->full_ns;
-    s->full_count++;
-    s->full_ns = now;
-    s->each_ns = s->full_sum_ns / s->full_count;
-    if (s->full_count >= PACE_COUNT) {
-        s->full_sum_ns /= 2;
-        s->full_count /= 2;
+    uint64_t cpu = process_cpu_ns();
+    if (took >= QUIET_LEAST_NS) {
+        s->busy_ns = cpu - s->quiet_cpu_ns;
+        s->busy_wall_ns = took;
     }
+    s->quiet_from_ns = quiet ? now : 0;
+    s->quiet_cpu_ns = cpu;
+}
+
+static void guess_tempo(struct shield *s)
+{
+    uint64_t cpu = s->cpu_ns ? s->cpu_ns : check_ns(s);
+    tempo_guess(&s->tempo, tempo_expected_ns(cpu, s->opts.hash_threads, s->cores, s->busy_ns,
+                                             s->busy_wall_ns));
+    s->each_ns = tempo_each_ns(&s->tempo);
 }
 
 uint64_t clerk_retry_ns(struct shield *s, bool suspect)
@@ -207,10 +226,14 @@ static void collect(struct shield *s)
         metric_add(METRIC_hashes_decoy, r.decoys);
         metric_observe(METRIC_hash_latency, r.wall_ns);
         average(&s->wall_ns, r.wall_ns);
+        bool first = s->cpu_ns == 0;
         average(&s->cpu_ns, r.cpu_ns);
+        if (first) /* now it is more than a guess */
+            guess_tempo(s);
         if (!f->over) {
             f->over = true;
-            measure_pace(s, clock_mono_ns());
+            tempo_done(&s->tempo, clock_mono_ns());
+            s->each_ns = tempo_each_ns(&s->tempo);
             conclude(s, f, r.right);
         }
         if (f->seats == 0)
@@ -329,10 +352,9 @@ static void note_full(struct shield *s, uint64_t now)
     bool full = true;
     for (unsigned i = 0; i < s->opts.hash_threads; i++)
         full &= s->running[i] != NULL;
-    if (!full)
-        s->full_ns = 0;
-    else if (!s->full_ns)
-        s->full_ns = now;
+    if (full && tempo_is_stale(&s->tempo, now))
+        guess_tempo(s);
+    tempo_full(&s->tempo, full, now);
 }
 
 static void hand_out(struct shield *s)
@@ -355,7 +377,9 @@ static void hand_out(struct shield *s)
         s->running_count++;
         hashpool_give(s->pool, i, &f->job);
     }
-    note_full(s, clock_mono_ns());
+    uint64_t now = clock_mono_ns();
+    note_quiet(s, now);
+    note_full(s, now);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -369,7 +393,7 @@ static bool wait_for_work(struct shield *s)
     if (stopping)
         return false;
     struct pollfd p = {.fd = s->wake_fd, .events = POLLIN};
-    if (poll(&p, 1, pending || s->running_count ? TICK_MS : -1) > 0) {
+    if (poll(&p, 1, pending || s->running_count ? TICK_MS : QUIET_TICK_MS) > 0) {
         uint64_t count;
         ssize_t n = read(s->wake_fd, &count, sizeof count);
         CHECK(n == sizeof count);
@@ -395,6 +419,7 @@ int clerk_start(struct shield *s)
     s->running = calloc(hashpool_seats(s->pool), sizeof(struct flight *));
     if (!s->running)
         return -ENOMEM;
+    s->cores = thread_cores();
     s->clerk = thread_start("hash-clerk", run_clerk, s);
     s->clerk_runs = true;
     return 0;

@@ -13,6 +13,7 @@
 #include "gate/desk.h"
 #include "gate/negative.h"
 #include "gate/shield.h"
+#include "gate/tempo.h"
 
 struct shield {
     struct shield_opts opts;
@@ -41,10 +42,12 @@ struct shield {
     _Atomic uint64_t verified; /* secrets found right by a hash */
     _Atomic uint64_t wall_ns;  /* moving averages of one check; 0: none yet */
     _Atomic uint64_t cpu_ns;
-    _Atomic uint64_t each_ns; /* from one check done to the next while all seats have work; 0: not
-                                 known */
-    uint64_t full_ns;         /* since when they have; 0: they have not; the clerk's, as these: */
-    uint64_t full_sum_ns, full_count;
+    _Atomic uint64_t each_ns; /* what the tempo says */
+    struct tempo tempo;       /* the clerk's, as these: */
+    unsigned cores;
+    uint64_t quiet_from_ns, quiet_cpu_ns; /* since when no hash is computed (0: one is), and what
+                                             the process had used of the CPU then */
+    uint64_t busy_ns, busy_wall_ns;       /* what it used in the last such time, and how long */
 };
 
 /* Starts the clerk and the pool (s->opts, desk and wake_fd are set). 0 or -ENOMEM. */
