@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/rand.h"
+#include "conn/certified.h"
 #include "front/http.h"
 #include "front/mqtt.h"
 #include "journal/disk.h"
@@ -838,6 +839,7 @@ static void on_tune(struct mail *m)
         struct listener_tune door = tune_door(u, u->doors[i].surface, u->doors[i].tls);
         listener_tune(u->doors[i].listener, &door);
     }
+    certified_judge(u->worker, u->server->tls.set);
     post_and_count(u->server);
 }
 

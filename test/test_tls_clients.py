@@ -173,6 +173,41 @@ def test_a_session_is_not_resumed_under_another_policy(gate, ca, version):
         status(server, context, session=session)
 
 
+@BOTH
+def test_a_new_list_ends_open_connections(gate, ca, version, tmp_path):
+    """Of those whose certificate it names; nobody else's, with a certificate or without."""
+    good, bad = ca.client("good", "ann-dev"), ca.client("bad", "ann-dev")
+    server = gate(**{"tls.client_crl": str(ca.revoke())})
+    wires = []
+    for pair in (good, bad, None):
+        context = client(ca, version)
+        if pair:
+            context.load_cert_chain(*pair)
+        wires.append(TlsWire(server.https_port, context))
+    stays, ends, other = wires
+    assert [w.ask(SEND).status for w in (stays, ends)] == [202, 202]
+    server.cli("reload")
+    assert [w.ask(SEND).status for w in (stays, ends)] == [202, 202]
+    ca.revoke(bad[0])
+    server.cli("reload")
+    ends.sock.settimeout(30)
+    assert ends.sock.recv(1) == b""
+    assert stays.ask(SEND).status == 202 and other.ask(SEND).status == 401
+    assert server.metric("tls_clients_closed_total") == 1
+    # Nor is anybody believed whom only the authority before has signed.
+    was = ca.path.read_bytes()
+    ca.path.write_bytes(Authority(tmp_path, "Another CA").path.read_bytes())
+    try:
+        server.cli("reload")
+    finally:
+        ca.path.write_bytes(was)
+    stays.sock.settimeout(30)
+    assert stays.sock.recv(1) == b"" and server.metric("tls_clients_closed_total") == 2
+    assert other.ask(SEND).status == 401
+    for w in wires:
+        w.close()
+
+
 def test_limits_of_the_device_count(gate, ca):
     server = gate()
     server.add_account("bob", limits=WIDE, device_limits="2/60s")

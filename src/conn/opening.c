@@ -217,6 +217,8 @@ static void shake_hands(struct opening *o, struct tls_set *tls)
     metric_add(METRIC_tls_handshakes, 1);
     metric_add(METRIC_tls_resumed, tls_conn_resumed(s->tls));
     metric_observe(METRIC_tls_handshake_time, worker_now_ns(s->worker) - o->since_ns);
+    if (tls_conn_identity(s->tls).ptr)
+        certified_add(s);
     open_up(o); /* watch() sees that there may be more to read */
 }
 

@@ -556,6 +556,7 @@ void stream_close(struct stream *s)
     if (s->opening)
         opening_end(s->opening);
     list_drop(s);
+    certified_drop(s);
     deadline_clear(&s->linger);
     uv_close((uv_handle_t *)&s->poll, on_handle_closed);
     close(s->fd); /* libuv has forgotten it already */

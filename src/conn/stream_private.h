@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "conn/certified.h"
 #include "conn/stream.h"
 
 struct opening;
@@ -33,6 +34,7 @@ struct stream {
     const bool *hold; /* the worker's; NULL: never held */
     /* In one of the worker's lists: it wants input and is held, or goes on next turn. */
     struct stream *listed_next, **listed_place;
+    struct stream *certified_next, **certified_place; /* conn/certified.c */
 };
 
 /* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
@@ -52,6 +54,7 @@ void stream_put(struct stream *s, struct slice bytes);
 const bool *worker_hold_flag(const struct worker *w);
 struct stream **worker_held(struct worker *w);
 struct stream **worker_again(struct worker *w);
+struct certified *worker_certified(struct worker *w);
 /* Handshakes take long, and whoever is connected waits meanwhile: whether this turn of the loop has
  * time for one more; and that one took so long. */
 bool worker_may_toil(const struct worker *w);

@@ -43,6 +43,8 @@ struct tls_set {
     uint32_t session_s;
     enum tls_identity identity;
     struct tls_psk psk;
+    unsigned char policy[32]; /* what clients must show */
+    bool asks;                /* clients for a certificate */
     struct context contexts[TLS_PAIRS_MAX];
     unsigned contexts_count;
     struct name *names; /* sorted; of equal ones the first pair's stands first */
@@ -411,12 +413,29 @@ static bool set_ciphers(const struct tls_opts *o, SSL_CTX *ctx, struct error *er
     return false;
 }
 
+bool tls_set_same_policy(const struct tls_set *a, const struct tls_set *b)
+{
+    return memcmp(a->policy, b->policy, sizeof a->policy) == 0;
+}
+
+bool tls_set_believes(const struct tls_set *set, X509 *certificate, STACK_OF(X509) * others)
+{
+    X509_STORE_CTX *c = set->asks ? X509_STORE_CTX_new() : NULL;
+    bool good = c && X509_STORE_CTX_init(c, SSL_CTX_get_cert_store(set->contexts[0].ctx),
+                                         certificate, others) == 1;
+    if (good) {
+        X509_STORE_CTX_set_depth(c, CLIENT_DEPTH);
+        good = X509_STORE_CTX_set_default(c, "ssl_client") == 1 && X509_verify_cert(c) == 1;
+    }
+    X509_STORE_CTX_free(c);
+    ERR_clear_error();
+    return good;
+}
+
 static SSL_CTX *make_context(struct tls_set *set, const struct tls_opts *o, struct error *err)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    unsigned char policy[32];
-    if (!ctx || !policy_digest(o, policy)) {
-        SSL_CTX_free(ctx);
+    if (!ctx) {
         error_set(err, -ENOMEM, "TLS: %s", tls_why());
         return NULL;
     }
@@ -432,7 +451,7 @@ static SSL_CTX *make_context(struct tls_set *set, const struct tls_opts *o, stru
     SSL_CTX_set_tlsext_servername_arg(ctx, set);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
     set_sessions(o, ctx);
-    if (SSL_CTX_set_session_id_context(ctx, policy, sizeof policy) != 1 ||
+    if (SSL_CTX_set_session_id_context(ctx, set->policy, sizeof set->policy) != 1 ||
         SSL_CTX_set1_groups_list(ctx, CURVES) != 1)
         error_set(err, -EINVAL, "TLS: %s", tls_why());
     else if (set_ciphers(o, ctx, err) && set_clients(o, ctx, err) == 0)
@@ -562,6 +581,8 @@ int tls_set_new(const struct tls_opts *o, struct tls_set **ret, struct error *er
         set->session_s = o->session_s;
         set->identity = o->identity;
         set->psk = o->psk;
+        set->asks = o->clients != TLS_CLIENTS_NOT_ASKED;
+        rc = policy_digest(o, set->policy) ? 0 : -ENOMEM;
     }
     for (unsigned i = 0; i < o->pairs_count && !rc; i++)
         rc = add_pair(set, o, &o->pairs[i], err);

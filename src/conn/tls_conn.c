@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/metric.h"
 #include "conn/stream_private.h"
 #include "conn/tls_private.h"
@@ -173,6 +174,7 @@ static bool take_identity(struct tls_conn *t)
 {
     X509 *certificate = SSL_get0_peer_certificate(t->ssl);
     char id[TLS_IDENTITY_MAX + 1];
+    time_t now = (time_t)(clock_wall_us() / US_PER_S);
     if (tls_psk_identity(t->ssl, id)) {
         t->identity = strdup(id);
         return t->identity != NULL;
@@ -180,7 +182,7 @@ static bool take_identity(struct tls_conn *t)
     if (!certificate)
         return true;
     if (SSL_get_verify_result(t->ssl) != X509_V_OK ||
-        X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0) {
+        X509_cmp_time(X509_get0_notAfter(certificate), &now) <= 0) {
         t->failure = "the client's certificate is no longer good";
         return false;
     }
@@ -235,6 +237,17 @@ struct slice tls_conn_alpn(const struct tls_conn *t)
 struct slice tls_conn_identity(const struct tls_conn *t)
 {
     return slice_str(t->identity);
+}
+
+bool tls_conn_believed(struct tls_conn *t, struct tls_set *set)
+{
+    X509 *certificate = SSL_get0_peer_certificate(t->ssl);
+    char id[TLS_IDENTITY_MAX + 1];
+    if (certificate && !tls_set_same_policy(t->set, set) &&
+        (!tls_set_identify(set, certificate, id) || strcmp(id, t->identity) != 0 ||
+         !tls_set_believes(set, certificate, SSL_get_peer_cert_chain(t->ssl))))
+        return false;
+    return true;
 }
 
 /* After a failed read: whether it is for want of bytes, the end, or worse. */

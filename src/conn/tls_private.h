@@ -24,6 +24,11 @@ uint32_t tls_set_session_s(const struct tls_set *set);
  * or what no device id can be. */
 bool tls_set_identify(const struct tls_set *set, X509 *certificate, char out[TLS_IDENTITY_MAX + 1]);
 const struct tls_psk *tls_set_psk(const struct tls_set *set);
+/* Whether the set would take this client's certificate, with the others it showed (or NULL), now.
+ */
+bool tls_set_believes(const struct tls_set *set, X509 *certificate, STACK_OF(X509) * others);
+/* Whether both demand the same of clients. */
+bool tls_set_same_policy(const struct tls_set *a, const struct tls_set *b);
 /* Why the newest OpenSSL call of this thread failed, in words; clears the queue. */
 const char *tls_why(void);
 
@@ -64,6 +69,11 @@ bool tls_conn_resumed(const struct tls_conn *t);
 struct slice tls_conn_alpn(const struct tls_conn *t);
 /* Of the client's certificate, or of its key; ptr NULL: it has neither. Points into `t`. */
 struct slice tls_conn_identity(const struct tls_conn *t);
+
+/* Whether `set` would take the client's certificate, and see the same device in it; true of one
+ * that has none (but a key). A resumed session holds no certificates but the client's own: one that
+ * was signed by others in between is not believed. */
+bool tls_conn_believed(struct tls_conn *t, struct tls_set *set);
 
 /* Up to `room` bytes of what the client sent. > 0: how many; 0: nothing for now. */
 enum { TLS_READ_END = -1, TLS_READ_BROKEN = -2, TLS_READ_GONE = -3 };

@@ -38,8 +38,9 @@ struct worker {
     bool hold;                /* reading from sockets */
     struct stream *held;      /* that would be read from */
     struct stream *again;     /* to be looked at in the next turn */
-    uint64_t toiled_ns;       /* in this turn */
-    unsigned settling;        /* depth */
+    struct certified certified;
+    uint64_t toiled_ns; /* in this turn */
+    unsigned settling;  /* depth */
     uint64_t settled;
     _Alignas(64) struct mail *_Atomic mailbox; /* newest first */
 };
@@ -98,7 +99,7 @@ static void end_turn(struct worker *w)
 {
     worker_settle(w);
     bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
-    again = again || w->again;
+    again = again || w->again || w->certified.doubted;
     w->toiled_ns = 0;
     if (again && !w->is_sleepless)
         uv_idle_start(&w->sleepless, on_sleepless);
@@ -113,6 +114,7 @@ static void on_after_poll(uv_check_t *handle)
     struct worker *w = handle->data;
     w->toiled_ns = 0; /* whoever was put off has time of its own, or newcomers would go before */
     stream_go_on(&w->again);
+    certified_go_on(w);
     end_turn(w);
 }
 
@@ -187,6 +189,7 @@ void worker_free(struct worker *w)
         return;
     CHECK(uv_loop_close(&w->loop) == 0);
     close(w->wake_fd);
+    tls_set_unref(w->certified.set);
     free(w->scratch);
     free(w);
 }
@@ -256,6 +259,11 @@ struct stream **worker_held(struct worker *w)
 struct stream **worker_again(struct worker *w)
 {
     return &w->again;
+}
+
+struct certified *worker_certified(struct worker *w)
+{
+    return &w->certified;
 }
 
 bool worker_may_toil(const struct worker *w)
