@@ -28,14 +28,14 @@ void overload_refuse_read(struct job *j)
 bool overload_lets(struct job *j)
 {
     enum overload_level level = overload_level(j->overload);
-    overload_note_good(&j->lane->p->overload, job_exchange(j)->request.source,
-                       worker_now_ns(j->lane->worker));
+    struct request *q = &job_exchange(j)->request;
+    overload_note_good(&j->lane->p->overload, q->source, worker_now_ns(j->lane->worker));
     bool reads = level < OVERLOAD_APPEND_ONLY;
     switch (j->match.route->class) {
     case ROUTE_READ:
         /* Who has the answer already is told so: that is known without a disk. */
-        j->only_unchanged = !reads && job_exchange(j)->request.if_none_match.len > 0;
-        return reads || j->only_unchanged || turn_away(j, METRIC_overload_reads_shed);
+        q->only_unchanged = !reads && q->if_none_match.len > 0;
+        return reads || q->only_unchanged || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_CHANGE:
         return reads || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_WRITE:

@@ -29,7 +29,6 @@ struct job {
     uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
     uint32_t overload;               /* the ladder's state when it was authenticated */
     bool stale;                      /* answered from views that are behind */
-    bool only_unchanged;             /* nothing is read for it: 304, or a refusal */
     bool passed;                     /* the throttle has counted it */
     bool owned;                      /* counted in lane->busy */
     enum ack_level ack;

@@ -275,7 +275,7 @@ static void read_now(struct job *j)
     struct exchange *x = job_exchange(j);
     const struct pipeline *p = j->lane->p;
     enum api_read got = ask(&p->opts.api, j, false);
-    if (__builtin_expect(j->only_unchanged, 0)) {
+    if (__builtin_expect(x->request.only_unchanged, 0)) {
         if (got != API_READ_DONE || !is_unchanged(x)) {
             buf_clear(&x->reply.body);
             buf_clear(&x->reply.fields);
@@ -363,7 +363,7 @@ void read_run(struct job *j)
     const struct pipeline *p = j->lane->p;
     enum route_op op = j->match.route->op;
     bool changes = reads_to_change(j);
-    if (changes && j->only_unchanged) {
+    if (changes && job_exchange(j)->request.only_unchanged) {
         overload_refuse_read(j);
         return;
     }

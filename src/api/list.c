@@ -171,8 +171,7 @@ enum api_read api_list(const struct api *a, const struct route_match *m, struct 
     unsigned fields;
     if (!parse_list(x->request.query, a, &l, &why) || (why = api_fields(x->request.query, &fields)))
         return api_refuse(x, REASON_bad_request, why);
-    uint64_t version = api_feed_version(a, f, m->csv);
-    if (version && api_unchanged(x, version))
+    if (api_unchanged(x, api_feed_version(a, f, m->csv)))
         return API_READ_DONE;
     struct api_datum one = {0};
     uint64_t total = 0;

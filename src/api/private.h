@@ -16,8 +16,9 @@ enum api_read api_done(struct exchange *x);
 /* `text`: a better sentence than the reason's, or NULL. */
 enum api_read api_refuse(struct exchange *x, enum reason reason, const char *text);
 
-/* Of an answer made of what `version` stands for: says so in the reply, whose tag that becomes.
- * True: the caller has it already, and the reply (304) is complete. */
+/* Of an answer made of what `version` stands for (0: nothing does): says so in the reply, whose tag
+ * that becomes. True: the caller has it already, and the reply (304) is complete; or else nothing
+ * is to be made for him (request.only_unchanged). */
 bool api_unchanged(struct exchange *x, uint64_t version);
 /* Of what is shown of a feed and its data. 0: none can be told now. */
 uint64_t api_feed_version(const struct api *a, const struct feed *f, bool csv);

@@ -55,8 +55,8 @@ enum api_read api_refuse(struct exchange *x, enum reason reason, const char *tex
 bool api_unchanged(struct exchange *x, uint64_t version)
 {
     x->reply.version = version;
-    if (!etag_named(x->request.if_none_match, version))
-        return false;
+    if (!version || !etag_named(x->request.if_none_match, version))
+        return x->request.only_unchanged;
     x->reply.reason = REASON_ok;
     x->reply.status = 304;
     return true;
@@ -230,8 +230,7 @@ static bool groups_unchanged(struct exchange *x, const struct api *a, const stru
         if (count > 1 || feed_in_group(s->feeds[i], groups[0]))
             version_add_feed(&v, a, s->feeds[i]);
     }
-    uint64_t version = version_end(&v, a);
-    return version && api_unchanged(x, version);
+    return api_unchanged(x, version_end(&v, a));
 }
 
 static bool seen_unchanged(struct exchange *x, const struct api *a, const struct seen *s)
@@ -240,8 +239,7 @@ static bool seen_unchanged(struct exchange *x, const struct api *a, const struct
     version_begin(&v, a, false);
     for (unsigned i = 0; i < s->count; i++)
         version_add_feed(&v, a, s->feeds[i]);
-    uint64_t version = version_end(&v, a);
-    return version && api_unchanged(x, version);
+    return api_unchanged(x, version_end(&v, a));
 }
 
 /* [feed,..] of those in the group; NULL: of all. */

@@ -77,8 +77,10 @@ struct request {
     uint64_t session;                         /* that outlives the connection; 0: none */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
-    bool shared;       /* a proxy's connection: the next request on it may be another client's */
-    uint64_t start_ns; /* monotonic: the request was whole */
+    bool
+        only_unchanged; /* a GET whose answer nobody makes: that its version is known, or nothing */
+    bool shared;        /* a proxy's connection: the next request on it may be another client's */
+    uint64_t start_ns;  /* monotonic: the request was whole */
 };
 
 struct reply {
@@ -94,7 +96,8 @@ struct reply {
     uint64_t retry_ns; /* with a reason: Retry-After; 0 = none */
     uint64_t version; /* of a GET: stands for what the answer was made of, and is its entity tag; 0:
                          the front makes one from the body */
-    bool no_store;    /* of a GET: the same again would not do the same, or not say the same */
+    bool no_store;    /* of a GET: the same again would not do the same, or not say the same; of
+                         another: it holds a secret */
 };
 
 #define EXCHANGE_MAGIC 0x5eedc0deu
