@@ -46,6 +46,8 @@ void job_drop_asks(struct job *j)
     free(j->asks);
     j->asks = NULL;
     j->asks_count = 0;
+    if (j->texts.ptr)
+        explicit_bzero(j->texts.ptr, j->texts.len); /* a key may be among them */
     buf_fini(&j->texts);
 }
 

@@ -43,9 +43,7 @@ static void on_admin_done(struct job *j)
     }
     if (call->reason == REASON_busy)
         x->reply.retry_ns = NS_PER_S;
-    x->reply.no_store = true;             /* of a GET the front says it */
-    if (x->request.method == METHOD_POST) /* it may hold a new secret */
-        buf_put_str(&x->reply.fields, "Cache-Control: no-store\r\n");
+    x->reply.no_store = true; /* it tells of this moment, or holds a new secret */
     free_call(call);
     job_send(j);
 }

@@ -433,7 +433,7 @@ static enum reason regenerate_key(struct exchange *x, const struct api_caller *c
     buf_put_str(out, ",\"key\":");
     buf_put_json(out, key);
     buf_put_str(out, "}");
-    buf_put_str(&x->reply.fields, "Cache-Control: no-store\r\n");
+    x->reply.no_store = true;
     admin_secret_wipe(&made);
     api_done(x);
     return REASON_ok;

@@ -67,9 +67,19 @@ static void exchange_destroy(struct http_exchange *e)
     free(e);
 }
 
+static void wipe(struct buf *b)
+{
+    if (b->ptr)
+        explicit_bzero(b->ptr, b->cap);
+}
+
 static void exchange_free(struct http_exchange *e)
 {
     struct http_front *f = e->front;
+    if (e->x.reply.no_store) { /* it may hold a secret */
+        wipe(&e->x.reply.body);
+        wipe(&e->out);
+    }
     if (f->free_count >= FREE_MAX) {
         exchange_destroy(e);
         return;

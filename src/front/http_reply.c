@@ -80,8 +80,9 @@ static void put_cors(struct buf *out, const struct http_exchange *e)
 }
 
 /*
- * What may be kept of the answer to a GET, and how it is checked. Every answer is one credential's
- * own, so nobody but who asked may keep it, and only to ask again whether it is still true.
+ * What may be kept of the answer to a GET, and how it is checked; of others only that nothing is.
+ * Every answer is one credential's own, so nobody but who asked may keep it, and only to ask again
+ * whether it is still true.
  */
 static void put_cache_fields(struct buf *out, const struct reply *r)
 {
@@ -135,7 +136,7 @@ static void put_head(struct buf *out, struct http_exchange *e, struct worker *w,
         buf_put_dec(out, (r->retry_ns + NS_PER_S - 1) / NS_PER_S);
         buf_put_slice(out, SLICE("\r\n"));
     }
-    if (e->x.request.method <= METHOD_HEAD)
+    if (e->x.request.method <= METHOD_HEAD || r->no_store)
         put_cache_fields(out, r);
     buf_put_slice(out, buf_slice(&r->fields));
     if (e->close)
