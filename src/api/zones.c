@@ -106,6 +106,14 @@ static bool has_dir(struct zones *z)
     return rc == 0;
 }
 
+/* The database's copies of all zones in other counts of seconds are no zones, nor are the tables
+ * that lie beside them. */
+static bool is_zone(struct slice name, struct slice file)
+{
+    return slice_starts(file, SLICE("TZif")) && !slice_starts(name, SLICE("right/")) &&
+           !slice_starts(name, SLICE("posix/"));
+}
+
 static enum zones_found read_zone(struct zones *z, struct slice name, int64_t time_s,
                                   uint64_t now_ns, struct zone_time *ret, struct error *why)
 {
@@ -115,9 +123,11 @@ static enum zones_found read_zone(struct zones *z, struct slice name, int64_t ti
     snprintf(path, sizeof path, "%s/%.*s", z->dir, SLICE_ARG(name));
     buf_init(&file, ZONE_FILE_MAX);
     int rc = disk_read_file(z->disk, path, &file);
-    const char *problem = rc == 0 ? zone_parse(buf_slice(&file), &zone) : NULL;
+    bool none = rc == -ENOENT || rc == -ENOTDIR || rc == -EISDIR || rc == -EFBIG ||
+                (rc == 0 && !is_zone(name, buf_slice(&file)));
+    const char *problem = rc == 0 && !none ? zone_parse(buf_slice(&file), &zone) : NULL;
     enum zones_found found = ZONES_FOUND;
-    if (rc == -ENOENT || rc == -ENOTDIR || rc == -EISDIR) {
+    if (none) {
         found = ZONES_NONE;
         error_set(why, 0, "%s \"%.*s\"",
                   has_dir(z) ? "not found - there is no time zone"

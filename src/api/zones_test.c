@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -85,8 +86,24 @@ static void says_what_is_wrong(void **state)
     FILE *f = fopen(path, "wb");
     fputs("no zone", f);
     fclose(f);
+    assert_int_equal(zones_at(z, SLICE("text"), 0, 1, true, &t, &why), ZONES_NONE);
+    assert_string_equal(why.text, "not found - there is no time zone \"text\"");
+    f = fopen(path, "wb");
+    fputs("TZif", f);
+    fclose(f);
     assert_int_equal(zones_at(z, SLICE("text"), 0, 1, true, &t, &why), ZONES_FAILED);
     assert_string_equal(why.text, "the time zone \"text\" cannot be used: it is no TZif file");
+    assert_int_equal(truncate(path, 1 << 20), 0); /* as large as no zone is */
+    assert_int_equal(zones_at(z, SLICE("text"), 0, 1, true, &t, &why), ZONES_NONE);
+    /* What the database has twice is not there twice. */
+    char posix[300], copy[310];
+    snprintf(posix, sizeof posix, "%s/posix", dir);
+    snprintf(copy, sizeof copy, "%s/A", posix);
+    assert_int_equal(mkdir(posix, 0700), 0);
+    write_zone(posix, "A", 1);
+    assert_int_equal(zones_at(z, SLICE("posix/A"), 0, 1, true, &t, &why), ZONES_NONE);
+    unlink(copy);
+    rmdir(posix);
     assert_int_equal(zones_at(z, SLICE("None"), 0, 1, true, &t, &why), ZONES_NONE);
     assert_string_equal(why.text, "not found - there is no time zone \"None\"");
     unlink(path);
