@@ -14,12 +14,12 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "codec/civil.h"
 #include "view/audit_own.h"
 
 #define WRITE_NS    (100 * NS_PER_MS) /* lines of so long are synced together */
@@ -180,10 +180,8 @@ void audit_set_keep(struct audit *a, uint64_t keep_ms)
 
 int audit_month(int64_t us)
 {
-    time_t s = (time_t)(us / US_PER_S);
-    struct tm tm = {0};
-    gmtime_r(&s, &tm);
-    return tm.tm_year * 12 + tm.tm_mon;
+    struct civil c = civil_at(civil_floor_div(us, DAY_S * US_PER_S));
+    return (int)(c.year * 12 + c.month);
 }
 
 /* The number the catalog gave the change; 0: it says none. */
@@ -259,15 +257,10 @@ static struct slice sealed_text(struct audit *a, const struct audit_line *l, str
     return ret;
 }
 
-void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
+/* Makes the record's line; `change` 0: it is not known. */
+static void put_line(struct audit *a, const struct record *r, uint64_t offset, uint64_t change,
+                     bool shut)
 {
-    if (r->kind != RECORD_AUDIT || offset < a->applied)
-        return;
-    uint64_t change = change_of(r->payload);
-    if (is_repeated(a, r, change)) {
-        a->applied = offset + 1;
-        return;
-    }
     int month = audit_month(r->event_us);
     bool full = a->written + a->pending.len > a->opts.file_bytes;
     /* Written out first; if the disk refuses that, the file grows on. */
@@ -281,18 +274,36 @@ void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
                                      .change = change,
                                      .account = r->account},
                            .key_id = r->key_id,
-                           .stored = plain_text(r->payload)};
-    if (l.key_id)
+                           .stored = shut ? SLICE("") : plain_text(r->payload)};
+    if (l.key_id && !shut)
         l.stored = sealed_text(a, &l, l.stored);
     struct audit_hash prev = a->at.last;
     audit_put_entry(&a->pending, &l, &prev, &a->at.last);
     CHECK(!a->pending.failed);
     a->at.next++;
-    a->at.change = change;
+    if (change)
+        a->at.change = change;
     if (r->event_us > a->at.until_us)
         a->at.until_us = r->event_us;
     a->applied = offset + 1;
     metric_add(METRIC_view_audit_records, 1);
+}
+
+void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
+{
+    if (r->kind != RECORD_AUDIT || offset < a->applied)
+        return;
+    uint64_t change = change_of(r->payload);
+    if (is_repeated(a, r, change))
+        a->applied = offset + 1;
+    else
+        put_line(a, r, offset, change, false);
+}
+
+void audit_apply_shut(struct audit *a, const struct record *r, uint64_t offset)
+{
+    if (r->kind == RECORD_AUDIT && offset >= a->applied && r->key_id)
+        put_line(a, r, offset, 0, true);
 }
 
 uint64_t audit_tick(struct audit *a, uint64_t next_offset, uint64_t now_ns)

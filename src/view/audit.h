@@ -44,6 +44,8 @@ void audit_close(struct audit *a);
 
 /* Takes one record: an audit record that is new becomes a line. */
 void audit_apply(struct audit *a, const struct record *r, uint64_t offset);
+/* One that cannot be opened: becomes a line that says so, for there was a change. */
+void audit_apply_shut(struct audit *a, const struct record *r, uint64_t offset);
 /* Writes lines that wait, removes files that are too old, notes now and then how far it has got.
  * Returns the durable cursor. */
 uint64_t audit_tick(struct audit *a, uint64_t next_offset, uint64_t now_ns);

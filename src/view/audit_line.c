@@ -384,9 +384,10 @@ static enum audit_step take_line(struct audit_walk *w, struct slice rest, bool c
         if (code <= 0)
             return wrong(w, code ? "it has a newer format than this version reads"
                                  : "it is not the first line of an audit log's file");
-        if (!check_number(w, w->head.first))
+        bool good = check_number(w, w->head.first);
+        w->next -= w->next > w->head.first; /* the entry is still to come */
+        if (!good)
             return AUDIT_WRONG;
-        w->next = w->head.first; /* the entry is still to come */
     } else if (!audit_parse_entry(rest, &w->line)) {
         return wrong(w, "it is no entry of an audit log");
     } else if (!check_number(w, w->line.entry.number)) {

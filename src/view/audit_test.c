@@ -521,6 +521,7 @@ static void missing_files_are_found(void **state)
         if (i + 1 == names.count)
             refused(-EBADMSG, "are missing at its end");
         verify_bad("are missing");
+        assert_int_equal(verify().damaged, 1);
     }
     disk_sim_free(sim);
     sim = disk_sim_copy(whole, 5);
@@ -636,12 +637,27 @@ static void sealed_entries(void **state)
     assert_int_equal(f.sealed[0], SEAL_ERASED);
     assert_int_equal(f.sealed[2], SEAL_DONE);
     assert_int_equal(f.sealed[3], SEAL_ERASED);
+    /* Nor is a record that could not be opened left out. */
+    audit_apply_shut(a, &(struct record){.kind = RECORD_AUDIT, .account = 5, .key_id = gone}, 4);
+    audit_apply_shut(a, &(struct record){.kind = RECORD_AUDIT, .account = 7, .key_id = 99}, 5);
+    audit_apply_shut(a, &(struct record){.kind = RECORD_DATUM, .account = 7, .key_id = 99}, 6);
+    assert_int_equal(audit_flush(a, 7), 0);
+    verify_good(6);
+    f = read_from(0, 0);
+    assert_int_equal(f.count, 6);
+    assert_int_equal(f.sealed[0], SEAL_UNKNOWN);
+    assert_int_equal(f.sealed[1], SEAL_ERASED);
+    assert_int_equal(f.changes[1], 0);
+    /* What the catalog tells once more is still known. */
+    put_change(a, 7, 4, MAY_US, 6, 0);
+    assert_int_equal(audit_flush(a, 8), 0);
+    verify_good(6);
     audit_close(a);
     audit_close(reopen(NULL));
     struct keyring *was = ring;
     ring = NULL; /* nobody has the key */
     assert_int_equal(read_from(0, 0).sealed[2], SEAL_UNKNOWN);
-    verify_good(4);
+    verify_good(6);
     ring = was;
 }
 

@@ -81,7 +81,7 @@ static void publish(struct view *v, uint64_t next_offset)
         v->opts.on_applied(v->opts.arg);
 }
 
-/* Gives the view one record, opened. One whose key was destroyed is as good as not there. */
+/* Gives the view one record, opened if that is possible. */
 static void apply(struct view *v, struct record *r, uint64_t offset)
 {
     enum seal_outcome found = SEAL_PLAIN;
@@ -90,7 +90,13 @@ static void apply(struct view *v, struct record *r, uint64_t offset)
     CHECK(found != SEAL_MEMORY);
     if (found == SEAL_PLAIN || found == SEAL_DONE) {
         v->opts.ops->apply(v->opts.of, r, offset);
-    } else if (found == SEAL_ERASED) {
+        return;
+    }
+    if (v->opts.ops->apply_shut) {
+        r->payload = SLICE("");
+        v->opts.ops->apply_shut(v->opts.of, r, offset);
+    }
+    if (found == SEAL_ERASED) {
         metric_add(METRIC_sealed_erased, 1);
     } else {
         atomic_fetch_add(&v->errors, 1);

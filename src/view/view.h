@@ -27,6 +27,9 @@ struct view_ops {
     bool (*wants)(const struct record *r);
     /* One record, in order. Cannot fail. */
     void (*apply)(void *of, const struct record *r, uint64_t offset);
+    /* One that was to be opened and cannot be, as its key was destroyed or is not known, or its
+     * bytes are damaged: its payload is empty. NULL: it is as good as not there. */
+    void (*apply_shut)(void *of, const struct record *r, uint64_t offset);
     /* A record of this feed comes soon: fetches what applying it will touch; and a little later,
      * when that has come, what it leads to. Both or none. */
     void (*prefetch)(void *of, uint64_t feed);

@@ -97,6 +97,11 @@ static void on_audit_apply(void *of, const struct record *r, uint64_t offset)
     audit_apply(of, r, offset);
 }
 
+static void on_audit_apply_shut(void *of, const struct record *r, uint64_t offset)
+{
+    audit_apply_shut(of, r, offset);
+}
+
 static uint64_t on_audit_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
 {
     return audit_tick(of, next_offset, now_ns);
@@ -118,6 +123,7 @@ const struct view_ops view_audit_ops = {
     .wants = on_audit_wants,
     .nap_ns = 100 * NS_PER_MS, /* nobody waits for it but commands, and they flush */
     .apply = on_audit_apply,
+    .apply_shut = on_audit_apply_shut,
     .tick = on_audit_tick,
     .stuck = on_audit_stuck,
     .flush = on_audit_flush,
