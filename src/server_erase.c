@@ -240,6 +240,25 @@ static int remove_account(struct eraser *e, uint64_t account, struct error *err)
                      ask.text[0] ? ask.text : reason_info(reason)->text);
 }
 
+/* An account that left the catalog before has its keys again, from a backup of the keyring: that
+ * they are destroyed once more is told by this. */
+static int note_keys(struct eraser *e, uint64_t account, struct error *err)
+{
+    char subject[32];
+    snprintf(subject, sizeof subject, "%llu", (unsigned long long)account);
+    struct catalog_ask ask = {.op = CATALOG_NOTE,
+                              .actor = SLICE("erase"),
+                              .name = SLICE("account_erase"),
+                              .feed_name = slice_str(subject),
+                              .description =
+                                  SLICE("\"keys of an account that is gone, destroyed\"")};
+    enum reason reason = catalog_call(e->catalog, &ask);
+    if (reason == REASON_ok)
+        return 0;
+    return error_set(err, -EIO, "account %s cannot be erased: %s", subject,
+                     ask.text[0] ? ask.text : reason_info(reason)->text);
+}
+
 static int finish(struct eraser *e, struct entry *entry, bool done, struct error *err)
 {
     uint64_t account = entry->account, feed;
@@ -255,7 +274,11 @@ static int finish(struct eraser *e, struct entry *entry, bool done, struct error
         return error_set(err, -ENOMEM, "%s: no memory", e->path);
     while (next_number(&entry->feeds, &feed))
         e->feeds[e->feeds_count++] = feed;
-    int rc = here ? remove_account(e, account, err) : 0;
+    int rc = 0;
+    if (here)
+        rc = remove_account(e, account, err);
+    else if (e->keyring && keyring_key_of(e->keyring, account))
+        rc = note_keys(e, account, err);
     return rc < 0 ? rc : erasure_end(e, account, err);
 }
 

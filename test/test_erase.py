@@ -126,6 +126,16 @@ def test_copy_made_before(make_server, tmp_path):
     v.check_stays()
     assert restored.metric("sealed_unreadable_total") == 0
 
+    # Only the keys come back: they are destroyed again, and that is told.
+    (server.data / "keyring").write_bytes(old_keyring)
+    server.start()
+    told = server.cli("audit", "list", "--actor", "erase")["entries"]
+    assert [(e["op"], e["note"]) for e in told] == [("account_erase", "keys of an account that is gone, destroyed")]
+    assert told[0]["subject"].isdigit()
+    assert server.stop() == 0
+    server.start()
+    assert server.cli("audit", "list", "--actor", "erase")["entries"] == told
+
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_killed_in_the_middle(make_server, tmp_path, sealed):
