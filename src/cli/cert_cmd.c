@@ -12,14 +12,15 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/rand.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
 #include "codec/address.h"
+#include "journal/disk.h"
 
 #define NAMES_BYTES_MAX 8192u
-#define DAY_S           86400l
 #define DAYS_MAX        825 /* what browsers still take of a certificate somebody trusts by hand */
 
 static int out_of_words(struct error *err)
@@ -86,9 +87,10 @@ static bool fill(X509 *c, EVP_PKEY *key, const char *names, long days)
 {
     X509_NAME *subject = X509_get_subject_name(c);
     static const unsigned char name[] = "Sluice development";
+    time_t now = (time_t)(clock_wall_us() / US_PER_S);
     return X509_set_version(c, 2) == 1 && put_number(c) &&
-           X509_gmtime_adj(X509_getm_notBefore(c), -DAY_S) &&
-           X509_gmtime_adj(X509_getm_notAfter(c), days * DAY_S) &&
+           X509_time_adj_ex(X509_getm_notBefore(c), -1, 0, &now) &&
+           X509_time_adj_ex(X509_getm_notAfter(c), (int)days, 0, &now) &&
            X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, name, -1, -1, 0) &&
            X509_set_issuer_name(c, subject) == 1 && X509_set_pubkey(c, key) == 1 &&
            put_extension(c, NID_basic_constraints, "critical,CA:FALSE") &&
@@ -98,21 +100,30 @@ static bool fill(X509 *c, EVP_PKEY *key, const char *names, long days)
            put_extension(c, NID_subject_alt_name, names) && X509_sign(c, key, EVP_sha256()) > 0;
 }
 
-/* A new file that only we may read, or everybody. */
-static int write_file(const char *path, bool secret, bool replace, BIO *content, struct error *err)
+/* A new file; like all of ours nobody else may read it. */
+static int write_new(struct disk *d, const char *path, const char *ptr, size_t len)
+{
+    struct disk_file *f;
+    const struct iovec v = {.iov_base = (char *)(uintptr_t)ptr, .iov_len = len};
+    int rc = d->open(d, path, O_WRONLY | O_CREAT | O_EXCL, &f);
+    if (rc)
+        return rc;
+    rc = disk_write_full(d, f, &v, 1, 0);
+    if (!rc)
+        rc = d->fdatasync(d, f);
+    d->close(d, f);
+    return rc;
+}
+
+static int write_file(const char *path, bool replace, BIO *content, struct error *err)
 {
     char *ptr;
-    long len = BIO_get_mem_data(content, &ptr);
-    if (replace && unlink(path) != 0 && errno != ENOENT)
-        return error_set(err, -errno, "%s: %s", path, strerror(errno));
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0644);
-    if (fd < 0)
-        return error_set(err, -errno, "%s: %s%s", path, strerror(errno),
-                         errno == EEXIST ? " (--force replaces it)" : "");
-    ssize_t n = write(fd, ptr, (size_t)len);
-    int rc = n == len && fsync(fd) == 0 ? 0 : n < 0 ? -errno : -EIO;
-    close(fd);
-    return rc ? error_set(err, rc, "%s: %s", path, strerror(-rc)) : 0;
+    size_t len = (size_t)BIO_get_mem_data(content, &ptr);
+    int rc = replace ? disk_replace(disk_posix(), path, ptr, len)
+                     : write_new(disk_posix(), path, ptr, len);
+    return rc ? error_set(err, rc, "%s: %s%s", path, strerror(-rc),
+                          rc == -EEXIST ? " (--force replaces it)" : "")
+              : 0;
 }
 
 static int save(X509 *c, EVP_PKEY *key, const char *cert_path, const char *key_path, bool replace,
@@ -124,9 +135,9 @@ static int save(X509 *c, EVP_PKEY *key, const char *cert_path, const char *key_p
         PEM_write_bio_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL) != 1)
         rc = out_of_words(err);
     if (!rc)
-        rc = write_file(key_path, true, replace, secret, err);
+        rc = write_file(key_path, replace, secret, err);
     if (!rc)
-        rc = write_file(cert_path, false, replace, public, err);
+        rc = write_file(cert_path, replace, public, err);
     BIO_free(public);
     BIO_free(secret);
     return rc;
