@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log */
+#define PROGRESS_NS       (5 * NS_PER_S) /* between lines about a start that takes long */
 
 static int path_of(char out[PATH_MAX], const struct config *c, const char *name, struct error *err)
 {
@@ -125,11 +126,18 @@ static bool told_to_stop(void)
 
 int views_rebuild_sessions(struct views *v, struct error *err)
 {
-    uint64_t end = journal_durable(v->journal);
+    uint64_t end = journal_durable(v->journal), begun = view_applied(v->session_view);
+    uint64_t told_ns = clock_mono_ns();
     view_hurry(v->session_view, end);
     while (view_applied(v->session_view) < end) {
         if (told_to_stop())
             return error_set(err, -EINTR, "stopped while sessions were read from the journal");
+        if (clock_mono_ns() - told_ns >= PROGRESS_NS) {
+            told_ns = clock_mono_ns();
+            log_line(LOG_INFO, "sessions.reading", "from=%llu at=%llu to=%llu",
+                     (unsigned long long)begun, (unsigned long long)view_applied(v->session_view),
+                     (unsigned long long)end);
+        }
         clock_sleep_ns(NS_PER_MS);
     }
     unsigned count = sessions_cut_off(v->sessions, clock_wall_us());
