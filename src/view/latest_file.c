@@ -20,6 +20,7 @@
 #include "base/metric.h"
 #include "journal/format.h"
 #include "view/latest_own.h"
+#include "view/snapfile.h"
 
 enum {
     FORMAT = 2,
@@ -28,13 +29,9 @@ enum {
     ENTRY_BYTES_1 = 36, /* of format 1 */
     ENTRY_BOUND = 32,
     ENTRIES_AT = 40, /* where the head says how many */
-    CRC_BYTES = 4,
 };
 
-#define GONE     (1u << 31)
-#define FILE_MAX (1ull << 40)
-
-static const char magic[8] = {'S', 'L', 'L', 'A', 'T', 'E', 'S', 'T'};
+#define GONE (1u << 31)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -66,16 +63,23 @@ static bool put_entry(struct latest *l, struct buf *b, const struct latest_entry
     return true;
 }
 
+static struct snapfile file_of(const struct latest *l)
+{
+    return (struct snapfile){.disk = l->opts.disk,
+                             .path = l->path,
+                             .magic = "SLLATEST",
+                             .format = FORMAT,
+                             .head_bytes = HEAD_BYTES,
+                             .log_id = l->opts.log_id};
+}
+
 int latest_snapshot(struct latest *l, uint64_t cursor)
 {
     struct buf b;
     uint64_t entries = 0;
-    buf_init(&b, FILE_MAX);
-    buf_put(&b, magic, sizeof magic);
-    buf_put_u32(&b, FORMAT);
-    buf_put_u32(&b, 0);
-    buf_put(&b, l->opts.log_id, 16);
-    buf_put_u64(&b, cursor);
+    const struct snapfile f = file_of(l);
+    buf_init(&b, SNAPFILE_MAX);
+    snapfile_begin(&f, cursor, &b);
     buf_put_u64(&b, 0); /* entries, when they are known */
     for (unsigned i = 0; i < LATEST_SHARDS; i++) {
         const struct latest_shard *s = &l->shards[i];
@@ -85,9 +89,7 @@ int latest_snapshot(struct latest *l, uint64_t cursor)
     }
     if (!b.failed)
         memcpy(b.ptr + ENTRIES_AT, &entries, sizeof entries);
-    if (!b.failed)
-        buf_put_u32(&b, crc32c(0, b.ptr, b.len));
-    int code = b.failed ? -ENOMEM : disk_replace(l->opts.disk, l->path, b.ptr, b.len);
+    int code = snapfile_write(&f, &b);
     buf_fini(&b);
     if (code == 0)
         l->saved = cursor;
@@ -113,7 +115,7 @@ uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t bytes, uin
 
 static int damaged(const struct latest *l, struct error *err, const char *what)
 {
-    return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", l->path, what);
+    return snapfile_damaged(l->path, err, what);
 }
 
 /* Opens the payload of the entry with that head. */
@@ -173,40 +175,20 @@ static int load_entries(struct latest *l, const char *at, const char *end, uint6
     return at == end ? 0 : damaged(l, err, "it is too long");
 }
 
-static int load(struct latest *l, const char *bytes, size_t len, struct error *err)
-{
-    uint32_t format, crc;
-    uint64_t entries;
-    if (len < HEAD_BYTES + CRC_BYTES || memcmp(bytes, magic, sizeof magic) != 0)
-        return damaged(l, err, "it does not begin like one");
-    memcpy(&format, bytes + 8, 4);
-    if (format > FORMAT) /* before the CRC: who knows where a newer one keeps it */
-        return error_set(err, -ENOTSUP, "snapshot %s has format %u; this version reads %u", l->path,
-                         format, (unsigned)FORMAT);
-    memcpy(&crc, bytes + len - CRC_BYTES, 4);
-    if (format == 0 || crc != crc32c(0, bytes, len - CRC_BYTES))
-        return damaged(l, err, "its checksum is wrong");
-    if (memcmp(bytes + 16, l->opts.log_id, 16) != 0)
-        return error_set(err, -ESTALE, "snapshot %s belongs to another journal", l->path);
-    memcpy(&l->applied, bytes + 32, 8);
-    memcpy(&entries, bytes + 40, 8);
-    l->saved = l->applied;
-    return load_entries(l, bytes + HEAD_BYTES, bytes + len - CRC_BYTES, entries, format, err);
-}
-
 int latest_open(const struct latest_opts *opts, struct latest **ret, uint64_t *ret_cursor,
                 struct error *err)
 {
     struct latest *l = latest_new(opts);
+    const struct snapfile f = file_of(l);
+    struct snapfile_found found;
     struct buf bytes;
-    buf_init(&bytes, FILE_MAX);
-    int code = disk_read_file(opts->disk, l->path, &bytes);
-    if (code == 0)
-        code = load(l, bytes.ptr, bytes.len, err);
-    else if (code == -ENOENT)
-        code = 0;
-    else
-        error_set(err, code, "snapshot %s: %s", l->path, strerror(-code));
+    buf_init(&bytes, SNAPFILE_MAX);
+    int code = snapfile_read(&f, &bytes, &found, err);
+    if (code == 0) {
+        l->applied = l->saved = found.cursor;
+        code = load_entries(l, found.body.ptr, found.body.ptr + found.body.len,
+                            le64_get(bytes.ptr + ENTRIES_AT), found.format, err);
+    }
     buf_fini(&bytes);
     if (code < 0) {
         latest_close(l);

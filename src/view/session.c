@@ -81,44 +81,49 @@ static void drop_text(struct slice *text)
     *text = (struct slice){0};
 }
 
-/* The first place that is not below. */
-static uint32_t acked_at(const struct session *s, uint64_t place)
+/* The first of `count` elements of `size` bytes, ascending by key, whose key is not below. */
+static uint32_t first_from(const void *array, uint32_t count, size_t size,
+                           uint64_t (*key_of)(const void *element), uint64_t key)
 {
-    uint32_t low = 0, high = s->acked_count;
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (s->acked[mid] < place)
+        if (key_of((const char *)array + mid * size) < key)
             low = mid + 1;
         else
             high = mid;
     }
     return low;
+}
+
+static uint64_t place_of(const void *acked)
+{
+    return *(const uint64_t *)acked;
+}
+
+static uint64_t id_of_out(const void *out)
+{
+    return ((const struct session_out *)out)->packet_id;
+}
+
+static uint64_t id_of_in(const void *in)
+{
+    return *(const uint16_t *)in;
+}
+
+static uint32_t acked_at(const struct session *s, uint64_t place)
+{
+    return first_from(s->acked, s->acked_count, sizeof *s->acked, place_of, place);
 }
 
 static uint32_t out_at(const struct session *s, uint16_t packet_id)
 {
-    uint32_t low = 0, high = s->out_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (s->out[mid].packet_id < packet_id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return first_from(s->out, s->out_count, sizeof *s->out, id_of_out, packet_id);
 }
 
 static uint32_t in_at(const struct session *s, uint16_t packet_id)
 {
-    uint32_t low = 0, high = s->in_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (s->in[mid] < packet_id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return first_from(s->in, s->in_count, sizeof *s->in, id_of_in, packet_id);
 }
 
 const struct session_out *session_sent(const struct session *s, uint16_t packet_id)

@@ -22,6 +22,7 @@
 #include "flow/publish.h"
 #include "journal/format.h"
 #include "view/sessions_own.h"
+#include "view/snapfile.h"
 
 enum {
     FORMAT = 1,
@@ -30,15 +31,10 @@ enum {
     ENTRY_BYTES = 28,
     ENTRY_BOUND = 24,
     RETAINED_HEAD = 20,
-    CRC_BYTES = 4,
     FORGET_MS = 200, /* between two looks for what has expired */
 };
 
 enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2 };
-
-#define FILE_MAX (1ull << 40)
-
-static const char magic[8] = {'S', 'L', 'S', 'E', 'S', 'S', 'N', 'S'};
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -121,25 +117,30 @@ static uint64_t put_bucket(struct sessions *t, struct buf *b, uint64_t i)
     return seal_entries(t, b);
 }
 
+static struct snapfile file_of(const struct sessions *t)
+{
+    return (struct snapfile){.disk = t->opts.disk,
+                             .path = t->path,
+                             .magic = "SLSESSNS",
+                             .format = FORMAT,
+                             .head_bytes = HEAD_BYTES,
+                             .log_id = t->opts.log_id};
+}
+
 int sessions_snapshot(struct sessions *t, uint64_t cursor)
 {
     struct buf b;
     uint64_t entries = 0;
-    buf_init(&b, FILE_MAX);
-    buf_put(&b, magic, sizeof magic);
-    buf_put_u32(&b, FORMAT);
-    buf_put_u32(&b, 0);
-    buf_put(&b, t->opts.log_id, 16);
-    buf_put_u64(&b, cursor);
+    const struct snapfile f = file_of(t);
+    buf_init(&b, SNAPFILE_MAX);
+    snapfile_begin(&f, cursor, &b);
     buf_put_u64(&b, atomic_load(&t->last_number));
     buf_put_u64(&b, 0); /* entries, when they are known */
     for (uint64_t i = 0; i <= t->mask; i++)
         entries += put_bucket(t, &b, i);
     if (!b.failed)
         le64_put(b.ptr + ENTRIES_AT, entries);
-    if (!b.failed)
-        buf_put_u32(&b, crc32c(0, b.ptr, b.len));
-    int code = b.failed ? -ENOMEM : disk_replace(t->opts.disk, t->path, b.ptr, b.len);
+    int code = snapfile_write(&f, &b);
     buf_fini(&b);
     if (code == 0)
         t->saved = cursor;
@@ -175,7 +176,7 @@ uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t bytes,
 
 static int damaged(const struct sessions *t, struct error *err, const char *what)
 {
-    return error_set(err, -EBADMSG, "snapshot %s is damaged: %s", t->path, what);
+    return snapfile_damaged(t->path, err, what);
 }
 
 /* Opens the bytes of the entry with that head. 1: its key was destroyed. */
@@ -261,37 +262,21 @@ static int load_entries(struct sessions *t, const char *at, const char *end, uin
     return at == end ? 0 : damaged(t, err, "it is too long");
 }
 
-static int load(struct sessions *t, const char *bytes, size_t len, struct error *err)
-{
-    if (len < HEAD_BYTES + CRC_BYTES || memcmp(bytes, magic, sizeof magic) != 0)
-        return damaged(t, err, "it does not begin like one");
-    uint32_t format = le32_get(bytes + 8);
-    if (format > FORMAT) /* before the CRC: who knows where a newer one keeps it */
-        return error_set(err, -ENOTSUP, "snapshot %s has format %u; this version reads %u", t->path,
-                         format, (unsigned)FORMAT);
-    if (format == 0 || le32_get(bytes + len - CRC_BYTES) != crc32c(0, bytes, len - CRC_BYTES))
-        return damaged(t, err, "its checksum is wrong");
-    if (memcmp(bytes + 16, t->opts.log_id, 16) != 0)
-        return error_set(err, -ESTALE, "snapshot %s belongs to another journal", t->path);
-    t->applied = t->saved = le64_get(bytes + 32);
-    atomic_store(&t->last_number, le64_get(bytes + 40));
-    return load_entries(t, bytes + HEAD_BYTES, bytes + len - CRC_BYTES,
-                        le64_get(bytes + ENTRIES_AT), err);
-}
-
 int sessions_open(const struct sessions_opts *opts, struct sessions **ret, uint64_t *ret_cursor,
                   struct error *err)
 {
     struct sessions *t = sessions_new(opts);
+    const struct snapfile f = file_of(t);
+    struct snapfile_found found;
     struct buf bytes;
-    buf_init(&bytes, FILE_MAX);
-    int code = disk_read_file(opts->disk, t->path, &bytes);
-    if (code == 0)
-        code = load(t, bytes.ptr, bytes.len, err);
-    else if (code == -ENOENT)
-        code = 0;
-    else
-        error_set(err, code, "snapshot %s: %s", t->path, strerror(-code));
+    buf_init(&bytes, SNAPFILE_MAX);
+    int code = snapfile_read(&f, &bytes, &found, err);
+    if (code == 0) {
+        t->applied = t->saved = found.cursor;
+        atomic_store(&t->last_number, le64_get(bytes.ptr + SNAPFILE_HEAD));
+        code = load_entries(t, found.body.ptr, found.body.ptr + found.body.len,
+                            le64_get(bytes.ptr + ENTRIES_AT), err);
+    }
     buf_fini(&bytes);
     if (code < 0) {
         sessions_close(t);
