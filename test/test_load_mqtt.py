@@ -50,6 +50,16 @@ def http_get(server, path, key):
         return r.read()
 
 
+@pytest.mark.parametrize("window", [1000, 3])
+def test_what_is_sent_at_the_end_is_known_to_be_read(fleet, window):
+    """The larger window takes several writes, of which the last is a small one."""
+    server, csv = fleet
+    got, _ = load(server.mqtt_port, "--devices", csv, "--connections", 8, "--topic", "demo/feeds/m", "--qos", 0,
+                  "--window", window, "--payload-size", 900, "--seconds", 0.5)
+    assert got["sent"] == got["answered"] == server.metric("messages_received_unacked_total")
+    assert not got["broken"] and not got["timed_out"]
+
+
 def test_subscribers_measure_how_long_it_takes(fleet):
     server, csv = fleet
     got, printed = load(server.mqtt_port, "--devices", csv, "--connections", 2, "--topic", "demo/feeds/%device%",

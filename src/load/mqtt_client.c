@@ -230,7 +230,7 @@ static void link_fill(struct mqtt_link *l, uint64_t now)
         while (may_publish(l));
         link_send(l, was_unacked, now);
     }
-    link_flush(l);
+    link_send(l, 1, now); /* also when nothing may be published: QoS 0 needs its PINGREQ then */
 }
 
 /* Open loop: gives each message that is due to the next connection that has room for it. */
