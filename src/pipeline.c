@@ -662,6 +662,7 @@ void lane_tick(void *lane)
     write_tick(l, now);
     read_tick(l, now);
     service_tick(l, now);
+    wills_tick(l);
 }
 
 struct pipeline *pipeline_new(const struct pipeline_opts *opts)

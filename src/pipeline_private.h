@@ -242,6 +242,13 @@ void service_tick(struct lane *l, uint64_t now_ns);
 /* Whether the principal may subscribe to a filter of no account. */
 enum reason service_may_subscribe(struct lane *l, const struct principal *p, struct slice filter);
 
+/* ---- pipeline_will.c ---- */
+/* A client is about to open its session anew: publishes the will of the one before, if that has
+ * ended, which `replaced` says of one that has not expired. */
+void wills_before(struct lane *l, uint64_t account, struct slice client_id, bool replaced);
+/* Publishes wills that are due. */
+void wills_tick(struct lane *l);
+
 /* ---- pipeline_session.c ---- */
 /* Whose session it is: the connection's principal, even when that is no more. */
 void session_identify(struct job *j);

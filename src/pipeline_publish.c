@@ -52,7 +52,7 @@ void publish_run(struct job *j)
         job_refuse(j, REASON_retained_full, NULL);
         return;
     }
-    write_publish(j, q->retain ? RECORD_F_RETAIN : 0);
+    write_publish(j, (q->retain ? RECORD_F_RETAIN : 0) | (q->will ? RECORD_F_WILL : 0));
 }
 
 /* ---- retained messages ---- */

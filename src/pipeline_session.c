@@ -48,7 +48,13 @@ static bool may_resume(const struct job *j, const struct session *s)
     return s->credential == j->credential->number || j->credential->kind == CREDENTIAL_KEY;
 }
 
-/* The view has all that was said of the account's sessions. */
+static bool has_room(const struct job *j, bool found)
+{
+    return found || sessions_have_room(j->lane->p->opts.sessions, j->account->number);
+}
+
+/* The view has all that was said of the account's sessions. A session that ends with its connection
+ * is one only for its will's sake, so that this is published if the server dies. */
 static void open_session(struct job *j)
 {
     const struct request *q = &job_exchange(j)->request;
@@ -58,10 +64,11 @@ static void open_session(struct job *j)
     CHECK(session_record_decode(q->body, &event));
     bool clean = event.event == SESSION_OPENED;
     bool found = sessions_find(sessions, j->account->number, q->path, clock_wall_us(), &s);
+    wills_before(j->lane, j->account->number, q->path, clean || (found && !may_resume(j, &s)));
     if (found && !clean && may_resume(j, &s)) {
         reply_open(j, s.number, &s);
         append(j, s.number, &event);
-    } else if (event.expiry_s) {
+    } else if (event.expiry_s || (event.will.topic.ptr && has_room(j, found))) {
         if (!found && !sessions_have_room(sessions, j->account->number)) {
             job_refuse(j, REASON_sessions_full, NULL);
             return;

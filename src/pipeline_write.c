@@ -334,6 +334,8 @@ static bool put_point(struct job *j, struct batch *b, const struct point *p, con
     };
     if (named)
         r.producer = *named;
+    if (named && job_exchange(j)->request.will)
+        r.flags |= RECORD_F_WILL;
     return put_record(l, b, &r);
 }
 
@@ -366,7 +368,7 @@ static bool put_points_once(struct job *j, struct batch *b)
     return put_all(j, b, &j->lane->producer);
 }
 
-/* A message of QoS 2 of a session that outlives its connection. */
+/* A message of QoS 2 of a session that outlives its connection, or its will. */
 static bool put_points_of_session(struct job *j, struct batch *b)
 {
     const struct request *q = &job_exchange(j)->request;
@@ -376,7 +378,7 @@ static bool put_points_of_session(struct job *j, struct batch *b)
 
 static bool (*choose_put(const struct request *q, bool once))(struct job *j, struct batch *b)
 {
-    bool of_session = q->session && q->packet_id;
+    bool of_session = q->session && (q->packet_id || q->will);
     return once ? put_points_once : of_session ? put_points_of_session : put_points;
 }
 
@@ -862,7 +864,7 @@ static bool put_publish(struct job *j, struct batch *b)
                        .receive_us = j->now_us,
                        .topic = q->path,
                        .payload = buf_slice(&j->lane->payload)};
-    if (q->session && q->packet_id)
+    if (q->session && (q->packet_id || q->will))
         r.producer = (struct producer){.session = q->session, .sequence = q->packet_id};
     return put_record(j->lane, b, &r);
 }

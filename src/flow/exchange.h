@@ -73,6 +73,7 @@ struct request {
     struct slice properties;
     uint32_t expiry_s;
     bool has_expiry, retain;
+    bool will; /* it is that of `session`, which has none any more once this is stored */
     uint8_t qos;
     uint64_t session;                         /* that outlives the connection; 0: none */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */

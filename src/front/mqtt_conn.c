@@ -204,6 +204,8 @@ static void publish_will(struct mqtt_conn *c)
     q->expiry_s = will->expiry_s;
     q->retain = will->retain;
     q->qos = will->qos;
+    q->session = c->session;
+    q->will = c->session != 0;
     q->source = c->source;
     mqtt_hand_up(e);
 }
@@ -214,10 +216,11 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
         return;
     bool up = c->state == MQTT_UP || c->state == MQTT_ENDING, opening = c->state == MQTT_OPEN;
     c->state = MQTT_CLOSING;
-    if (up && with_will)
+    bool kept = up && with_will && mqtt_keeps_will(c);
+    if (up && with_will && !kept)
         publish_will(c);
     mqtt_drop_subs(c);
-    if (!mqtt_settle(c, opening))
+    if (!mqtt_settle(c, opening, kept))
         (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
     free(c->will);
     c->will = NULL;

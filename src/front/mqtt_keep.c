@@ -10,6 +10,8 @@
  */
 #include "base/check.h"
 #include "base/metric.h"
+#include "flow/limits.h"
+#include "flow/publish.h"
 #include "flow/session_record.h"
 #include "front/mqtt_private.h"
 
@@ -34,19 +36,46 @@ static void hand_up(struct mqtt_exchange *e, const struct session_record *r, uin
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* The will as a session has it; its payload lies in `storage`. */
+static struct session_will will_of(const struct mqtt_will *w, struct buf *storage)
+{
+    struct slice properties = slice_of(w->bytes + w->topic_len, w->properties_len);
+    struct buf passed;
+    buf_init(&passed, w->properties_len);
+    mqtt_put_passed(&passed, properties);
+    const struct publish p = {.qos = w->qos,
+                              .has_expiry = w->has_expiry,
+                              .expiry_s = w->expiry_s,
+                              .properties = buf_slice(&passed),
+                              .message = slice_of(properties.ptr + properties.len, w->payload_len)};
+    publish_encode(storage, &p);
+    buf_fini(&passed);
+    if (storage->failed)
+        return (struct session_will){0}; /* too large for a session: it ends with the connection */
+    return (struct session_will){.topic = slice_of(w->bytes, w->topic_len),
+                                 .retain = w->retain,
+                                 .delay_s = w->delay_s,
+                                 .payload = buf_slice(storage)};
+}
+
 void mqtt_open(struct mqtt_conn *c)
 {
-    if (c->assigned && !c->expiry_s) {
+    struct buf will;
+    if (c->assigned && !c->expiry_s && !c->will) {
         mqtt_begin(c); /* nobody has had this client id */
         return;
     }
     struct session_record r = {.event = c->clean ? SESSION_OPENED : SESSION_RESUMED,
                                .expiry_s = c->expiry_s};
+    buf_init(&will, SESSION_WILL_MAX);
+    if (c->will && c->will->topic_len <= TOPIC_MAX)
+        r.will = will_of(c->will, &will);
     c->state = MQTT_OPEN;
     struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_CONNACK);
     e->x.request.principal = &c->principal;
     e->x.request.source = c->source;
     hand_up(e, &r, 0, slice_str(c->client_id));
+    buf_fini(&will);
 }
 
 /* What the pipeline says of the session. */
@@ -95,11 +124,19 @@ void mqtt_put_release(struct mqtt_conn *c, uint16_t id)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static void tell_closed(struct mqtt_conn *c, const struct principal *who)
+bool mqtt_keeps_will(const struct mqtt_conn *c)
+{
+    if (!c->session || !c->will)
+        return false;
+    return c->front->stopping || (c->will->delay_s && c->expiry_s); /* section 3.1.3.2.2 */
+}
+
+static void tell_closed(struct mqtt_conn *c, const struct principal *who, bool keep_will)
 {
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
-    struct session_record r = {.event = c->expiry_s ? SESSION_CLOSED : SESSION_ENDED,
+    struct session_record r = {.event = c->expiry_s || keep_will ? SESSION_CLOSED : SESSION_ENDED,
                                .expiry_s = c->expiry_s,
+                               .keep_will = keep_will,
                                .end = SESSION_END_CLEAN};
     e->answer = MQTT_PUBLISH;
     e->settles = c;
@@ -110,7 +147,7 @@ static void tell_closed(struct mqtt_conn *c, const struct principal *who)
     hand_up(e, &r, c->session, (struct slice){0});
 }
 
-bool mqtt_settle(struct mqtt_conn *c, bool opening)
+bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
 {
     if (opening && c->first) {
         /* Whether there is a session is not known yet: the exchange that asks will say. */
@@ -123,7 +160,7 @@ bool mqtt_settle(struct mqtt_conn *c, bool opening)
     if (!c->session)
         return false;
     c->settling = true;
-    tell_closed(c, &c->principal);
+    tell_closed(c, &c->principal, keep_will);
     return true;
 }
 
@@ -133,7 +170,7 @@ void mqtt_give_up_session(struct mqtt_conn *c)
         return;
     c->expiry_s = 0;
     c->settling = true;
-    tell_closed(c, &c->principal);
+    tell_closed(c, &c->principal, false);
     c->session = 0;
 }
 
@@ -146,7 +183,7 @@ void mqtt_settled(struct mqtt_exchange *e)
     if (e->conn)
         mqtt_dequeue(e);
     if (opening && c->session) {
-        tell_closed(c, e->x.request.principal);
+        tell_closed(c, e->x.request.principal, false);
     } else {
         c->settling = false;
         mqtt_conn_forget(c);

@@ -135,7 +135,9 @@ void mqtt_reply_open(struct mqtt_exchange *e);
 void mqtt_put_release(struct mqtt_conn *c, uint16_t id);
 /* The connection has ended, maybe in MQTT_OPEN: tells its session so. False: there is none, and the
  * client id may be given back; else it is when c->settling ends. */
-bool mqtt_settle(struct mqtt_conn *c, bool opening);
+bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will);
+/* Whether the will of a connection that ends is published later, by its session. */
+bool mqtt_keeps_will(const struct mqtt_conn *c);
 /* It subscribes, and subscriptions are not kept yet: a session that is said to be there again would
  * be one without them. So this one ends with its connection. */
 void mqtt_give_up_session(struct mqtt_conn *c);

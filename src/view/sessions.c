@@ -310,7 +310,18 @@ void sessions_apply(struct sessions *t, const struct record *r, uint64_t offset)
 /* Whether nothing of it is left to be done. */
 static bool is_gone(const struct session *s, int64_t now_us)
 {
-    return session_ends_us(s) <= now_us && !s->will.topic.ptr;
+    return session_ends_us(s) <= now_us &&
+           (!s->will.topic.ptr || session_will_due_us(s) <= now_us - SESSION_WILL_KEPT_US);
+}
+
+/* Whether its will is to be told now: due, not told a moment ago, and not given up. */
+static bool tell_will(struct session_entry *e, int64_t due_us, int64_t now_us)
+{
+    if (due_us > now_us || due_us <= now_us - SESSION_WILL_KEPT_US ||
+        (e->told_us && now_us - e->told_us < TELL_AGAIN_US && now_us >= e->told_us))
+        return false;
+    e->told_us = now_us;
+    return true;
 }
 
 void sessions_forget(struct sessions *t, int64_t now_us)
@@ -358,10 +369,8 @@ unsigned sessions_wills_due(struct sessions *t, int64_t now_us, struct session_d
     for (uint64_t i = 0; i < buckets && count < max; i++, t->sweep++) {
         for (struct session_entry *e = t->by_number[t->sweep & t->mask]; e && count < max;
              e = e->next_by_number) {
-            if (session_will_due_us(&e->s) > now_us ||
-                (e->told_us && now_us - e->told_us < TELL_AGAIN_US && now_us >= e->told_us))
+            if (!tell_will(e, session_will_due_us(&e->s), now_us))
                 continue;
-            e->told_us = now_us;
             ret[count++] = (struct session_due){
                 .account = e->s.account, .number = e->s.number, .credential = e->s.credential};
         }
@@ -419,6 +428,16 @@ bool sessions_get(struct sessions *t, uint64_t account, uint64_t number, struct 
 {
     pthread_mutex_lock(&t->lock);
     return copy_out(t, find_number(t, account, number), ret);
+}
+
+bool sessions_take_will(struct sessions *t, uint64_t account, struct slice client_id,
+                        int64_t now_us, bool replaced, struct session *ret)
+{
+    pthread_mutex_lock(&t->lock);
+    struct session_entry *e = find_client(t, account, client_id);
+    bool found = e && e->s.closed_us && e->s.will.topic.ptr &&
+                 tell_will(e, replaced ? now_us : session_will_due_us(&e->s), now_us);
+    return copy_out(t, found ? e : NULL, ret);
 }
 
 struct sessions_stats sessions_stats(struct sessions *t)

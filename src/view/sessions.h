@@ -75,6 +75,13 @@ struct session_due {
 unsigned sessions_wills_due(struct sessions *t, int64_t now_us, struct session_due *ret,
                             unsigned max);
 
+/* The same of that client's session alone, with a copy (session_fini's): its will is due, or would
+ * be but that the session is `replaced` now, which ends it. */
+bool sessions_take_will(struct sessions *t, uint64_t account, struct slice client_id,
+                        int64_t now_us, bool replaced, struct session *ret);
+/* A will that could not be published for so long is given up. */
+#define SESSION_WILL_KEPT_US (3600 * 1000000ll)
+
 /* ---- retained messages ----------------------------------------------------------------------- */
 
 struct retained {

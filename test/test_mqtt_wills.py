@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wills that outlive their connection: delayed, cancelled, published once after the server was killed."""
+import json
+import struct
+import time
+
+import pytest
+
+import mqtt_wire as wire
+from harness import wait_for
+from mqtt_wire import CONNACK, DISCONNECT, Mqtt, packet, text
+from test_mqtt_topics import client, message, owner, root, subscribe  # noqa: F401
+
+
+def delay(seconds):
+    return b"\x18" + struct.pack(">I", seconds)
+
+
+def with_will(server, owner, name, topic, payload="gone", expiry=0, will_props=b"", flags=0x08, version=5, clean=True):  # noqa: F811
+    """A connection that has one."""
+    c = Mqtt(server.mqtt_port, version)
+    props = b"\x11" + struct.pack(">I", expiry) if expiry else b""
+    c.send(wire.connect(name, owner.name, owner.key, version, clean=clean, props=props, will=(topic, payload),
+                        will_props=will_props, will_flags=flags))
+    assert c.expect(CONNACK).body[1] == 0
+    return c
+
+
+def test_all_of_a_will_is_published(client, server, owner, root):  # noqa: F811
+    """Its properties, QoS and flag; at once when there is no delay, or no session to wait for."""
+    s = client(5)
+    assert subscribe(s, (f"{root}/#", 1 | 8)) == [1]
+    props = b"\x03" + text("ct") + b"\x26" + text("k") + text("v") + b"\x01\x01"
+    for expiry, late in ((0, 0), (100, 0), (0, 100)):
+        began = time.monotonic()
+        c = with_will(server, owner, f"{root}-all", f"{root}/w", b"\0\1", expiry, props + delay(late), 0x28)
+        c.close()
+        m = message(s)
+        assert (m.topic, m.payload, m.qos, m.retain) == (f"{root}/w", b"\0\1", 1, 1)
+        assert m.props == b"\x01\x01\x03" + text("ct") + b"\x26" + text("k") + text("v") and time.monotonic() - began < 60
+        s.send(packet(wire.PUBACK, struct.pack(">H", m.mid)))
+    assert s.silent()
+
+
+def test_delay(client, server, owner, root):  # noqa: F811
+    s = client(5)
+    assert subscribe(s, (f"{root}/#", 0)) == [0]
+    c = with_will(server, owner, f"{root}-late", f"{root}/late", expiry=100, will_props=delay(1))
+    began = time.monotonic()
+    c.close()
+    assert message(s).topic == f"{root}/late" and time.monotonic() - began > 0.9
+    # The session ends before the delay does.
+    c = with_will(server, owner, f"{root}-ends", f"{root}/ends", expiry=1, will_props=delay(1000))
+    c.close()
+    assert message(s).topic == f"{root}/ends"
+    # To a feed, too.
+    c = with_will(server, owner, f"{root}-feed", f"{owner.name}/feeds/{root}", "5", expiry=100, will_props=delay(1))
+    assert subscribe(s, (f"{owner.name}/f/{root}", 0)) == [0]
+    c.close()
+    assert message(s).payload == b"5"
+    assert s.silent(1.5)
+
+
+def test_cancelled(client, server, owner, root):  # noqa: F811
+    """By a DISCONNECT, and by who comes back in time; a session that is begun anew has ended, so its will is due."""
+    s = client(5)
+    assert subscribe(s, (f"{root}/#", 0)) == [0]
+    name = f"{root}-back"
+    c = with_will(server, owner, name, f"{root}/a", expiry=100, will_props=delay(1))
+    c.send(packet(DISCONNECT, b""))
+    c.closed()
+    c = with_will(server, owner, name, f"{root}/b", expiry=100, will_props=delay(2))
+    c.close()
+    c = with_will(server, owner, name, f"{root}/c", expiry=100, will_props=delay(60), clean=False)
+    assert s.silent(3)
+    c.close()
+    c = with_will(server, owner, name, f"{root}/d", expiry=100, will_props=delay(60))
+    assert message(s).topic == f"{root}/c"
+    c.send(packet(DISCONNECT, b"\x04"))  # with its will
+    c.closed()
+    assert s.silent()
+    with_will(server, owner, name, f"{root}/e").send(packet(DISCONNECT, b"\x04")).closed()
+    assert {message(s).topic for _ in range(2)} == {f"{root}/d", f"{root}/e"}
+
+
+@pytest.mark.parametrize("expiry", [0, 3600])
+def test_after_kill_9_of_the_server(make_server, expiry):
+    """Once, by whatever comes first: the server's own look, or the client that is back; and over one more kill."""
+    s = make_server()
+    s.add_account("a")
+    s.cli("account", "change", "a", "--topics", "any")
+    key = s.add_key("a")
+
+    class Owner:
+        name = "a"
+    Owner.key = key
+    held = [with_will(s, Owner, f"c{i}", f"w/{i}", f"will{i}", expiry, flags=0x28) for i in range(6)]
+    fine = with_will(s, Owner, "fine", "w/fine", expiry=expiry, flags=0x28)
+    fine.send(packet(DISCONNECT, b"")).closed()
+    with Mqtt(s.mqtt_port, 5) as c:  # answered when that is durable
+        c.login("a", key, "fine")
+    s.kill()
+    for c in held:
+        c.close()
+    s.start()
+    again = [with_will(s, Owner, f"c{i}", f"x/{i}", expiry=expiry, flags=0x28) for i in range(3)]
+
+    def published():
+        run = s.cli_run("journal", "tail", "--json")
+        found = [json.loads(line) for line in run.stdout.splitlines()] if run.returncode == 0 else []
+        return sorted(r["topic"] for r in found if r.get("topic", "").startswith(("w/", "x/")))
+
+    wait_for("all wills", lambda: len(published()) >= 6, 30)
+    for i, c in enumerate(again):
+        c.send(packet(DISCONNECT, b"")).closed()
+        with Mqtt(s.mqtt_port, 5) as c:
+            c.login("a", key, f"c{i}")
+    s.kill()
+    s.start()
+    # When a will that becomes due now has been published, the server has looked at all of them.
+    with_will(s, Owner, "mark", "x/mark", expiry=3600, will_props=delay(2)).close()
+    wait_for("the mark", lambda: "x/mark" in published(), 30)
+    assert published() == [f"w/{i}" for i in range(6)] + ["x/mark"]
