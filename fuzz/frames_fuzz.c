@@ -49,14 +49,17 @@ static void expect(const uint8_t *data, size_t size, struct expected *ret)
         enum websocket_outcome outcome =
             websocket_parse(&ws, copy + at, size - at, UINT64_MAX, &used, &e);
         at += used;
-        if (outcome == WEBSOCKET_BAD) {
-            ret->code = e.code;
-            ret->why = e.why;
-        } else if (outcome == WEBSOCKET_DATA && e.opcode == WEBSOCKET_BINARY) {
-            buf_put_slice(&ret->plain, e.data);
-        } else if (outcome == WEBSOCKET_DATA) {
+        bool text = outcome == WEBSOCKET_BAD
+                        ? ws.text == WEBSOCKET_TEXT
+                        : outcome == WEBSOCKET_DATA && e.opcode == WEBSOCKET_TEXT;
+        if (text) {
             ret->code = WEBSOCKET_UNSUPPORTED;
             ret->why = "only binary messages are understood here";
+        } else if (outcome == WEBSOCKET_BAD) {
+            ret->code = e.code;
+            ret->why = e.why;
+        } else if (outcome == WEBSOCKET_DATA) {
+            buf_put_slice(&ret->plain, e.data);
         } else if (outcome == WEBSOCKET_CONTROL && e.opcode == WEBSOCKET_PING) {
             websocket_put(&ret->answers, WEBSOCKET_PONG, e.data);
         } else if (outcome == WEBSOCKET_CONTROL && e.opcode == WEBSOCKET_CLOSE) {

@@ -90,6 +90,14 @@ static void take_control(struct ws_conn *w, const struct websocket_event *e)
     }
 }
 
+/* A text is refused for being one even if it is none: else it would depend on how it was cut. */
+static bool is_text(const struct ws_conn *w, enum websocket_outcome outcome,
+                    const struct websocket_event *e)
+{
+    return outcome == WEBSOCKET_BAD ? w->in.text == WEBSOCKET_TEXT
+                                    : outcome == WEBSOCKET_DATA && e->opcode == WEBSOCKET_TEXT;
+}
+
 size_t ws_conn_take(struct ws_conn *w, char *ptr, size_t len)
 {
     struct websocket_event e;
@@ -98,12 +106,12 @@ size_t ws_conn_take(struct ws_conn *w, char *ptr, size_t len)
         enum websocket_outcome outcome =
             websocket_parse(&w->in, ptr + at, len - at, UINT64_MAX, &used, &e);
         at += used;
-        if (outcome == WEBSOCKET_BAD) {
+        if (is_text(w, outcome, &e)) {
+            fail(w, WEBSOCKET_UNSUPPORTED, "only binary messages are understood here");
+        } else if (outcome == WEBSOCKET_BAD) {
             fail(w, e.code, e.why);
         } else if (outcome == WEBSOCKET_CONTROL) {
             take_control(w, &e);
-        } else if (outcome == WEBSOCKET_DATA && e.opcode != WEBSOCKET_BINARY) {
-            fail(w, WEBSOCKET_UNSUPPORTED, "only binary messages are understood here");
         } else if (outcome == WEBSOCKET_DATA && e.data.len) {
             memmove(ptr + out, e.data.ptr, e.data.len);
             out += e.data.len;
