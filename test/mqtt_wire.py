@@ -4,14 +4,12 @@ import socket
 import struct
 from collections import namedtuple
 
+from wire import Closed, Connection
+
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(1, 8)
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT, AUTH = range(8, 16)
 
 Packet = namedtuple("Packet", "type flags body")
-
-
-class Closed(Exception):
-    """The server closed the connection where a packet was expected."""
 
 
 def text(value):
@@ -61,39 +59,18 @@ def publish(topic, payload, qos=0, mid=None, version=4, props=b"", dup=False, re
     return packet(PUBLISH, body + payload, qos << 1 | (8 if dup else 0) | (1 if retain else 0))
 
 
-class Mqtt:
+class Mqtt(Connection):
     """One connection; `version` is what its packets are written in."""
 
     def __init__(self, port, version=4, timeout=10.0, tls=None):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(port, timeout)
         if tls:
             self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
         self.version = version
-        self.buffer = b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        self.sock.close()
-
-    def send(self, data):
-        self.sock.sendall(data)
-        return self
 
     def _need(self, n):
         while len(self.buffer) < n:
-            try:
-                got = self.sock.recv(65536)
-            except (ConnectionResetError, BrokenPipeError) as e:
-                raise Closed(repr(e)) from e
-            if not got:
-                raise Closed(f"closed with {self.buffer!r} in hand")
-            self.buffer += got
+            self._more()
 
     def receive(self):
         self._need(2)

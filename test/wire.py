@@ -28,11 +28,11 @@ class Response:
 
 
 class Closed(Exception):
-    """The server closed the connection where a response was expected."""
+    """The server closed the connection where something was expected."""
 
 
-class Wire:
-    """One connection."""
+class Connection:
+    """One connection, of any protocol; what was received and not looked at yet is in `buffer`."""
 
     def __init__(self, port, timeout=10.0):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout)
@@ -60,6 +60,10 @@ class Wire:
         if not got:
             raise Closed(f"after {self.buffer!r}")
         self.buffer += got
+
+
+class Wire(Connection):
+    """HTTP on one connection."""
 
     def _until(self, mark):
         while mark not in self.buffer:
