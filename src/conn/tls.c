@@ -393,7 +393,6 @@ static bool add_psk(const struct tls_opts *o, SSL_CTX *ctx)
 {
     char both[2048];
     int len = snprintf(both, sizeof both, "%s:%s", o->psk_ciphers, o->ciphers);
-    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     return len > 0 && (size_t)len < sizeof both &&
            SSL_CTX_set_cipher_list(ctx, o->psk_ciphers) == 1 &&
            SSL_CTX_set_cipher_list(ctx, both) == 1 &&
@@ -442,6 +441,8 @@ static SSL_CTX *make_context(struct tls_set *set, const struct tls_opts *o, stru
     /* An end without close_notify is an end: HTTP and MQTT frame what they send. */
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_IGNORE_UNEXPECTED_EOF);
+    /* Our order, but ChaCha20 for who wants it most: that is a device without AES in hardware. */
+    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_max_cert_list(ctx, CLIENT_CHAIN);
