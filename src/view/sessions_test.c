@@ -804,6 +804,41 @@ static void many_retained_messages_are_looked_through_in_parts(void **state)
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
+/* One asker at a time gets it: when it is due, or the session is replaced. */
+static void a_will_is_taken_once(void **state)
+{
+    const struct session_will will = {.topic = SLICE("w"), .delay_s = 10, .payload = SLICE("\0x")};
+    uint64_t cursor;
+    struct sessions *t = open_file(&cursor);
+    struct session_due due[4];
+    struct session s = {0};
+    append_event(1, 1, 5,
+                 &(struct session_record){.event = SESSION_OPENED,
+                                          .client_id = SLICE("c"),
+                                          .expiry_s = SESSION_NEVER,
+                                          .will = will});
+    replay(t, 0);
+    assert_false(sessions_take_will(t, 1, SLICE("c"), US_PER_S, true, &s)); /* it is connected */
+    sessions_cut_off(t, 50 * US_PER_S);
+    assert_false(sessions_take_will(t, 1, SLICE("c"), 51 * US_PER_S, false, &s));
+    assert_false(sessions_take_will(t, 2, SLICE("c"), 51 * US_PER_S, true, &s));
+    assert_true(sessions_take_will(t, 1, SLICE("c"), 51 * US_PER_S, true, &s));
+    assert_true(s.number == 1 && slice_eq(s.will.topic, SLICE("w")) && s.will.delay_s == 10);
+    session_fini(&s);
+    assert_false(sessions_take_will(t, 1, SLICE("c"), 52 * US_PER_S, true, &s));
+    unsigned told = 0;
+    for (unsigned i = 0; i < SESSIONS_SWEEP; i++)
+        told += sessions_wills_due(t, 60 * US_PER_S, due, 4); /* told a moment ago */
+    assert_int_equal(told, 0);
+    assert_true(sessions_take_will(t, 1, SLICE("c"), 62 * US_PER_S, false, &s));
+    session_fini(&s);
+    /* Given up: nobody may publish it. */
+    assert_false(
+        sessions_take_will(t, 1, SLICE("c"), 60 * US_PER_S + SESSION_WILL_KEPT_US, false, &s));
+    sessions_close(t);
+    forget_journal();
+}
+
 static void sessions_and_wills_have_their_time(void **state)
 {
     struct clock_fake clock = {.wall_us = 50 * US_PER_S};
@@ -930,6 +965,7 @@ int main(void)
         cmocka_unit_test(acked_places_have_a_limit),
         cmocka_unit_test(retained_messages_have_limits),
         cmocka_unit_test(many_retained_messages_are_looked_through_in_parts),
+        cmocka_unit_test(a_will_is_taken_once),
         cmocka_unit_test(sessions_and_wills_have_their_time),
         cmocka_unit_test(readers_see_whole_sessions),
     };
