@@ -237,6 +237,9 @@ static void dispatch(struct job *j)
     case ROUTE_SESSION:
         session_run(j); /* pipeline_session.c */
         return;
+    case ROUTE_MISSED:
+        missed_run(j); /* pipeline_missed.c */
+        return;
     case ROUTE_CONNECT:
         connect_run(j); /* pipeline_connect.c */
         return;
@@ -509,7 +512,8 @@ void job_authenticate(struct job *j)
             authorize(j);
         return;
     }
-    if (x->request.method == METHOD_SESSION || x->request.method == METHOD_RETAINED) {
+    if (x->request.method == METHOD_SESSION || x->request.method == METHOD_MISSED ||
+        x->request.method == METHOD_RETAINED) {
         session_identify(j); /* pipeline_session.c */
         dispatch(j);
         return;

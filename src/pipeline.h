@@ -33,12 +33,19 @@ struct pipeline_tune {
     struct overload_opts overload;
 };
 
+/* What one session is given at most of what it missed: the newest, the rest is counted. */
+struct missed_limits {
+    uint32_t messages_max;
+    uint64_t bytes_max, scan_bytes; /* of payloads; of the journal that is looked through */
+};
+
 struct pipeline_opts {
     struct api api;
     struct admin *admin;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct view *session_view;               /* the same of who opens a session */
     struct sessions *sessions;
+    struct missed_limits missed;
     enum ack_level ack;      /* for accounts that do not say */
     struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
     struct lane_tune lane;
@@ -64,7 +71,7 @@ size_t lane_stage_bytes(void);
 /* For http_opts.handle; `lane` is the struct lane. */
 void lane_handle(void *lane, struct exchange *x);
 /* Where a lane's messages for subscribers go. Before its worker runs. */
-void lane_set_live(struct lane *l, const struct live_ops *ops);
+void lane_set_live(struct lane *l, struct live_ops ops);
 /* So many more subscriptions, or fewer; `lane` is the struct lane. */
 void lane_interest(void *lane, int change);
 /* Everything below this position is durable; `lane` is the struct lane. */

@@ -48,6 +48,7 @@ struct live {
     int interest;  /* subscriptions, all lanes */
     uint64_t from; /* where the watermark was when there was the first */
     bool stop;
+    bool dropped;           /* the thread's: who waits for the last batch does not know yet */
     _Atomic uint64_t bytes; /* on their way */
 };
 
@@ -191,8 +192,12 @@ static void on_batch(struct mail *mail)
     uint64_t offset = b->first_offset;
     struct record r;
     size_t at = 0;
+    if (l->live.begin)
+        l->live.begin(l->live.arg, offset);
     while (l->live.wants && journal_batch_record(b, &at, &r) > 0)
         make_messages(&maker, &r, offset++);
+    if (l->live.end)
+        l->live.end(l->live.arg, b->first_offset + b->count);
     batch_unref(post->batch);
     free(post);
 }
@@ -273,8 +278,10 @@ static void post_batch(struct live *live, const struct journal_batch *b)
         return;
     if (live->bytes + b->body.len > LIVE_BYTES_MAX) {
         metric_add(METRIC_live_batches_dropped, 1);
+        live->dropped = true;
         return;
     }
+    live->dropped = false;
     struct live_batch *copy = malloc(sizeof *copy + b->body.len);
     CHECK(copy);
     copy->refs = lanes + 1;
@@ -295,6 +302,16 @@ static void post_batch(struct live *live, const struct journal_batch *b)
     batch_unref(copy);
 }
 
+/* Sessions read what was dropped from the journal when they hear of what is behind it. */
+static void wait_for_more(struct live *live)
+{
+    const struct journal_batch none = {.first_offset = journal_reader_offset(live->reader),
+                                       .body = slice_str("")};
+    if (live->dropped)
+        post_batch(live, &none);
+    journal_reader_wait(live->reader, WAIT_NS);
+}
+
 /* Reads until nobody is interested any more. */
 static void read_on(struct live *live, uint64_t from)
 {
@@ -311,7 +328,7 @@ static void read_on(struct live *live, uint64_t from)
         else if (failed)
             clock_sleep_ns(WAIT_NS);
         else if (next != JOURNAL_GAP)
-            journal_reader_wait(live->reader, WAIT_NS);
+            wait_for_more(live);
         pthread_mutex_lock(&live->lock);
         on = live->interest > 0 && !live->stop;
         pthread_mutex_unlock(&live->lock);
@@ -358,9 +375,9 @@ uint64_t lane_durable(void *lane)
     return journal_durable(((struct lane *)lane)->p->opts.api.journal);
 }
 
-void lane_set_live(struct lane *l, const struct live_ops *ops)
+void lane_set_live(struct lane *l, struct live_ops ops)
 {
-    l->live = *ops;
+    l->live = ops;
 }
 
 void pipeline_live_start(struct pipeline *p)

@@ -9,6 +9,7 @@
 #include "base/fair.h"
 #include "base/thread.h"
 #include "pipeline.h"
+#include "view/backlog.h"
 
 #define JOB_MAGIC 0x10b10b10u
 
@@ -57,6 +58,9 @@ struct job {
     uint64_t deadline_ns;
     void (*on_applied)(struct job *j);
     struct fair_item pool_item;
+    bool (*in_pool)(struct job *j); /* what is done there; NULL: api_read */
+    void (*from_pool)(struct job *j);
+    struct backlog *backlog; /* being collected */
     struct admin_call *call;
 };
 
@@ -255,6 +259,10 @@ void session_identify(struct job *j);
 /* ROUTE_SESSION: MQTT sessions, to the journal. */
 void session_run(struct job *j);
 
+/* ---- pipeline_missed.c ---- */
+/* ROUTE_MISSED: what a session is to get of the journal. */
+void missed_run(struct job *j);
+
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */
 void admin_begin(struct job *j);
@@ -267,5 +275,9 @@ void read_run(struct job *j);
 void wait_for_views(struct job *j, unsigned views, uint64_t need, uint64_t deadline_ns,
                     void (*then)(struct job *j));
 void read_tick(struct lane *l, uint64_t now_ns);
+/* Calls `what` in a thread of the read pool, again in its turn as long as that returns false, then
+ * `then` on the lane. A pool that has no room, and one that comes to it behind the job's deadline,
+ * refuse: REASON_busy. The request must be kept. */
+void read_in_pool(struct job *j, bool (*what)(struct job *j), void (*then)(struct job *j));
 struct read_pool *read_pool_new(struct pipeline *p);
 void read_pool_free(struct read_pool *pool);

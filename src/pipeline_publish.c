@@ -8,6 +8,7 @@
 #include "codec/mqtt.h"
 #include "codec/topic.h"
 #include "flow/publish.h"
+#include "flow/session_record.h"
 #include "pipeline_private.h"
 #include "view/sessions.h"
 
@@ -82,6 +83,7 @@ enum live_step lane_next_retained(void *lane, const struct principal *p, struct 
     if (step == RETAINED_MORE || r.offset >= below || !publish_decode(r.payload, &m))
         return LIVE_MORE;
     ret->credential = r.credential;
+    ret->place = session_place(r.offset, 0);
     ret->published = ret->retain = ret->retained = true;
     ret->qos = m.qos;
     ret->expires_us = publish_expires_us(&m, r.receive_us);

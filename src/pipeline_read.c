@@ -135,17 +135,32 @@ static enum api_read ask(const struct api *a, struct job *j, bool may_block)
     return api_read(a, &j->match, job_exchange(j), &c, may_block, j->found);
 }
 
-static void run_read(struct job *j)
+static bool queue_up(struct read_pool *pool, struct job *j)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool queued = fair_put(&pool->queue, j->account->number, &j->pool_item);
+    pthread_cond_signal(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    return queued;
+}
+
+static void run_read(struct read_pool *pool, struct job *j)
 {
     struct exchange *x = job_exchange(j);
     const struct api *a = &j->lane->p->opts.api;
     if (clock_mono_ns() > j->deadline_ns) {
         x->reply.reason = REASON_busy;
         x->reply.retry_ns = NS_PER_S;
+    } else if (j->in_pool) {
+        while (!j->in_pool(j)) {
+            j->deadline_ns = UINT64_MAX; /* it has begun */
+            if (queue_up(pool, j))
+                return;
+        }
     } else {
         CHECK(ask(a, j, true) == API_READ_DONE);
     }
-    job_post(j, finish_read);
+    job_post(j, j->from_pool);
 }
 
 static void run_pool(void *arg)
@@ -156,7 +171,7 @@ static void run_pool(void *arg)
         struct fair_item *item = fair_take(&pool->queue);
         if (item) {
             pthread_mutex_unlock(&pool->lock);
-            run_read((struct job *)((char *)item - offsetof(struct job, pool_item)));
+            run_read(pool, (struct job *)((char *)item - offsetof(struct job, pool_item)));
             pthread_mutex_lock(&pool->lock);
         } else if (pool->stopping) {
             break;
@@ -198,17 +213,21 @@ void read_pool_free(struct read_pool *pool)
 
 static void to_pool(struct job *j)
 {
-    struct read_pool *pool = j->lane->p->pool;
     metric_add(METRIC_reads_pool, 1);
-    pthread_mutex_lock(&pool->lock);
-    bool queued = fair_put(&pool->queue, j->account->number, &j->pool_item);
-    pthread_cond_signal(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-    if (queued)
+    if (!j->from_pool)
+        j->from_pool = finish_read;
+    if (queue_up(j->lane->p->pool, j))
         return;
     metric_add(METRIC_reads_refused, 1);
     job_exchange(j)->reply.retry_ns = NS_PER_S;
     job_refuse(j, REASON_busy, NULL);
+}
+
+void read_in_pool(struct job *j, bool (*what)(struct job *j), void (*then)(struct job *j))
+{
+    j->in_pool = what;
+    j->from_pool = then;
+    to_pool(j);
 }
 
 /* ---- the stage ---- */

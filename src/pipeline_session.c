@@ -9,27 +9,32 @@
  * applied what the account's last session record was (account_live.session_told), and then knows it
  * all.
  *
- * The answer to an opening is for the front: u64 number of the session (0: there is none), u8
- * whether it was there before, and then u16 each the packet ids of QoS 2 that the client has not
- * released. Little endian.
+ * The answer to an opening is for the front: flow/session_state.h.
  */
 #include "base/check.h"
 #include "base/clock.h"
-#include "flow/session_record.h"
+#include "flow/session_state.h"
 #include "pipeline_private.h"
 #include "view/sessions.h"
 
 static void reply_open(struct job *j, uint64_t number, const struct session *s)
 {
     struct reply *r = &job_exchange(j)->reply;
-    buf_clear(&r->body);
-    buf_put_u64(&r->body, number);
-    buf_put_u8(&r->body, s != NULL);
-    for (uint32_t i = 0; s && i < s->in_count; i++) {
-        buf_put_u8(&r->body, (uint8_t)s->in[i]);
-        buf_put_u8(&r->body, (uint8_t)(s->in[i] >> 8));
-    }
-    CHECK(!r->body.failed);
+    struct buf *out = &r->body;
+    buf_clear(out);
+    session_state_put(out, &(struct session_state){
+                               .number = number, .present = s != NULL, .floor = s ? s->floor : 0});
+    for (uint32_t i = 0; s && i < s->in_count; i++)
+        session_state_put_received(out, s->in[i]);
+    for (uint32_t i = 0; s && i < s->subs_count; i++)
+        session_state_put_sub(out, &s->subs[i].filter, s->subs[i].since);
+    for (uint32_t i = 0; s && i < s->out_count; i++)
+        session_state_put_sent(
+            out, &(struct session_item){s->out[i].place, s->out[i].packet_id, s->out[i].qos},
+            s->out[i].pubrel);
+    for (uint32_t i = 0; s && i < s->acked_count; i++)
+        session_state_put_acked(out, s->acked[i]);
+    CHECK(!out->failed); /* a session's lists have maxima */
     r->status = 200;
 }
 

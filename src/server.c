@@ -432,7 +432,6 @@ static int open_pipeline(struct server *s, struct error *err)
     const struct config *c = s->config;
     buf_init(&s->openapi, 16u << 20);
     api_openapi(&s->openapi);
-    CHECK(!s->openapi.failed);
     s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
                                               .history = s->views.history,
                                               .latest = s->views.latest,
@@ -484,6 +483,7 @@ static int open_pipeline(struct server *s, struct error *err)
         .history_view = s->views.history_view,
         .session_view = s->views.session_view,
         .sessions = s->views.sessions,
+        .missed = tune_missed(c),
         .ack = tune_ack(c->ack.level),
         .lane = tune_lane(c),
         .tune = tune_pipeline(c),
@@ -606,7 +606,7 @@ static void add_mqtt(struct unit *u)
         .arg = u->lane,
     };
     u->mqtt = mqtt_front_new(&opts);
-    lane_set_live(u->lane, &(struct live_ops){mqtt_front_wants, mqtt_front_publish, u->mqtt});
+    lane_set_live(u->lane, mqtt_front_live(u->mqtt));
 }
 
 /* What the door of that surface is given anew by a reload. */

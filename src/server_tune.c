@@ -23,6 +23,13 @@ struct lane_tune tune_lane(const struct config *c)
         .refusal_hold_ns = c->auth.refusal_hold * NS_PER_MS};
 }
 
+struct missed_limits tune_missed(const struct config *c)
+{
+    return (struct missed_limits){.messages_max = (uint32_t)c->session.missed_max,
+                                  .bytes_max = c->session.missed_size,
+                                  .scan_bytes = c->session.missed_scan};
+}
+
 struct pipeline_tune tune_pipeline(const struct config *c)
 {
     return (struct pipeline_tune){

@@ -14,6 +14,7 @@
 enum log_level tune_log_level(const char *name);
 enum ack_level tune_ack(const char *name);
 struct lane_tune tune_lane(const struct config *c);
+struct missed_limits tune_missed(const struct config *c);
 struct pipeline_tune tune_pipeline(const struct config *c);
 /* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,

@@ -483,7 +483,7 @@ def test_what_is_stored_reaches_subscribers(client, owner, server, new_feed):
     assert publisher.code(PUBACK, 1) == 0
     for version in (4, 5):
         c = client(version)
-        assert subscribe(c, (topic, 0), (f"{owner.name}/f/+/csv", 1), (f"{owner.name}/groups/default/json", 2)) == [0, 1, 1]
+        assert subscribe(c, (topic, 0), (f"{owner.name}/f/+/csv", 1), (f"{owner.name}/groups/default/json", 2)) == [0, 1, 2]
         for i in range(3):
             if i % 2:
                 publisher.publish(topic, f"v{i}", 1)
@@ -494,7 +494,7 @@ def test_what_is_stored_reaches_subscribers(client, owner, server, new_feed):
             got = {t: (payload, qos) for t, payload, qos, _ in (message(c) for _ in range(3))}
             place = ",,," if i % 2 else ",1,2.5,"
             assert got == {topic: (f"v{i}", 0), f"{owner.name}/f/{name}/csv": (f"v{i}{place}", 1),
-                           f"{owner.name}/groups/default/json": ('{"feeds":{"%s":"v%d"}}' % (name, i), 1)}
+                           f"{owner.name}/groups/default/json": ('{"feeds":{"%s":"v%d"}}' % (name, i), 2)}
         c.close()
     assert stranger.silent()
     stranger.close()
@@ -529,7 +529,7 @@ def test_subscription_identifiers_and_replacing(client, owner, new_feed):
 @pytest.mark.parametrize("filters,codes5", [
     ([("other/feeds/x", 0)], [0x87]), ([("#", 0)], [0x8f]), ([("+/feeds/x", 0)], [0x8f]),
     ([("$share/g/{u}/f/x", 0)], [0x9e]), ([("$SYS/#", 0)], [0x87]), ([("{u}", 0)], [0x8f]),
-    ([("{u}/f/x", 2), ("a", 0), ("{u}/#", 0)], [1, 0x8f, 0])])
+    ([("{u}/f/x", 2), ("a", 0), ("{u}/#", 0)], [2, 0x8f, 0])])
 def test_refused_filters(client, owner, filters, codes5):
     named = [(f.format(u=owner.name), o) for f, o in filters]
     assert subscribe(client(5), *named) == codes5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MQTT sessions that outlive their connection: take-over, expiry, and QoS 2 over kill -9.
+"""MQTT sessions that outlive their connection: take-over, expiry, and publishers and subscribers over kill -9.
 
 SESSION_CYCLES says how often the server is killed; SESSION_SEED repeats a run."""
 import os
@@ -15,7 +15,7 @@ import requests
 
 from conftest import owner_on
 from harness import wait_for
-from mqtt_wire import CONNACK, PUBACK, PUBCOMP, PUBREC, PUBREL, Mqtt, connect, packet, text
+from mqtt_wire import CONNACK, PUBCOMP, PUBREC, PUBREL, Mqtt, connect, packet
 
 SEED = int(os.environ.get("SESSION_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 
@@ -166,23 +166,6 @@ def test_a_device_gets_only_its_own(server, owner):
     c.close()
 
 
-def test_who_subscribes_has_no_session_yet(server, owner):
-    """A client whose session is there again does not subscribe anew; subscriptions are not kept yet."""
-    for _ in range(2):
-        c, found = login(server, owner.name, owner.key, "subscriber")
-        assert not found
-        c.send(packet(8, b"\0\1" + text(f"{owner.name}/f/x") + b"\1", 2))
-        assert c.expect(9).body == b"\0\1\1"
-        c.publish(f"{owner.name}/f/y", "1", 1)  # what is said of the session is durable before this
-        assert c.code(PUBACK, 1) == 0
-        c.close()
-    server.kill()
-    server.start()
-    c, found = login(server, owner.name, owner.key, "subscriber")
-    assert not found
-    c.close()
-
-
 def test_no_room(alone):
     server, owner = alone
     for i in range(3):
@@ -241,6 +224,29 @@ class Patient(paho.Client):
         super()._messages_reconnect_reset_out()
 
 
+class Subscriber:
+    """paho with a session of its own, which subscribes once to all that is published."""
+
+    def __init__(self, server, owner, names, qos):
+        self.qos, self.got, self.topics = qos, {n: [] for n in names}, [(f"{owner.name}/f/{n}", qos) for n in names]
+        self.client = paho.Client(client_id=f"loop-sub-{qos}", clean_session=False)
+        self.client.username_pw_set(owner.name, owner.key)
+        self.client.reconnect_delay_set(0.05, 0.2)
+        self.client.on_message = lambda c, u, m: self.got[m.topic.split("/")[-1]].append(m.payload.decode())
+        subscribed = []
+        self.client.on_subscribe = lambda *a: subscribed.append(a)
+        self.client.connect("127.0.0.1", server.mqtt_port, 30)
+        self.client.loop_start()
+        self.client.subscribe(self.topics)
+        wait_for("SUBACK", lambda: subscribed, 30)
+
+    def finish(self, counts):
+        """All of it has come; counts: by name."""
+        wait_for("all messages", lambda: all(len(set(self.got[n])) >= c for n, c in counts.items()), 60)
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
 class Publisher:
     """paho with a session of its own: what it was told is stored, it does not send again."""
 
@@ -287,6 +293,8 @@ def live(server, seed, cycles):
     rng = random.Random(seed)
     owner = owner_on(server, "looped")
     publishers = [Publisher(server, owner, f"loop-q{qos}-{i}", qos) for qos in (1, 2) for i in range(2)]
+    names = [p.topic.split("/")[-1] for p in publishers]
+    subscribers = [Subscriber(server, owner, names, qos) for qos in (1, 2)]
     for _ in range(cycles):
         for p in publishers:
             p.send(rng.randrange(5, 40))
@@ -295,15 +303,23 @@ def live(server, seed, cycles):
         server.start()
     for p in publishers:
         p.finish()
-    for p in publishers:
-        want = [str(i) for i in range(p.sent)]
-        got = read_all(owner, p.topic.split("/")[-1])
+    stored = {n: read_all(owner, n) for n in names}
+    for p, name in zip(publishers, names):
+        want, got = [str(i) for i in range(p.sent)], stored[name]
         lost = set(want) - set(got)
         assert not lost, f"seed {seed}: {p.topic}: {len(lost)} of {p.sent} are lost: {sorted(lost)[:5]}"
         if p.qos == 2:
             assert sorted(got, key=int) == want, f"seed {seed}: {p.topic}: not exactly once"
-    warnings.warn(f"seed {seed}: {cycles} cycles, {sum(p.sent for p in publishers)} messages, none lost, "
-                  f"none of QoS 2 twice", stacklevel=1)
+    for s in subscribers:
+        s.finish({n: len(set(stored[n])) for n in names})
+        for name in names:
+            if s.qos == 2:  # what is stored, each once and in its order
+                assert s.got[name] == stored[name], f"seed {seed}: subscriber, {name}: not exactly once"
+            else:
+                lost = set(stored[name]) - set(s.got[name])
+                assert not lost, f"seed {seed}: subscriber, {name}: {len(lost)} are lost: {sorted(lost)[:5]}"
+    warnings.warn(f"seed {seed}: {cycles} cycles, {sum(p.sent for p in publishers)} messages, none lost, none of "
+                  f"QoS 2 twice; subscribers got {[sum(map(len, s.got.values())) for s in subscribers]}", stacklevel=1)
 
 
 def test_publishers_over_kill(make_server):

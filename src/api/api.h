@@ -121,7 +121,7 @@ bool api_is_of_group(enum route_op op);
 
 /* ---- openapi.c ---- */
 /* The OpenAPI 3.1 document: api/openapi.json with a path for every row of the tables of routes and
- * commands. Once at start; `out` has failed when there was no memory. */
+ * commands. Once at start, into a buffer that can hold it. */
 void api_openapi(struct buf *out);
 
 /* ---- status.c ---- */

@@ -247,4 +247,5 @@ void api_openapi(struct buf *out)
         out->failed = true;
     free(text);
     json_decref(root);
+    CHECK(!out->failed); /* no memory, and that at start */
 }

@@ -23,6 +23,7 @@ enum route_class {
     ROUTE_CHANGE,   /* changes the catalog */
     ROUTE_CONNECT,  /* needs a credential, which is the connection's from then on */
     ROUTE_SESSION,  /* an MQTT session, to the journal */
+    ROUTE_MISSED,   /* what it missed, from there */
     ROUTE_RETAINED, /* waits for the view of retained messages */
 };
 
@@ -66,6 +67,7 @@ enum route_op {
     OP_DATA_DELETE,
     OP_CONNECT,
     OP_SESSION,
+    OP_MISSED,
     OP_PUBLISH_FEED,
     OP_PUBLISH_GROUP,
     OP_PUBLISH_TOPIC,

@@ -16,6 +16,8 @@ static const struct route session_route = {
     METHOD_SESSION, "", SURFACE_PUBLIC, false, ROUTE_SESSION, OP_SESSION, 0, NULL};
 static const struct route retained_route = {
     METHOD_RETAINED, "", SURFACE_PUBLIC, false, ROUTE_RETAINED, OP_RETAINED, 0, NULL};
+static const struct route missed_route = {
+    METHOD_MISSED, "", SURFACE_PUBLIC, false, ROUTE_MISSED, OP_MISSED, 0, NULL};
 static const struct route feed_route = {
     METHOD_PUBLISH, "", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_PUBLISH_FEED, PERM_data_write, NULL};
 static const struct route topic_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
@@ -71,6 +73,7 @@ enum route_found topic_find(const struct request *q, struct route_match *ret)
     if (q->method == METHOD_PUBLISH && is_adafruits(q->path, ret))
         return ROUTE_FOUND;
     *ret = (struct route_match){.route = q->method == METHOD_SESSION    ? &session_route
+                                         : q->method == METHOD_MISSED   ? &missed_route
                                          : q->method == METHOD_RETAINED ? &retained_route
                                          : q->method == METHOD_PUBLISH  ? &topic_route
                                                                         : &connect_route,

@@ -35,6 +35,7 @@ enum method {
     METHOD_PUBLISH,  /* `body` to the topic `path` */
     METHOD_SESSION,  /* `body` is a session_record that happened to `session`; with none, to the
                         session of the client id `path`: see pipeline_session.c */
+    METHOD_MISSED,   /* `missed`: what a session is to get of the journal */
     METHOD_RETAINED, /* until the view has all retained messages that are durable now */
 };
 
@@ -76,6 +77,7 @@ struct request {
     bool will; /* it is that of `session`, which has none any more once this is stored */
     uint8_t qos;
     uint64_t session;                         /* that outlives the connection; 0: none */
+    struct missed *missed;                    /* METHOD_MISSED */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
     bool

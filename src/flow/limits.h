@@ -30,5 +30,9 @@
 #define SESSION_ACKED_MAX   4096 /* messages a session's client has above the first it has not */
 #define SESSION_OUT_MAX     1024 /* packet ids in use to a client */
 #define SESSION_IN_MAX      1024 /* QoS 2 packet ids that a client has not released */
-#define SESSION_WILL_MAX    65536  /* bytes of a will's message and properties */
-#define RETAINED_MAX        262144 /* the same of a retained message */
+#define MISSED_READ_BYTES                                                                          \
+    (256u << 10)                       /* messages read for a session from the journal at a time   \
+                                        */
+#define MISSED_MESSAGE_MAX (16u << 20) /* those of the last record on top of that */
+#define SESSION_WILL_MAX   65536       /* bytes of a will's message and properties */
+#define RETAINED_MAX       262144      /* the same of a retained message */

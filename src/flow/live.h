@@ -40,5 +40,9 @@ struct live_ops {
     /* Whether anybody has subscribed to anything of that account. */
     bool (*wants)(void *arg, uint64_t account);
     void (*publish)(void *arg, const struct live_message *m);
+    /* Around what comes of a stretch of the journal: its first position, and one past its last.
+     * What lies between two stretches was not brought here. */
+    void (*begin)(void *arg, uint64_t first);
+    void (*end)(void *arg, uint64_t next);
     void *arg;
 };

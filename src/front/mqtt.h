@@ -37,7 +37,7 @@ struct mqtt_opts {
     struct mqtt_sessions *sessions;   /* all workers' */
     void (*handle)(void *arg, struct exchange *x);
     uint16_t subscriptions_max; /* of one connection */
-    size_t queue_bytes;         /* of messages that wait for a connection's window */
+    size_t queue_bytes;         /* of messages above QoS 0 that wait for a connection's window */
     /* Whether the principal may subscribe to the filter: REASON_ok, with the account whose messages
      * it is about (LIVE_OF_NOBODY: the server's), or why not. */
     enum reason (*may_subscribe)(void *arg, struct principal *p, struct slice filter,
@@ -80,7 +80,6 @@ void mqtt_front_check(struct mqtt_front *f);
 void mqtt_front_stop(struct mqtt_front *f);
 /* Closes every connection, answered or not. */
 void mqtt_front_abort(struct mqtt_front *f);
-/* Whether anybody here has subscribed to anything of that account. `front` is the mqtt_front. */
-bool mqtt_front_wants(void *front, uint64_t account);
-void mqtt_front_publish(void *front, const struct live_message *m);
+/* Its subscribers, for whoever has messages for them. */
+struct live_ops mqtt_front_live(struct mqtt_front *f);
 unsigned mqtt_front_connections(const struct mqtt_front *f);

@@ -45,7 +45,7 @@ struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
     } else {
         e = calloc(1, sizeof *e + f->opts.stage_bytes);
         CHECK(e);
-        buf_init(&e->out, REPLY_MAX);
+        buf_init(&e->out, f->opts.packet_max + REPLY_MAX);
         buf_init(&e->raw, f->opts.packet_max + f->opts.connect_max);
         buf_init(&e->x.reply.body, BODY_MAX);
         buf_init(&e->x.reply.fields, FIELDS_MAX);
@@ -71,6 +71,7 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
 {
     struct mqtt_front *f = e->front;
     principal_clear(&e->own);
+    missed_free(e->missed);
     if (f->free_count >= FREE_MAX) {
         exchange_destroy(e);
         return;
@@ -85,6 +86,8 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
     e->conn = NULL;
     e->settles = NULL;
     e->replay = NULL;
+    e->asks = NULL;
+    e->missed = NULL;
     e->id = 0;
     e->code = 0;
     e->done = e->kept = false;
@@ -131,6 +134,7 @@ void mqtt_hand_up(struct mqtt_exchange *e)
 {
     struct mqtt_front *f = e->front;
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
+    f->handed = true;
     if (e->conn)
         e->conn->handed_up = worker_settled(f->opts.worker) + 1;
     f->opts.handle(f->opts.arg, &e->x);
@@ -219,6 +223,7 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
     bool kept = up && with_will && mqtt_keeps_will(c);
     if (up && with_will && !kept)
         publish_will(c);
+    mqtt_deliver_close(c);
     mqtt_drop_subs(c);
     if (!mqtt_settle(c, opening, kept))
         (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */
@@ -291,7 +296,7 @@ static void keep_reading(struct mqtt_conn *c)
     }
 }
 
-static void make_dirty(struct mqtt_conn *c)
+void mqtt_make_dirty(struct mqtt_conn *c)
 {
     if (c->dirty)
         return;
@@ -304,8 +309,12 @@ void mqtt_send_later(struct mqtt_conn *c, struct slice packet)
 {
     if (c->sending.len + packet.len > SENDING_MAX)
         send_waiting(c);
+    if (packet.len > SENDING_MAX) {
+        stream_write(c->stream, packet);
+        return;
+    }
     buf_put_slice(&c->sending, packet);
-    make_dirty(c);
+    mqtt_make_dirty(c);
 }
 
 void mqtt_done(struct mqtt_exchange *e)
@@ -318,13 +327,15 @@ void mqtt_done(struct mqtt_exchange *e)
         mqtt_dequeue(e);
         mqtt_exchange_free(e);
     }
-    make_dirty(c);
+    mqtt_make_dirty(c);
 }
 
 /* Sends all answers that may leave, in one write. */
 static void flush(struct mqtt_conn *c)
 {
     struct buf *out = &c->front->gather;
+    if (c->state == MQTT_UP)
+        mqtt_deliver_flush(c);
     buf_clear(out);
     put_done(c, out);
     if (c->state == MQTT_CLOSING)
@@ -344,13 +355,19 @@ static void flush(struct mqtt_conn *c)
 
 bool mqtt_front_flush(struct mqtt_front *f)
 {
-    bool more = mqtt_replay_some(f);
-    while (f->dirty) {
-        struct mqtt_conn *c = f->dirty;
-        f->dirty = c->dirty_next;
-        c->dirty = false;
-        flush(c);
-    }
+    bool more;
+    do {
+        f->handed = false;
+        while (f->dirty) {
+            struct mqtt_conn *c = f->dirty;
+            f->dirty = c->dirty_next;
+            c->dirty = false;
+            flush(c);
+        }
+        more = mqtt_replay_some(f); /* behind SUBACK */
+        if (f->handed)              /* what is told of sessions: with this turn's batch */
+            worker_settle(f->opts.worker);
+    } while (f->dirty); /* by what was refused */
     buf_reuse(&f->gather, REUSE_BYTES);
     for (unsigned i = 0; i < 2; i++)
         buf_reuse(&f->common[i], REUSE_BYTES);
@@ -397,7 +414,7 @@ static void on_release(struct exchange *x)
     struct mqtt_exchange *e = of(x);
     if (e->conn && e->conn->kept == e) {
         e->conn->kept = NULL;
-        make_dirty(e->conn); /* reads on at the end of the turn */
+        mqtt_make_dirty(e->conn); /* reads on at the end of the turn */
     }
 }
 
@@ -405,7 +422,9 @@ static void on_send(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
     reason_count(x->reply.reason);
-    if (e->settles)
+    if (e->missed)
+        mqtt_take_missed(e);
+    else if (e->settles)
         mqtt_settled(e);
     else if (x->request.method == METHOD_RETAINED)
         mqtt_reply_retained(e);
@@ -576,8 +595,9 @@ void mqtt_begin(struct mqtt_conn *c)
     }
     stream_write(c->stream, buf_slice(&c->front->gather));
     metric_add(METRIC_mqtt_connects, 1);
+    mqtt_deliver_begin(c);
     c->stalled = true;
-    make_dirty(c); /* reads on, or ends, at the end of the turn */
+    mqtt_make_dirty(c); /* reads on, or ends, at the end of the turn */
     if (c->front->stopping)
         c->state = MQTT_ENDING;
     arm(c);
@@ -599,8 +619,8 @@ bool mqtt_accept(void *front, struct stream *s)
     c->last = &c->first;
     c->reader = (struct mqtt_reader){.server = true, .packet_max = f->opts.connect_max};
     c->packet_max = MQTT_LENGTH_MAX;
-    buf_init(&c->sending, SENDING_MAX + GATHER_MAX); /* one packet above */
-    c->receive_max = UINT16_MAX;                     /* section 3.1.2.11.3 */
+    buf_init(&c->sending, SENDING_MAX);
+    c->receive_max = UINT16_MAX; /* section 3.1.2.11.3 */
     c->source = address_source(stream_peer(s));
     c->claim.worker = f->opts.worker;
     c->claim.told = on_told;

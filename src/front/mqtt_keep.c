@@ -15,8 +15,6 @@
 #include "flow/session_record.h"
 #include "front/mqtt_private.h"
 
-#define OPENED_BYTES 9u /* number and whether it was there, in the reply to an opening */
-
 /* Puts the record into the exchange and hands that up. */
 static void hand_up(struct mqtt_exchange *e, const struct session_record *r, uint64_t session,
                     struct slice path)
@@ -32,6 +30,11 @@ static void hand_up(struct mqtt_exchange *e, const struct session_record *r, uin
     q->path = slice_of(e->raw.ptr, path.len);
     q->body = slice_from(buf_slice(&e->raw), path.len);
     mqtt_hand_up(e);
+}
+
+void mqtt_hand_up_event(struct mqtt_exchange *e, const struct session_record *r, uint64_t session)
+{
+    hand_up(e, r, session, (struct slice){0});
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -81,13 +84,22 @@ void mqtt_open(struct mqtt_conn *c)
 /* What the pipeline says of the session. */
 static void take_opened(struct mqtt_conn *c, const struct buf *body)
 {
-    const uint8_t *at = (const uint8_t *)body->ptr;
-    CHECK(body->len >= OPENED_BYTES);
-    for (unsigned i = 0; i < 8; i++)
-        c->session |= (uint64_t)at[i] << (8 * i);
-    c->present = at[8];
-    for (size_t i = OPENED_BYTES; i + 1 < body->len; i += 2)
-        mqtt_remember_id(c, (uint16_t)(at[i] | at[i + 1] << 8));
+    struct slice rest = buf_slice(body);
+    struct session_state s = session_state_get(&rest);
+    struct session_state_item i;
+    c->session = s.number;
+    c->present = s.present;
+    if (c->state != MQTT_OPEN)
+        return; /* nobody goes on with it */
+    while (session_state_next(&rest, &i)) {
+        if (i.kind == SESSION_STATE_RECEIVED) {
+            mqtt_remember_id(c, i.item.packet_id);
+            continue;
+        }
+        if (i.kind == SESSION_STATE_SUB)
+            mqtt_restore_sub(c, &i.filter, i.since + 1);
+        mqtt_deliver_restore(c, &s, &i);
+    }
     if (c->present)
         metric_add(METRIC_mqtt_sessions_resumed, 1);
 }
@@ -118,8 +130,17 @@ void mqtt_put_release(struct mqtt_conn *c, uint16_t id)
     e->id = id;
     e->x.request.principal = &c->principal;
     e->x.request.source = c->source;
-    hand_up(e, &(struct session_record){.event = SESSION_RELEASED, .items = &item, .count = 1},
-            c->session, (struct slice){0});
+    mqtt_hand_up_event(
+        e, &(struct session_record){.event = SESSION_RELEASED, .items = &item, .count = 1},
+        c->session);
+}
+
+void mqtt_tell_filter(struct mqtt_conn *c, const struct session_record *r)
+{
+    struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_PUBLISH);
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    mqtt_hand_up_event(e, r, c->session);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -144,7 +165,7 @@ static void tell_closed(struct mqtt_conn *c, const struct principal *who, bool k
     credential_ref(e->own.credential);
     e->x.request.principal = &e->own;
     e->x.request.source = c->source;
-    hand_up(e, &r, c->session, (struct slice){0});
+    mqtt_hand_up_event(e, &r, c->session);
 }
 
 bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
@@ -162,16 +183,6 @@ bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
     c->settling = true;
     tell_closed(c, &c->principal, keep_will);
     return true;
-}
-
-void mqtt_give_up_session(struct mqtt_conn *c)
-{
-    if (!c->session || c->settling)
-        return;
-    c->expiry_s = 0;
-    c->settling = true;
-    tell_closed(c, &c->principal, false);
-    c->session = 0;
 }
 
 void mqtt_settled(struct mqtt_exchange *e)

@@ -345,17 +345,17 @@ void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p)
         take_release(c, p);
         break;
     case MQTT_SUBSCRIBE:
-        mqtt_give_up_session(c);
-        mqtt_take_filters(c, p);
-        break;
     case MQTT_UNSUBSCRIBE:
         mqtt_take_filters(c, p);
         break;
     case MQTT_PUBACK:
+    case MQTT_PUBREC:
+    case MQTT_PUBCOMP:
         mqtt_take_ack(c, p);
         break;
     case MQTT_PINGREQ:
         mqtt_put_empty(&c->front->now, MQTT_PINGRESP);
+        mqtt_deliver_ping(c);
         break;
     case MQTT_DISCONNECT:
         take_disconnect(c, p);

@@ -6,7 +6,10 @@
 #pragma once
 
 #include "codec/mqtt.h"
+#include "flow/missed.h"
+#include "flow/session_state.h"
 #include "front/mqtt.h"
+#include "front/mqtt_flights.h"
 #include "front/mqtt_subs.h"
 
 #define MQTT_CONN_MAGIC 0x3097c0deu
@@ -18,6 +21,8 @@ struct mqtt_exchange {
     struct mqtt_front *front;
     struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
+    struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
+    struct missed *missed;     /* what it asks */
     enum mqtt_type answer; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
     uint16_t id;
     uint8_t code;
@@ -84,7 +89,7 @@ struct mqtt_conn {
     struct mqtt_conn *replaying_next; /* in the front's list, if `replaying` */
     struct mqtt_sub *subs;
     uint16_t subs_count, receive_max; /* what the client takes at a time */
-    struct outbound *out;             /* NULL: nothing of QoS 1 was sent yet */
+    struct delivery *out;             /* NULL: nothing above QoS 0 was sent or subscribed yet */
     uint16_t *ids;                    /* of QoS 2: received, not released */
     struct mqtt_alias *aliases;       /* alias_max of them */
     struct deadline deadline;
@@ -104,7 +109,19 @@ struct mqtt_front {
     /* Of the message in hand, before 5.0 and in it: the packet of all subscribers of QoS 0. */
     struct buf common[2];
     bool common_made[2];
+    struct mqtt_conn *due; /* sessions that the message at hand is for */
+    uint64_t live_next;    /* position: what lies below has come here; 0: nothing has */
+    bool handed;           /* up, since the worker settled */
     bool stopping;
+};
+
+/* How a message goes to a client. */
+struct outgoing {
+    const struct live_message *m;
+    struct slice payload;
+    uint8_t qos; /* that is granted */
+    bool as_published, dup;
+    struct slice ids; /* subscription identifiers, encoded as properties */
 };
 
 /* ---- mqtt_conn.c ---- */
@@ -138,11 +155,15 @@ void mqtt_put_release(struct mqtt_conn *c, uint16_t id);
 bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will);
 /* Whether the will of a connection that ends is published later, by its session. */
 bool mqtt_keeps_will(const struct mqtt_conn *c);
-/* It subscribes, and subscriptions are not kept yet: a session that is said to be there again would
- * be one without them. So this one ends with its connection. */
-void mqtt_give_up_session(struct mqtt_conn *c);
+/* Puts the record into the exchange and hands that up. */
+void mqtt_hand_up_event(struct mqtt_exchange *e, const struct session_record *r, uint64_t session);
+/* The client (un)subscribed: what is answered behind this waits until it is durable. */
+void mqtt_tell_filter(struct mqtt_conn *c, const struct session_record *r);
 /* The exchange that `settles` came back. */
 void mqtt_settled(struct mqtt_exchange *e);
+
+/* Its answers, or what it has to say, leave at the end of the turn. */
+void mqtt_make_dirty(struct mqtt_conn *c);
 
 /* ---- mqtt_ahead.c ---- */
 /* How far the packets of one read were glanced at; zeroed at its beginning. */
@@ -184,18 +205,30 @@ void mqtt_conn_forget(struct mqtt_conn *c);
 void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p);
 void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c);
 
+/* ---- for struct live_ops (flow/live.h); `front` is the mqtt_front ---- */
+bool mqtt_front_wants(void *front, uint64_t account);
+void mqtt_front_publish(void *front, const struct live_message *m);
+void mqtt_front_begin(void *front, uint64_t first);
+void mqtt_front_end(void *front, uint64_t next);
+
 /* ---- mqtt_send.c ---- */
-/* SUBSCRIBE and UNSUBSCRIBE; PUBACK. */
+/* SUBSCRIBE and UNSUBSCRIBE. */
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p);
-void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 void mqtt_drop_subs(struct mqtt_conn *c);
 /* Whether its role lets it see what is published to a topic that is no feed. */
 bool mqtt_may_see(const struct credential *who, struct slice topic);
-/* Whether a message of that QoS would be sent at once. */
-bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
+/* A subscription of the session as it was kept. */
+void mqtt_restore_sub(struct mqtt_conn *c, const struct session_filter *f, uint64_t since);
+/* The packet, above QoS 0, into front->gather, its id not set. False: dropped and counted. */
+bool mqtt_put_message(struct mqtt_conn *c, const struct outgoing *o);
+void mqtt_set_id(char *packet, uint16_t id);
+/* Whether the message is for the subscription, whose filter matches. */
+bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m);
 /* Sends, queues or drops. */
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);
+/* Whether a message of that QoS would be sent at once. */
+bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
 /* Sends what this client alone asked for, by its best subscription that matches. False: none does.
  */
 bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload);
@@ -226,3 +259,32 @@ bool mqtt_count_filters(struct mqtt_conn *c, const char *action, struct slice fi
  * the sentence is the reason's or a better one. */
 void mqtt_notice(struct mqtt_conn *c, const char *action, struct slice topic, enum reason reason,
                  struct slice sentence);
+/* ---- mqtt_deliver.c: messages above QoS 0 ---- */
+/* Whether one would be sent at once. */
+bool mqtt_may_deliver(const struct mqtt_conn *c);
+/* Sends the packet or queues it; of a session that does not keep up the journal is the queue, of
+ * others what is too much is dropped. `live`: it comes in the order of places. */
+void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet);
+/* PUBACK, PUBREC, PUBCOMP. */
+void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
+/* A good moment to tell the journal how far the client is. */
+void mqtt_deliver_ping(struct mqtt_conn *c);
+/* At the end of a turn in which the connection was made dirty. */
+void mqtt_deliver_flush(struct mqtt_conn *c);
+/* Before the session is told that its connection has ended: what is not told yet. */
+void mqtt_deliver_close(struct mqtt_conn *c);
+void mqtt_deliver_free(struct mqtt_conn *c);
+/* A record about the session is durable. */
+void mqtt_told(struct mqtt_exchange *e);
+/* The exchange that `asks` came back. */
+void mqtt_take_missed(struct mqtt_exchange *e);
+/* A session that was there before, item by item; then, behind CONNACK, goes on with it. */
+void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
+                          const struct session_state_item *i);
+void mqtt_deliver_begin(struct mqtt_conn *c);
+/* The first subscription was made: it sees what becomes durable from now on. */
+void mqtt_deliver_join(struct mqtt_conn *c);
+/* A session gets one copy of a message, whatever number of its subscriptions match (MQTT-3.3.4-2,
+ * -4): notes one that does, then takes the sessions of which one was noted. */
+void mqtt_note_match(struct mqtt_conn *c, const struct mqtt_sub *sub);
+struct mqtt_conn *mqtt_next_match(struct mqtt_front *f, struct outgoing *ret);

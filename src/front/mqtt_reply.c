@@ -198,7 +198,7 @@ static void refuse_message(struct mqtt_exchange *e)
         mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
     } else if (e->answer == MQTT_PUBLISH) {
         ; /* QoS 0: nothing can be said here */
-    } else if (reason == REASON_outcome_unknown || e->answer == MQTT_PUBCOMP) {
+    } else if (reason == REASON_outcome_unknown) {
         mqtt_close(c, MQTT_UNSPECIFIED, why); /* neither yes nor no */
     } else if (c->reader.version == MQTT_5) {
         e->code = code_of(reason, e->answer);
@@ -212,16 +212,36 @@ static void refuse_message(struct mqtt_exchange *e)
     mqtt_done(e);
 }
 
+/* What could not be told of a session. What may be told late or not at all is let go; else the
+ * client is owed an answer, or a message, that it cannot get. */
+static void refuse_event(struct mqtt_exchange *e)
+{
+    struct session_record r;
+    CHECK(session_record_decode(e->x.request.body, &r));
+    bool late = r.event == SESSION_ACKED || r.event == SESSION_COMPLETED ||
+                (r.event == SESSION_SENT && !e->out.len);
+    if (!late)
+        mqtt_close(e->conn, MQTT_UNSPECIFIED, reason_info(e->x.reply.reason)->text);
+    mqtt_done(e);
+}
+
 void mqtt_reply(struct mqtt_exchange *e)
 {
-    if (e->x.request.method == METHOD_SESSION && !e->x.request.session)
+    bool event = e->x.request.method == METHOD_SESSION;
+    if (event && !e->x.request.session) {
         mqtt_reply_open(e);
-    else if (e->answer == MQTT_CONNACK)
+        return;
+    }
+    if (event && e->x.reply.reason == REASON_ok)
+        mqtt_told(e);
+    if (e->answer == MQTT_CONNACK)
         reply_login(e);
     else if (e->x.reply.reason == REASON_ok && e->x.reply.answers_on)
         give_asked(e);
     else if (e->x.reply.reason == REASON_ok)
         mqtt_done(e);
+    else if (event)
+        refuse_event(e);
     else
         refuse_message(e);
 }

@@ -1,28 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages to clients: SUBSCRIBE, and what is published to it. A client that does not keep up is
- * never buffered for without end: QoS 0 is dropped while UNSENT_MAX bytes wait for its socket; QoS
- * 1 is sent while fewer than its window are unacknowledged, then queued up to mqtt.queue_size, then
- * dropped. Every drop is counted, with its reason.
+ * never buffered for without end: QoS 0 is dropped while UNSENT_MAX bytes wait for its socket; for
+ * more see mqtt_deliver.c. Every drop is counted, with its reason.
  */
-#include <stdlib.h>
-
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
 #include "codec/topic.h"
+#include "flow/limits.h"
 #include "flow/session_record.h"
 #include "front/mqtt_private.h"
 
-#define WINDOW_MAX 100u /* of ours, whatever the client would take */
 #define UNSENT_MAX (256u << 10)
-
-struct outbound {
-    uint16_t ids[WINDOW_MAX]; /* sent and not acknowledged */
-    unsigned count, window;
-    uint16_t next_id;
-    struct buf queue; /* packets of QoS 1 that wait: u32 length, u32 where the id stands, bytes */
-};
 
 /* ---- subscriptions ---- */
 
@@ -33,6 +23,31 @@ static uint64_t since_of(const struct mqtt_conn *c, struct slice filter)
     while (before && !slice_eq(before->filter, filter))
         before = before->of_owner;
     return before ? before->since : c->front->opts.durable(c->front->opts.arg);
+}
+
+static struct mqtt_sub *add(struct mqtt_conn *c, const struct session_filter *f, uint64_t scope,
+                            uint64_t since)
+{
+    struct mqtt_front *front = c->front;
+    bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
+    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
+    sub->qos = f->qos;
+    sub->id = f->id;
+    sub->no_local = f->no_local;
+    sub->as_published = f->as_published;
+    sub->since = since;
+    c->subs_count = (uint16_t)(c->subs_count + !replaced);
+    if (!replaced)
+        metric_move(METRIC_mqtt_subscriptions, 1);
+    front->opts.interest(front->opts.arg, replaced ? 0 : 1);
+    return sub;
+}
+
+/* What the journal keeps of a session has maxima of its own (flow/limits.h). */
+static unsigned subs_max(const struct mqtt_conn *c)
+{
+    unsigned max = c->front->opts.subscriptions_max;
+    return c->session && max > SESSION_SUBS_MAX ? SESSION_SUBS_MAX : max;
 }
 
 /* REASON_ok, with the QoS that is granted, or why not. */
@@ -46,26 +61,37 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
         return REASON_shared_unsupported;
     enum reason reason =
         front->opts.may_subscribe(front->opts.arg, &c->principal, f->filter, &scope);
-    if (reason == REASON_ok && c->subs_count >= front->opts.subscriptions_max)
+    if (reason == REASON_ok && c->subs_count >= subs_max(c))
         reason = REASON_subscriptions_full;
+    if (reason == REASON_ok && c->session && f->filter.len > TOPIC_MAX)
+        reason = REASON_bad_topic;
     if (reason != REASON_ok)
         return reason;
-    uint64_t since = since_of(c, f->filter);
-    bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
-    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
-    sub->qos = f->qos ? 1 : 0; /* more is not granted: section 3.8.4 */
-    sub->id = id;
-    sub->no_local = f->no_local;
-    sub->since = since;
-    sub->as_published = f->as_published;
-    c->subs_count = (uint16_t)(c->subs_count + !replaced);
-    if (!replaced)
-        metric_move(METRIC_mqtt_subscriptions, 1);
-    front->opts.interest(front->opts.arg, replaced ? 0 : 1);
+    const struct session_filter kept = {.filter = f->filter,
+                                        .qos = f->qos,
+                                        .retain_handling = f->retain_handling,
+                                        .no_local = f->no_local,
+                                        .as_published = f->as_published,
+                                        .id = id};
+    unsigned before = c->subs_count;
+    struct mqtt_sub *sub = add(c, &kept, scope, since_of(c, f->filter));
     if (scope != LIVE_OF_NOBODY)
-        mqtt_replay_begin(c, f, sub, replaced);
-    *ret_qos = sub->qos;
+        mqtt_replay_begin(c, f, sub, c->subs_count == before);
+    *ret_qos = f->qos;
+    if (!c->session)
+        return REASON_ok;
+    if (!before)
+        mqtt_deliver_join(c);
+    mqtt_tell_filter(c, &(struct session_record){.event = SESSION_SUBSCRIBED, .filter = kept});
     return REASON_ok;
+}
+
+void mqtt_restore_sub(struct mqtt_conn *c, const struct session_filter *f, uint64_t since)
+{
+    const struct mqtt_opts *o = &c->front->opts;
+    uint64_t scope;
+    if (o->may_subscribe(o->arg, &c->principal, f->filter, &scope) == REASON_ok)
+        (void)add(c, f, scope, since); /* else its role has changed */
 }
 
 static uint8_t refused_code(const struct mqtt_conn *c, enum reason reason)
@@ -86,6 +112,9 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
     c->subs_count--;
     metric_move(METRIC_mqtt_subscriptions, -1);
     c->front->opts.interest(c->front->opts.arg, -1);
+    if (c->session)
+        mqtt_tell_filter(c, &(struct session_record){.event = SESSION_UNSUBSCRIBED,
+                                                     .filter = {.filter = filter}});
     return MQTT_SUCCESS;
 }
 
@@ -111,6 +140,18 @@ static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
     mqtt_count_refusal(c, "SUBSCRIBE", first);
 }
 
+/* In a session behind what is told of that: when it is durable. */
+static void put_answer(struct mqtt_conn *c, struct mqtt_packet *answer)
+{
+    if (!c->session) {
+        mqtt_put_fitting(&c->front->now, c, answer);
+        return;
+    }
+    struct mqtt_exchange *e = mqtt_enqueue(c, answer->type);
+    mqtt_put_fitting(&e->out, c, answer);
+    mqtt_done(e);
+}
+
 static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, struct buf *codes,
                           bool flood)
 {
@@ -130,7 +171,7 @@ static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, stru
         buf_put_u8(&reasons, (uint8_t)reason);
     }
     answer.list = buf_slice(codes);
-    mqtt_put_fitting(&c->front->now, c, &answer);
+    put_answer(c, &answer);
     if (any)
         tell_refused(c, p, &reasons);
     buf_fini(&reasons);
@@ -144,7 +185,7 @@ static void unsubscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, st
     while (mqtt_next_filter(p->type, &rest, &f))
         buf_put_u8(codes, unsubscribe(c, f.filter));
     answer.list = buf_slice(codes);
-    mqtt_put_fitting(&c->front->now, c, &answer);
+    put_answer(c, &answer);
 }
 
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
@@ -174,42 +215,10 @@ void mqtt_drop_subs(struct mqtt_conn *c)
     mqtt_subs_remove_all(c->front->subs, &c->subs);
     c->subs_count = 0;
     mqtt_replay_drop_all(c);
-    if (c->out)
-        buf_fini(&c->out->queue);
-    free(c->out);
-    c->out = NULL;
+    mqtt_deliver_free(c);
 }
 
 /* ---- messages ---- */
-
-static struct outbound *outbound_of(struct mqtt_conn *c)
-{
-    if (c->out)
-        return c->out;
-    c->out = calloc(1, sizeof *c->out);
-    CHECK(c->out);
-    buf_init(&c->out->queue, c->front->opts.queue_bytes);
-    c->out->window = c->receive_max < WINDOW_MAX ? c->receive_max : WINDOW_MAX;
-    return c->out;
-}
-
-static bool id_in_use(const struct outbound *o, uint16_t id)
-{
-    for (unsigned i = 0; i < o->count; i++) {
-        if (o->ids[i] == id)
-            return true;
-    }
-    return id == 0;
-}
-
-static uint16_t take_id(struct outbound *o)
-{
-    do
-        o->next_id++;
-    while (id_in_use(o, o->next_id));
-    o->ids[o->count++] = o->next_id;
-    return o->next_id;
-}
 
 /* Where the packet identifier of a PUBLISH stands: behind its header and its topic. */
 static size_t id_place(const char *packet)
@@ -220,7 +229,7 @@ static size_t id_place(const char *packet)
     return at + 2 + (size_t)((uint8_t)packet[at] << 8 | (uint8_t)packet[at + 1]);
 }
 
-static void set_id(char *packet, uint16_t id)
+void mqtt_set_id(char *packet, uint16_t id)
 {
     size_t at = id_place(packet);
     packet[at] = (char)(id >> 8);
@@ -233,9 +242,9 @@ static void drop_message(enum metric_counter why)
 }
 
 /* The lower of the two (section 3.8.4); what was not published has none of its own. */
-static uint8_t qos_of(const struct mqtt_sub *sub, const struct live_message *m)
+static uint8_t qos_of(const struct outgoing *o)
 {
-    return m->published && sub->qos > m->qos ? m->qos : sub->qos;
+    return o->m->published && o->qos > o->m->qos ? o->m->qos : o->qos;
 }
 
 /* What the message came with, and how long it may still take (MQTT-3.3.2-6). False: too long. */
@@ -255,22 +264,23 @@ static bool put_published(struct mqtt_packet *p, const struct live_message *m)
 }
 
 /* Appends the packet. False: it would come too late. */
-static bool put_message(struct buf *out, enum mqtt_version version, const struct mqtt_sub *sub,
-                        const struct live_message *m, struct slice payload)
+static bool put_message(struct buf *out, enum mqtt_version version, const struct outgoing *o)
 {
+    const struct live_message *m = o->m;
     struct buf raw;
     struct mqtt_packet p = {.type = MQTT_PUBLISH, .id = 1};
     p.publish = (struct mqtt_publish){.topic = m->topic,
-                                      .payload = payload,
-                                      .qos = qos_of(sub, m),
+                                      .payload = o->payload,
+                                      .qos = qos_of(o),
+                                      .dup = o->dup,
                                       .retain = m->retained ||
-                                                (m->retain && sub->as_published)}; /* 3.3.1.3 */
+                                                (m->retain && o->as_published)}; /* 3.3.1.3 */
     if (m->published && !put_published(&p, m))
         return false;
     buf_init(&raw, SIZE_MAX / 2);
-    if (version == MQTT_5 && sub->id) { /* MQTT-3.3.4-3 */
+    if (version == MQTT_5 && o->ids.len) { /* MQTT-3.3.4-3 */
         buf_put_slice(&raw, m->properties);
-        mqtt_put_id(&raw, sub->id);
+        buf_put_slice(&raw, o->ids);
         p.properties.has |= 1ull << MQTT_SUBSCRIPTION_ID;
         p.properties.raw = buf_slice(&raw);
     }
@@ -279,19 +289,18 @@ static bool put_message(struct buf *out, enum mqtt_version version, const struct
     return true;
 }
 
-/* The packet for that subscriber. Where nothing in it is his own it is made once for all of a
- * message and version. Empty: dropped. */
-static struct slice packet_for(struct mqtt_conn *c, const struct mqtt_sub *sub,
-                               const struct live_message *m, struct slice payload)
+/* The packet for that client. Where nothing in it is his own it is made once for all of a message
+ * and version. Empty: dropped. */
+static struct slice packet_for(struct mqtt_conn *c, const struct outgoing *o)
 {
     struct mqtt_front *f = c->front;
     bool is_5 = c->reader.version == MQTT_5;
     bool common =
-        qos_of(sub, m) == 0 && !sub->id && !m->retained && !(m->retain && sub->as_published);
+        qos_of(o) == 0 && !o->ids.len && !o->m->retained && !(o->m->retain && o->as_published);
     struct buf *out = common ? &f->common[is_5] : &f->gather;
     if (!common || !f->common_made[is_5]) {
         buf_clear(out);
-        if (!put_message(out, c->reader.version, sub, m, payload))
+        if (!put_message(out, c->reader.version, o))
             buf_clear(out);
         f->common_made[is_5] |= common;
     }
@@ -302,6 +311,12 @@ static struct slice packet_for(struct mqtt_conn *c, const struct mqtt_sub *sub,
     return out->len <= c->packet_max ? buf_slice(out) : (struct slice){0};
 }
 
+bool mqtt_put_message(struct mqtt_conn *c, const struct outgoing *o)
+{
+    CHECK(qos_of(o)); /* else it may be everybody's */
+    return packet_for(c, o).len > 0;
+}
+
 bool mqtt_may_see(const struct credential *who, struct slice topic)
 {
     return !who->topics || topic_rules_cover(who->topics->subscribe, who->name, topic);
@@ -309,42 +324,44 @@ bool mqtt_may_see(const struct credential *who, struct slice topic)
 
 bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos)
 {
-    const struct outbound *o = c->out;
-    return stream_unsent(c->stream) + c->sending.len <= UNSENT_MAX &&
-           (!qos || !o || (o->count < o->window && !o->queue.len));
+    return stream_unsent(c->stream) + c->sending.len <= UNSENT_MAX && (!qos || mqtt_may_deliver(c));
 }
 
-static void send_one(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
-                     struct slice payload)
+static void send_one(struct mqtt_conn *c, const struct outgoing *o)
 {
+    struct outgoing now = *o;
+    now.qos = qos_of(o);
+    if (c->session && !o->m->place)
+        now.qos = 0; /* not from the journal: it would not be there when the client is again */
     if (c->state != MQTT_UP)
         return;
-    struct slice packet = packet_for(c, sub, m, payload);
+    struct slice packet = packet_for(c, &now);
     if (!packet.len)
         return;
-    if (qos_of(sub, m) == 0) {
-        if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
-            drop_message(METRIC_mqtt_drops_slow);
-            return;
-        }
+    if (now.qos) {
+        mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
+    } else if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
+        drop_message(METRIC_mqtt_drops_slow);
+    } else {
         metric_add(METRIC_mqtt_sent, 1);
         mqtt_send_later(c, packet);
-        return;
     }
-    struct buf *out = &c->front->gather;
-    struct outbound *o = outbound_of(c);
-    if (o->count < o->window && !o->queue.len) {
-        set_id(out->ptr, take_id(o));
-        metric_add(METRIC_mqtt_sent, 1);
-        mqtt_send_later(c, buf_slice(out));
-        return;
-    }
-    if (o->queue.len + 4 + out->len > o->queue.max) {
-        drop_message(METRIC_mqtt_drops_queue_full);
-        return;
-    }
-    buf_put_u32(&o->queue, (uint32_t)out->len);
-    buf_put_slice(&o->queue, buf_slice(out));
+}
+
+/* By one subscription. */
+static void send_by(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
+                    struct slice payload)
+{
+    struct buf ids;
+    buf_init(&ids, 8);
+    if (sub->id)
+        mqtt_put_id(&ids, sub->id);
+    send_one(c, &(struct outgoing){.m = m,
+                                   .payload = payload,
+                                   .qos = sub->qos,
+                                   .as_published = sub->as_published,
+                                   .ids = buf_slice(&ids)});
+    buf_fini(&ids);
 }
 
 /* No packet is made of it yet. */
@@ -357,33 +374,7 @@ void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct liv
                struct slice payload)
 {
     begin_message(c->front);
-    send_one(c, sub, m, payload);
-}
-
-void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
-{
-    struct outbound *o = c->out;
-    unsigned at = 0;
-    while (o && at < o->count && o->ids[at] != p->id)
-        at++;
-    if (!o || at == o->count)
-        return; /* of something we never sent: nothing to do */
-    o->ids[at] = o->ids[--o->count];
-    size_t used = 0;
-    while (o->count < o->window && used < o->queue.len) {
-        uint32_t len;
-        memcpy(&len, o->queue.ptr + used, 4);
-        char *packet = o->queue.ptr + used + 4;
-        set_id(packet, take_id(o));
-        metric_add(METRIC_mqtt_sent, 1);
-        buf_put(&c->front->now, packet, len);
-        used += 4 + len;
-    }
-    if (used == o->queue.len)
-        buf_fini(&o->queue);
-    else
-        buf_consume(&o->queue, used);
-    mqtt_replay_on(c);
+    send_by(c, sub, m, payload);
 }
 
 bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload)
@@ -411,29 +402,46 @@ struct matching {
     struct slice payload;
 };
 
+bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m)
+{
+    const struct mqtt_conn *c = sub->owner;
+    const struct credential *who = c->principal.credential;
+    /* Its role and its feeds may have changed since it subscribed. */
+    if ((who->permissions & m->permission) != m->permission ||
+        (m->published && !mqtt_may_see(who, m->topic)) ||
+        (m->feed_key.len && !credential_covers(who, m->feed_key)))
+        return false;
+    if (sub->no_local && m->credential == who->number)
+        return false;
+    /* Else it was on its way already when the client subscribed. */
+    return !m->place || m->place >= session_place(sub->since, 0);
+}
+
 static void on_match(void *arg, const struct mqtt_sub *sub)
 {
     struct matching *x = arg;
     struct mqtt_conn *c = sub->owner;
-    const struct credential *who = c->principal.credential;
-    /* Its role and its feeds may have changed since it subscribed. */
-    if ((who->permissions & x->m->permission) != x->m->permission ||
-        (x->m->published && !mqtt_may_see(who, x->m->topic)) ||
-        (x->m->feed_key.len && !credential_covers(who, x->m->feed_key)))
+    if (!mqtt_sub_wants(sub, x->m))
         return;
-    if (sub->no_local && x->m->credential == who->number)
-        return;
-    if (x->m->place && x->m->place < session_place(sub->since, 0))
-        return; /* it was on its way already when the client subscribed */
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
-    send_one(c, sub, x->m, x->payload);
+    if (c->session)
+        mqtt_note_match(c, sub);
+    else
+        send_by(c, sub, x->m, x->payload);
 }
 
 void mqtt_front_publish(void *front, const struct live_message *m)
 {
     struct mqtt_front *f = front;
     struct matching x = {.m = m};
+    struct outgoing o;
+    struct mqtt_conn *c;
     begin_message(f);
     mqtt_subs_match(f->subs, m->account, m->topic, on_match, &x);
+    while ((c = mqtt_next_match(f, &o)) != NULL) {
+        o.m = m;
+        o.payload = x.payload;
+        send_one(c, &o);
+    }
 }

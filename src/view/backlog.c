@@ -12,12 +12,14 @@
 #include "base/check.h"
 #include "base/metric.h"
 #include "flow/limits.h"
+#include "flow/session_record.h"
 
 #define FAR 4096u /* records that are cheaper to jump over than to read */
 
 struct place {
     uint64_t offset;
-    uint32_t bytes;
+    uint32_t bytes; /* of all its messages */
+    uint16_t parts;
 };
 
 struct backlog {
@@ -25,8 +27,9 @@ struct backlog {
     struct journal_reader *reader;
     uint64_t next; /* record to look at next */
     struct place *ring;
-    uint32_t first, count; /* of the ring */
-    uint64_t bytes;        /* of all payloads in it */
+    uint32_t room, first, count; /* of the ring */
+    uint32_t messages;           /* in it */
+    uint64_t bytes;              /* of all payloads in it */
     struct journal_batch batch;
     size_t batch_at;
     uint64_t batch_offset; /* of the record at batch_at */
@@ -44,38 +47,53 @@ static void drop(uint64_t *why, uint64_t count)
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 
+static unsigned messages_of(const struct place *p)
+{
+    return (unsigned)__builtin_popcount(p->parts);
+}
+
+static void pop(struct backlog *b)
+{
+    const struct place *p = &b->ring[b->first];
+    b->bytes -= p->bytes;
+    b->messages -= messages_of(p);
+    b->first = (b->first + 1) % b->room;
+    b->count--;
+}
+
 static void drop_oldest(struct backlog *b, uint64_t *why)
 {
-    b->bytes -= b->ring[b->first].bytes;
-    b->first = (b->first + 1) % b->opts.messages_max;
-    b->count--;
-    drop(why, 1);
+    unsigned count = messages_of(&b->ring[b->first]);
+    pop(b);
+    drop(why, count);
 }
 
-static void keep(struct backlog *b, uint64_t offset, size_t bytes)
+static void keep(struct backlog *b, const struct place *p)
 {
-    if (bytes > b->opts.bytes_max) {
-        drop(&b->dropped.too_large, 1);
+    unsigned count = messages_of(p);
+    if (p->bytes > b->opts.bytes_max || count > b->opts.messages_max) {
+        drop(&b->dropped.too_large, count);
         return;
     }
-    if (b->count == b->opts.messages_max)
+    while (b->messages + count > b->opts.messages_max)
         drop_oldest(b, &b->dropped.too_many);
-    while (b->bytes + bytes > b->opts.bytes_max)
+    while (b->bytes + p->bytes > b->opts.bytes_max)
         drop_oldest(b, &b->dropped.too_large);
-    b->ring[(b->first + b->count++) % b->opts.messages_max] =
-        (struct place){.offset = offset, .bytes = (uint32_t)bytes};
-    b->bytes += bytes;
+    b->ring[(b->first + b->count++) % b->room] = *p;
+    b->bytes += p->bytes;
+    b->messages += count;
 }
 
-static void look_at(struct backlog *b, const struct record *r, uint64_t offset)
+static void look_at(struct backlog *b, struct record *r, uint64_t offset)
 {
-    if (r->account != b->opts.account || (r->kind != RECORD_DATUM && r->kind != RECORD_PUBLISH) ||
-        !b->opts.match(b->opts.arg, r, offset))
+    if (r->account != b->opts.account || (r->kind != RECORD_DATUM && r->kind != RECORD_PUBLISH))
         return;
-    if (r->receive_us < b->opts.oldest_us)
-        drop(&b->dropped.too_old, 1);
-    else
-        keep(b, offset, r->payload.len);
+    struct place p = {.offset = offset, .parts = b->opts.match(b->opts.arg, r, offset)};
+    p.bytes = (uint32_t)(r->payload.len * messages_of(&p)); /* of a batch, 16 at most */
+    if (p.parts && r->receive_us < b->opts.oldest_us)
+        drop(&b->dropped.too_old, messages_of(&p));
+    else if (p.parts)
+        keep(b, &p);
 }
 
 static int open_reader(struct backlog *b, uint64_t offset, struct error *err)
@@ -135,13 +153,6 @@ int backlog_collect(struct backlog *b, uint64_t bytes)
 
 /* ---- handing out ----------------------------------------------------------------------------- */
 
-static void pop(struct backlog *b)
-{
-    b->bytes -= b->ring[b->first].bytes;
-    b->first = (b->first + 1) % b->opts.messages_max;
-    b->count--;
-}
-
 /* The record at `offset`, if the batch at hand has it. */
 static bool find_in_batch(struct backlog *b, uint64_t offset, struct record *ret)
 {
@@ -163,7 +174,7 @@ static int go_to(struct backlog *b, uint64_t offset)
 }
 
 /* False: it does not open, which was counted. */
-static bool open_record(struct backlog *b, struct record *r)
+static bool open_record(struct backlog *b, struct record *r, unsigned messages)
 {
     if (!r->key_id)
         return true;
@@ -171,7 +182,7 @@ static bool open_record(struct backlog *b, struct record *r)
     CHECK(found != SEAL_MEMORY);
     if (found == SEAL_DONE)
         return true;
-    drop(&b->dropped.erased, 1);
+    drop(&b->dropped.erased, messages);
     return false;
 }
 
@@ -181,8 +192,9 @@ int backlog_next(struct backlog *b, uint64_t bytes, struct record *ret, uint64_t
     while (b->count) {
         uint64_t offset = b->ring[b->first].offset;
         if (find_in_batch(b, offset, ret)) {
+            unsigned messages = messages_of(&b->ring[b->first]);
             pop(b);
-            if (!open_record(b, ret))
+            if (!open_record(b, ret, messages))
                 continue;
             *ret_offset = offset;
             return BACKLOG_MESSAGE;
@@ -194,17 +206,26 @@ int backlog_next(struct backlog *b, uint64_t bytes, struct record *ret, uint64_t
             rc = next_batch(b, &bytes);
         if (rc < 0)
             return rc;
-        if (rc == 0 || offset < b->batch.first_offset) { /* retention was faster */
-            pop(b);
-            drop(&b->dropped.unread, 1);
-        }
+        if (rc == 0 || offset < b->batch.first_offset) /* retention was faster */
+            drop_oldest(b, &b->dropped.unread);
     }
     return BACKLOG_DONE;
 }
 
 uint32_t backlog_left(const struct backlog *b)
 {
-    return b->count;
+    return b->messages;
+}
+
+void backlog_places(const struct backlog *b, uint64_t *ret)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct place *p = &b->ring[(b->first + i) % b->room];
+        for (unsigned part = 0; part < SESSION_PARTS; part++) {
+            if (p->parts >> part & 1)
+                *ret++ = session_place(p->offset, part);
+        }
+    }
 }
 
 struct backlog_dropped backlog_dropped(const struct backlog *b)
@@ -228,26 +249,51 @@ static void bound_scan(struct backlog *b)
     b->opts.from = b->opts.to - records;
 }
 
+/* The ring is what somebody collected before. */
+static void take_places(struct backlog *b)
+{
+    struct place *last = NULL;
+    for (uint32_t i = 0; i < b->opts.places_count; i++) {
+        uint64_t offset = b->opts.places[i] / SESSION_PARTS;
+        if (!last || last->offset != offset)
+            last = &b->ring[b->count++];
+        last->offset = offset;
+        last->parts |= (uint16_t)(1u << b->opts.places[i] % SESSION_PARTS);
+    }
+    b->messages = b->opts.places_count;
+    b->collected = true;
+}
+
 int backlog_open(const struct backlog_opts *opts, struct backlog **ret, struct error *err)
 {
-    CHECK(opts->messages_max && opts->to <= journal_durable(opts->journal));
+    CHECK(opts->places || opts->messages_max);
+    CHECK(opts->to <= journal_durable(opts->journal));
     struct backlog *b = calloc(1, sizeof *b);
     CHECK(b);
     b->opts = *opts;
     if (b->opts.from > b->opts.to)
         b->opts.from = b->opts.to;
-    b->ring = calloc(opts->messages_max, sizeof *b->ring);
+    b->room = opts->places ? opts->places_count + 1 : opts->messages_max;
+    b->ring = calloc(b->room, sizeof *b->ring);
     CHECK(b->ring);
     b->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     buf_init(&b->opened, BATCH_BYTES_MAX);
-    bound_scan(b);
-    int rc = open_reader(b, b->opts.from, err);
+    if (opts->places)
+        take_places(b);
+    else
+        bound_scan(b);
+    int rc = opts->places ? 0 : open_reader(b, b->opts.from, err);
     if (rc < 0) {
         backlog_close(b);
         return rc;
     }
     *ret = b;
     return 0;
+}
+
+void backlog_look_for(struct backlog *b, void *arg)
+{
+    b->opts.arg = arg;
 }
 
 void backlog_close(struct backlog *b)

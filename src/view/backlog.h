@@ -5,8 +5,9 @@
  * they are not among them, is counted. Reads files, so it belongs where waiting is allowed (the
  * read pool); one thread at a time.
  *
- * First backlog_collect goes through the stretch and keeps places; then backlog_next reads the
- * messages one after the other. Only places are held, 16 bytes each.
+ * First backlog_collect goes through the stretch and keeps places; then backlog_next reads their
+ * records one after the other, or backlog_places says what they are, and somebody else reads them
+ * later in parts. Only places are held, 16 bytes for each record.
  */
 #pragma once
 
@@ -22,13 +23,16 @@ struct backlog_opts {
     uint64_t account;
     uint64_t from, to; /* the stretch; `to` is at most what is durable */
     uint32_t messages_max;
-    uint64_t bytes_max;  /* of payloads */
+    uint64_t bytes_max;  /* of payloads, once per message */
     int64_t oldest_us;   /* what was received before is too old */
     uint64_t scan_bytes; /* of the journal that is looked through, about */
-    /* Whether the session gets this datum or publish record of the account, by all but its payload,
-     * which may be sealed. */
-    bool (*match)(void *arg, const struct record *r, uint64_t offset);
+    /* Which parts (session_place) of this datum or publish record of the account the session gets,
+     * a bit each, by all but its payload, which may be sealed. */
+    uint16_t (*match)(void *arg, struct record *r, uint64_t offset);
     void *arg;
+    /* Instead of all that: the records of these places, ascending; they borrow. NULL: not so. */
+    const uint64_t *places;
+    uint32_t places_count;
 };
 
 /* Why messages are not among what is handed out. */
@@ -42,6 +46,9 @@ struct backlog_dropped {
 int backlog_open(const struct backlog_opts *opts, struct backlog **ret, struct error *err);
 /* Accepts NULL. */
 void backlog_close(struct backlog *b);
+
+/* The argument of `match` from now on. */
+void backlog_look_for(struct backlog *b, void *arg);
 
 enum backlog_step {
     BACKLOG_MORE = 1, /* call again */
@@ -58,4 +65,6 @@ int backlog_collect(struct backlog *b, uint64_t bytes);
 int backlog_next(struct backlog *b, uint64_t bytes, struct record *ret, uint64_t *ret_offset);
 /* Messages not handed out yet. */
 uint32_t backlog_left(const struct backlog *b);
+/* Their places, ascending: backlog_left of them. */
+void backlog_places(const struct backlog *b, uint64_t *ret);
 struct backlog_dropped backlog_dropped(const struct backlog *b);

@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages above QoS 0 to one client: under packet ids, in a window, and what the journal is told
+ * of that if the session outlives its connection.
+ *
+ * Of such a session every message is named by its place in the journal, and the journal is its
+ * queue. Going up in places there is
+ *
+ *   flights    what is under way, and what is over behind something that is not
+ *   places     what was found in the journal (`missed`), to be read and sent
+ *   queue      what came live meanwhile, from place `join` on
+ *   from ...   if `behind`: what came live after that was let pass; it is read later
+ *
+ * so nothing is sent twice or left out where reading turns into live delivery. A session that ends
+ * with its connection only has flights and queue, and what finds no room there is dropped.
+ *
+ * What is told is collected during a turn and handed up at its end (mqtt_deliver_flush), in this
+ * order: what the client acknowledged, packet ids that are free again, packet ids given, PUBREL. A
+ * message of QoS 2, and all behind it, leaves when its packet id is durable.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/metric.h"
+#include "codec/topic.h"
+#include "flow/limits.h"
+#include "flow/missed.h"
+#include "front/mqtt_private.h"
+
+#define WINDOW_MAX  100u /* of ours, whatever the client would take */
+#define FLIGHTS_MAX 1024u
+#define RETRY_NS    (300 * NS_PER_MS)
+#define FLOOR_STEP  65536u /* records: how far what the journal knows may lie behind */
+
+_Static_assert(FLIGHTS_MAX < SESSION_ACKED_MAX && WINDOW_MAX < SESSION_OUT_MAX,
+               "what is told of a session has to fit");
+
+struct items {
+    struct session_item *list;
+    uint32_t count, room;
+};
+
+static void items_put(struct items *items, struct session_item item)
+{
+    if (items->count == items->room) {
+        items->room = items->room ? items->room * 2 : 8;
+        items->list = realloc(items->list, items->room * sizeof *items->list);
+        CHECK(items->list);
+    }
+    items->list[items->count++] = item;
+}
+
+struct delivery {
+    struct mqtt_conn *conn;
+    struct flights flights;
+    uint32_t window;
+    /* Of this turn, to be told: */
+    struct items acked, completed, sent, pubrel;
+    struct buf held;     /* packets that leave when `sent` is durable */
+    unsigned holding;    /* exchanges that hold earlier ones */
+    uint64_t told_floor; /* position */
+    bool floor_wanted;
+    /* To be sent: */
+    uint64_t *places;
+    uint32_t places_count, places_at;
+    struct buf queue; /* u64 place, u8 QoS, u32 length, packet each */
+    uint64_t join, from;
+    bool behind;
+    struct mqtt_exchange *asked; /* is under way */
+    struct deadline retry;
+    /* The message that is being matched: */
+    bool due;
+    bool due_as_published;
+    uint8_t due_qos;
+    struct buf due_ids;
+    struct mqtt_conn *due_next;
+};
+
+#define QUEUED_HEAD 13u
+
+static void on_retry(struct deadline *d);
+
+static struct delivery *delivery_of(struct mqtt_conn *c)
+{
+    if (c->out)
+        return c->out;
+    struct delivery *d = c->out = calloc(1, sizeof *d);
+    CHECK(d);
+    d->conn = c;
+    d->window = c->receive_max < WINDOW_MAX ? c->receive_max : WINDOW_MAX;
+    d->retry.due = on_retry;
+    buf_init(&d->queue, c->front->opts.queue_bytes);
+    buf_init(&d->held, c->front->opts.queue_bytes + MQTT_LENGTH_MAX);
+    buf_init(&d->due_ids, 8 * SESSION_SUBS_MAX);
+    return d;
+}
+
+void mqtt_deliver_free(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!d)
+        return;
+    if (d->asked)
+        d->asked->asks = NULL; /* it comes back to nobody */
+    deadline_clear(&d->retry);
+    flights_fini(&d->flights);
+    free(d->acked.list);
+    free(d->completed.list);
+    free(d->sent.list);
+    free(d->pubrel.list);
+    free(d->places);
+    buf_fini(&d->held);
+    buf_fini(&d->queue);
+    buf_fini(&d->due_ids);
+    free(d);
+    c->out = NULL;
+}
+
+/* ---- one copy of a message for a session ------------------------------------------------------
+ */
+
+static void note(struct delivery *d, const struct mqtt_sub *sub)
+{
+    if (sub->qos > d->due_qos)
+        d->due_qos = sub->qos;
+    d->due_as_published |= sub->as_published;
+    if (sub->id)
+        mqtt_put_id(&d->due_ids, sub->id);
+}
+
+static struct outgoing noted(const struct delivery *d, const struct live_message *m)
+{
+    return (struct outgoing){.m = m,
+                             .qos = d->due_qos,
+                             .as_published = d->due_as_published,
+                             .ids = buf_slice(&d->due_ids)};
+}
+
+void mqtt_note_match(struct mqtt_conn *c, const struct mqtt_sub *sub)
+{
+    struct delivery *d = delivery_of(c);
+    if (!d->due) {
+        d->due = true;
+        d->due_qos = 0;
+        d->due_as_published = false;
+        buf_clear(&d->due_ids);
+        d->due_next = c->front->due;
+        c->front->due = c;
+    }
+    note(d, sub);
+}
+
+struct mqtt_conn *mqtt_next_match(struct mqtt_front *f, struct outgoing *ret)
+{
+    struct mqtt_conn *c = f->due;
+    if (!c)
+        return NULL;
+    struct delivery *d = c->out;
+    f->due = d->due_next;
+    d->due = false;
+    *ret = noted(d, NULL);
+    return c;
+}
+
+/* ---- how far it is --------------------------------------------------------------------------- */
+
+/* The first place that may not be among the flights yet. */
+static uint64_t next_place(const struct delivery *d)
+{
+    uint64_t live = session_place(d->conn->front->live_next, 0), next;
+    if (d->asked && d->asked->missed->what == MISSED_COLLECT)
+        return d->asked->missed->from;
+    if (d->places_at < d->places_count)
+        return d->places[d->places_at];
+    if (d->queue.len) {
+        memcpy(&next, d->queue.ptr, sizeof next);
+        return next;
+    }
+    return d->behind ? d->from : d->join > live ? d->join : live;
+}
+
+static uint64_t floor_of(const struct delivery *d)
+{
+    return flights_floor(&d->flights, next_place(d)) / SESSION_PARTS;
+}
+
+static bool has_room(const struct delivery *d)
+{
+    return flights_open(&d->flights) < d->window && d->flights.count < FLIGHTS_MAX &&
+           d->held.len < d->conn->front->opts.queue_bytes;
+}
+
+/* ---- out ------------------------------------------------------------------------------------- */
+
+/* Sends the packet, whose id is not set yet. */
+static void leave(struct delivery *d, const struct flight *flight, char *packet, size_t len)
+{
+    struct mqtt_conn *c = d->conn;
+    mqtt_set_id(packet, flight->id);
+    metric_add(METRIC_mqtt_sent, 1);
+    if (c->session) {
+        items_put(&d->sent, (struct session_item){flight->place, flight->id, flight->qos});
+        mqtt_make_dirty(c);
+    }
+    if (c->session && (flight->qos == 2 || d->holding || d->held.len)) {
+        buf_put(&d->held, packet, len);
+        CHECK(!d->held.failed); /* has_room */
+    } else {
+        mqtt_send_later(c, slice_of(packet, len));
+    }
+}
+
+static void send_new(struct delivery *d, uint64_t place, uint8_t qos, char *packet, size_t len)
+{
+    bool waits = d->conn->session && qos == 2;
+    struct flight *flight =
+        flights_put(&d->flights, place, qos, waits ? FLIGHT_WAITS : FLIGHT_SENT);
+    leave(d, flight, packet, len);
+}
+
+/* Nothing has to go before it. */
+static bool is_next(const struct delivery *d)
+{
+    return !d->queue.len && !d->asked && d->places_at == d->places_count && !d->flights.kept &&
+           has_room(d);
+}
+
+bool mqtt_may_deliver(const struct mqtt_conn *c)
+{
+    return !c->out || is_next(c->out);
+}
+
+void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet)
+{
+    struct delivery *d = delivery_of(c);
+    if (c->session && live && (d->behind || place < d->join))
+        return; /* it is read from the journal */
+    if (is_next(d)) {
+        send_new(d, place, qos, packet->ptr, packet->len);
+        return;
+    }
+    if (d->queue.len + QUEUED_HEAD + packet->len <= d->queue.max) {
+        buf_put_u64(&d->queue, place);
+        buf_put_u8(&d->queue, qos);
+        buf_put_u32(&d->queue, (uint32_t)packet->len);
+        buf_put_slice(&d->queue, buf_slice(packet));
+    } else if (c->session && live) {
+        d->behind = true;
+        d->from = place;
+        mqtt_make_dirty(c);
+    } else {
+        metric_add(METRIC_mqtt_drops_queue_full, 1);
+    }
+}
+
+static void send_queued(struct delivery *d)
+{
+    size_t used = 0;
+    while (used < d->queue.len && has_room(d)) {
+        char *at = d->queue.ptr + used;
+        uint64_t place;
+        uint32_t len;
+        memcpy(&place, at, 8);
+        memcpy(&len, at + 9, 4);
+        send_new(d, place, (uint8_t)at[8], at + QUEUED_HEAD, len);
+        used += QUEUED_HEAD + len;
+    }
+    if (used == d->queue.len)
+        buf_fini(&d->queue);
+    else
+        buf_consume(&d->queue, used);
+}
+
+/* ---- from the journal ------------------------------------------------------------------------ */
+
+static void ask(struct delivery *d, struct missed *m)
+{
+    struct mqtt_conn *c = d->conn;
+    struct mqtt_exchange *e = mqtt_exchange_new(c->front);
+    struct request *q = &e->x.request;
+    e->answer = MQTT_PUBLISH;
+    e->kept = true;
+    e->asks = c;
+    e->missed = m;
+    e->own = c->principal;
+    credential_ref(e->own.credential);
+    q->method = METHOD_MISSED;
+    q->principal = &e->own;
+    q->source = c->source;
+    q->missed = m;
+    d->asked = e;
+    mqtt_hand_up(e);
+}
+
+static bool has_filters(const struct mqtt_conn *c)
+{
+    const struct mqtt_sub *s = c->subs;
+    while (s && !s->qos) /* QoS 0 is for who is there */
+        s = s->of_owner;
+    return s != NULL;
+}
+
+/* Asks for the stretch between what was read and what comes live, if there is one. */
+static void ask_stretch(struct delivery *d)
+{
+    struct mqtt_conn *c = d->conn;
+    uint64_t to = c->front->opts.durable(c->front->opts.arg);
+    d->behind = false;
+    d->join = session_place(to, 0);
+    if (d->from >= d->join)
+        d->join = d->from;
+    if (d->from >= d->join || !has_filters(c))
+        return;
+    struct missed *m = missed_new(c->subs_count, d->flights.count, 0);
+    m->what = MISSED_COLLECT;
+    m->from = d->from;
+    m->to = to;
+    for (const struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        const struct missed_filter f = {s->filter, s->since, s->no_local};
+        if (s->qos)
+            missed_add_filter(m, &f);
+    }
+    for (uint32_t i = 0; i < d->flights.count; i++)
+        m->had[m->had_count++] = d->flights.list[i].place;
+    ask(d, m);
+}
+
+static void ask_places(struct delivery *d)
+{
+    uint32_t left = d->places_count - d->places_at, room = d->window - flights_open(&d->flights);
+    uint32_t count = left < room ? left : room;
+    struct missed *m = missed_new(0, 0, count);
+    m->what = MISSED_READ;
+    memcpy(m->places, d->places + d->places_at, count * sizeof *m->places);
+    m->places_count = count;
+    ask(d, m);
+}
+
+static void ask_kept(struct delivery *d)
+{
+    uint32_t room = d->window - flights_open(&d->flights);
+    struct missed *m = missed_new(0, 0, room);
+    m->what = MISSED_READ;
+    for (uint32_t i = 0; i < d->flights.count && m->places_count < room; i++) {
+        if (d->flights.list[i].state == FLIGHT_KEPT)
+            m->places[m->places_count++] = d->flights.list[i].place;
+    }
+    ask(d, m);
+}
+
+/* Sends what there is and what fits; asks for more. */
+static void pump(struct delivery *d)
+{
+    if (d->conn->state != MQTT_UP || d->asked || d->retry.at_ns || !has_room(d))
+        return;
+    if (d->flights.kept) {
+        ask_kept(d);
+        return;
+    }
+    if (d->places_at < d->places_count) {
+        ask_places(d);
+        return;
+    }
+    send_queued(d);
+    if (!d->queue.len && d->behind && has_room(d))
+        ask_stretch(d);
+}
+
+static void on_retry(struct deadline *deadline)
+{
+    struct delivery *d = (struct delivery *)((char *)deadline - offsetof(struct delivery, retry));
+    d->retry.at_ns = 0;
+    mqtt_make_dirty(d->conn); /* at the end of this turn */
+}
+
+/* The client has it, or it cannot be given it any more. */
+static void over(struct delivery *d, struct flight *flight)
+{
+    struct session_item item = {flight->place, flight->id, flight->qos};
+    bool released = flight->state == FLIGHT_RELEASED;
+    flights_set(&d->flights, flight, FLIGHT_DONE);
+    if (d->conn->session && !released)
+        items_put(&d->acked, item);
+    if (d->conn->session && item.qos == 2)
+        items_put(&d->completed, item);
+    flights_forget(&d->flights, flights_floor(&d->flights, next_place(d)));
+    mqtt_make_dirty(d->conn);
+}
+
+static struct flight *kept_at(struct delivery *d, uint64_t place)
+{
+    for (uint32_t i = 0; i < d->flights.count && d->flights.list[i].place <= place; i++) {
+        if (d->flights.list[i].place == place && d->flights.list[i].state == FLIGHT_KEPT)
+            return &d->flights.list[i];
+    }
+    return NULL;
+}
+
+/* How the message goes to the client, by its subscriptions of now. */
+static struct outgoing match_own(struct delivery *d, const struct live_message *m)
+{
+    d->due_qos = 0;
+    d->due_as_published = false;
+    buf_clear(&d->due_ids);
+    for (const struct mqtt_sub *s = d->conn->subs; s; s = s->of_owner) {
+        if (mqtt_sub_wants(s, m) && topic_matches(s->filter, m->topic))
+            note(d, s);
+    }
+    return noted(d, m);
+}
+
+/* With its packet id, and DUP. */
+static void send_again(struct delivery *d, struct flight *flight, const struct live_message *m,
+                       struct slice payload)
+{
+    struct mqtt_conn *c = d->conn;
+    struct outgoing out = match_own(d, m);
+    out.payload = payload;
+    out.qos = flight->qos;
+    out.dup = true;
+    if (!mqtt_put_message(c, &out)) {
+        over(d, flight);
+        return;
+    }
+    mqtt_set_id(c->front->gather.ptr, flight->id);
+    metric_add(METRIC_mqtt_sent_again, 1);
+    flights_set(&d->flights, flight, FLIGHT_SENT);
+    mqtt_send_later(c, buf_slice(&c->front->gather));
+}
+
+static void send_read(struct delivery *d, const struct live_message *m, struct slice payload)
+{
+    struct mqtt_conn *c = d->conn;
+    struct outgoing out = match_own(d, m);
+    out.payload = payload;
+    if (m->published && m->qos < out.qos)
+        out.qos = m->qos;
+    if (out.qos && mqtt_put_message(c, &out))
+        send_new(d, m->place, out.qos, c->front->gather.ptr, c->front->gather.len);
+}
+
+static void take_read(struct delivery *d, const struct missed *m)
+{
+    struct slice rest = buf_slice(&m->messages);
+    struct live_message message;
+    struct slice payload;
+    bool again = d->flights.kept > 0;
+    while (d->conn->state == MQTT_UP && missed_next(&rest, &message, &payload)) {
+        struct flight *flight = again ? kept_at(d, message.place) : NULL;
+        if (flight)
+            send_again(d, flight, &message, payload);
+        else if (!again)
+            send_read(d, &message, payload);
+    }
+    for (uint32_t i = 0; again && i < m->places_read; i++) {
+        struct flight *gone = kept_at(d, m->places[i]);
+        if (gone)
+            over(d, gone); /* erased, or removed with its part of the journal */
+    }
+    if (!again)
+        d->places_at += m->places_read;
+}
+
+static void take_collected(struct delivery *d, struct missed *m)
+{
+    free(d->places);
+    d->places = m->places;
+    d->places_count = m->places_count;
+    d->places_at = 0;
+    m->places = NULL;
+}
+
+/* The pool is full: later. What came live meanwhile is read then, too. */
+static void try_later(struct delivery *d, const struct missed *m)
+{
+    struct worker *w = d->conn->front->opts.worker;
+    if (m->what == MISSED_COLLECT) {
+        d->behind = true;
+        d->from = m->from;
+        buf_fini(&d->queue);
+    }
+    deadline_set(worker_wheel(w), &d->retry, worker_now_ns(w) + RETRY_NS);
+}
+
+void mqtt_take_missed(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->asks;
+    struct delivery *d = c ? c->out : NULL;
+    if (d) {
+        CHECK(d->asked == e);
+        d->asked = NULL;
+        if (e->x.reply.reason != REASON_ok)
+            try_later(d, e->missed);
+        else if (e->missed->what == MISSED_COLLECT)
+            take_collected(d, e->missed);
+        else
+            take_read(d, e->missed);
+        mqtt_make_dirty(c); /* goes on at the end of the turn */
+    }
+    mqtt_exchange_free(e);
+}
+
+/* ---- what the client says -------------------------------------------------------------------- */
+
+/* Whether nothing more is to come of the message. */
+static bool ends(const struct flight *flight, const struct mqtt_packet *p)
+{
+    if (p->type == MQTT_PUBCOMP)
+        return flight->state == FLIGHT_RELEASED;
+    if (flight->state != FLIGHT_SENT)
+        return false;
+    return p->type == MQTT_PUBACK ? flight->qos == 1
+                                  : flight->qos == 2 && p->code >= MQTT_UNSPECIFIED;
+}
+
+void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
+{
+    struct delivery *d = c->out;
+    struct flight *flight = d ? flights_find(&d->flights, p->id) : NULL;
+    if (p->type == MQTT_PUBREC && !flight && p->code < MQTT_UNSPECIFIED) {
+        mqtt_put_ack(&c->front->now, c->reader.version, MQTT_PUBREL, p->id, MQTT_ID_NOT_FOUND);
+        return;
+    }
+    if (!flight)
+        return; /* of something we never sent: nothing to do */
+    if (ends(flight, p)) {
+        over(d, flight);
+    } else if (p->type == MQTT_PUBREC && flight->qos == 2 && flight->state == FLIGHT_SENT &&
+               c->session) {
+        flights_set(&d->flights, flight, FLIGHT_RELEASING);
+        items_put(&d->pubrel, (struct session_item){.packet_id = p->id});
+        mqtt_make_dirty(c);
+    } else if (p->type == MQTT_PUBREC && flight->qos == 2 &&
+               (flight->state == FLIGHT_SENT || flight->state == FLIGHT_RELEASED)) {
+        flights_set(&d->flights, flight, FLIGHT_RELEASED);
+        mqtt_put_ack(&c->front->now, c->reader.version, MQTT_PUBREL, p->id, MQTT_SUCCESS);
+    }
+    mqtt_replay_on(c);
+}
+
+void mqtt_deliver_ping(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!c->session || !d || floor_of(d) < d->told_floor + FLOOR_STEP)
+        return;
+    d->floor_wanted = true;
+    mqtt_make_dirty(c);
+}
+
+/* ---- what the journal is told ---------------------------------------------------------------- */
+
+static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_type answer,
+                 struct buf *packets)
+{
+    struct mqtt_exchange *e = mqtt_enqueue(c, answer);
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    if (packets) {
+        struct buf spare = e->out;
+        size_t max = spare.max > packets->max ? spare.max : packets->max;
+        e->out = *packets;
+        *packets = spare;
+        e->out.max = packets->max = max;
+    }
+    mqtt_hand_up_event(e, r, c->session);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    uint64_t x = ((const struct session_item *)a)->place,
+             y = ((const struct session_item *)b)->place;
+    return (x > y) - (x < y);
+}
+
+/* The floor and, of what was acknowledged, the places above it. */
+static void tell_acked(struct delivery *d)
+{
+    struct items *all = &d->acked;
+    uint64_t floor = floor_of(d);
+    uint32_t count = 0;
+    if (floor < d->told_floor)
+        floor = d->told_floor;
+    if (all->count)
+        qsort(all->list, all->count, sizeof *all->list, by_place);
+    for (uint32_t i = 0; i < all->count; i++) {
+        bool again = count && all->list[count - 1].place == all->list[i].place;
+        if (all->list[i].place >= session_place(floor, 0) && !again)
+            all->list[count++] = all->list[i];
+    }
+    d->told_floor = floor;
+    d->floor_wanted = false;
+    all->count = 0;
+    tell(d->conn,
+         &(struct session_record){
+             .event = SESSION_ACKED, .floor = floor, .items = all->list, .count = count},
+         MQTT_PUBLISH, NULL);
+}
+
+static void tell_items(struct delivery *d, struct items *items, enum session_event event,
+                       enum mqtt_type answer, struct buf *packets)
+{
+    if (!items->count)
+        return;
+    tell(d->conn,
+         &(struct session_record){.event = event, .items = items->list, .count = items->count},
+         answer, packets);
+    items->count = 0;
+}
+
+static void tell_all(struct delivery *d)
+{
+    struct mqtt_conn *c = d->conn;
+    if (d->acked.count || d->completed.count || d->floor_wanted)
+        tell_acked(d);
+    tell_items(d, &d->completed, SESSION_COMPLETED, MQTT_PUBLISH, NULL);
+    bool holds = d->held.len > 0;
+    d->holding += holds;
+    tell_items(d, &d->sent, SESSION_SENT, MQTT_PUBLISH, holds ? &d->held : NULL);
+    if (!d->pubrel.count)
+        return;
+    struct buf packets;
+    buf_init(&packets, WINDOW_MAX * 8);
+    for (uint32_t i = 0; i < d->pubrel.count; i++)
+        mqtt_put_ack(&packets, c->reader.version, MQTT_PUBREL, d->pubrel.list[i].packet_id,
+                     MQTT_SUCCESS);
+    CHECK(!packets.failed);
+    tell_items(d, &d->pubrel, SESSION_PUBREL, MQTT_PUBREL, &packets);
+    buf_fini(&packets);
+}
+
+void mqtt_deliver_flush(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!d)
+        return;
+    pump(d);
+    if (c->session)
+        tell_all(d);
+}
+
+void mqtt_deliver_close(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!d || !c->session || !c->expiry_s)
+        return;
+    d->floor_wanted = floor_of(d) > d->told_floor;
+    tell_all(d);
+}
+
+void mqtt_told(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    struct delivery *d = c->out;
+    struct session_record r;
+    struct session_item item = {0};
+    CHECK(session_record_decode(e->x.request.body, &r));
+    struct slice list = r.list;
+    bool sent = r.event == SESSION_SENT, holds = sent && e->out.len;
+    while (d && (holds || r.event == SESSION_PUBREL) && session_next_item(&r, &list, &item)) {
+        struct flight *flight = flights_find(&d->flights, item.packet_id);
+        if (flight && flight->state == (sent ? FLIGHT_WAITS : FLIGHT_RELEASING))
+            flights_set(&d->flights, flight, sent ? FLIGHT_SENT : FLIGHT_RELEASED);
+    }
+    if (holds && d && c->state == MQTT_UP) {
+        d->holding--;
+        mqtt_send_later(c, buf_slice(&e->out));
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
+                          const struct session_state_item *i)
+{
+    struct delivery *d = delivery_of(c);
+    d->behind = true;
+    d->from = session_place(s->floor, 0);
+    d->told_floor = s->floor;
+    if (i->kind == SESSION_STATE_SENT)
+        flights_restore(&d->flights,
+                        &(struct flight){.place = i->item.place,
+                                         .id = i->item.packet_id,
+                                         .qos = i->item.qos,
+                                         .state = i->pubrel ? FLIGHT_RELEASED : FLIGHT_KEPT});
+    else if (i->kind == SESSION_STATE_ACKED)
+        flights_restore(&d->flights,
+                        &(struct flight){.place = i->item.place, .state = FLIGHT_DONE});
+}
+
+void mqtt_deliver_begin(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    struct buf *out = &c->front->gather;
+    buf_clear(out);
+    for (uint32_t i = 0; d && i < d->flights.count; i++) {
+        if (d->flights.list[i].state == FLIGHT_RELEASED)
+            mqtt_put_ack(out, c->reader.version, MQTT_PUBREL, d->flights.list[i].id, MQTT_SUCCESS);
+    }
+    stream_write(c->stream, buf_slice(out));
+    mqtt_make_dirty(c);
+}
+
+void mqtt_deliver_join(struct mqtt_conn *c)
+{
+    struct delivery *d = delivery_of(c);
+    uint64_t now = session_place(c->front->opts.durable(c->front->opts.arg), 0);
+    if (!d->behind && d->join < now)
+        d->join = now;
+}
+
+/* ---- what was not brought here --------------------------------------------------------------- */
+
+void mqtt_front_begin(void *front, uint64_t first)
+{
+    struct mqtt_front *f = front;
+    uint64_t missing = f->live_next;
+    f->live_next = first > missing ? first : missing;
+    if (!missing || first <= missing)
+        return;
+    for (struct mqtt_conn *c = f->conns; c; c = c->next) {
+        struct delivery *d = c->out;
+        uint64_t from = session_place(missing, 0);
+        if (!c->session || !d || d->behind || c->state != MQTT_UP)
+            continue;
+        if (from < d->join)
+            from = d->join;
+        if (from >= session_place(first, 0))
+            continue;
+        d->behind = true;
+        d->from = from;
+        mqtt_make_dirty(c);
+    }
+}
+
+void mqtt_front_end(void *front, uint64_t next)
+{
+    struct mqtt_front *f = front;
+    f->live_next = next;
+}
+
+struct live_ops mqtt_front_live(struct mqtt_front *f)
+{
+    return (struct live_ops){.wants = mqtt_front_wants,
+                             .publish = mqtt_front_publish,
+                             .begin = mqtt_front_begin,
+                             .end = mqtt_front_end,
+                             .arg = f};
+}
