@@ -4,6 +4,7 @@
 SESSION_CYCLES says how often the server is killed; SESSION_SEED repeats a run."""
 import os
 import random
+import re
 import struct
 import threading
 import time
@@ -285,7 +286,7 @@ def read_all(owner, feed):
         got += [d for d in page]
         if len(page) < 1000:
             break
-        end = "&before=" + r.headers["Link"].split("before=")[1].split("&")[0].split(">")[0]
+        end = "&before=" + re.findall(r"before=([^&>]+)", r.headers["Link"])[-1]  # behind the page's own
     return [d["value"] for d in reversed(got)]
 
 
