@@ -5,8 +5,10 @@ The binary is named by SLUICE_BIN (default build/src/sluice). Every server runs 
 own on ports of its own, and is only ever ended by its process id.
 """
 import http.client
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -28,10 +30,29 @@ REPORTS = re.compile(
 WIDE = "1000000000/1s"
 
 
+def port_numbers():
+    """Below what the kernel gives to clients (32768 on), which would take a restarted server's port; each of
+    the processes that run tests side by side has numbers of its own, and none comes twice soon."""
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    size = (32000 - 10000) // count
+    first, at = 10000 + number * size, random.SystemRandom().randrange(size)
+    for i in itertools.count(at):
+        yield first + i % size
+
+
+PORTS = port_numbers()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for(what, check, timeout=10.0, step=0.02):
