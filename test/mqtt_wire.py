@@ -147,3 +147,12 @@ class Mqtt(Connection):
         p = self.expect(kind)
         assert struct.unpack(">H", p.body[:2]) == (mid,), p
         return p.body[2] if len(p.body) > 2 else 0
+
+
+def subscribe(c, *filters, mid=5, props=b""):
+    """[(filter, options), ...]; the codes."""
+    body = mid.to_bytes(2, "big") + (properties(props) if c.version == 5 else b"")
+    body += b"".join(text(f) + bytes([o]) for f, o in filters)
+    p = c.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
+    assert p.body[:2] == mid.to_bytes(2, "big")
+    return list(p.body[-len(filters):])

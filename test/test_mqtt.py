@@ -17,8 +17,8 @@ import requests
 import mqtt_wire as wire
 from conftest import owner_on
 from harness import free_port, wait_for
-from mqtt_wire import (CONNACK, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK,
-                       SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, Mqtt, packet, text)
+from mqtt_wire import (CONNACK, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBSCRIBE, UNSUBACK,
+                       UNSUBSCRIBE, Mqtt, packet, text, subscribe)
 from pki import Authority
 
 
@@ -447,15 +447,6 @@ def test_bad_authentication_method(server):
 
 
 # ---- subscribers ----
-
-def subscribe(c, *filters, mid=5, props=b""):
-    """[(filter, options), ...]; the codes."""
-    body = mid.to_bytes(2, "big") + (wire.properties(props) if c.version == 5 else b"")
-    body += b"".join(text(f) + bytes([o]) for f, o in filters)
-    p = c.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
-    assert p.body[:2] == mid.to_bytes(2, "big")
-    return list(p.body[-len(filters):])
-
 
 def message(c):
     """(topic, payload, qos, packet id) of the next message."""

@@ -15,7 +15,7 @@ from paho.mqtt.properties import Properties
 import mqtt_wire as wire
 from conftest import owner_on
 from harness import wait_for
-from mqtt_wire import PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Mqtt, packet, text
+from mqtt_wire import PUBACK, PUBCOMP, PUBREC, PUBREL, Mqtt, packet, text, subscribe
 
 _numbers = itertools.count(1)
 
@@ -47,14 +47,6 @@ def client(server, owner):
     yield open_one
     for c in opened:
         c.close()
-
-
-def subscribe(c, *filters, mid=5, props=b""):
-    body = mid.to_bytes(2, "big") + (wire.properties(props) if c.version == 5 else b"")
-    body += b"".join(text(f) + bytes([o]) for f, o in filters)
-    p = c.send(packet(SUBSCRIBE, body, 2)).expect(SUBACK)
-    assert p.body[:2] == mid.to_bytes(2, "big")
-    return list(p.body[-len(filters):])
 
 
 def message(c):
