@@ -14,7 +14,6 @@ quiet again; then at full rate without and with an attack and another fleet.
 
     bench/attack_bench.py --bin build/src/sluice --json results.json
 """
-import argparse
 import json
 import os
 import statistics
@@ -30,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
 import harness  # noqa: E402
+from common import parse, parser, write_report  # noqa: E402
 from http_bench import cpu_seconds, machine  # noqa: E402
 
 with warnings.catch_warnings():
@@ -110,7 +110,7 @@ class Bench:
         self.hash_s, self.stored = bcrypt_seconds(args.cost)
         settings = {"server.workers": "1", "auth.hash_threads": "1", "journal.segment_size": "64MiB",
                     "http.connections_max": "100000", "listen.backlog": "16384",
-                    **dict(s.split("=", 1) for s in args.set)}
+                    **args.settings}
         if args.disk_ms:
             settings["journal.disk"] = "slow"
         cpus = None if args.server_cpu is None else {args.server_cpu}
@@ -256,10 +256,7 @@ def table(args, report):
 
 
 def parse_args():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
-    p.add_argument("--json", help="write everything measured here")
-    p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
+    p = parser(__doc__)
     p.add_argument("--disk-ms", type=int, help="an fdatasync takes so much longer: with --dir /dev/shm a disk of "
                    "which nothing is by chance")
     p.add_argument("--cost", type=int, default=6, help="of the devices' bcrypt hashes")
@@ -274,16 +271,13 @@ def parse_args():
     p.add_argument("--logins-max", type=float, default=120)
     p.add_argument("--server-cpu", type=int, default=0)
     p.add_argument("--client-cpu", type=int, default=1)
-    p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
-    return p.parse_args()
+    return parse(p)
 
 
 def main():
     args = parse_args()
-    if args.bin:
-        harness.BIN = str(Path(args.bin).resolve())
     os.sched_setaffinity(0, {args.client_cpu})
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir or ROOT) as home:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir) as home:
         bench = Bench(args, Path(home))
         try:
             report = {"machine": machine(), "arguments": vars(args), **bench.run()}
@@ -291,8 +285,7 @@ def main():
             bench.watch.stopping.set()
             bench.server.stop(60)
     table(args, report)
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    write_report(args, report)
 
 
 if __name__ == "__main__":

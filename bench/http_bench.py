@@ -9,7 +9,6 @@ processes of a server, from /proc/PID/stat. 10,000 devices in random order, each
 
     bench/http_bench.py --bin build/src/sluice --json results.json
 """
-import argparse
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
 import harness  # noqa: E402
+from common import parse, parser, write_report  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -224,11 +224,8 @@ def write_csv(path, auths, devices):
 
 
 def parse_args():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
+    p = parser(__doc__)
     p.add_argument("--load", help="another binary with the load command")
-    p.add_argument("--json", help="write everything measured here")
-    p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
     p.add_argument("--devices", type=int, default=10000)
     p.add_argument("--connections", type=int, nargs="+", default=[64, 256])
     p.add_argument("--rounds", type=int, default=5)
@@ -236,18 +233,15 @@ def parse_args():
     p.add_argument("--warmup", type=float, default=3)
     p.add_argument("--server-cpu", type=int, default=0)
     p.add_argument("--client-cpu", type=int, default=1)
-    p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
     p.add_argument("--sealed", action="store_true", help="a second sluice too, which seals what it stores")
     p.add_argument("--no-nginx", action="store_true", help="without the peer; ratios are to the first server")
     p.add_argument("--nginx-only", action="store_true", help="only the peer: tries out the measurement")
-    return p.parse_args()
+    return parse(p)
 
 
 def main():
     args = parse_args()
-    if args.bin:
-        harness.BIN = str(Path(args.bin).resolve())
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir or ROOT) as home:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir) as home:
         home = Path(home)
         cpu = {args.server_cpu}
         report = {"machine": machine(), "arguments": vars(args)}
@@ -255,16 +249,15 @@ def main():
         auths = []
         try:
             if not args.nginx_only:
-                settings = dict(s.split("=", 1) for s in args.set)
                 new = [(f"device-{i:05d}", None) for i in range(args.devices)]
-                targets.append(Sluice(home, cpu, "sluice durable", new, settings))
+                targets.append(Sluice(home, cpu, "sluice durable", new, args.settings))
                 auths = targets[-1].auths
             if args.sealed:
                 key = home / "master.key"
                 key.write_text(secrets.token_hex(32))
                 same = [(a["X-Device-Id"], a["X-Device-Token"]) for a in auths]
                 targets.append(Sluice(home, cpu, "sluice sealed", same,
-                                      {**settings, "encryption.master_key_file": str(key)}))
+                                      {**args.settings, "encryption.master_key_file": str(key)}))
             csv = home / "devices.csv"
             write_csv(csv, auths, args.devices)
             report["commands"] = [shlex.join(t.command) for t in targets]
@@ -276,8 +269,7 @@ def main():
     print("\ncommands, server on core", args.server_cpu, "and client on core", args.client_cpu)
     for command in report["commands"] + [r["rounds"][0]["command"] for r in report["results"]]:
         print("  " + command)
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    write_report(args, report)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ how many messages of a connection are without an answer; of QoS 0 how many are n
 
     bench/mqtt_bench.py --bin build/src/sluice --flashmq /path/to/flashmq --json results.json
 """
-import argparse
 import json
 import os
 import shlex
@@ -25,6 +24,7 @@ sys.path.insert(0, str(ROOT / "test"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import harness  # noqa: E402
+from common import parse, parser, write_report  # noqa: E402
 from http_bench import cpu_seconds, machine, median  # noqa: E402
 
 MOSQUITTO_CONF = """\
@@ -226,13 +226,10 @@ def case(text):
 
 
 def parse_args():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
+    p = parser(__doc__)
     p.add_argument("--load", help="another binary with the load command")
     p.add_argument("--mosquitto", default="mosquitto", help="its binary; empty: without it")
     p.add_argument("--flashmq", help="its binary, which Debian does not have")
-    p.add_argument("--json", help="write everything measured here")
-    p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
     p.add_argument("--cases", type=case, nargs="*", default=[(1, 100), (1, 20), (1, 1), (0, 2000)],
                    help="QoS:WINDOW")
     p.add_argument("--connections", type=int, default=16)
@@ -245,15 +242,12 @@ def parse_args():
     p.add_argument("--no-delivery", action="store_true")
     p.add_argument("--server-cpu", type=int, default=0)
     p.add_argument("--client-cpu", type=int, default=1)
-    p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
-    return p.parse_args()
+    return parse(p)
 
 
 def main():
     args = parse_args()
-    if args.bin:
-        harness.BIN = str(Path(args.bin).resolve())
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir or ROOT) as home:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir) as home:
         home = Path(home)
         cpu = {args.server_cpu}
         report = {"machine": machine(), "arguments": vars(args), "delivery": []}
@@ -263,8 +257,7 @@ def main():
                 targets.append(Peer("Mosquitto", home, cpu, [args.mosquitto, "-c"], MOSQUITTO_CONF))
             if args.flashmq:
                 targets.append(Peer("FlashMQ", home, cpu, [args.flashmq, "--config-file"], FLASHMQ_CONF))
-            settings = dict(s.split("=", 1) for s in args.set)
-            targets.append(Sluice(home, cpu, settings, args.connections, args.feeds))
+            targets.append(Sluice(home, cpu, args.settings, args.connections, args.feeds))
             report["commands"] = [shlex.join(t.command) for t in targets]
             client = Client(args, home)
             report["results"] = measure(args, client, targets)
@@ -277,8 +270,7 @@ def main():
     print("\ncommands, servers on core", args.server_cpu, "and client on core", args.client_cpu)
     for command in report["commands"] + [r["rounds"][0]["command"] for r in report["results"] + report["delivery"]]:
         print("  " + command)
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    write_report(args, report)
 
 
 if __name__ == "__main__":

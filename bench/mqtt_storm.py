@@ -9,7 +9,6 @@ some seconds (--backoff, half of it to one and a half), as firmware does, and ke
 
     bench/mqtt_storm.py --bin build/src/sluice --cost 10 --json results.json
 """
-import argparse
 import asyncio
 import json
 import os
@@ -27,6 +26,7 @@ sys.path.insert(0, str(ROOT / "test"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import harness  # noqa: E402
+from common import parse, parser, write_report  # noqa: E402
 from attack_bench import SECRET, bcrypt_seconds  # noqa: E402
 from http_bench import cpu_seconds, machine  # noqa: E402
 from mqtt_wire import CONNACK, connect  # noqa: E402
@@ -91,7 +91,7 @@ class Bench:
         self.args, self.home = args, home
         self.hash_s, self.stored = bcrypt_seconds(args.cost)
         settings = {"journal.segment_size": "64MiB", "http.connections_max": "100000", "mqtt.connections_max": "100000",
-                    "listen.backlog": "16384", **dict(s.split("=", 1) for s in args.set)}
+                    "listen.backlog": "16384", **args.settings}
         self.server = harness.Server(home / "server", settings)
         self.server.start(60)
         self.server.add_account("bench")
@@ -176,10 +176,7 @@ def table(args, report):
 
 
 def parse_args():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--bin", help="the sluice binary (else SLUICE_BIN, else build/src/sluice)")
-    p.add_argument("--json", help="write everything measured here")
-    p.add_argument("--dir", help="where the data go; must be on the disk to be measured")
+    p = parser(__doc__)
     p.add_argument("--cost", type=int, default=10, help="of the devices' bcrypt hashes")
     p.add_argument("--warm", type=int, default=1000)
     p.add_argument("--cold", type=int, default=10000)
@@ -187,25 +184,21 @@ def parse_args():
     p.add_argument("--share", type=float, default=0.15, help="of the full rate that is offered")
     p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--limit", type=float, default=900, help="seconds that the storm may take")
-    p.add_argument("--set", action="append", default=[], help="a setting of sluice: section.name=value")
-    return p.parse_args()
+    return parse(p)
 
 
 def main():
     args = parse_args()
-    if args.bin:
-        harness.BIN = str(Path(args.bin).resolve())
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir or ROOT) as home:
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=args.dir) as home:
         bench = Bench(args, Path(home))
         try:
             report = {"machine": machine(), "arguments": vars(args), **bench.run()}
         finally:
             bench.server.stop(60)
     table(args, report)
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    write_report(args, report)
 
 
 if __name__ == "__main__":
