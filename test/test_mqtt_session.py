@@ -323,11 +323,15 @@ def live(server, seed, cycles):
                   f"QoS 2 twice; subscribers got {[sum(map(len, s.got.values())) for s in subscribers]}", stacklevel=1)
 
 
+# Else a subscriber that was away long gets the newest ones only, as documented.
+ALL_MISSED = {"session.missed_max": "1000000"}
+
+
 def test_publishers_over_kill(make_server):
-    server = make_server({"history.flush_time": "100ms", "journal.segment_size": "1MiB"})
+    server = make_server({"history.flush_time": "100ms", "journal.segment_size": "1MiB", **ALL_MISSED})
     live(server, SEED, int(os.environ.get("SESSION_CYCLES", "12")))
 
 
 def test_publishers_over_power_cuts(make_server):
-    server = make_server({"journal.disk": "lossy", "journal.segment_size": "1MiB"})
+    server = make_server({"journal.disk": "lossy", "journal.segment_size": "1MiB", **ALL_MISSED})
     live(server, SEED, int(os.environ.get("SESSION_POWER_CYCLES", "8")))
