@@ -97,7 +97,7 @@ static void make_forms(struct made *m, const struct account *owner, const char *
         m->form = forms[i];
         m->of_group = group;
         const struct live_message message = {.account = m->record->account,
-                                             .credential = m->record->credential,
+                                             .client = m->record->client,
                                              .place = session_place(m->offset, part + i),
                                              .topic = slice_of(room, (size_t)len),
                                              .feed_key = m->feed->key,
@@ -146,7 +146,7 @@ static void make_of_publish(const struct message_maker *maker, struct record *r,
     if (!blind && !publish_decode(r->payload, &p))
         return;
     const struct live_message m = {.account = r->account,
-                                   .credential = r->credential,
+                                   .client = r->client,
                                    .place = session_place(offset, 0),
                                    .topic = r->topic,
                                    .payload = on_message,

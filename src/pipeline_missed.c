@@ -24,6 +24,7 @@ struct looking {
     struct message_maker maker;
     const struct job *job;
     struct missed *missed;
+    uint64_t client; /* that asks */
     uint64_t offset;
     uint16_t parts;
 };
@@ -63,8 +64,7 @@ static void on_topic(void *arg, const struct live_message *message)
         return;
     for (unsigned i = 0; i < m->filters_count; i++) {
         const struct missed_filter *f = &m->filters[i];
-        if (l->offset < f->since ||
-            (f->no_local && message->credential == l->job->credential->number) ||
+        if (l->offset < f->since || (f->no_local && message->client == l->client) ||
             !topic_matches(f->filter, message->topic))
             continue;
         l->parts |= (uint16_t)(1u << message->place % SESSION_PARTS);
@@ -118,7 +118,8 @@ static bool collect(struct job *j, struct missed *m)
                                   .blind = true,
                                   .to = {.wants = on_wants, .publish = on_topic, .arg = &l}},
                         .job = j,
-                        .missed = m};
+                        .missed = m,
+                        .client = job_exchange(j)->request.client};
     struct backlog_opts opts = opts_of(j, m);
     int rc = 0;
     opts.match = on_match;

@@ -82,7 +82,7 @@ enum live_step lane_next_retained(void *lane, const struct principal *p, struct 
     *ret = (struct live_message){.account = account, .topic = r.topic};
     if (step == RETAINED_MORE || r.offset >= below || !publish_decode(r.payload, &m))
         return LIVE_MORE;
-    ret->credential = r.credential;
+    ret->client = r.client;
     ret->place = session_place(r.offset, 0);
     ret->published = ret->retain = ret->retained = true;
     ret->qos = m.qos;

@@ -115,6 +115,7 @@ static void publish(struct lane *l, struct session *s)
                                     .retain = s->will.retain,
                                     .qos = p.qos,
                                     .session = s->number,
+                                    .client = record_client(s->account, s->client_id),
                                     .will = true,
                                     .start_ns = worker_now_ns(l->worker)};
     lane_handle(l, &w->x);

@@ -154,13 +154,65 @@ def test_expired_messages_are_not_delivered(client, root, server):
     assert server.metric("mqtt_drops_expired_total") == before + 1
 
 
-def test_no_local_and_as_published(client, root, server, owner):
-    device = client(5, owner.device, owner.secret)
-    c = client(5)
-    assert subscribe(c, (f"{root}/l", 4), (f"{root}/p", 8)) == [0, 0]
-    c.publish(f"{root}/l", "mine")
-    device.publish(f"{root}/l", "its")
-    assert message(c).payload == b"its"
+def test_no_local(client, root, owner):
+    """Goes by the client id: two clients of one key see each other's messages, and what came by HTTP."""
+    a, b = client(5, client=f"a-{root}"), client(5, client=f"b-{root}")
+    feed = f"{owner.name}/f/{root}"
+    for c in (a, b):
+        assert subscribe(c, (f"{root}/l", 4), (feed, 5)) == [0, 1]
+        c.send(packet(wire.PINGREQ)).expect(wire.PINGRESP)
+    for c, other in ((a, b), (b, a)):
+        c.publish(f"{root}/l", "x")
+        c.publish(feed, "1", 1)
+        assert c.code(PUBACK, 1) == 0  # what it were to get would have come by now, or come first
+        assert (message(other).payload, other.message()[1]) == (b"x", "1")
+    requests.post(f"{owner.url}/feeds/{root}/data", headers=owner.key_auth, json={"value": "2"}).raise_for_status()
+    assert [c.message()[1] for c in (a, b)] == ["2", "2"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_no_local_of_a_session(make_server, root, killed):
+    """What a client itself sent (here its will) is not among what it missed, nor retained for it; before and after a
+    crash."""
+    server = make_server()
+    o = owner_on(server, "nl")
+    server.cli("account", "change", o.name, "--topics", "any")
+
+    def login(name, **rest):
+        c = Mqtt(server.mqtt_port, 5)
+        c.login(o.name, o.key, name, props=b"\x11\0\0\x0e\x10", **rest)
+        return c
+
+    b = login("b")
+    assert subscribe(b, (f"{root}/#", 1)) == [1]
+    a = login("a", will=(f"{root}/w", "mine"), will_flags=8 | 32)
+    assert subscribe(a, (f"{root}/+", 5)) == [1]
+    a.close()  # no DISCONNECT
+    assert b.message() == (f"{root}/w", "mine")
+    b.publish(f"{root}/w2", "other", 1, 1, retain=True)
+    got = [b.receive() for _ in range(2)]  # its own, and PUBACK
+    assert sorted(p.type for p in got) == [wire.PUBLISH, PUBACK]
+    if killed:
+        server.kill()
+        server.start()
+        b = login("b")
+    a = login("a", clean=False)
+    assert a.message() == (f"{root}/w2", "other")
+
+    def retained(options):
+        a.send(packet(wire.SUBSCRIBE, b"\0\1\0" + text(f"{root}/#") + bytes([options]), 2))
+        got = []
+        while (p := a.receive()).type == wire.PUBLISH:  # they may come before SUBACK
+            got.append(unpacked(a, p).payload)
+        assert p == (wire.SUBACK, 0, b"\0\1\0" + bytes([options & 3]))
+        b.publish(f"{root}/end", str(options), 1, 1)
+        while (m := message(a)).payload != str(options).encode():
+            got.append(m.payload)
+        return sorted(got)
+
+    assert retained(4) == [b"other"]  # its own is not sent
+    assert retained(0) == [b"mine", b"other"]
+    a.close()
 
 
 def test_bound_accounts_have_adafruits_topics_only(server, client):

@@ -187,6 +187,7 @@ static json_t *object_of(uint64_t offset, const struct record *r)
     put_number(object, "account", r->account);
     put_number(object, "feed", r->feed);
     put_number(object, "credential", r->credential);
+    put_number(object, "client", r->client);
     put_number(object, "key_id", r->key_id);
     if (r->topic.len)
         put_bytes(object, "topic", r->topic);

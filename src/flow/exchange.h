@@ -77,6 +77,7 @@ struct request {
     bool will; /* it is that of `session`, which has none any more once this is stored */
     uint8_t qos;
     uint64_t session;                         /* that outlives the connection; 0: none */
+    uint64_t client;                          /* record_client, of MQTT 5.0; 0: none */
     struct missed *missed;                    /* METHOD_MISSED */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */

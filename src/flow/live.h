@@ -13,8 +13,9 @@
 #define LIVE_OF_NOBODY 0u /* no account's: what the server itself tells */
 
 struct live_message {
-    uint64_t account, credential; /* whose; from whom */
-    uint64_t place;               /* in the journal (session_place); 0: it is not from there */
+    uint64_t account; /* whose */
+    uint64_t client;  /* that published it (record_client); 0: not known, or not by MQTT */
+    uint64_t place;   /* in the journal (session_place); 0: it is not from there */
     struct slice topic;
     struct slice feed_key; /* that it is about; empty: none, everybody of the account may see it */
     uint64_t permission;   /* that who gets it must have */

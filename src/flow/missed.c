@@ -50,7 +50,7 @@ void missed_add_filter(struct missed *m, const struct missed_filter *f)
 
 /* In front of the texts of a message. */
 struct head {
-    uint64_t account, credential, place;
+    uint64_t account, client, place;
     int64_t expires_us;
     uint32_t topic, payload, properties;
     uint8_t published, retain, qos;
@@ -60,7 +60,7 @@ void missed_put(struct missed *m, const struct live_message *message)
 {
     struct slice payload = message->payload(message->arg);
     const struct head h = {.account = message->account,
-                           .credential = message->credential,
+                           .client = message->client,
                            .place = message->place,
                            .expires_us = message->expires_us,
                            .topic = (uint32_t)message->topic.len,
@@ -90,7 +90,7 @@ bool missed_next(struct slice *rest, struct live_message *ret, struct slice *ret
         return false;
     memcpy(&h, take(rest, sizeof h).ptr, sizeof h);
     *ret = (struct live_message){.account = h.account,
-                                 .credential = h.credential,
+                                 .client = h.client,
                                  .place = h.place,
                                  .expires_us = h.expires_us,
                                  .published = h.published,

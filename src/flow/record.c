@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define XXH_INLINE_ALL
 #include "flow/record.h"
+
+#include <xxhash.h>
+
+#define CLIENT_BITS 49 /* seven bytes of a varint */
 
 enum { DATUM_HAS_PLACE = 1, DATUM_HAS_ELE = 2 };
 
@@ -24,6 +29,13 @@ static double get_f64(const char *p)
     double v;
     memcpy(&v, &bits, sizeof v);
     return v;
+}
+
+uint64_t record_client(uint64_t account, struct slice client_id)
+{
+    uint64_t hash = XXH3_64bits_withSeed(client_id.ptr, client_id.len, account);
+    hash >>= 64 - CLIENT_BITS;
+    return hash ? hash : 1;
 }
 
 void datum_encode(struct buf *out, const struct datum *d)

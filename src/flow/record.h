@@ -46,6 +46,7 @@ struct record {
     uint64_t account;
     uint64_t feed;       /* 0: none */
     uint64_t credential; /* 0: the system */
+    uint64_t client;     /* record_client of whoever published it by MQTT 5.0; 0: none says so */
     int64_t event_us;    /* when it happened, by the sender, else = receive_us */
     int64_t receive_us;  /* when it was read from the wire */
     uint32_t key_id;     /* key the payload is sealed with; 0 = plain */
@@ -53,6 +54,11 @@ struct record {
     struct slice topic; /* RECORD_PUBLISH */
     struct slice payload;
 };
+
+/* What stands for an MQTT client in the records of what it publishes: the same for the same account
+ * and client id, over connections and restarts. 1 to 2^49 - 1: of two clients that had the same
+ * value one would not see the other's messages where it asks for "no local". */
+uint64_t record_client(uint64_t account, struct slice client_id);
 
 /* A datum: one value with a place. Its time is the record's event_us. */
 struct datum {

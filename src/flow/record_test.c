@@ -33,6 +33,15 @@ static void datum_round_trip(void **state)
     buf_fini(&b);
 }
 
+static void clients_have_a_number(void **state)
+{
+    uint64_t a = record_client(1, SLICE("a"));
+    assert_true(a > 0 && a < 1ull << 49);
+    assert_int_equal(a, record_client(1, SLICE("a")));
+    assert_true(a != record_client(2, SLICE("a")) && a != record_client(1, SLICE("b")));
+    assert_true(record_client(1, SLICE("")) != 0);
+}
+
 static void ids_sort_and_return(void **state)
 {
     struct rand r = {.state = 7};
@@ -63,6 +72,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(datum_round_trip),
+        cmocka_unit_test(clients_have_a_number),
         cmocka_unit_test(ids_sort_and_return),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -209,6 +209,7 @@ static void publish_will(struct mqtt_conn *c)
     q->retain = will->retain;
     q->qos = will->qos;
     q->session = c->session;
+    q->client = c->number;
     q->will = c->session != 0;
     q->source = c->source;
     mqtt_hand_up(e);

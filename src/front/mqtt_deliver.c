@@ -288,6 +288,7 @@ static void ask(struct delivery *d, struct missed *m)
     q->method = METHOD_MISSED;
     q->principal = &e->own;
     q->source = c->source;
+    q->client = c->number;
     q->missed = m;
     d->asked = e;
     mqtt_hand_up(e);

@@ -299,6 +299,7 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
         q->properties = p->properties.raw;
         q->has_expiry = mqtt_has(&p->properties, MQTT_MESSAGE_EXPIRY);
         q->expiry_s = q->has_expiry ? p->properties.message_expiry : 0;
+        q->client = c->number; /* who has no local is of 5.0: nobody else has to be known */
     }
     q->retain = m->retain;
     q->qos = m->qos;

@@ -79,6 +79,7 @@ struct mqtt_conn {
     bool replaying;
     uint32_t expiry_s;  /* of the session, as in force */
     uint64_t session;   /* its number; 0: it ends with the connection */
+    uint64_t number;    /* record_client, known from MQTT_CLAIM on */
     uint64_t handed_up; /* worker_settled + 1 when the last request was; 0: never */
     uint64_t sent_seen; /* progress of writing at the last look */
     struct principal principal;

@@ -21,7 +21,7 @@ struct mqtt_replay {
     struct mqtt_conn *conn;
     struct mqtt_exchange *asks; /* NULL: the view has them */
     uint64_t below;             /* position: what lies there and above came live */
-    struct mqtt_sub sub;        /* its QoS and identifier */
+    struct mqtt_sub sub;        /* its QoS and identifier, and whether it is "no local" */
     struct buf after;           /* topic of the last one looked at; empty: begin */
     size_t filter_len;
     char filter[];
@@ -62,6 +62,7 @@ void mqtt_replay_begin(struct mqtt_conn *c, const struct mqtt_filter *f, const s
     r->below = c->front->opts.durable(c->front->opts.arg);
     r->sub.qos = sub->qos;
     r->sub.id = sub->id;
+    r->sub.no_local = sub->no_local;
     buf_init(&r->after, TOPIC_MAX);
     r->filter_len = f->filter.len;
     memcpy(r->filter, f->filter.ptr, f->filter.len);
@@ -149,7 +150,9 @@ static bool replay(struct mqtt_conn *c)
         buf_clear(&r->after);
         buf_put_slice(&r->after, m.topic);
         const struct credential *who = c->principal.credential;
-        if (step == LIVE_ONE && who->permissions & PERM_data_read && mqtt_may_see(who, m.topic)) {
+        bool own = r->sub.no_local && m.client == c->number;
+        if (step == LIVE_ONE && !own && who->permissions & PERM_data_read &&
+            mqtt_may_see(who, m.topic)) {
             metric_add(METRIC_mqtt_retained_sent, 1);
             mqtt_send(c, &r->sub, &m, payload);
         }

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/metric.h"
 #include "codec/json.h"
+#include "flow/record.h"
 #include "front/mqtt_private.h"
 
 #define WHY_MAX 1024u
@@ -111,6 +112,8 @@ static void reply_login(struct mqtt_exchange *e)
         c->principal = e->own;
         e->own = (struct principal){0};
         c->state = MQTT_CLAIM;
+        c->number =
+            record_client(c->principal.credential->account->number, slice_str(c->client_id));
         if (mqtt_claim_take(c->front->opts.sessions, &c->claim,
                             c->principal.credential->account->number, slice_str(c->client_id)))
             open = true;

@@ -411,7 +411,7 @@ bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m)
         (m->published && !mqtt_may_see(who, m->topic)) ||
         (m->feed_key.len && !credential_covers(who, m->feed_key)))
         return false;
-    if (sub->no_local && m->credential == who->number)
+    if (sub->no_local && m->client == c->number) /* MQTT-3.8.3-3 */
         return false;
     /* Else it was on its way already when the client subscribed. */
     return !m->place || m->place >= session_place(sub->since, 0);

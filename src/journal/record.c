@@ -14,7 +14,8 @@ enum {
     HAS_KEY = 128,
     HAS_TOPIC = 256,
     HAS_FINGERPRINT = 512,
-    HAS_ALL = 1023,
+    HAS_CLIENT = 1024,
+    HAS_ALL = 2047,
 };
 
 static char *put_varint(char *to, uint64_t v)
@@ -45,7 +46,8 @@ static unsigned mask_of(const struct record *r)
            (r->credential ? HAS_CREDENTIAL : 0u) | (r->event_us != r->receive_us ? HAS_EVENT : 0u) |
            (r->key_id ? HAS_KEY_ID : 0u) | (r->producer.session ? HAS_SESSION : 0u) |
            (r->producer.sequence ? HAS_SEQUENCE : 0u) | (r->producer.key.len ? HAS_KEY : 0u) |
-           (r->topic.len ? HAS_TOPIC : 0u) | (r->producer.fingerprint ? HAS_FINGERPRINT : 0u);
+           (r->topic.len ? HAS_TOPIC : 0u) | (r->producer.fingerprint ? HAS_FINGERPRINT : 0u) |
+           (r->client ? HAS_CLIENT : 0u);
 }
 
 size_t record_head(const struct record *r, char head[RECORD_HEAD_MAX])
@@ -76,6 +78,8 @@ size_t record_head(const struct record *r, char head[RECORD_HEAD_MAX])
         to = put_varint(to, r->topic.len);
     if (mask & HAS_FINGERPRINT)
         to = put_varint(to, r->producer.fingerprint);
+    if (mask & HAS_CLIENT)
+        to = put_varint(to, r->client);
     return (size_t)(to - head);
 }
 
@@ -124,7 +128,8 @@ static bool get_fields(const char **at, const char *end, unsigned mask, struct r
         (mask & HAS_SEQUENCE && !get_varint(at, end, &r->producer.sequence)) ||
         (mask & HAS_KEY && !get_varint(at, end, key_len)) ||
         (mask & HAS_TOPIC && !get_varint(at, end, topic_len)) ||
-        (mask & HAS_FINGERPRINT && !get_varint(at, end, &r->producer.fingerprint)))
+        (mask & HAS_FINGERPRINT && !get_varint(at, end, &r->producer.fingerprint)) ||
+        (mask & HAS_CLIENT && !get_varint(at, end, &r->client)))
         return false;
     r->event_us = (int64_t)((uint64_t)r->receive_us + unzigzag(event));
     return true;

@@ -7,7 +7,7 @@
  *   u8 kind, varint mask of the fields that are there
  *   varint account, varint receive_us (zigzag), then in the order of the mask:
  *   flags, feed, credential, event_us - receive_us (zigzag), key_id, session, sequence,
- *   length of key, length of topic, fingerprint
+ *   length of key, length of topic, fingerprint, client
  *   key, topic, payload (the rest)
  * Varints are LEB128, at most 10 bytes.
  */

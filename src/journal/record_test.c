@@ -30,6 +30,7 @@ static struct record any_record(struct rand *r)
         .account = any_number(r),
         .feed = any_number(r),
         .credential = any_number(r),
+        .client = any_number(r),
         .receive_us = (int64_t)any_number(r),
         .key_id = (uint32_t)any_number(r),
         .producer = {any_number(r), any_number(r), any_number(r), any_bytes(r, 60)},
@@ -44,6 +45,7 @@ static void assert_same(const struct record *a, const struct record *b)
     assert_true(a->kind == b->kind && a->flags == b->flags && a->account == b->account);
     assert_true(a->feed == b->feed && a->credential == b->credential && a->key_id == b->key_id);
     assert_true(a->event_us == b->event_us && a->receive_us == b->receive_us);
+    assert_true(a->client == b->client);
     assert_true(a->producer.session == b->producer.session);
     assert_true(a->producer.sequence == b->producer.sequence);
     assert_true(a->producer.fingerprint == b->producer.fingerprint);
@@ -92,6 +94,17 @@ static void typical_datum_is_small(void **state)
     assert_true(record_encode(&b, &r));
     assert_true(b.len <= 6 + 22);
     buf_fini(&b);
+}
+
+/* Written before records named their client. */
+static void older_records_are_read(void **state)
+{
+    static const char bytes[] = "\x0c\x01\x87\x04\x05\x06\x01\x02\x03\x09\0ab";
+    struct record out;
+    assert_int_equal(record_decode(slice_of(bytes, 13), &out), 13);
+    assert_true(out.kind == RECORD_DATUM && out.account == 5 && out.receive_us == 3);
+    assert_true(out.flags == 1 && out.feed == 2 && out.credential == 3 && out.client == 0);
+    assert_true(out.producer.fingerprint == 9 && slice_eq(out.payload, slice_of(bytes + 10, 3)));
 }
 
 /* Every proper prefix is refused; the copy is exactly as long, so a sanitizer sees a byte too far.
@@ -157,6 +170,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
         cmocka_unit_test(typical_datum_is_small),
+        cmocka_unit_test(older_records_are_read),
         cmocka_unit_test(truncated_at_every_byte),
         cmocka_unit_test(any_bytes_are_safe),
         cmocka_unit_test(full_buffer_is_unchanged),

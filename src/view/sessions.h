@@ -88,6 +88,7 @@ struct retained {
     struct slice topic;
     struct slice payload; /* a publish (flow/publish.h) */
     uint64_t offset, credential;
+    uint64_t client; /* that published it, as the record says */
     int64_t receive_us;
 };
 /* Whether the account may keep that message besides what it has. Said as sessions_have_room. */

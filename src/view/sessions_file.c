@@ -8,6 +8,7 @@
  *     kind 1: a session of that number, as session_encode writes it
  *     kind 2: a retained message; number is its offset; u64 credential, i64 received,
  *             u32 length of the topic, topic, publish
+ *     kind 3: the same, behind u64 client; from format 2 on
  *   u32      CRC-32C of all before it
  * It is replaced as a whole. Entries are encoded with the table's lock held for one bucket at a
  * time, and sealed without it.
@@ -25,7 +26,7 @@
 #include "view/snapfile.h"
 
 enum {
-    FORMAT = 1,
+    FORMAT = 2,
     HEAD_BYTES = 56,
     ENTRIES_AT = 48, /* where the head says how many */
     ENTRY_BYTES = 28,
@@ -34,7 +35,7 @@ enum {
     FORGET_MS = 200, /* between two looks for what has expired */
 };
 
-enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2 };
+enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2, ENTRY_RETAINED_OF = 3 };
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -95,8 +96,11 @@ static void put_session(struct sessions *t, const struct session *s)
 static void put_retained(struct sessions *t, uint64_t account, const struct retained_entry *e)
 {
     size_t head = t->plain.len;
-    put_head(&t->plain, ENTRY_RETAINED, t->sealer ? e->key_id : 0, account, e->offset);
+    put_head(&t->plain, e->client ? ENTRY_RETAINED_OF : ENTRY_RETAINED, t->sealer ? e->key_id : 0,
+             account, e->offset);
     buf_put_u32(&t->plain, 0);
+    if (e->client)
+        buf_put_u64(&t->plain, e->client);
     buf_put_u64(&t->plain, e->credential);
     buf_put_u64(&t->plain, (uint64_t)e->receive_us);
     buf_put_u32(&t->plain, (uint32_t)e->topic.len);
@@ -216,11 +220,15 @@ static bool load_session(struct sessions *t, const char *head, struct slice byte
 static bool load_retained(struct sessions *t, const char *head, struct slice bytes)
 {
     struct publish p;
-    if (bytes.len < RETAINED_HEAD)
+    bool of_client = le32_get(head) == ENTRY_RETAINED_OF;
+    if (bytes.len < RETAINED_HEAD + (of_client ? 8u : 0u))
         return false;
+    uint64_t client = of_client ? le64_get(bytes.ptr) : 0;
+    bytes = slice_from(bytes, of_client ? 8 : 0);
     uint32_t topic = le32_get(bytes.ptr + 16);
     struct retained_entry e = {.offset = le64_get(head + 16),
                                .credential = le64_get(bytes.ptr),
+                               .client = client,
                                .receive_us = (int64_t)le64_get(bytes.ptr + 8),
                                .key_id = le32_get(head + 4)};
     bytes = slice_from(bytes, RETAINED_HEAD);
@@ -254,9 +262,10 @@ static int load_entries(struct sessions *t, const char *at, const char *end, uin
             return erased;
         if (erased)
             continue;
-        if (!(kind == ENTRY_SESSION    ? load_session(t, head, bytes)
-              : kind == ENTRY_RETAINED ? load_retained(t, head, bytes)
-                                       : false))
+        bool good = kind == ENTRY_SESSION && load_session(t, head, bytes);
+        if (kind == ENTRY_RETAINED || kind == ENTRY_RETAINED_OF)
+            good = load_retained(t, head, bytes);
+        if (!good)
             return damaged(t, err, "an entry is none");
     }
     return at == end ? 0 : damaged(t, err, "it is too long");

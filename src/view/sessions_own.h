@@ -23,7 +23,7 @@ struct session_entry {
 
 struct retained_entry {
     struct slice topic, payload; /* behind the struct */
-    uint64_t offset, credential;
+    uint64_t offset, credential, client;
     int64_t receive_us, expires_us;
     uint32_t key_id; /* as in struct session */
 };

@@ -119,6 +119,7 @@ void retained_apply(struct sessions *t, const struct record *r, uint64_t offset)
                                .payload = r->payload,
                                .offset = offset,
                                .credential = r->credential,
+                               .client = r->client,
                                .receive_us = r->receive_us,
                                .expires_us = publish_expires_us(&p, r->receive_us),
                                .key_id = r->key_id};
@@ -210,8 +211,10 @@ enum retained_step sessions_next_retained(struct sessions *t, uint64_t account, 
         buf_put_slice(storage, shown->topic);
     if (e) {
         buf_put_slice(storage, e->payload);
-        *ret = (struct retained){
-            .offset = e->offset, .credential = e->credential, .receive_us = e->receive_us};
+        *ret = (struct retained){.offset = e->offset,
+                                 .credential = e->credential,
+                                 .client = e->client,
+                                 .receive_us = e->receive_us};
     }
     size_t topic_len = shown ? shown->topic.len : 0;
     pthread_mutex_unlock(&t->lock);

@@ -16,6 +16,7 @@
 #include "base/thread.h"
 #include "flow/limits.h"
 #include "flow/publish.h"
+#include "journal/format.h"
 
 /* ---- a disk of one file in memory ------------------------------------------------------------ */
 
@@ -186,6 +187,7 @@ struct model_session {
 static struct {
     struct model_session s[ACCOUNTS][CLIENTS];
     uint64_t retained[ACCOUNTS][TOPICS]; /* offset + 1; 0: none */
+    uint64_t retained_by[ACCOUNTS][TOPICS];
     uint64_t numbers;
 } model;
 
@@ -356,6 +358,7 @@ static void step_message(struct rand *r, unsigned account, struct model_session 
          empty = rand_below(r, 4) == 0;
     struct record record = {.account = account,
                             .credential = 7,
+                            .client = rand_below(r, 2) * (1 + topic),
                             .receive_us = now,
                             .event_us = now,
                             .flags = (retain ? RECORD_F_RETAIN : 0) | (will ? RECORD_F_WILL : 0),
@@ -372,6 +375,7 @@ static void step_message(struct rand *r, unsigned account, struct model_session 
         m->in[id] = true;
     if (retain)
         model.retained[account][topic] = empty ? 0 : offset + 1;
+    model.retained_by[account][topic] = retain ? record.client : model.retained_by[account][topic];
 }
 
 static void step(struct rand *r, int64_t now)
@@ -487,6 +491,7 @@ static void expect_retained(struct sessions *t, unsigned account, int64_t now)
         assert_true(slice_eq(got.topic, slice_str(topics[i])));
         assert_true(slice_eq(got.payload, SLICE("\2on")));
         assert_int_equal(got.offset + 1, model.retained[account][i]);
+        assert_int_equal(got.client, model.retained_by[account][i]);
         memcpy(last, got.topic.ptr, got.topic.len);
         after = slice_of(last, got.topic.len);
     }
@@ -731,6 +736,24 @@ static bool next(struct sessions *t, const char *filter, const char *after, int6
     return found;
 }
 
+/* Format 1 had no retained messages that say who published them. */
+static void an_older_snapshot_is_read(void **state)
+{
+    uint64_t cursor;
+    struct sessions *t = open_file(&cursor);
+    put_retained_message(t, 1, "a", SLICE("1"), 0);
+    assert_int_equal(sessions_snapshot(t, 1), 0);
+    sessions_close(t);
+    size_t end = file.len - 4;
+    file.bytes[8] = 1;
+    le32_put((char *)file.bytes + end, crc32c(0, file.bytes, end));
+    t = open_file(&cursor);
+    assert_true(cursor == 1 && next(t, "#", "", 6, "a"));
+    sessions_close(t);
+    forget_journal();
+    forget_file();
+}
+
 static void retained_messages_have_limits(void **state)
 {
     struct sessions_opts opts = opts_of(1);
@@ -960,6 +983,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crash_at_every_record),
         cmocka_unit_test(bad_snapshots_are_refused),
+        cmocka_unit_test(an_older_snapshot_is_read),
         cmocka_unit_test(sessions_have_limits),
         cmocka_unit_test(lists_have_limits),
         cmocka_unit_test(acked_places_have_a_limit),
