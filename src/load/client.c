@@ -56,7 +56,7 @@ struct client {
     const struct load_opts *opts;
     const struct fleet *fleet;
     struct result *result;
-    int ack_fd;
+    struct proof *proof;
     struct conn *conns;
     uint32_t *idle; /* ring of free connections, first in first out */
     uint32_t idle_at, idle_count;
@@ -127,46 +127,42 @@ static void conn_free_for_work(struct conn *c, uint64_t now)
     pump(cl);
 }
 
-/* The number behind "offset": in an acknowledgement; false if it has none. */
-static bool find_offset(struct slice body, uint64_t *ret)
+/* The digits behind "offset": in an acknowledgement; empty if it has none. */
+static struct slice find_offset(struct slice body)
 {
     static const char name[] = "\"offset\":";
     const char *at = body.ptr ? memmem(body.ptr, body.len, name, sizeof name - 1) : NULL;
     if (!at)
-        return false;
-    struct slice rest = slice_from(body, (size_t)(at - body.ptr) + sizeof name - 1);
-    rest = slice_trim(rest);
-    uint64_t n = 0;
-    size_t i = 0;
-    for (; i < rest.len && rest.ptr[i] >= '0' && rest.ptr[i] <= '9'; i++)
-        n = n * 10 + (unsigned)(rest.ptr[i] - '0');
-    *ret = n;
-    return i > 0;
+        return (struct slice){0};
+    struct slice rest = slice_trim(slice_from(body, (size_t)(at - body.ptr) + sizeof name - 1));
+    return slice_of(rest.ptr, strspn(rest.ptr, "0123456789"));
 }
 
-/* One write(2) a message: what was acknowledged is on record even if we die at the next instruction
- * (the file is not synced: the machine stays up, the server is what gets killed). */
-static void log_ack(struct conn *c, const struct response *r)
+/* What an answer says of the message. A 503 that does not call the outcome unknown is a refusal, as
+ * is 507; of other failures nobody knows how far they got. */
+static enum ledger_outcome outcome_of(const struct response *r)
 {
-    struct client *cl = c->client;
-    const struct fleet_device *d = c->device;
-    char value[FLEET_SEQ_DIGITS];
-    char line[1024];
-    char offset[24] = "-";
-    uint64_t number;
-    if (find_offset(r->body, &number))
-        snprintf(offset, sizeof offset, "%lu", number);
-    struct slice id = d->id_len ? fleet_id(cl->fleet, d) : SLICE("-");
-    struct slice feed = slice_of(fleet_request(cl->fleet, d).ptr + d->feed_at, d->feed_len);
-    fleet_sequence_format(value, c->sequence);
-    int n = snprintf(line, sizeof line, "%lu %.*s %.*s %.*s %s\n", c->sequence, SLICE_ARG(id),
-                     SLICE_ARG(feed), FLEET_SEQ_DIGITS, value, offset);
-    if (n > 0 && (size_t)n < sizeof line && write(cl->ack_fd, line, (size_t)n) == n) {
-        cl->result->acked++;
-    } else {
-        fprintf(stderr, "sluice load: the ack log cannot be written\n");
-        exit(1); /* a log with a hole in it would prove nothing */
-    }
+    static const char open[] = "outcome unknown";
+    if (r->status < 300)
+        return r->status >= 200 ? LEDGER_ACKED : LEDGER_UNKNOWN;
+    if (r->status == 503 && r->body.len && memmem(r->body.ptr, r->body.len, open, sizeof open - 1))
+        return LEDGER_UNKNOWN;
+    bool refused = r->status < 500 || r->status == 503 || r->status == 507;
+    return refused ? LEDGER_REFUSED : LEDGER_UNKNOWN;
+}
+
+static void settle(struct conn *c, const struct response *r)
+{
+    struct proof *p = c->client->proof;
+    if (!c->client->opts->sequenced)
+        return;
+    const struct ack ack = {
+        .sequence = c->sequence,
+        .device = c->device,
+        .feed = feeds_number(&p->feeds, c->device, 0),
+        .offset = p->ack_fd >= 0 ? find_offset(r->body) : (struct slice){0},
+    };
+    proof_settle(p, outcome_of(r), &ack);
 }
 
 /* --once: what the answer means for its device. Returns whether it needs no other. */
@@ -203,8 +199,7 @@ static void conn_answered(struct conn *c, const struct response *r)
     histogram_add(&res->latency, now - c->began_ns);
     res->answered++;
     res->by_status[r->status]++;
-    if (cl->ack_fd >= 0 && r->status >= 200 && r->status < 300)
-        log_ack(c, r);
+    settle(c, r);
     c->pause_ns = 0;
     c->state = CONN_IDLE;
     if (cl->opts->once && conn_once(c, r, now)) {
@@ -289,6 +284,8 @@ static struct slice next_request(struct conn *c)
     if (!c->device->seqs)
         return request;
     c->sequence = cl->sequence++;
+    if (cl->opts->sequenced)
+        proof_sent(cl->proof, c->sequence);
     memcpy(c->scratch, request.ptr, request.len);
     for (uint32_t i = 0; i < c->device->seqs; i++)
         fleet_sequence_format(c->scratch + c->device->seq_at[i], c->sequence);
@@ -481,7 +478,7 @@ static const struct run_ops run_ops = {
     .close = on_over,
 };
 
-int client_run(const struct load_opts *opts, const struct fleet *fleet, int ack_fd,
+int client_run(const struct load_opts *opts, const struct fleet *fleet, struct proof *proof,
                struct result *result, struct error *err)
 {
     struct client *cl = calloc(1, sizeof *cl);
@@ -490,7 +487,7 @@ int client_run(const struct load_opts *opts, const struct fleet *fleet, int ack_
     cl->opts = opts;
     cl->fleet = fleet;
     cl->result = result;
-    cl->ack_fd = ack_fd;
+    cl->proof = proof;
     cl->sequence = opts->first_sequence;
     cl->to_head = strcmp(opts->method, "HEAD") == 0;
     int rc = allocate(cl, err);

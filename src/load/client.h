@@ -8,12 +8,12 @@
 #include "base/error.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
+#include "load/proof.h"
 #include "load/result.h"
 
 /*
- * Runs to the end that the options set, or until SIGINT or until no connection is left. `ack_fd`:
- * where acknowledged messages are logged, -1 for nowhere. 0, or a negative errno when it could not
- * even begin.
+ * Runs to the end that the options set, or until SIGINT or until no connection is left. 0, or a
+ * negative errno when it could not even begin.
  */
-int client_run(const struct load_opts *opts, const struct fleet *fleet, int ack_fd,
+int client_run(const struct load_opts *opts, const struct fleet *fleet, struct proof *proof,
                struct result *result, struct error *err);

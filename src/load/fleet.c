@@ -51,19 +51,17 @@ static void expand(struct buf *out, struct slice text, const struct slice *id, s
     }
 }
 
-static void put_body(struct buf *body, const struct load_opts *opts, bool sequenced,
-                     struct slice id, struct seqs *seqs, struct fleet_device *d)
+static void put_body(struct buf *body, const struct load_opts *opts, struct slice id,
+                     struct seqs *seqs)
 {
     if (!opts->feed) {
         expand(body, slice_str(opts->payload), &id, seqs);
         return;
     }
     buf_put_str(body, "{\"");
-    d->feed_at = (uint32_t)body->len;
     expand(body, slice_str(opts->feed), &id, NULL);
-    d->feed_len = (uint16_t)(body->len - d->feed_at);
     buf_put_str(body, "\":");
-    expand(body, sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), NULL, seqs);
+    expand(body, opts->sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), NULL, seqs);
     buf_put_str(body, "}");
 }
 
@@ -90,8 +88,8 @@ static void put_head(struct buf *out, const struct load_opts *opts, struct slice
                      struct slice secret, size_t body_len, struct seqs *seqs)
 {
     buf_printf(out, "%s ", opts->method);
-    expand(out, opts->target, &id, seqs);
-    buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->authority));
+    expand(out, opts->url.target, &id, seqs);
+    buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->url.authority));
     if (opts->key)
         buf_printf(out, "X-AIO-Key: %s\r\n", opts->key);
     else if (id.len && opts->basic)
@@ -117,15 +115,15 @@ static void put_login(struct buf *out, const struct load_opts *opts, struct slic
     mqtt_put(out, opts->mqtt, &p);
 }
 
-static int add_device(struct fleet *f, const struct load_opts *opts, bool sequenced,
-                      struct slice id, struct slice secret, struct error *err)
+static int add_device(struct fleet *f, const struct load_opts *opts, struct slice id,
+                      struct slice secret, struct error *err)
 {
     struct fleet_device d = {.at = f->bytes.len, .id_at = f->ids.len, .id_len = (uint16_t)id.len};
     struct buf body;
     struct seqs seqs = {0};
     buf_init(&body, REQUEST_MAX);
     if (!opts->mqtt)
-        put_body(&body, opts, sequenced, id, &seqs, &d);
+        put_body(&body, opts, id, &seqs);
     uint32_t in_body = seqs.count;
     if (opts->mqtt)
         put_login(&f->bytes, opts, id, secret);
@@ -144,7 +142,6 @@ static int add_device(struct fleet *f, const struct load_opts *opts, bool sequen
     for (; d.seqs < seqs.count; d.seqs++)
         d.seq_at[d.seqs] =
             (uint32_t)(d.seqs < in_body ? head + seqs.at[d.seqs] : seqs.at[d.seqs] - d.at);
-    d.feed_at = d.feed_at ? (uint32_t)head + d.feed_at : 0;
     if (d.len > f->request_max)
         f->request_max = d.len;
     if (f->count == LOAD_DEVICES_MAX)
@@ -160,8 +157,7 @@ static int add_device(struct fleet *f, const struct load_opts *opts, bool sequen
     return 0;
 }
 
-static int read_devices(struct fleet *f, const struct load_opts *opts, bool sequenced, FILE *in,
-                        struct error *err)
+static int read_devices(struct fleet *f, const struct load_opts *opts, FILE *in, struct error *err)
 {
     char line[2 * NAME_MAX_BYTES + 4];
     for (unsigned number = 1; fgets(line, sizeof line, in); number++) {
@@ -178,7 +174,7 @@ static int read_devices(struct fleet *f, const struct load_opts *opts, bool sequ
             secret.len > NAME_MAX_BYTES || (!whole && !feof(in)))
             return error_set(err, -EINVAL, "%s:%u: must be device_id,secret", opts->devices,
                              number);
-        int rc = add_device(f, opts, sequenced, id, secret, err);
+        int rc = add_device(f, opts, id, secret, err);
         if (rc)
             return rc;
     }
@@ -189,7 +185,7 @@ static int read_devices(struct fleet *f, const struct load_opts *opts, bool sequ
     return 0;
 }
 
-int fleet_init(struct fleet *f, const struct load_opts *opts, bool sequenced, struct error *err)
+int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
 {
     *f = (struct fleet){0};
     buf_init(&f->bytes, BYTES_MAX);
@@ -198,12 +194,12 @@ int fleet_init(struct fleet *f, const struct load_opts *opts, bool sequenced, st
         struct slice id = slice_str(opts->device), secret = slice_str(opts->token);
         if (id.len > NAME_MAX_BYTES || secret.len > NAME_MAX_BYTES)
             return error_set(err, -EINVAL, "--device or --token is too long");
-        return add_device(f, opts, sequenced, id, secret, err);
+        return add_device(f, opts, id, secret, err);
     }
     FILE *in = fopen(opts->devices, "re");
     if (!in)
         return error_set(err, -errno, "%s: %s", opts->devices, strerror(errno));
-    int rc = read_devices(f, opts, sequenced, in, err);
+    int rc = read_devices(f, opts, in, err);
     fclose(in);
     return rc;
 }

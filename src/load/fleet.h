@@ -22,8 +22,6 @@ struct fleet_device {
     uint32_t len;
     uint32_t seq_at[FLEET_SEQS_MAX]; /* where in the request the 16 digits stand */
     uint32_t seqs;                   /* how many places */
-    uint32_t feed_at;                /* where the feed's name stands in the body; 0: nowhere */
-    uint16_t feed_len;
     uint16_t id_len;
     uint64_t id_at; /* in `ids` */
 };
@@ -35,9 +33,8 @@ struct fleet {
     struct buf bytes, ids;
 };
 
-/* Reads the devices the options name and builds their requests. With `sequenced` the value in the
- * body is the sequence. 0 or negative errno. */
-int fleet_init(struct fleet *f, const struct load_opts *opts, bool sequenced, struct error *err);
+/* Reads the devices the options name and builds their requests. 0 or negative errno. */
+int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err);
 /* Accepts a zeroed or half-built fleet. */
 void fleet_fini(struct fleet *f);
 

@@ -2,17 +2,17 @@
 #include "load/load.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "load/client.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
 #include "load/mqtt_client.h"
+#include "load/proof.h"
 #include "load/result.h"
+#include "load/verify.h"
 
 /* Each connection takes a descriptor; the usual soft limit is 1024. */
 static void raise_file_limit(unsigned connections)
@@ -25,39 +25,45 @@ static void raise_file_limit(unsigned connections)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int open_ack_log(const struct load_opts *opts, int *ret, struct error *err)
+/* Sends, and with --verify reads back what was sent. */
+static int send_all(const struct load_opts *opts, const struct fleet *fleet, struct result *result,
+                    struct error *err)
 {
-    *ret = -1;
-    if (!opts->ack_log)
-        return 0;
-    *ret = open(opts->ack_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (*ret < 0)
-        return error_set(err, -errno, "%s: %s", opts->ack_log, strerror(errno));
-    return 0;
+    struct proof proof = {.ack_fd = -1};
+    struct verify verify = {0};
+    int rc = proof_init(&proof, opts, fleet, err);
+    if (rc == 0 && opts->verify_key)
+        rc = verify_begin(&verify, opts, err);
+    if (rc == 0 && opts->mqtt)
+        rc = mqtt_run(opts, fleet, &proof, result, err);
+    else if (rc == 0)
+        rc = client_run(opts, fleet, &proof, result, err);
+    result->acked = proof.logged;
+    if (rc == 0 && opts->verify_key) {
+        rc = verify_read(&verify, &proof.feeds, &proof.ledger, err);
+        ledger_judge(&proof.ledger, &result->verdict);
+        result->verified = rc == 0;
+    }
+    verify_fini(&verify);
+    proof_fini(&proof);
+    return rc;
 }
 
 static int run(struct load_opts *opts, struct result *result, struct error *err)
 {
     struct fleet fleet;
-    int ack_fd = -1;
-    int rc = fleet_init(&fleet, opts, opts->ack_log != NULL, err);
+    int rc = fleet_init(&fleet, opts, err);
     if (rc == 0 && opts->once && fleet.count > LOAD_CONNECTIONS_MAX)
         rc = error_set(err, -E2BIG, "--once: more than %u devices", LOAD_CONNECTIONS_MAX);
     if (opts->once)
         opts->connections = fleet.count;
     raise_file_limit(opts->connections + opts->subscribers);
     if (rc == 0)
-        rc = open_ack_log(opts, &ack_fd, err);
-    if (rc == 0 && opts->mqtt)
-        rc = mqtt_run(opts, &fleet, result, err);
-    else if (rc == 0)
-        rc = client_run(opts, &fleet, ack_fd, result, err);
-    if (rc == 0)
+        rc = send_all(opts, &fleet, result, err);
+    if (rc == 0 || result->answered)
         result_print(result, stdout);
     if (rc == 0 && opts->json)
         rc = result_write_json(result, opts, opts->json, err);
-    if (ack_fd >= 0)
-        close(ack_fd);
     fleet_fini(&fleet);
     return rc;
 }
@@ -84,7 +90,9 @@ int load_command(int argc, char **argv)
     int rc = run(&opts, result, &err);
     if (rc < 0)
         fprintf(stderr, "sluice load: %s\n", err.text);
-    int status = rc < 0 || result->answered == 0 ? 1 : 0;
+    int status = rc < 0 || result->answered == 0                       ? 1
+                 : result->verified && !ledger_sound(&result->verdict) ? 3
+                                                                       : 0;
     free(result);
     return status;
 }

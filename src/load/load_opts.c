@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 #include "codec/topic.h"
+#include "load/feeds.h"
+#include "load/ledger.h"
 #include "load/message.h"
 
 const char load_opts_help[] =
@@ -63,7 +65,11 @@ const char load_opts_help[] =
     "  --ack-log FILE      append a line \"sequence device feed value offset\" for each message "
     "the\n"
     "                      server acknowledged; every value is then different\n"
-    "  --first-sequence N  1\n"
+    "  --verify KEY        afterwards read everything back with this account key, and prove that\n"
+    "                      each acknowledged message is stored once and each refused one is not\n"
+    "                      (else exit status 3); all devices are of the key's account\n"
+    "  --verify-url URL    where to read, http://HOST[:PORT]; without: where http:// sends to\n"
+    "  --first-sequence N  1; with --verify one that is new each time\n"
     "  --quiet             no progress line\n";
 
 enum {
@@ -90,6 +96,8 @@ enum {
     OPT_JSON,
     OPT_ACK_LOG,
     OPT_FIRST_SEQUENCE,
+    OPT_VERIFY,
+    OPT_VERIFY_URL,
     OPT_QUIET,
     OPT_TOPIC,
     OPT_FEEDS,
@@ -126,6 +134,8 @@ static const struct option long_options[] = {
     {"json", required_argument, NULL, OPT_JSON},
     {"ack-log", required_argument, NULL, OPT_ACK_LOG},
     {"first-sequence", required_argument, NULL, OPT_FIRST_SEQUENCE},
+    {"verify", required_argument, NULL, OPT_VERIFY},
+    {"verify-url", required_argument, NULL, OPT_VERIFY_URL},
     {"quiet", no_argument, NULL, OPT_QUIET},
     {"topic", required_argument, NULL, OPT_TOPIC},
     {"feeds", required_argument, NULL, OPT_FEEDS},
@@ -299,6 +309,12 @@ static bool take(struct load_opts *o, int option, const char *text)
     case OPT_ACK_LOG:
         o->ack_log = text;
         return true;
+    case OPT_VERIFY:
+        o->verify_key = text;
+        return *text && !strpbrk(text, "\r\n");
+    case OPT_VERIFY_URL:
+        return url_parse(text, &o->verify_url) && o->verify_url.scheme == URL_HTTP &&
+               !o->verify_url.target.len;
     case OPT_QUIET:
         return o->quiet = true;
     default:
@@ -306,47 +322,15 @@ static bool take(struct load_opts *o, int option, const char *text)
     }
 }
 
-/* http://HOST[:PORT][/PATH] or mqtt://HOST[:PORT]; HOST may be an IPv6 address in brackets. */
-static bool parse_url(const char *url, struct load_opts *o)
+static bool take_url(struct load_opts *o, const char *text)
 {
-    struct slice rest = slice_str(url);
-    bool mqtt = slice_starts(rest, SLICE("mqtt://"));
-    if (!mqtt && !slice_starts(rest, SLICE("http://")))
+    if (!url_parse(text, &o->url) || (o->url.scheme == URL_MQTT && o->url.target.len))
         return false;
-    o->mqtt = mqtt ? o->mqtt : MQTT_NONE;
-    rest = slice_from(rest, 7);
-    size_t end = strcspn(rest.ptr, "/?");
-    o->authority = slice_of(rest.ptr, end);
-    o->target = end < rest.len ? slice_from(rest, end) : SLICE("/v1/telemetry");
-    if (o->target.ptr[0] != '/' || memchr(o->target.ptr, ' ', o->target.len) ||
-        (mqtt && end < rest.len))
-        return false;
-
-    struct slice host = o->authority;
-    struct slice port = mqtt ? SLICE("1883") : SLICE("80");
-    if (host.len && host.ptr[0] == '[') {
-        const char *close = memchr(host.ptr, ']', host.len);
-        if (!close)
-            return false;
-        struct slice after = slice_from(host, (size_t)(close + 1 - host.ptr));
-        if (after.len && (after.ptr[0] != ':'))
-            return false;
-        if (after.len)
-            port = slice_from(after, 1);
-        host = slice_of(host.ptr + 1, (size_t)(close - host.ptr) - 1);
-    } else {
-        const char *colon = memchr(host.ptr, ':', host.len);
-        if (colon) {
-            port = slice_from(host, (size_t)(colon + 1 - host.ptr));
-            host.len = (size_t)(colon - host.ptr);
-        }
-    }
-    if (host.len == 0 || host.len >= sizeof o->host || port.len == 0 || port.len > 5)
-        return false;
-    memcpy(o->host, host.ptr, host.len);
-    memcpy(o->port, port.ptr, port.len);
-    uint64_t number;
-    return parse_whole(o->port, 1, 65535, &number);
+    if (o->url.scheme != URL_MQTT)
+        o->mqtt = MQTT_NONE;
+    if (!o->url.target.len)
+        o->url.target = SLICE("/v1/telemetry");
+    return true;
 }
 
 /* What single options cannot see. NULL: all is well. */
@@ -356,12 +340,30 @@ static const char *check(const struct load_opts *o)
         return "give only one of --devices, --device and --key";
     if ((o->device != NULL) != (o->token != NULL))
         return "--device and --token belong together";
-    if (o->payload && o->ack_log)
-        return "--ack-log makes its own values: give --feed, not --payload";
+    if (o->payload && (o->ack_log || o->verify_key))
+        return "--ack-log and --verify make their own values: give no --payload";
+    if (o->verify_key && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
+        return "--verify cannot read back what devices with %seq% in their name send";
     if (o->basic && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
         return "%seq% cannot be in what --basic encodes";
     if (o->once && (o->rate > 0 || o->requests || o->warmup_ns))
         return "--once sends when devices are due: no --rate, --requests or --warmup";
+    return NULL;
+}
+
+/* The same of --verify. */
+static const char *check_verify(const struct load_opts *o)
+{
+    if (!o->verify_key)
+        return o->verify_url.host[0] ? "--verify-url is for --verify" : NULL;
+    if (o->mqtt && !o->verify_url.host[0])
+        return "of what mqtt:// sent, --verify needs to know where to read: give --verify-url";
+    if (o->mqtt && (o->qos == 0 || o->mqtt != MQTT_5))
+        return "--verify needs answers that say what was refused: --mqtt 5 and --qos 1";
+    if (o->mqtt && !feeds_of_topic(slice_str(o->topic)).len)
+        return "--verify reads feeds: give a --topic such as USER/feeds/NAME";
+    if (!o->mqtt && !o->feed)
+        return "--verify reads feeds: it needs a --method that sends to --feed";
     return NULL;
 }
 
@@ -374,13 +376,30 @@ static const char *check_mqtt(const struct load_opts *o)
                    : NULL;
     if (!o->topic)
         return "mqtt:// needs a --topic";
-    if (o->feed || o->headers_count || o->key || o->basic || o->once || o->ack_log || o->sources)
-        return "--feed, --header, --key, --basic, --once, --source and --ack-log are for http://";
+    if (o->feed || o->headers_count || o->key || o->basic || o->once || o->sources)
+        return "--feed, --header, --key, --basic, --once and --source are for http://";
+    if ((o->ack_log || o->verify_key) && o->payload_bytes < MESSAGE_SEQUENCED_MIN)
+        return "the values of --ack-log and --verify need a --payload-size of 37 and more";
     if (!o->subscribe && o->subscribers)
         return "--subscribers needs a filter to --subscribe to";
     if (o->subscribe && o->payload)
         return "who subscribes measures by the payload: give --payload-size, not --payload";
     return NULL;
+}
+
+/* What follows from what was given. */
+static void complete(struct load_opts *o)
+{
+    if (o->subscribe && !o->subscribers)
+        o->subscribers = 1;
+    if (!o->mqtt && !o->payload && !o->feed && strcmp(o->method, "POST") == 0)
+        o->feed = "temperature";
+    if (o->verify_key && !o->mqtt && !o->verify_url.host[0])
+        o->verify_url = o->url;
+    o->sequenced = o->ack_log || o->verify_key;
+    /* Microseconds since 1970, faster than which no run goes: no other has the same sequences. */
+    if (o->first_sequence == 0)
+        o->first_sequence = o->verify_key ? (uint64_t)clock_wall_us() % LEDGER_SEQUENCES : 1;
 }
 
 enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *ret,
@@ -392,7 +411,6 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         .run_ns = 10 * NS_PER_S,
         .timeout_ns = 30 * NS_PER_S,
         .seed = 1,
-        .first_sequence = 1,
         .mqtt = MQTT_5,
         .qos = 1,
         .window = 20,
@@ -419,7 +437,7 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
     const char *problem = check(&o);
     if (!problem && optind != argc - 1)
         problem = "give one URL";
-    if (!problem && !parse_url(argv[optind], &o))
+    if (!problem && !take_url(&o, argv[optind]))
         problem = "the URL must be http://HOST[:PORT][/PATH] or mqtt://HOST[:PORT]";
     if (!problem)
         problem = check_mqtt(&o);
@@ -427,10 +445,12 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         error_set(err, -EINVAL, "%s", problem);
         return LOAD_OPTS_WRONG;
     }
-    if (o.subscribe && !o.subscribers)
-        o.subscribers = 1;
-    if (!o.mqtt && !o.payload && !o.feed && strcmp(o.method, "POST") == 0)
-        o.feed = "temperature";
+    complete(&o);
+    problem = check_verify(&o);
+    if (problem) {
+        error_set(err, -EINVAL, "%s", problem);
+        return LOAD_OPTS_WRONG;
+    }
     *ret = o;
     return LOAD_OPTS_RUN;
 }

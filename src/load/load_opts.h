@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 #include "codec/mqtt.h"
+#include "load/url.h"
 
 #define LOAD_HEADERS_MAX     16
 #define LOAD_CONNECTIONS_MAX 60000
@@ -19,11 +20,8 @@
 #define LOAD_PAYLOAD_MAX     1000000
 
 struct load_opts {
-    char host[256]; /* without brackets */
-    char port[8];
+    struct url url;         /* its target may hold %device% */
     enum mqtt_version mqtt; /* NONE: HTTP */
-    struct slice authority; /* host:port as written: the Host field */
-    struct slice target;    /* path and query; may hold %device% */
 
     const char *method;
     const char *payload; /* may hold %device% and %seq% */
@@ -51,7 +49,10 @@ struct load_opts {
     uint64_t seed;
 
     const char *json, *ack_log;
+    const char *verify_key; /* NULL: nothing is read back */
+    struct url verify_url;  /* where from */
     uint64_t first_sequence;
+    bool sequenced; /* every message has its sequence in its value */
     bool quiet;
 };
 

@@ -331,12 +331,12 @@ static void devices_come_from_a_file(void **state)
         .method = "POST",
         .feed = "t-%device%",
         .devices = csv_path,
-        .authority = SLICE("h:1"),
-        .target = SLICE("/x/%device%?a=1"),
+        .url = {.authority = SLICE("h:1"), .target = SLICE("/x/%device%?a=1")},
+        .sequenced = true,
         .basic = true,
     };
     struct fleet fleet;
-    assert_int_equal(fleet_init(&fleet, &opts, true, NULL), 0);
+    assert_int_equal(fleet_init(&fleet, &opts, NULL), 0);
     assert_int_equal(fleet.count, 2);
     const struct fleet_device *d = &fleet.devices[1];
     struct slice request = fleet_request(&fleet, d);
@@ -348,7 +348,6 @@ static void devices_come_from_a_file(void **state)
     assert_int_equal(d->len, request.len);
     assert_int_equal(d->seqs, 1);
     assert_memory_equal(request.ptr + d->seq_at[0], "1000000000000000", 16);
-    assert_memory_equal(request.ptr + d->feed_at, "t-beta", d->feed_len);
     assert_true(slice_eq(fleet_id(&fleet, &fleet.devices[0]), SLICE("alpha")));
     fleet_fini(&fleet);
 
@@ -358,7 +357,7 @@ static void devices_come_from_a_file(void **state)
         f = fopen(csv_path, "w");
         fputs(bad[i], f);
         fclose(f);
-        assert_int_equal(fleet_init(&fleet, &opts, false, &err), -EINVAL);
+        assert_int_equal(fleet_init(&fleet, &opts, &err), -EINVAL);
         assert_non_null(strstr(err.text, csv_path));
         fleet_fini(&fleet);
     }

@@ -32,17 +32,19 @@ static void put_topic(struct buf *out, struct slice text, struct slice device, s
     }
 }
 
-/* The time, a blank, and letters up to the size. */
+/* The time, a blank, where it is wanted the sequence and a blank, and letters up to the size. */
 static void put_payload(struct buf *out, const struct load_opts *opts)
 {
     if (opts->payload) {
         buf_put_str(out, opts->payload);
         return;
     }
-    for (unsigned i = 0; i < opts->payload_bytes; i++)
-        buf_put_u8(out, i < MESSAGE_TIME_DIGITS    ? '0'
-                        : i == MESSAGE_TIME_DIGITS ? ' '
-                                                   : (uint8_t)('a' + i % 26));
+    for (unsigned i = 0; i < opts->payload_bytes; i++) {
+        bool blank =
+            i == MESSAGE_TIME_DIGITS || (opts->sequenced && i == MESSAGE_SEQUENCED_MIN - 1);
+        bool digit = i < (opts->sequenced ? MESSAGE_SEQUENCED_MIN : MESSAGE_TIME_DIGITS);
+        buf_put_u8(out, blank ? ' ' : digit ? '0' : (uint8_t)('a' + i % 26));
+    }
 }
 
 int message_init(struct message *m, const struct load_opts *opts, struct slice device)
@@ -71,6 +73,7 @@ int message_init(struct message *m, const struct load_opts *opts, struct slice d
         m->feed_at =
             feed_at == SIZE_MAX ? 0 : behind_topic - (uint32_t)topic.len + (uint32_t)feed_at;
         m->time_at = opts->payload ? 0 : payload_at;
+        m->seq_at = opts->sequenced ? payload_at + MESSAGE_TIME_DIGITS + 1 : 0;
     } else {
         buf_fini(&out);
     }
@@ -85,17 +88,19 @@ void message_fini(struct message *m)
     *m = (struct message){0};
 }
 
-void message_put(const struct message *m, char *out, uint32_t feed, uint16_t id, uint64_t at_ns)
+void message_put(const struct message *m, char *out, const struct message_fill *fill)
 {
     memcpy(out, m->packet, m->len);
     if (m->feed_at)
-        put_digits(out + m->feed_at, MESSAGE_FEED_DIGITS, feed);
+        put_digits(out + m->feed_at, MESSAGE_FEED_DIGITS, fill->feed);
     if (m->id_at) {
-        out[m->id_at] = (char)(id >> 8);
-        out[m->id_at + 1] = (char)id;
+        out[m->id_at] = (char)(fill->id >> 8);
+        out[m->id_at + 1] = (char)fill->id;
     }
     if (m->time_at)
-        put_digits(out + m->time_at, MESSAGE_TIME_DIGITS, at_ns);
+        put_digits(out + m->time_at, MESSAGE_TIME_DIGITS, fill->at_ns);
+    if (m->seq_at)
+        fleet_sequence_format(out + m->seq_at, fill->sequence);
 }
 
 bool message_time(struct slice payload, uint64_t *ret_ns)

@@ -49,6 +49,13 @@ struct ping {
     uint64_t began_ns; /* of the oldest */
 };
 
+/* A message of QoS 1 that has no answer yet. */
+struct flight {
+    uint64_t began_ns; /* 0: none with this packet id */
+    uint64_t sequence;
+    uint32_t feed;
+};
+
 struct mqtt_client;
 
 struct mqtt_link {
@@ -66,7 +73,7 @@ struct mqtt_link {
     uint64_t retry_ns; /* WAITING */
     struct message message;
     uint16_t *free_ids;                           /* a stack of window - unacked */
-    uint64_t *began_ns;                           /* by packet id - 1 */
+    struct flight *flights;                       /* by packet id - 1 */
     struct ping pings[PINGS_MAX + 1], *last_ping; /* oldest first; *last_ping is not sent yet */
     struct buf out, flying;
     struct buf partial; /* the beginning of a packet whose end is still to come */
@@ -77,6 +84,8 @@ struct mqtt_client {
     const struct load_opts *opts;
     const struct fleet *fleet;
     struct result *result;
+    struct proof *proof;
+    uint64_t sequence;       /* the next one */
     struct mqtt_link *links; /* publishers, then subscribers */
     uint32_t links_count;
     uint32_t ready;   /* subscribers that have subscribed */
@@ -180,15 +189,21 @@ static bool may_publish(const struct mqtt_link *l)
 static void put_message(struct mqtt_link *l, uint64_t began_ns)
 {
     struct mqtt_client *cl = l->client;
-    uint16_t id = 0;
+    struct message_fill fill = {
+        .feed = (uint32_t)rand_below(&cl->run.rand, cl->opts->feeds),
+        .at_ns = began_ns,
+        .sequence = cl->sequence++,
+    };
     if (l->free_ids) {
-        id = l->free_ids[l->window - l->unacked - 1];
-        l->began_ns[id - 1] = began_ns;
+        fill.id = l->free_ids[l->window - l->unacked - 1];
+        l->flights[fill.id - 1] =
+            (struct flight){.began_ns = began_ns, .sequence = fill.sequence, .feed = fill.feed};
     } else if (l->last_ping->messages++ == 0) {
         l->last_ping->began_ns = began_ns;
     }
-    uint32_t feed = (uint32_t)rand_below(&cl->run.rand, cl->opts->feeds);
-    message_put(&l->message, l->out.ptr + l->out.len, feed, id, began_ns);
+    if (cl->opts->sequenced)
+        proof_sent(cl->proof, fill.sequence);
+    message_put(&l->message, l->out.ptr + l->out.len, &fill);
     l->out.len += l->message.len;
     l->unacked++;
     cl->unacked++;
@@ -274,14 +289,33 @@ static void count_answer(struct mqtt_client *cl, uint64_t began_ns, uint8_t code
     cl->result->by_status[code]++;
 }
 
+/* 0x80 says nothing of how far it got; all above it are refusals. */
+static void settle(struct mqtt_link *l, const struct flight *f, uint8_t code)
+{
+    struct proof *p = l->client->proof;
+    if (!l->client->opts->sequenced)
+        return;
+    const struct ack ack = {
+        .sequence = f->sequence,
+        .device = l->device,
+        .feed = feeds_number(&p->feeds, l->device, f->feed),
+    };
+    proof_settle(p,
+                 code < 0x80   ? LEDGER_ACKED
+                 : code > 0x80 ? LEDGER_REFUSED
+                               : LEDGER_UNKNOWN,
+                 &ack);
+}
+
 static bool take_ack(struct mqtt_link *l, uint16_t id, uint8_t code, uint64_t now)
 {
-    if (!l->free_ids || id == 0 || id > l->window || l->began_ns[id - 1] == 0) {
+    if (!l->free_ids || id == 0 || id > l->window || l->flights[id - 1].began_ns == 0) {
         bad_packet(l);
         return false;
     }
-    count_answer(l->client, l->began_ns[id - 1], code, now);
-    l->began_ns[id - 1] = 0;
+    count_answer(l->client, l->flights[id - 1].began_ns, code, now);
+    settle(l, &l->flights[id - 1], code);
+    l->flights[id - 1].began_ns = 0;
     l->free_ids[l->window - l->unacked] = id;
     l->unacked--;
     l->client->unacked--;
@@ -312,7 +346,7 @@ static void reset_window(struct mqtt_link *l, const struct mqtt_packet *connack)
         l->window = connack->properties.receive_max;
     for (uint32_t i = 0; l->free_ids && i < l->window; i++) {
         l->free_ids[i] = (uint16_t)(l->window - i);
-        l->began_ns[i] = 0;
+        l->flights[i].began_ns = 0;
     }
     l->last_ping = l->pings;
     l->pings[0] = (struct ping){0};
@@ -597,9 +631,9 @@ static bool link_init(struct mqtt_client *cl, struct mqtt_link *l, uint32_t i)
         return false;
     if (cl->opts->qos) {
         l->free_ids = calloc(l->window, sizeof *l->free_ids);
-        l->began_ns = calloc(l->window, sizeof *l->began_ns);
+        l->flights = calloc(l->window, sizeof *l->flights);
     }
-    return cl->opts->qos == 0 || (l->free_ids && l->began_ns);
+    return cl->opts->qos == 0 || (l->free_ids && l->flights);
 }
 
 static void client_free(struct mqtt_client *cl)
@@ -608,7 +642,7 @@ static void client_free(struct mqtt_client *cl)
         struct mqtt_link *l = &cl->links[i];
         message_fini(&l->message);
         free(l->free_ids);
-        free(l->began_ns);
+        free(l->flights);
         buf_fini(&l->out);
         buf_fini(&l->flying);
         buf_fini(&l->partial);
@@ -617,8 +651,8 @@ static void client_free(struct mqtt_client *cl)
     free(cl);
 }
 
-int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct result *result,
-             struct error *err)
+int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct proof *proof,
+             struct result *result, struct error *err)
 {
     int rc = 0;
     struct mqtt_client *cl = calloc(1, sizeof *cl);
@@ -627,6 +661,8 @@ int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct res
     cl->opts = opts;
     cl->fleet = fleet;
     cl->result = result;
+    cl->proof = proof;
+    cl->sequence = opts->first_sequence;
     cl->links_count = opts->connections + opts->subscribers;
     cl->links = calloc(cl->links_count, sizeof *cl->links);
     for (uint32_t i = 0; cl->links && i < cl->links_count && rc == 0; i++)

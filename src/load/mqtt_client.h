@@ -9,8 +9,9 @@
 #include "base/error.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
+#include "load/proof.h"
 #include "load/result.h"
 
 /* As client_run (load/client.h). The fleet's requests are CONNECT packets. */
-int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct result *result,
-             struct error *err);
+int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct proof *proof,
+             struct result *result, struct error *err);

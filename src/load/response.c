@@ -174,9 +174,26 @@ enum response_outcome response_parse(struct slice in, bool to_head, struct respo
             .status = h.status,
             .close = h.close,
             .retry_s = h.retry_s,
+            .head = slice_of(rest.ptr, h.len),
             .body = slice_of(rest.ptr + h.len, body),
             .len = at,
         };
         return RESPONSE_DONE;
     }
+}
+
+struct slice response_field(const struct response *r, struct slice name)
+{
+    struct slice rest = r->head;
+    while (rest.len) {
+        const char *end = memchr(rest.ptr, '\n', rest.len);
+        struct slice line = slice_of(rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len);
+        rest = slice_from(rest, line.len + 1);
+        if (line.len && line.ptr[line.len - 1] == '\r')
+            line.len--;
+        if (line.len > name.len && line.ptr[name.len] == ':' &&
+            slice_eq_nocase(slice_of(line.ptr, name.len), name))
+            return slice_trim(slice_from(line, name.len + 1));
+    }
+    return (struct slice){0};
 }

@@ -43,6 +43,23 @@ static void print_histogram(const char *name, const struct histogram *h, FILE *o
             quantile_ms(h, 0.99), quantile_ms(h, 0.999), ms(h->max));
 }
 
+static void print_verdict(const struct ledger_verdict *v, FILE *out)
+{
+    fprintf(out,
+            "verified: %lu of %lu acknowledged messages are stored once, %lu refused ones are not; "
+            "of %lu without a clear answer %lu are stored\n",
+            v->stored, v->acked, v->refused - v->refused_stored, v->unknown, v->unknown_stored);
+    if (ledger_sound(v))
+        return;
+    fprintf(out,
+            "NOT AS ACKNOWLEDGED: %lu lost, %lu stored more than once, %lu stored though refused, "
+            "%lu never sent, %lu feeds that do not hold what was sent to them\n",
+            v->lost, v->doubled, v->refused_stored, v->strangers, v->feeds_wrong);
+    for (unsigned i = 0; i < v->named_count; i++)
+        fprintf(out, "%s %lu", i ? "," : "the first sequences:", v->named[i]);
+    fputs(v->named_count ? "\n" : "", out);
+}
+
 void result_print(const struct result *r, FILE *out)
 {
     fprintf(out, "%.1f s, %.0f answers/s\n", result_seconds(r), result_rate(r));
@@ -79,6 +96,8 @@ void result_print(const struct result *r, FILE *out)
                 r->told, r->told_s_max, r->kept, r->not_kept);
     if (r->acked)
         fprintf(out, "acknowledged messages logged: %lu\n", r->acked);
+    if (r->verified)
+        print_verdict(&r->verdict, out);
 }
 
 static json_t *latency_json(const struct histogram *h)
@@ -99,6 +118,16 @@ static json_t *status_json(const struct result *r)
             json_object_set_new(all, name, json_integer((json_int_t)r->by_status[s]));
     }
     return all;
+}
+
+static json_t *verdict_json(const struct ledger_verdict *v)
+{
+#define N(name) #name, (json_int_t)v->name
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "sound",
+                     ledger_sound(v), N(acked), N(refused), N(unknown), N(stored), N(lost),
+                     N(doubled), N(refused_stored), N(unknown_stored), N(strangers),
+                     N(feeds_wrong));
+#undef N
 }
 
 static json_t *result_json(const struct result *r, const struct load_opts *opts)
@@ -134,6 +163,8 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
     };
     if (r->delivered)
         json_object_set_new(o, "delivery_ms", latency_json(&r->delivery));
+    if (r->verified)
+        json_object_set_new(o, "verified", verdict_json(&r->verdict));
     json_object_set_new(o, "accepted_seconds",
                         json_real((double)r->accepted_ns / (double)NS_PER_S));
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "load/histogram.h"
+#include "load/ledger.h"
 #include "load/load_opts.h"
 
 struct result {
@@ -36,11 +37,13 @@ struct result {
     uint64_t refused;        /* devices that were refused for good */
     uint64_t accepted_ns;    /* from the beginning until the last one was accepted */
     /* MQTT: */
-    uint64_t logins_refused;   /* and subscriptions */
-    uint8_t login_code;        /* what the last of them was told */
-    uint64_t delivered;        /* messages that came to subscribers */
-    struct histogram latency;  /* of all answers, nanoseconds */
-    struct histogram delivery; /* from when a message was due until a subscriber had it */
+    uint64_t logins_refused;       /* and subscriptions */
+    uint8_t login_code;            /* what the last of them was told */
+    uint64_t delivered;            /* messages that came to subscribers */
+    bool verified;                 /* everything was read back: */
+    struct ledger_verdict verdict; /* --verify */
+    struct histogram latency;      /* of all answers, nanoseconds */
+    struct histogram delivery;     /* from when a message was due until a subscriber had it */
 };
 
 /* Counting begins now. */

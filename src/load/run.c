@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "load/ledger.h"
 
 #define TICK_MS  20
 #define DRAIN_NS NS_PER_S
@@ -16,7 +17,7 @@
 
 bool run_sending(const struct run *r)
 {
-    return r->phase <= PHASE_MEASURE && (r->opts->requests == 0 || r->started < r->opts->requests);
+    return r->phase <= PHASE_MEASURE && r->started < r->started_max;
 }
 
 uint64_t run_due_ns(const struct run *r)
@@ -142,9 +143,9 @@ static int resolve(struct run *r, struct error *err)
 {
     uv_getaddrinfo_t request;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int rc = uv_getaddrinfo(&r->loop, &request, NULL, r->opts->host, r->opts->port, &hints);
+    int rc = uv_getaddrinfo(&r->loop, &request, NULL, r->opts->url.host, r->opts->url.port, &hints);
     if (rc < 0)
-        return error_set(err, -EHOSTUNREACH, "%s: %s", r->opts->host, uv_strerror(rc));
+        return error_set(err, -EHOSTUNREACH, "%s: %s", r->opts->url.host, uv_strerror(rc));
     memcpy(&r->address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
     uv_freeaddrinfo(request.addrinfo);
     return 0;
@@ -190,8 +191,13 @@ int run_all(struct run *r, const struct load_opts *opts, struct result *result,
                       .ops = ops,
                       .owner = owner,
                       .pacer_fd = -1,
+                      .started_max = UINT64_MAX,
                       .rand.state = opts->seed,
                       .progress = !opts->quiet && isatty(STDERR_FILENO)};
+    if (opts->verify_key)
+        r->started_max = LEDGER_MESSAGES_MAX;
+    if (opts->requests && opts->requests < r->started_max)
+        r->started_max = opts->requests;
     CHECK(uv_loop_init(&r->loop) == 0);
     int rc = resolve(r, err);
     if (rc == 0)

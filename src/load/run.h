@@ -50,7 +50,8 @@ struct run {
     uint64_t phase_end_ns;
     uint64_t schedule_ns; /* open loop: when request 0 of this phase was due */
     uint64_t scheduled;   /* requests of this phase that were sent */
-    uint64_t started;     /* requests of the whole run */
+    uint64_t started;     /* requests of the whole run, */
+    uint64_t started_max; /* which may not be more */
     uint32_t alive;       /* connections that are not gone for good */
     struct rand rand;
     bool progress;
