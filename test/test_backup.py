@@ -200,7 +200,7 @@ def test_retention_goes_on(make_server, tmp_path):
     had removed before is in the history."""
     server = make_server({**SMALL, "journal.retain_size": "3MiB"})
     owner = owner_on(server, "acme")
-    load = Load(server, owner)
+    load = Load(server, owner, pause=0.02)
     fill(server, owner, 2)
 
     def oldest():
@@ -208,19 +208,21 @@ def test_retention_goes_on(make_server, tmp_path):
 
     for _ in range(3):
         fill(server, owner, 1)
-    wait_for("retention", lambda: oldest() > 0, 30)
+    wait_for("retention", lambda: oldest() > 0, 100)  # a view writes its snapshot every 30 s
     before, removed = load.so_far(), oldest()
     to = tmp_path / "backup"
-    thread = threading.Thread(target=backup, args=(server, to, "--rate", "1"))
-    thread.start()
-    wait_for("the copying", lambda: (to / "journal").exists())
-    first = min(int(p.stem) for p in (server.data / "backup.tmp" / "journal").glob("*.slg"))
-    assert first >= removed
-    fill(server, owner, 3)
-    wait_for("retention to go on", lambda: oldest() > first or not thread.is_alive(), 60)
-    assert thread.is_alive() and oldest() > first
-    thread.join(100)
-    load.end()
+    command = subprocess.Popen([harness.BIN, "backup", to, "--data", server.data, "--rate", "1"])
+    wait_for("the copying", lambda: (to / "journal").exists() or command.poll() is not None, 60)
+    command.send_signal(signal.SIGSTOP)  # it waits, however slow the machine is, until retention has gone on
+    try:
+        first = min(int(p.stem) for p in (server.data / "backup.tmp" / "journal").glob("*.slg"))
+        assert first >= removed
+        fill(server, owner, 3)
+        wait_for("retention to go on", lambda: oldest() > first, 100)
+        load.end()
+    finally:
+        command.send_signal(signal.SIGCONT)
+    assert command.wait(100) == 0
     good("backup", "verify", to)
     assert min(int(p.stem) for p in (to / "journal").glob("*.slg")) == first
     assert server.stop() == 0
