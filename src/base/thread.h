@@ -11,10 +11,11 @@
 /* Starts a thread with all signals blocked, named `name` (at most 15 bytes are shown). Aborts when
  * the system has no more threads: it only happens at start-up. */
 pthread_t thread_start(const char *name, void (*run)(void *arg), void *arg);
-/* Gives the calling thread only the CPU time that nobody else wants: SCHED_IDLE, else nice 19. */
+/* Gives the calling thread only the CPU time that nobody else wants: SCHED_IDLE, else nice 19, and
+ * long slices, so that those who are woken meanwhile run at once (decision 0042). */
 void thread_be_idle(void);
-/* Makes the calling thread stand back behind others without starving: nice `n`, 1 to 19. It cannot
- * be undone without privileges. */
+/* Makes the calling thread stand back behind others without starving: nice `n`, 1 to 19, and long
+ * slices. It cannot be undone without privileges. */
 void thread_be_nice(int n);
 /* Cores that the calling thread may run on; at least 1. */
 unsigned thread_cores(void);
