@@ -77,6 +77,22 @@ class Client(Mqtt):
         return payload
 
 
+    def by_alias(self):
+        """(topic, alias or None, payload, QoS, packet id) of the next PUBLISH, for who takes aliases."""
+        return self.parse_alias(self.expect(PUBLISH))
+
+    @staticmethod
+    def parse_alias(p):
+        qos, at = p.flags >> 1 & 3, 2 + struct.unpack(">H", p.body[:2])[0]
+        topic = p.body[2:at].decode()
+        mid = struct.unpack(">H", p.body[at:at + 2])[0] if qos else 0
+        at += 2 if qos else 0
+        length = p.body[at]
+        props, payload = p.body[at + 1:at + 1 + length], p.body[at + 1 + length:].decode()
+        alias = struct.unpack(">H", props[1:3])[0] if props[:1] == b"\x23" else None
+        return topic, alias, payload, qos, mid
+
+
 @pytest.fixture
 def feeder(server, owner):
     """Publishes values to a feed: each is durable when it returns."""
@@ -330,3 +346,62 @@ def test_paho(server, owner, feeder):
     c.loop_stop()
     assert [g for g in got if "," not in g] == [str(i) for i in range(1, 30)]
     assert len(got) == 58
+
+
+def aliases(n):
+    return b"\x22" + struct.pack(">H", n)
+
+
+@pytest.mark.parametrize("takes,gives", [(0, 0), (3, 3), (65535, 16)])
+def test_topic_aliases(server, owner, feeder, takes, gives):
+    """The first topics get one each, as many as the client takes and we give."""
+    root, feeds = f"{owner.name}/f/alias{takes}-", 20
+    c = Client(server, owner, f"alias-{takes}", seconds=0, props=aliases(takes))
+    assert c.subscribe(*[(f"{root}{i}", i % 2) for i in range(feeds)]) == [i % 2 for i in range(feeds)]
+    for again in (False, True):
+        for i in range(feeds):
+            feeder(f"alias{takes}-{i}", f"{again}{i}")
+            topic, alias, payload, qos, mid = c.by_alias()
+            if qos:
+                c.answer(PUBACK, mid)
+            assert alias == (i + 1 if i < gives else None) and payload == f"{again}{i}"
+            assert topic == ("" if again and alias else f"{root}{i}")
+    c.close()
+    c = Client(server, owner, f"alias-{takes}", seconds=0, props=aliases(takes))  # theirs ended with the connection
+    assert c.subscribe((f"{root}1", 0)) == [0]
+    feeder(f"alias{takes}-1", "x")
+    assert c.by_alias()[:2] == (f"{root}1", 1 if gives else None)
+    c.close()
+
+
+def test_topic_aliases_of_what_waits(server, owner, feeder):
+    """Messages of QoS 1 and 2 wait for the window, or for the disk, and others pass them: whichever leaves first says
+    what the alias is."""
+    topic = f"{owner.name}/f/alias-w"
+    c = Client(server, owner, "alias-w", props=aliases(9) + b"\x21\0\1")
+    assert c.subscribe((topic, 2), (f"{topic}/json", 0)) == [2, 0]
+    feeder("alias-w", *range(4))
+    known, got = {}, {topic: [], f"{topic}/json": []}
+    while len(got[topic]) < 4 or len(got[f"{topic}/json"]) < 4:
+        if (p := c.receive()).type == PUBREL:
+            c.send(packet(PUBCOMP, p.body))
+            continue
+        name, alias, payload, qos, mid = c.parse_alias(p)
+        assert alias and bool(name) == (alias not in known)
+        name = known.setdefault(alias, name)
+        got[name].append(payload)
+        if qos:
+            c.answer(PUBREC, mid)
+    assert got[topic] == ["0", "1", "2", "3"] and len(set(known.values())) == 2
+    c.close()
+
+
+def test_topic_aliases_keep_to_the_maximum_packet(server, owner, feeder):
+    """Where only the message itself fits, there is no alias."""
+    topic = f"{owner.name}/f/alias-m"
+    size = 2 + 2 + len(topic) + 1 + 1  # header, topic, no properties, payload
+    c = Client(server, owner, "alias-m", seconds=0, props=aliases(9) + b"\x27" + struct.pack(">I", size + 2))
+    assert c.subscribe((topic, 0)) == [0]
+    feeder("alias-m", 1, 2)
+    assert [c.by_alias()[:3] for _ in range(2)] == [(topic, None, "1"), (topic, None, "2")]
+    c.close()

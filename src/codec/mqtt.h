@@ -215,5 +215,13 @@ void mqtt_put(struct buf *out, enum mqtt_version version, const struct mqtt_pack
 void mqtt_put_ack(struct buf *out, enum mqtt_version version, enum mqtt_type type, uint16_t id,
                   uint8_t code);
 void mqtt_put_empty(struct buf *out, enum mqtt_type type);
+/* Of PUBLISH packets that mqtt_put has made, one behind the other: takes the first one off. False:
+ * there is none. */
+bool mqtt_next_publish(struct slice *packets, struct slice *ret_packet, struct slice *ret_topic);
+/* Appends such a packet of 5.0, which has no topic alias, with one (section 3.3.2.3.4), and its
+ * topic only if the alias is to be set. False: that is more than `packet_max` bytes, and nothing is
+ * appended. */
+bool mqtt_put_aliased(struct buf *out, struct slice publish, uint16_t alias, bool with_topic,
+                      uint32_t packet_max);
 /* Bytes that mqtt_put would append. */
 size_t mqtt_size(enum mqtt_version version, const struct mqtt_packet *p);

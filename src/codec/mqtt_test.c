@@ -626,6 +626,68 @@ static void all_packets_round_trip_and_cut(void **state)
     buf_fini(&again);
 }
 
+static void check_aliased(const struct mqtt_packet *p, struct slice packet, bool with_topic)
+{
+    static const struct mqtt_reader reader = {MQTT_5, false, UINT32_MAX};
+    struct mqtt_packet got;
+    struct mqtt_bad why;
+    struct buf out;
+    buf_init(&out, 2 * MAX);
+    assert_false(mqtt_put_aliased(&out, packet, 9, with_topic, 8));
+    assert_int_equal(out.len, 0);
+    assert_true(mqtt_put_aliased(&out, packet, 9, with_topic, UINT32_MAX));
+    assert_false(mqtt_put_aliased(&out, packet, 9, with_topic, (uint32_t)out.len - 1));
+    assert_int_equal(parse(buf_slice(&out), &reader, &got, &why), MQTT_DONE);
+    assert_int_equal(got.size, out.len);
+    assert_int_equal(got.properties.has, p->properties.has | 1ull << MQTT_TOPIC_ALIAS);
+    assert_int_equal(got.properties.topic_alias, 9);
+    if (p->properties.has)
+        assert_true(slice_eq(got.properties.content_type, p->properties.content_type));
+    assert_true(got.id == p->id && got.publish.qos == p->publish.qos);
+    assert_true(got.publish.dup == p->publish.dup && got.publish.retain == p->publish.retain);
+    assert_true(slice_eq(got.publish.topic, with_topic ? p->publish.topic : SLICE("")));
+    assert_true(slice_eq(got.publish.payload, p->publish.payload));
+    buf_fini(&out);
+}
+
+static void aliases_are_put_into_packets(void **state)
+{
+    (void)state;
+    struct buf all, payload;
+    struct slice packet, topic;
+    buf_init(&all, 16 * MAX);
+    buf_init(&payload, MAX);
+    struct mqtt_packet p[24] = {0};
+    while (payload.len < 200)
+        buf_put_u8(&payload, 'x');
+    for (unsigned i = 0; i < 24; i++) { /* lengths around where they get one byte longer */
+        struct mqtt_packet *one = &p[i];
+        *one = (struct mqtt_packet){.type = MQTT_PUBLISH, .id = i % 3 ? (uint16_t)(i + 300) : 0};
+        one->publish = (struct mqtt_publish){.topic = slice_of("a/bcdef/ghi/jklm", 1 + i % 16),
+                                             .payload = slice_of(payload.ptr, 95 + i),
+                                             .qos = (uint8_t)(i % 3),
+                                             .dup = i % 3 == 2,
+                                             .retain = i % 4 == 1};
+        if (i % 2) {
+            one->properties.has = 1ull << MQTT_CONTENT_TYPE;
+            one->properties.content_type = slice_of(payload.ptr, 60 + i * 3);
+        }
+        mqtt_put(&all, MQTT_5, one);
+    }
+    assert_false(all.failed);
+    struct slice rest = buf_slice(&all);
+    unsigned n = 0;
+    for (; mqtt_next_publish(&rest, &packet, &topic); n++) {
+        assert_int_equal(packet.len, mqtt_size(MQTT_5, &p[n]));
+        assert_true(slice_eq(topic, p[n].publish.topic));
+        check_aliased(&p[n], packet, true);
+        check_aliased(&p[n], packet, false);
+    }
+    assert_int_equal(n, 24);
+    buf_fini(&all);
+    buf_fini(&payload);
+}
+
 /* A refusal is the same with any number of bytes behind those that decided it, and before that
  * there is none. */
 static void refusals_do_not_depend_on_cuts(void **state)
@@ -704,6 +766,7 @@ int main(void)
         cmocka_unit_test(refuses_of_servers),
         cmocka_unit_test(properties_belong),
         cmocka_unit_test(all_packets_round_trip_and_cut),
+        cmocka_unit_test(aliases_are_put_into_packets),
         cmocka_unit_test(refusals_do_not_depend_on_cuts),
         cmocka_unit_test(codes),
         cmocka_unit_test(too_long_is_not_put),

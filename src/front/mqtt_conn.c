@@ -370,6 +370,7 @@ bool mqtt_front_flush(struct mqtt_front *f)
             worker_settle(f->opts.worker);
     } while (f->dirty); /* by what was refused */
     buf_reuse(&f->gather, REUSE_BYTES);
+    buf_reuse(&f->aliased, REUSE_BYTES);
     for (unsigned i = 0; i < 2; i++)
         buf_reuse(&f->common[i], REUSE_BYTES);
     return more;
@@ -511,6 +512,7 @@ static void conn_free(struct mqtt_conn *c)
     for (unsigned i = 0; c->aliases && i < c->front->opts.alias_max; i++)
         free(c->aliases[i].topic);
     free(c->aliases);
+    mqtt_aliases_free(c);
     free(c->ids);
     free(c->client_id);
     buf_fini(&c->sending);
@@ -650,6 +652,7 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
     buf_init(&f->now, GATHER_MAX);
     buf_init(&f->retained, TOPIC_MAX + RETAINED_MAX);
+    buf_init(&f->aliased, GATHER_MAX + TOPIC_MAX);
     for (unsigned i = 0; i < 2; i++)
         buf_init(&f->common[i], GATHER_MAX);
     return f;
@@ -673,6 +676,7 @@ void mqtt_front_free(struct mqtt_front *f)
     buf_fini(&f->gather);
     buf_fini(&f->now);
     buf_fini(&f->retained);
+    buf_fini(&f->aliased);
     for (unsigned i = 0; i < 2; i++)
         buf_fini(&f->common[i]);
     mqtt_subs_free(f->subs);

@@ -207,7 +207,7 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
         buf_put(&d->held, packet, len);
         CHECK(!d->held.failed); /* has_room */
     } else {
-        mqtt_send_later(c, slice_of(packet, len));
+        mqtt_send_messages(c, slice_of(packet, len));
     }
 }
 
@@ -427,7 +427,7 @@ static void send_again(struct delivery *d, struct flight *flight, const struct l
     mqtt_set_id(c->front->gather.ptr, flight->id);
     metric_add(METRIC_mqtt_sent_again, 1);
     flights_set(&d->flights, flight, FLIGHT_SENT);
-    mqtt_send_later(c, buf_slice(&c->front->gather));
+    mqtt_send_messages(c, buf_slice(&c->front->gather));
 }
 
 static void send_read(struct delivery *d, const struct live_message *m, struct slice payload)
@@ -665,7 +665,7 @@ void mqtt_told(struct mqtt_exchange *e)
     }
     if (holds && d && c->state == MQTT_UP) {
         d->holding--;
-        mqtt_send_later(c, buf_slice(&e->out));
+        mqtt_send_messages(c, buf_slice(&e->out));
     }
 }
 

@@ -128,6 +128,9 @@ static void keep_properties(struct mqtt_conn *c, const struct mqtt_packet *p)
         c->packet_max = props->maximum_packet;
     if (mqtt_has(props, MQTT_RECEIVE_MAX))
         c->receive_max = props->receive_max;
+    if (mqtt_has(props, MQTT_TOPIC_ALIAS_MAX)) /* MQTT-3.1.2-26, -27: else none */
+        c->alias_max =
+            props->topic_alias_max < MQTT_ALIASES_MAX ? props->topic_alias_max : MQTT_ALIASES_MAX;
     c->quiet = mqtt_has(props, MQTT_REQUEST_PROBLEM) && !props->request_problem;
     c->wants_session = mqtt_has(props, MQTT_SESSION_EXPIRY) && props->session_expiry;
     set_expiry(c, c->wants_session ? props->session_expiry : 0);

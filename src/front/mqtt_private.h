@@ -69,6 +69,7 @@ struct mqtt_conn {
     struct mqtt_reader reader;
     uint32_t packet_max; /* what the client takes */
     uint16_t keep_alive; /* seconds, as in force */
+    uint16_t alias_max;  /* topic aliases that the client takes, as far as we give any */
     uint16_t ids_count, ids_room;
     uint16_t unanswered, acks; /* in the queue: above QoS 0; of QoS 1 */
     uint64_t source;           /* the client's address as limits count it */
@@ -92,7 +93,8 @@ struct mqtt_conn {
     uint16_t subs_count, receive_max; /* what the client takes at a time */
     struct delivery *out;             /* NULL: nothing above QoS 0 was sent or subscribed yet */
     uint16_t *ids;                    /* of QoS 2: received, not released */
-    struct mqtt_alias *aliases;       /* alias_max of them */
+    struct mqtt_alias *aliases;       /* that the client has set: the front's alias_max of them */
+    struct mqtt_given *given;         /* aliases that it was told; NULL: none yet */
     struct deadline deadline;
     struct buf sending; /* messages for one write at the end of the turn */
 };
@@ -106,6 +108,7 @@ struct mqtt_front {
     unsigned free_count;
     struct buf gather;   /* answers for one write */
     struct buf retained; /* one message */
+    struct buf aliased;  /* one packet */
     struct buf now; /* of the connection whose input is looked at: answers that wait for none */
     /* Of the message in hand, before 5.0 and in it: the packet of all subscribers of QoS 0. */
     struct buf common[2];
@@ -233,6 +236,12 @@ bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
 /* Sends what this client alone asked for, by its best subscription that matches. False: none does.
  */
 bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload);
+
+/* ---- mqtt_aliases.c: topic aliases to clients ---- */
+/* mqtt_send_later, of PUBLISH packets, one behind the other: by aliases if the client takes them.
+ */
+void mqtt_send_messages(struct mqtt_conn *c, struct slice packets);
+void mqtt_aliases_free(struct mqtt_conn *c);
 
 /* ---- mqtt_replay.c: retained messages to who subscribes ---- */
 /* It has subscribed: is to get those that are there, by the filter's retain handling; `again`: it

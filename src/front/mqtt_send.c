@@ -344,7 +344,7 @@ static void send_one(struct mqtt_conn *c, const struct outgoing *o)
         drop_message(METRIC_mqtt_drops_slow);
     } else {
         metric_add(METRIC_mqtt_sent, 1);
-        mqtt_send_later(c, packet);
+        mqtt_send_messages(c, packet);
     }
 }
 
