@@ -62,6 +62,22 @@ def test_mqtt_stores_what_it_acknowledges(fleet, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["http", "mqtt"])
+def test_payloads_of_ones_own(fleet, feed, protocol):
+    """Templates; a storm of connections in between."""
+    server, csv, key = fleet
+    args = ["--devices", csv, "--connections", 6, "--seconds", 1, "--rate", 500, "--storm", 0.5, "--verify", key]
+    if protocol == "http":
+        got, _ = load(server.url, *args, "--feed", feed + "-%device%", "--payload",
+                      '{"%s-%%device%%":{"value":"%%random%% %%seq%%"}}' % feed)
+    else:
+        got, _ = load(mqtt(server), *args, "--topic", f"demo/feeds/{feed}", "--payload", "n=%seq%", "--verify-url",
+                      server.url)
+    v = got["verified"]
+    assert v["sound"] and v["acked"] == v["stored"] > 0, got
+    assert got["connect_ms"]["max"] > 0 and not got["broken"]
+
+
+@pytest.mark.parametrize("protocol", ["http", "mqtt"])
 def test_what_is_refused_is_not_stored(fleet, protocol):
     """A device that is over its rate is refused, and that is not stored."""
     server, _, _ = fleet
@@ -196,7 +212,8 @@ def test_without_a_key_that_reads_nothing_is_sent(fleet):
     (["mqtt://x", "--topic", "a/f/b", "--verify", "k", "--verify-url", "http://x", "--qos", "0"], "--qos 1"),
     (["mqtt://x", "--topic", "a/f/b", "--verify", "k", "--verify-url", "http://x", "--payload-size", "36"], "37 and more"),
     (["http://x", "--verify-url", "http://x"], "is for --verify"),
-    (["http://x", "--verify", "k", "--payload", "1"], "give no --payload"),
+    (["http://x", "--verify", "k", "--payload", "1"], "put %seq% into --payload"),
+    (["http://x", "--verify", "k", "--payload", "%seq%"], "say with --feed where"),
     (["http://x", "--verify", "k", "--verify-url", "http://x/path"], "--verify-url"),
     (["http://x", "--verify", "k", "--method", "GET"], "--verify reads feeds"),
 ])

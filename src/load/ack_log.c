@@ -19,17 +19,17 @@ int ack_log_open(const char *path, int *ret_fd, struct error *err)
 
 void ack_log_put(int fd, const struct feeds *feeds, const struct ack *ack)
 {
-    char value[FLEET_SEQ_DIGITS];
+    char value[TEMPLATE_SEQ_DIGITS];
     struct buf line;
     struct slice id = fleet_id(feeds->fleet, ack->device);
-    fleet_sequence_format(value, ack->sequence);
+    template_sequence(value, ack->sequence);
     buf_init(&line, LINE_MAX_BYTES);
     buf_put_dec(&line, ack->sequence);
     buf_put_u8(&line, ' ');
     buf_put_slice(&line, id.len ? id : SLICE("-"));
     buf_put_u8(&line, ' ');
     feeds_name(feeds, ack->feed, &line);
-    buf_printf(&line, " %.*s %.*s\n", FLEET_SEQ_DIGITS, value,
+    buf_printf(&line, " %.*s %.*s\n", TEMPLATE_SEQ_DIGITS, value,
                SLICE_ARG(ack->offset.len ? ack->offset : SLICE("-")));
     if (line.failed || write(fd, line.ptr, line.len) != (ssize_t)line.len) {
         fprintf(stderr, "sluice load: the ack log cannot be written\n");

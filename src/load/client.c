@@ -42,10 +42,12 @@ struct conn {
     bool reopen;  /* open again after closing, whatever --reconnect says */
     bool told;    /* --once: was told to come back at retry_ns */
     bool done;    /* --once: its device needs nothing more */
+    bool thinks;  /* IDLE until retry_ns: --think */
     bool queued;  /* in the ring of free connections, maybe no longer free */
     uint64_t sequence;
     uint64_t began_ns;  /* of the request: when it was due or sent */
-    uint64_t retry_ns;  /* WAITING, or IDLE with --once: not before */
+    uint64_t wanted_ns; /* since when it is to be open; 0: it is */
+    uint64_t retry_ns;  /* WAITING, or IDLE with --once or --think: not before */
     uint64_t pause_ns;  /* the last wait, doubled at each failure */
     struct buf partial; /* the beginning of a response whose end is still to come */
     char *scratch;      /* the request with its sequence, if it has one */
@@ -94,9 +96,10 @@ static void conn_close(struct conn *c, int error)
     if (c->state == CONN_CLOSING || c->state == CONN_GONE || c->state == CONN_WAITING)
         return;
     if (c->state == CONN_BUSY)
-        cl->result->broken++;
+        *(cl->run.storming ? &cl->result->dropped : &cl->result->broken) += 1;
     if (c->state != CONN_IDLE)
         c->told = false;
+    c->thinks = false;
     if (error)
         cl->result->last_error = error;
     c->pause_ns = c->pause_ns ? c->pause_ns * 2 : RECONNECT_NS;
@@ -212,6 +215,11 @@ static void conn_answered(struct conn *c, const struct response *r)
         conn_close(c, 0);
         return;
     }
+    if (cl->opts->think_ns) {
+        c->thinks = true;
+        c->retry_ns = now + run_think_ns(&cl->run);
+        return;
+    }
     conn_free_for_work(c, now);
 }
 
@@ -281,23 +289,24 @@ static struct slice next_request(struct conn *c)
     if (!cl->opts->fixed && !cl->opts->once)
         c->device = &cl->fleet->devices[rand_below(&cl->run.rand, cl->fleet->count)];
     struct slice request = fleet_request(cl->fleet, c->device);
-    if (!c->device->seqs)
+    if (!c->device->marks.count)
         return request;
     c->sequence = cl->sequence++;
     if (cl->opts->sequenced)
         proof_sent(cl->proof, c->sequence);
     memcpy(c->scratch, request.ptr, request.len);
-    for (uint32_t i = 0; i < c->device->seqs; i++)
-        fleet_sequence_format(c->scratch + c->device->seq_at[i], c->sequence);
+    const struct template_values values = {
+        .sequence = c->sequence, .due_ns = c->began_ns, .rand = &cl->run.rand};
+    template_fill(c->scratch, &c->device->marks, &values);
     return slice_of(c->scratch, request.len);
 }
 
 static void conn_send(struct conn *c, uint64_t began_ns)
 {
     struct client *cl = c->client;
-    struct slice request = next_request(c);
     c->state = CONN_BUSY;
     c->began_ns = began_ns;
+    struct slice request = next_request(c);
     cl->run.started++;
     cl->result->sent++;
     cl->result->bytes_sent += request.len;
@@ -330,7 +339,10 @@ static void on_connected(uv_connect_t *connect, int status)
         return;
     }
     uv_tcp_nodelay(&c->tcp, 1);
-    conn_free_for_work(c, clock_mono_ns());
+    uint64_t now = clock_mono_ns();
+    histogram_add(&c->client->result->connects, now - c->wanted_ns);
+    c->wanted_ns = 0;
+    conn_free_for_work(c, now);
 }
 
 static int bind_source(struct conn *c)
@@ -351,6 +363,7 @@ static void conn_open(struct conn *c)
     CHECK(uv_tcp_init(&c->client->run.loop, &c->tcp) == 0);
     c->tcp.data = c;
     c->began_ns = clock_mono_ns();
+    c->wanted_ns = c->wanted_ns ? c->wanted_ns : c->began_ns;
     int rc = bind_source(c);
     if (rc == 0)
         rc = uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->run.address,
@@ -424,9 +437,22 @@ static void tend(void *owner, uint64_t now)
             conn_close(c, UV_ETIMEDOUT);
         } else if (c->state == CONN_WAITING && now >= c->retry_ns) {
             conn_open(c);
-        } else if (c->state == CONN_IDLE && c->told && now >= c->retry_ns &&
+        } else if (c->state == CONN_IDLE && (c->told || c->thinks) && now >= c->retry_ns &&
                    run_sending(&cl->run)) {
+            c->thinks = false;
             conn_send(c, now);
+        }
+    }
+}
+
+static void storm(void *owner)
+{
+    struct client *cl = owner;
+    for (uint32_t i = 0; i < cl->opts->connections; i++) {
+        struct conn *c = &cl->conns[i];
+        if (c->state == CONN_IDLE || c->state == CONN_BUSY) {
+            c->reopen = true;
+            conn_close(c, 0);
         }
     }
 }
@@ -475,6 +501,7 @@ static const struct run_ops run_ops = {
     .pump = pump,
     .tend = tend,
     .under_way = anything_under_way,
+    .storm = storm,
     .close = on_over,
 };
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "load/message.h"
+#include "load/template.h"
 
 static bool holds(struct slice text, struct slice mark)
 {
@@ -48,7 +48,7 @@ void feeds_name(const struct feeds *f, uint32_t number, struct buf *out)
             buf_put_slice(out, fleet_id(f->fleet, d));
             rest = slice_from(rest, 8);
         } else if (f->by_feed && slice_starts(rest, SLICE("%feed%"))) {
-            buf_printf(out, "%0*u", MESSAGE_FEED_DIGITS, number % f->per_device);
+            buf_printf(out, "%0*u", TEMPLATE_FEED_DIGITS, number % f->per_device);
             rest = slice_from(rest, 6);
         } else if (rest.len) {
             buf_put_u8(out, '%');

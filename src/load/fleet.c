@@ -7,61 +7,31 @@
 
 #include <openssl/evp.h>
 
+#include "codec/csv.h"
 #include "codec/mqtt.h"
 
 #define BYTES_MAX      (4ull << 30)
 #define REQUEST_MAX    (1u << 20)
 #define NAME_MAX_BYTES 255
 
-void fleet_sequence_format(char out[FLEET_SEQ_DIGITS], uint64_t sequence)
-{
-    uint64_t n = 1000000000000000ull + sequence % 1000000000000000ull;
-    for (int i = FLEET_SEQ_DIGITS - 1; i >= 0; i--) {
-        out[i] = (char)('0' + n % 10);
-        n /= 10;
-    }
-}
-
-/* Where in a buffer the digits of sequences went. */
-struct seqs {
-    size_t at[FLEET_SEQS_MAX];
-    uint32_t count;
+/* A device as it was given. */
+struct fleet_row {
+    struct slice id, secret;
+    struct slice names[CSV_FIELDS_MAX], fields[CSV_FIELDS_MAX]; /* header fields of its own */
+    unsigned fields_count;
 };
 
-/* Copies `text` with %device% and, where `seqs` is given, %seq% replaced. `id` NULL: no %device%.
- */
-static void expand(struct buf *out, struct slice text, const struct slice *id, struct seqs *seqs)
-{
-    while (text.len) {
-        const char *mark = memchr(text.ptr, '%', text.len);
-        size_t plain = mark ? (size_t)(mark - text.ptr) : text.len;
-        buf_put(out, text.ptr, plain);
-        text = slice_from(text, plain);
-        if (id && slice_starts(text, SLICE("%device%"))) {
-            expand(out, *id, NULL, seqs);
-            text = slice_from(text, 8);
-        } else if (seqs && seqs->count < FLEET_SEQS_MAX && slice_starts(text, SLICE("%seq%"))) {
-            seqs->at[seqs->count++] = out->len;
-            buf_put(out, "1000000000000000", FLEET_SEQ_DIGITS);
-            text = slice_from(text, 5);
-        } else if (text.len) {
-            buf_put_u8(out, '%');
-            text = slice_from(text, 1);
-        }
-    }
-}
-
 static void put_body(struct buf *body, const struct load_opts *opts, struct slice id,
-                     struct seqs *seqs)
+                     struct template_marks *marks)
 {
-    if (!opts->feed) {
-        expand(body, slice_str(opts->payload), &id, seqs);
+    if (opts->payload || !opts->feed) {
+        template_expand(body, slice_str(opts->payload), id, marks);
         return;
     }
     buf_put_str(body, "{\"");
-    expand(body, slice_str(opts->feed), &id, NULL);
+    template_expand(body, slice_str(opts->feed), id, NULL);
     buf_put_str(body, "\":");
-    expand(body, opts->sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), NULL, seqs);
+    template_expand(body, opts->sequenced ? SLICE("\"%seq%\"") : SLICE("21.5"), id, marks);
     buf_put_str(body, "}");
 }
 
@@ -74,30 +44,44 @@ static void put_basic(struct buf *out, struct slice user, struct slice password)
     buf_printf(out, "Authorization: Basic %s\r\n", coded);
 }
 
-/* `seqs` NULL: both are as they are, whatever they hold. */
-static void put_device(struct buf *out, struct slice id, struct slice secret, struct seqs *seqs)
+/* `marks` NULL: both are as they are, whatever they hold. */
+static void put_guess(struct buf *out, struct slice text, struct template_marks *marks)
+{
+    if (marks)
+        template_expand(out, text, (struct slice){0}, marks);
+    else
+        buf_put_slice(out, text);
+}
+
+static void put_device(struct buf *out, struct slice id, struct slice secret,
+                       struct template_marks *marks)
 {
     buf_put_str(out, "X-Device-Id: ");
-    expand(out, id, NULL, seqs);
+    put_guess(out, id, marks);
     buf_put_str(out, "\r\nX-Device-Token: ");
-    expand(out, secret, NULL, seqs);
+    put_guess(out, secret, marks);
     buf_put_str(out, "\r\n");
 }
 
-static void put_head(struct buf *out, const struct load_opts *opts, struct slice id,
-                     struct slice secret, size_t body_len, struct seqs *seqs)
+static void put_head(struct buf *out, const struct load_opts *opts, const struct fleet_row *row,
+                     size_t body_len, struct template_marks *marks)
 {
     buf_printf(out, "%s ", opts->method);
-    expand(out, opts->url.target, &id, seqs);
+    template_expand(out, opts->url.target, row->id, marks);
     buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->url.authority));
     if (opts->key)
         buf_printf(out, "X-AIO-Key: %s\r\n", opts->key);
-    else if (id.len && opts->basic)
-        put_basic(out, id, secret);
-    else if (id.len)
-        put_device(out, id, secret, opts->device ? seqs : NULL);
-    for (unsigned i = 0; i < opts->headers_count; i++)
-        buf_printf(out, "%s\r\n", opts->headers[i]);
+    else if (row->id.len && opts->basic)
+        put_basic(out, row->id, row->secret);
+    else if (row->id.len)
+        put_device(out, row->id, row->secret, opts->device ? marks : NULL);
+    for (unsigned i = 0; i < opts->headers_count; i++) {
+        template_expand(out, slice_str(opts->headers[i]), row->id, marks);
+        buf_put_str(out, "\r\n");
+    }
+    for (unsigned i = 0; i < row->fields_count; i++)
+        if (row->fields[i].len)
+            buf_printf(out, "%.*s: %.*s\r\n", SLICE_ARG(row->names[i]), SLICE_ARG(row->fields[i]));
     if (body_len)
         buf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body_len);
     buf_put_str(out, "\r\n");
@@ -115,23 +99,51 @@ static void put_login(struct buf *out, const struct load_opts *opts, struct slic
     mqtt_put(out, opts->mqtt, &p);
 }
 
-static int add_device(struct fleet *f, const struct load_opts *opts, struct slice id,
-                      struct slice secret, struct error *err)
+/* The marks in the body first, for most requests have no others. */
+static void join_marks(struct template_marks *ret, const struct template_marks *body, size_t head,
+                       const struct template_marks *in_head, uint64_t at)
 {
-    struct fleet_device d = {.at = f->bytes.len, .id_at = f->ids.len, .id_len = (uint16_t)id.len};
+    *ret = *body;
+    for (uint32_t i = 0; i < ret->count; i++)
+        ret->list[i].at += (uint32_t)head;
+    for (uint32_t i = 0; i < in_head->count && ret->count < TEMPLATE_MARKS_MAX; i++) {
+        ret->list[ret->count] = in_head->list[i];
+        ret->list[ret->count++].at -= (uint32_t)at;
+    }
+}
+
+/* Room for one more; doubles at each power of two. */
+static int grow(struct fleet *f, struct error *err)
+{
+    if (f->count == LOAD_DEVICES_MAX)
+        return error_set(err, -E2BIG, "more than %u devices", LOAD_DEVICES_MAX);
+    if ((f->count & (f->count - 1)) != 0)
+        return 0;
+    size_t cap = f->count ? 2 * (size_t)f->count : 1;
+    void *grown = realloc(f->devices, cap * sizeof *f->devices);
+    if (!grown)
+        return error_set(err, -ENOMEM, "no memory for the devices");
+    f->devices = grown;
+    return 0;
+}
+
+static int add_device(struct fleet *f, const struct load_opts *opts, const struct fleet_row *row,
+                      struct error *err)
+{
+    struct fleet_device d = {
+        .at = f->bytes.len, .id_at = f->ids.len, .id_len = (uint16_t)row->id.len};
     struct buf body;
-    struct seqs seqs = {0};
+    struct template_marks in_head = {0}, in_body = {0};
     buf_init(&body, REQUEST_MAX);
-    if (!opts->mqtt)
-        put_body(&body, opts, id, &seqs);
-    uint32_t in_body = seqs.count;
-    if (opts->mqtt)
-        put_login(&f->bytes, opts, id, secret);
-    else
-        put_head(&f->bytes, opts, id, secret, body.len, &seqs);
-    size_t head = f->bytes.len - d.at;
+    if (opts->mqtt) {
+        put_login(&f->bytes, opts, row->id, row->secret);
+    } else {
+        put_body(&body, opts, row->id, &in_body);
+        put_head(&f->bytes, opts, row, body.len, &in_head);
+    }
+    join_marks(&d.marks, &in_body, f->bytes.len - d.at, &in_head, d.at);
     buf_put_slice(&f->bytes, buf_slice(&body));
-    buf_put_slice(&f->ids, id);
+    buf_put_slice(&f->ids, row->id);
     bool failed = body.failed || f->bytes.failed || f->ids.failed;
     buf_fini(&body);
     if (failed)
@@ -139,50 +151,90 @@ static int add_device(struct fleet *f, const struct load_opts *opts, struct slic
     if (f->bytes.len - d.at > REQUEST_MAX)
         return error_set(err, -E2BIG, "a request is larger than %u bytes", REQUEST_MAX);
     d.len = (uint32_t)(f->bytes.len - d.at);
-    for (; d.seqs < seqs.count; d.seqs++)
-        d.seq_at[d.seqs] =
-            (uint32_t)(d.seqs < in_body ? head + seqs.at[d.seqs] : seqs.at[d.seqs] - d.at);
     if (d.len > f->request_max)
         f->request_max = d.len;
-    if (f->count == LOAD_DEVICES_MAX)
-        return error_set(err, -E2BIG, "more than %u devices", LOAD_DEVICES_MAX);
-    if ((f->count & (f->count - 1)) == 0) { /* full at each power of two */
-        size_t cap = f->count ? 2 * (size_t)f->count : 1;
-        void *grown = realloc(f->devices, cap * sizeof d);
-        if (!grown)
-            return error_set(err, -ENOMEM, "no memory for the devices");
-        f->devices = grown;
+    int rc = grow(f, err);
+    if (rc == 0)
+        f->devices[f->count++] = d;
+    return rc;
+}
+
+/* One line is device_id,secret: everything behind the first comma is the secret. */
+static bool split_plain(struct slice line, struct fleet_row *ret)
+{
+    const char *comma = memchr(line.ptr, ',', line.len);
+    ret->id = slice_of(line.ptr, comma ? (size_t)(comma - line.ptr) : 0);
+    ret->secret = comma ? slice_from(line, ret->id.len + 1) : (struct slice){0};
+    return comma != NULL;
+}
+
+/* A line of CSV with as many fields as the head names. */
+static bool split_named(struct csv *c, const struct csv_record *head, struct fleet_row *ret)
+{
+    struct csv_record r;
+    if (csv_next(c, &r, NULL) != CSV_RECORD || r.count != head->count)
+        return false;
+    ret->id = r.fields[0];
+    ret->secret = r.fields[1];
+    ret->fields_count = r.count - 2;
+    for (unsigned i = 2; i < r.count; i++) {
+        ret->names[i - 2] = head->fields[i];
+        ret->fields[i - 2] = r.fields[i];
+        if (memchr(r.fields[i].ptr, '\n', r.fields[i].len))
+            return false;
     }
-    f->devices[f->count++] = d;
-    return 0;
+    return true;
+}
+
+static bool name_good(struct slice s)
+{
+    return s.len > 0 && s.len <= NAME_MAX_BYTES;
+}
+
+/* A first line of more columns than device_id,secret names the header fields that the others hold;
+ * what it is borrows from `text`. */
+static bool take_head(struct slice text, struct csv *c, struct csv_record *ret)
+{
+    csv_init(c, text, 1);
+    return slice_starts(text, SLICE("device_id,secret,")) && csv_next(c, ret, NULL) == CSV_RECORD;
 }
 
 static int read_devices(struct fleet *f, const struct load_opts *opts, FILE *in, struct error *err)
 {
-    char line[2 * NAME_MAX_BYTES + 4];
-    for (unsigned number = 1; fgets(line, sizeof line, in); number++) {
-        struct slice text = slice_str(line);
-        bool whole = text.len && text.ptr[text.len - 1] == '\n';
-        while (text.len && (text.ptr[text.len - 1] == '\n' || text.ptr[text.len - 1] == '\r'))
-            text.len--;
-        if (text.len == 0 || (number == 1 && slice_starts(text, SLICE("device_id,"))))
+    char *line = NULL, *first = NULL;
+    size_t cap = 0;
+    struct csv head_text = {0}, text = {0};
+    struct csv_record head = {0};
+    int rc = 0;
+    for (unsigned number = 1; rc == 0 && getline(&line, &cap, in) > 0; number++) {
+        struct slice l = slice_str(line);
+        while (l.len && (l.ptr[l.len - 1] == '\n' || l.ptr[l.len - 1] == '\r'))
+            l.len--;
+        if (number == 1) {
+            first = strdup(line);
+            if (first && take_head(slice_str(first), &head_text, &head))
+                continue;
+        }
+        if (l.len == 0 || (number == 1 && slice_starts(l, SLICE("device_id,"))))
             continue;
-        const char *comma = memchr(text.ptr, ',', text.len);
-        struct slice id = slice_of(text.ptr, comma ? (size_t)(comma - text.ptr) : 0);
-        struct slice secret = comma ? slice_from(text, id.len + 1) : (struct slice){0};
-        if (id.len == 0 || id.len > NAME_MAX_BYTES || secret.len == 0 ||
-            secret.len > NAME_MAX_BYTES || (!whole && !feof(in)))
-            return error_set(err, -EINVAL, "%s:%u: must be device_id,secret", opts->devices,
-                             number);
-        int rc = add_device(f, opts, id, secret, err);
-        if (rc)
-            return rc;
+        struct fleet_row row = {0};
+        csv_init(&text, l, number);
+        bool good = head.count ? split_named(&text, &head, &row) : split_plain(l, &row);
+        if (good && name_good(row.id) && name_good(row.secret))
+            rc = add_device(f, opts, &row, err);
+        else
+            rc = error_set(err, -EINVAL, "%s:%u: must be device_id,secret%s", opts->devices, number,
+                           head.count ? " and a field for each name in the first line" : "");
+        csv_fini(&text);
     }
-    if (ferror(in))
+    csv_fini(&head_text);
+    free(first);
+    free(line);
+    if (rc == 0 && ferror(in))
         return error_set(err, -EIO, "%s: cannot be read", opts->devices);
-    if (f->count == 0)
+    if (rc == 0 && f->count == 0)
         return error_set(err, -EINVAL, "%s: holds no device", opts->devices);
-    return 0;
+    return rc;
 }
 
 int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
@@ -191,10 +243,10 @@ int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
     buf_init(&f->bytes, BYTES_MAX);
     buf_init(&f->ids, BYTES_MAX);
     if (!opts->devices) {
-        struct slice id = slice_str(opts->device), secret = slice_str(opts->token);
-        if (id.len > NAME_MAX_BYTES || secret.len > NAME_MAX_BYTES)
+        struct fleet_row row = {.id = slice_str(opts->device), .secret = slice_str(opts->token)};
+        if (row.id.len > NAME_MAX_BYTES || row.secret.len > NAME_MAX_BYTES)
             return error_set(err, -EINVAL, "--device or --token is too long");
-        return add_device(f, opts, id, secret, err);
+        return add_device(f, opts, &row, err);
     }
     FILE *in = fopen(opts->devices, "re");
     if (!in)

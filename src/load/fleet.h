@@ -11,19 +11,14 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "load/load_opts.h"
-
-#define FLEET_SEQ_DIGITS 16
-#define FLEET_SEQS_MAX                                                                             \
-    4 /* places in a request where the sequence stands; further ones stay text                     \
-       */
+#include "load/template.h"
 
 struct fleet_device {
     uint64_t at; /* where its request begins in `bytes` */
     uint32_t len;
-    uint32_t seq_at[FLEET_SEQS_MAX]; /* where in the request the 16 digits stand */
-    uint32_t seqs;                   /* how many places */
     uint16_t id_len;
-    uint64_t id_at; /* in `ids` */
+    uint64_t id_at;              /* in `ids` */
+    struct template_marks marks; /* what is different in every request */
 };
 
 struct fleet {
@@ -37,9 +32,6 @@ struct fleet {
 int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err);
 /* Accepts a zeroed or half-built fleet. */
 void fleet_fini(struct fleet *f);
-
-/* 16 digits: 1,000,000,000,000,000 + sequence, so that the length never changes. */
-void fleet_sequence_format(char out[FLEET_SEQ_DIGITS], uint64_t sequence);
 
 static inline struct slice fleet_request(const struct fleet *f, const struct fleet_device *d)
 {

@@ -20,7 +20,9 @@ const char load_opts_help[] =
     "Sends requests, or MQTT messages, as a fleet of devices would, and measures the answers.\n"
     "\n"
     "who sends\n"
-    "  --devices FILE      CSV, one device_id,secret a line\n"
+    "  --devices FILE      CSV, one device_id,secret a line; a first line "
+    "device_id,secret,NAME,..\n"
+    "                      names header fields of which every device has its own\n"
     "  --device ID --token SECRET   one device; each may hold %seq% (16 digits), a new one at "
     "each\n"
     "                      request: guesses of a secret, or devices that nobody knows\n"
@@ -31,14 +33,17 @@ const char load_opts_help[] =
     "what\n"
     "  --method NAME       POST\n"
     "  --feed NAME         the body is {\"NAME\":VALUE}; temperature; may hold %device%\n"
-    "  --payload TEXT      a whole body instead; %device% and %seq% (16 digits) are replaced\n"
-    "  --header 'N: V'     a further header field; may be repeated\n"
+    "  --payload TEXT      a whole body instead, in which %device%, %seq% (16 digits, new in "
+    "each),\n"
+    "                      %time% (milliseconds since 1970) and %random% (5 digits) are replaced;\n"
+    "                      --feed then only says to --verify where that is stored\n"
+    "  --header 'N: V'     a further header field, replaced likewise; may be repeated\n"
     "what by MQTT (user name and password of a connection are a device's id and secret)\n"
     "  --topic TOPIC       may hold %device% and %feed% (6 digits, any of --feeds)\n"
     "  --feeds N           1000\n"
     "  --qos 0|1           1; of QoS 0 the answer is that of a PINGREQ behind the messages\n"
     "  --window N          messages of a connection that may be without an answer; 20\n"
-    "  --payload-size N    100; the time when it was due and letters; or --payload, as it is\n"
+    "  --payload-size N    100; the time when it was due and letters; or --payload\n"
     "  --mqtt 5|3.1.1      5; a server of 3.1.1 may acknowledge what it refused\n"
     "  --subscribe FILTER  a connection that gets what is published, and measures how long after "
     "it\n"
@@ -57,6 +62,13 @@ const char load_opts_help[] =
     "  --rate R            R requests a second on a fixed schedule, whatever the answers do; a\n"
     "                      latency counts from the scheduled time. Without: as fast as answers "
     "come\n"
+    "  --shape NAME        how the rate goes: steady; ramp (from nothing up to R); spike[:N] (for "
+    "a\n"
+    "                      second in the middle N times R; 20); or points TIME:RATE,.. in seconds\n"
+    "                      and requests a second, straight lines between (then without --rate)\n"
+    "  --think S[-S]       without --rate: so long between an answer and what is sent next\n"
+    "  --storm S           so long after the start all connections break, and are opened again at\n"
+    "                      once\n"
     "  --timeout S         give a connection up that is silent so long; 30\n"
     "  --reconnect         open connections again that break, until the end\n"
     "  --seed N            of the random order\n"
@@ -89,6 +101,9 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_SHAPE,
+    OPT_THINK,
+    OPT_STORM,
     OPT_SOURCE,
     OPT_ONCE,
     OPT_RECONNECT,
@@ -127,6 +142,9 @@ static const struct option long_options[] = {
     {"requests", required_argument, NULL, OPT_REQUESTS},
     {"rate", required_argument, NULL, OPT_RATE},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"shape", required_argument, NULL, OPT_SHAPE},
+    {"think", required_argument, NULL, OPT_THINK},
+    {"storm", required_argument, NULL, OPT_STORM},
     {"source", required_argument, NULL, OPT_SOURCE},
     {"once", no_argument, NULL, OPT_ONCE},
     {"reconnect", no_argument, NULL, OPT_RECONNECT},
@@ -202,7 +220,7 @@ static bool take_number(struct load_opts *o, int option, const char *text)
     case OPT_WINDOW:
         return parse_unsigned(text, 1, UINT16_MAX, &o->window);
     case OPT_PAYLOAD_SIZE:
-        return parse_unsigned(text, MESSAGE_TIME_DIGITS + 1, LOAD_PAYLOAD_MAX, &o->payload_bytes);
+        return parse_unsigned(text, MESSAGE_TIMED_MIN, LOAD_PAYLOAD_MAX, &o->payload_bytes);
     case OPT_SUBSCRIBERS:
         return parse_unsigned(text, 1, 1000, &o->subscribers);
     case OPT_SECONDS:
@@ -211,10 +229,12 @@ static bool take_number(struct load_opts *o, int option, const char *text)
         return parse_seconds(text, 0, &o->warmup_ns);
     case OPT_TIMEOUT:
         return parse_seconds(text, 0.01, &o->timeout_ns);
+    case OPT_STORM:
+        return parse_seconds(text, 0.01, &o->storm_ns);
     case OPT_REQUESTS:
         return parse_whole(text, 1, UINT64_MAX, &o->requests);
     case OPT_RATE:
-        return parse_number(text, 0.001, 1e7, &o->rate);
+        return parse_number(text, 0.001, ARRIVAL_RATE_MAX, &o->rate);
     case OPT_SEED:
         return parse_whole(text, 0, UINT64_MAX, &o->seed);
     default:
@@ -243,6 +263,21 @@ static bool take_source(struct load_opts *o, const char *text)
     o->source_first = ntohl(a.s_addr);
     o->sources = ntohl(b.s_addr) - o->source_first + 1;
     return o->sources > 0;
+}
+
+/* S or S-S */
+static bool take_think(struct load_opts *o, const char *text)
+{
+    char first[32];
+    const char *dash = strchr(text, '-');
+    size_t len = dash ? (size_t)(dash - text) : strlen(text);
+    if (len >= sizeof first)
+        return false;
+    memcpy(first, text, len);
+    first[len] = 0;
+    return parse_seconds(first, 0.001, &o->think_ns) &&
+           parse_seconds(dash ? dash + 1 : first, 0.001, &o->think_ns_max) &&
+           o->think_ns <= o->think_ns_max;
 }
 
 static bool take_mqtt(struct load_opts *o, const char *text)
@@ -299,6 +334,11 @@ static bool take(struct load_opts *o, int option, const char *text)
         return take_mqtt(o, text);
     case OPT_SOURCE:
         return take_source(o, text);
+    case OPT_SHAPE:
+        o->shape = text;
+        return arrival_parse(text, 1, 1, &o->arrival);
+    case OPT_THINK:
+        return take_think(o, text);
     case OPT_ONCE:
         return o->once = true;
     case OPT_RECONNECT:
@@ -340,12 +380,18 @@ static const char *check(const struct load_opts *o)
         return "give only one of --devices, --device and --key";
     if ((o->device != NULL) != (o->token != NULL))
         return "--device and --token belong together";
-    if (o->payload && (o->ack_log || o->verify_key))
-        return "--ack-log and --verify make their own values: give no --payload";
+    if (o->payload && (o->ack_log || o->verify_key) && !strstr(o->payload, "%seq%"))
+        return "--ack-log and --verify know messages by their number: put %seq% into --payload";
     if (o->verify_key && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
         return "--verify cannot read back what devices with %seq% in their name send";
     if (o->basic && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
         return "%seq% cannot be in what --basic encodes";
+    if (o->rate > 0 && o->think_ns)
+        return "--think is for runs without --rate";
+    if (o->shape && (o->shape[0] == '0') == (o->rate > 0))
+        return "--shape with points has its rates, any other goes by --rate";
+    if (o->once && (o->shape || o->think_ns || o->storm_ns))
+        return "--once sends when devices are due: no --shape, --think or --storm";
     if (o->once && (o->rate > 0 || o->requests || o->warmup_ns))
         return "--once sends when devices are due: no --rate, --requests or --warmup";
     return NULL;
@@ -363,7 +409,7 @@ static const char *check_verify(const struct load_opts *o)
     if (o->mqtt && !feeds_of_topic(slice_str(o->topic)).len)
         return "--verify reads feeds: give a --topic such as USER/feeds/NAME";
     if (!o->mqtt && !o->feed)
-        return "--verify reads feeds: it needs a --method that sends to --feed";
+        return "--verify reads feeds: say with --feed where what is sent is stored";
     return NULL;
 }
 
@@ -378,7 +424,7 @@ static const char *check_mqtt(const struct load_opts *o)
         return "mqtt:// needs a --topic";
     if (o->feed || o->headers_count || o->key || o->basic || o->once || o->sources)
         return "--feed, --header, --key, --basic, --once and --source are for http://";
-    if ((o->ack_log || o->verify_key) && o->payload_bytes < MESSAGE_SEQUENCED_MIN)
+    if ((o->ack_log || o->verify_key) && !o->payload && o->payload_bytes < MESSAGE_SEQUENCED_MIN)
         return "the values of --ack-log and --verify need a --payload-size of 37 and more";
     if (!o->subscribe && o->subscribers)
         return "--subscribers needs a filter to --subscribe to";
@@ -396,6 +442,9 @@ static void complete(struct load_opts *o)
         o->feed = "temperature";
     if (o->verify_key && !o->mqtt && !o->verify_url.host[0])
         o->verify_url = o->url;
+    arrival_parse(o->shape ? o->shape : "steady", o->rate, (double)o->run_ns / (double)NS_PER_S,
+                  &o->arrival);
+    o->rate = arrival_highest(&o->arrival);
     o->sequenced = o->ack_log || o->verify_key;
     /* Microseconds since 1970, faster than which no run goes: no other has the same sequences. */
     if (o->first_sequence == 0)

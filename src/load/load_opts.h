@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 #include "codec/mqtt.h"
+#include "load/arrival.h"
 #include "load/url.h"
 
 #define LOAD_HEADERS_MAX     16
@@ -43,7 +44,11 @@ struct load_opts {
     uint32_t source_first, sources; /* IPv4 addresses connections come from in turn; 0: any */
     bool reconnect;
     bool once;   /* a connection for each device, until it was accepted */
-    double rate; /* requests a second in all; 0: as fast as answers come */
+    double rate; /* requests a second in all, at the most; 0: as fast as answers come */
+    struct arrival arrival;
+    const char *shape;
+    uint64_t storm_ns;               /* when all connections break; 0: never */
+    uint64_t think_ns, think_ns_max; /* between answer and next request; 0: none */
     uint64_t run_ns, warmup_ns, timeout_ns;
     uint64_t requests; /* stop after so many; 0: no bound */
     uint64_t seed;

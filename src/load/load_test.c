@@ -36,7 +36,8 @@ static struct server {
     _Atomic unsigned close_every; /* each n-th answer says Connection: close */
     _Atomic unsigned delay_ms;
     pthread_mutex_t lock;
-    char last_head[4096];
+    char last[4096]; /* request, whole */
+    ;
     in_addr_t sources[64];     /* of the connections, in order of arrival */
     _Atomic unsigned busy;     /* so many first requests get 503 and a second to wait */
     uint64_t values[SEEN_MAX]; /* by offset: the value that was acknowledged with it */
@@ -68,13 +69,14 @@ static void *serve(void *arg)
     int fd = (int)(intptr_t)arg;
     char in[4096], body[128], out[512];
     size_t head;
-    while (read_request(fd, in, sizeof in, &head)) {
+    size_t len;
+    while ((len = read_request(fd, in, sizeof in, &head)) > 0) {
         unsigned number = server.requests++;
         if (server.die_after && number >= server.die_after)
             break;
         pthread_mutex_lock(&server.lock);
-        memcpy(server.last_head, in, head);
-        server.last_head[head] = 0;
+        memcpy(server.last, in, len);
+        server.last[len] = 0;
         pthread_mutex_unlock(&server.lock);
         const char *value = strstr(in + head, ":\"");
         if (number < SEEN_MAX && value)
@@ -178,16 +180,16 @@ static void every_request_is_counted(void **state)
     assert_int_equal(count(r, "answered"), 1000);
     assert_int_equal(count(json_object_get(r, "status"), "202"), 1000);
     assert_int_equal(count(r, "broken"), 0);
-    assert_non_null(strstr(server.last_head, "POST /v1/telemetry HTTP/1.1\r\n"));
-    assert_non_null(strstr(server.last_head, "\r\nX-Device-Id: d1\r\nX-Device-Token: s1\r\n"));
+    assert_non_null(strstr(server.last, "POST /v1/telemetry HTTP/1.1\r\n"));
+    assert_non_null(strstr(server.last, "\r\nX-Device-Id: d1\r\nX-Device-Token: s1\r\n"));
     json_decref(r);
 
     server.status = 429;
     assert_int_equal(RUN(&r, "--requests", "10", "--key", "aio_k", "--method", "GET"), 0);
     assert_int_equal(count(json_object_get(r, "status"), "429"), 10);
-    assert_non_null(strstr(server.last_head, "GET /v1/telemetry HTTP/1.1\r\n"));
-    assert_non_null(strstr(server.last_head, "\r\nX-AIO-Key: aio_k\r\n"));
-    assert_null(strstr(server.last_head, "Content-Length"));
+    assert_non_null(strstr(server.last, "GET /v1/telemetry HTTP/1.1\r\n"));
+    assert_non_null(strstr(server.last, "\r\nX-AIO-Key: aio_k\r\n"));
+    assert_null(strstr(server.last, "Content-Length"));
     json_decref(r);
 }
 
@@ -255,6 +257,89 @@ static void the_schedule_is_kept(void **state)
     json_decref(r);
 }
 
+/* 50 of the slow half, 500 of the fast one. */
+static void the_rate_follows_its_shape(void **state)
+{
+    json_t *r;
+    assert_int_equal(RUN(&r, "--seconds", "1", "--shape", "0:100,0.5:100,0.5:1000,1:1000,1:0",
+                         "--connections", "8"),
+                     0);
+    assert_in_range(count(r, "sent") + count(r, "unsent"), 549, 551);
+    json_decref(r);
+    assert_int_equal(RUN(&r, "--seconds", "1", "--rate", "400", "--shape", "ramp"), 0);
+    assert_in_range(count(r, "sent") + count(r, "unsent"), 199, 400);
+    json_decref(r);
+}
+
+static void a_storm_breaks_all_connections_once(void **state)
+{
+    json_t *r;
+    server.delay_ms = 5;
+    assert_int_equal(RUN(&r, "--seconds", "1.5", "--storm", "0.3", "--connections", "6"), 0);
+    assert_int_equal(server.connections, 12);
+    assert_int_equal(count(r, "broken"), 0);
+    assert_in_range(count(r, "dropped"), 1, 6);
+    assert_int_equal(count(r, "sent"), count(r, "answered") + count(r, "dropped"));
+    const json_t *connects = json_object_get(r, "connect_ms");
+    assert_true(json_real_value(json_object_get(connects, "max")) > 0);
+    json_decref(r);
+}
+
+static void devices_think(void **state)
+{
+    json_t *r;
+    assert_int_equal(RUN(&r, "--seconds", "1", "--think", "0.1-0.15", "--connections", "3"), 0);
+    assert_in_range(count(r, "sent"), 3, 3 * 10);
+    json_decref(r);
+}
+
+static void each_message_is_filled_in_anew(void **state)
+{
+    json_t *r;
+    unsigned random = 0;
+    unsigned long time = 0, sequence = 0;
+    assert_int_equal(RUN(&r, "--requests", "3", "--connections", "1", "--device", "d1", "--token",
+                         "s", "--header", "X-N: %seq%", "--payload",
+                         "{\"r\":%random%,\"at\":%time%,\"n\":%seq%,\"%device%\":\"100%\"}"),
+                     0);
+    const char *body = strstr(server.last, "\r\n\r\n") + 4;
+    assert_int_equal(sscanf(body, "{\"r\":%5u,\"at\":%13lu,\"n\":%lu,\"d1\":\"100%%\"}", &random,
+                            &time, &sequence),
+                     3);
+    assert_in_range(random, 10000, 99999);
+    assert_in_range(time, clock_wall_us() / 1000 - 60000, clock_wall_us() / 1000);
+    assert_int_equal(sequence, 1000000000000003ul);
+    assert_non_null(strstr(server.last, "X-N: 1000000000000003\r\n"));
+    json_decref(r);
+}
+
+static void devices_have_header_fields_of_their_own(void **state)
+{
+    FILE *f = fopen(csv_path, "w");
+    fputs("device_id,secret,X-Fw,User-Agent\na,s,\"1,2\",m 1\nb,t,,n\n", f);
+    fclose(f);
+    struct load_opts opts = {.method = "GET",
+                             .devices = csv_path,
+                             .url = {.authority = SLICE("h"), .target = SLICE("/")}};
+    struct fleet fleet;
+    struct error err = {0};
+    assert_int_equal(fleet_init(&fleet, &opts, NULL), 0);
+    assert_int_equal(fleet.count, 2);
+    assert_true(slice_eq(fleet_request(&fleet, &fleet.devices[0]),
+                         SLICE("GET / HTTP/1.1\r\nHost: h\r\nX-Device-Id: a\r\n"
+                               "X-Device-Token: s\r\nX-Fw: 1,2\r\nUser-Agent: m 1\r\n\r\n")));
+    assert_true(slice_eq(fleet_request(&fleet, &fleet.devices[1]),
+                         SLICE("GET / HTTP/1.1\r\nHost: h\r\nX-Device-Id: b\r\n"
+                               "X-Device-Token: t\r\nUser-Agent: n\r\n\r\n")));
+    fleet_fini(&fleet);
+    f = fopen(csv_path, "w");
+    fputs("device_id,secret,X-Fw\na,s,1\nb,t\n", f);
+    fclose(f);
+    assert_int_equal(fleet_init(&fleet, &opts, &err), -EINVAL);
+    assert_non_null(strstr(err.text, ":3: must be device_id,secret and a field for each name"));
+    fleet_fini(&fleet);
+}
+
 /* Every request is another guess, or comes from another device; from the addresses asked for. */
 static void guesses_and_strangers_are_new_each_time(void **state)
 {
@@ -262,15 +347,15 @@ static void guesses_and_strangers_are_new_each_time(void **state)
     assert_int_equal(RUN(&r, "--requests", "5", "--connections", "1", "--device", "d", "--token",
                          "guess-%seq%", "--first-sequence", "77"),
                      0);
-    assert_non_null(strstr(server.last_head, "\r\nX-Device-Id: d\r\n"));
-    assert_non_null(strstr(server.last_head, "\r\nX-Device-Token: guess-1000000000000081\r\n"));
+    assert_non_null(strstr(server.last, "\r\nX-Device-Id: d\r\n"));
+    assert_non_null(strstr(server.last, "\r\nX-Device-Token: guess-1000000000000081\r\n"));
     json_decref(r);
     server_reset(NULL);
     assert_int_equal(RUN(&r, "--requests", "30", "--connections", "3", "--source",
                          "127.0.0.5-127.0.0.6", "--device", "ghost-%seq%", "--token", "g%seq%"),
                      0);
-    assert_non_null(strstr(server.last_head, "\r\nX-Device-Id: ghost-10000000000000"));
-    assert_non_null(strstr(server.last_head, "\r\nX-Device-Token: g10000000000000"));
+    assert_non_null(strstr(server.last, "\r\nX-Device-Id: ghost-10000000000000"));
+    assert_non_null(strstr(server.last, "\r\nX-Device-Token: g10000000000000"));
     unsigned of_five = 0;
     for (unsigned i = 0; i < 3; i++) {
         assert_in_range(server.sources[i], 0x7f000005, 0x7f000006);
@@ -346,8 +431,8 @@ static void devices_come_from_a_file(void **state)
                                 "Content-Type: application/json\r\nContent-Length: 29\r\n\r\n"
                                 "{\"t-beta\":\"1000000000000000\"}")));
     assert_int_equal(d->len, request.len);
-    assert_int_equal(d->seqs, 1);
-    assert_memory_equal(request.ptr + d->seq_at[0], "1000000000000000", 16);
+    assert_int_equal(d->marks.count, 1);
+    assert_memory_equal(request.ptr + d->marks.list[0].at, "1000000000000000", 16);
     assert_true(slice_eq(fleet_id(&fleet, &fleet.devices[0]), SLICE("alpha")));
     fleet_fini(&fleet);
 
@@ -382,6 +467,12 @@ static void wrong_usage_is_told(void **state)
         {"load", "http://h", "--source", "127.0.0.2-127.0.0.1"},
         {"load", "http://h", "--source", "here"},
         {"load", "http://h", "--once", "--rate=5"},
+        {"load", "http://h", "--shape", "spike"},
+        {"load", "http://h", "--shape", "0:5,1:6", "--rate=5"},
+        {"load", "http://h", "--shape", "up", "--rate=5"},
+        {"load", "http://h", "--think", "2-1"},
+        {"load", "http://h", "--think", "1", "--rate=5"},
+        {"load", "http://h", "--once", "--storm=1"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *argv[6] = {0}; /* getopt permutes it */
@@ -416,6 +507,11 @@ int main(void)
         cmocka_unit_test_setup(the_ack_log_names_what_was_acknowledged, server_reset),
         cmocka_unit_test_setup(it_comes_back_when_told_to, server_reset),
         cmocka_unit_test_setup(the_schedule_is_kept, server_reset),
+        cmocka_unit_test_setup(the_rate_follows_its_shape, server_reset),
+        cmocka_unit_test_setup(a_storm_breaks_all_connections_once, server_reset),
+        cmocka_unit_test_setup(devices_think, server_reset),
+        cmocka_unit_test_setup(each_message_is_filled_in_anew, server_reset),
+        cmocka_unit_test(devices_have_header_fields_of_their_own),
         cmocka_unit_test_setup(guesses_and_strangers_are_new_each_time, server_reset),
         cmocka_unit_test_setup(all_devices_log_in_once, server_reset),
         cmocka_unit_test_setup(silence_is_given_up, server_reset),

@@ -4,59 +4,35 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FEED_MARK   SLICE("%feed%")
-#define DEVICE_MARK SLICE("%device%")
-
-static void put_digits(char *out, unsigned digits, uint64_t n)
-{
-    for (unsigned i = digits; i-- > 0; n /= 10)
-        out[i] = (char)('0' + n % 10);
-}
-
-/* *ret_feed_at: where in `out` the first %feed% went. */
-static void put_topic(struct buf *out, struct slice text, struct slice device, size_t *ret_feed_at)
-{
-    while (text.len) {
-        if (slice_starts(text, DEVICE_MARK)) {
-            buf_put_slice(out, device);
-            text = slice_from(text, DEVICE_MARK.len);
-        } else if (*ret_feed_at == SIZE_MAX && slice_starts(text, FEED_MARK)) {
-            *ret_feed_at = out->len;
-            for (unsigned i = 0; i < MESSAGE_FEED_DIGITS; i++)
-                buf_put_u8(out, '0');
-            text = slice_from(text, FEED_MARK.len);
-        } else {
-            buf_put_u8(out, (uint8_t)text.ptr[0]);
-            text = slice_from(text, 1);
-        }
-    }
-}
-
 /* The time, a blank, where it is wanted the sequence and a blank, and letters up to the size. */
-static void put_payload(struct buf *out, const struct load_opts *opts)
+static void put_payload(struct buf *out, const struct load_opts *opts, struct slice device,
+                        struct template_marks *marks)
 {
     if (opts->payload) {
-        buf_put_str(out, opts->payload);
+        template_expand(out, slice_str(opts->payload), device, marks);
         return;
     }
-    for (unsigned i = 0; i < opts->payload_bytes; i++) {
-        bool blank =
-            i == MESSAGE_TIME_DIGITS || (opts->sequenced && i == MESSAGE_SEQUENCED_MIN - 1);
-        bool digit = i < (opts->sequenced ? MESSAGE_SEQUENCED_MIN : MESSAGE_TIME_DIGITS);
-        buf_put_u8(out, blank ? ' ' : digit ? '0' : (uint8_t)('a' + i % 26));
-    }
+    template_expand(out, opts->sequenced ? SLICE("%due% %seq% ") : SLICE("%due% "), device, marks);
+    while (out->len < opts->payload_bytes && !out->failed)
+        buf_put_u8(out, (uint8_t)('a' + out->len % 26));
+}
+
+static void move_marks(struct template_marks *marks, uint32_t first, uint32_t by)
+{
+    for (uint32_t i = first; i < marks->count; i++)
+        marks->list[i].at += by;
 }
 
 int message_init(struct message *m, const struct load_opts *opts, struct slice device)
 {
     struct buf topic, payload, out;
-    size_t feed_at = SIZE_MAX;
     *m = (struct message){0};
     buf_init(&topic, UINT16_MAX);
     buf_init(&payload, MQTT_LENGTH_MAX);
     buf_init(&out, MQTT_LENGTH_MAX);
-    put_topic(&topic, slice_str(opts->topic), device, &feed_at);
-    put_payload(&payload, opts);
+    template_expand(&topic, slice_str(opts->topic), device, &m->marks);
+    uint32_t in_topic = m->marks.count;
+    put_payload(&payload, opts, device, &m->marks);
     const struct mqtt_packet p = {.type = MQTT_PUBLISH,
                                   .id = 1,
                                   .publish = {.topic = buf_slice(&topic),
@@ -70,10 +46,8 @@ int message_init(struct message *m, const struct load_opts *opts, struct slice d
         uint32_t payload_at = m->len - (uint32_t)payload.len;
         uint32_t behind_topic = payload_at - (opts->mqtt == MQTT_5) - 2 * (opts->qos > 0);
         m->id_at = opts->qos ? behind_topic : 0;
-        m->feed_at =
-            feed_at == SIZE_MAX ? 0 : behind_topic - (uint32_t)topic.len + (uint32_t)feed_at;
-        m->time_at = opts->payload ? 0 : payload_at;
-        m->seq_at = opts->sequenced ? payload_at + MESSAGE_TIME_DIGITS + 1 : 0;
+        move_marks(&m->marks, 0, behind_topic - (uint32_t)topic.len);
+        move_marks(&m->marks, in_topic, payload_at - (behind_topic - (uint32_t)topic.len));
     } else {
         buf_fini(&out);
     }
@@ -88,27 +62,23 @@ void message_fini(struct message *m)
     *m = (struct message){0};
 }
 
-void message_put(const struct message *m, char *out, const struct message_fill *fill)
+void message_put(const struct message *m, char *out, uint16_t id,
+                 const struct template_values *values)
 {
     memcpy(out, m->packet, m->len);
-    if (m->feed_at)
-        put_digits(out + m->feed_at, MESSAGE_FEED_DIGITS, fill->feed);
     if (m->id_at) {
-        out[m->id_at] = (char)(fill->id >> 8);
-        out[m->id_at + 1] = (char)fill->id;
+        out[m->id_at] = (char)(id >> 8);
+        out[m->id_at + 1] = (char)id;
     }
-    if (m->time_at)
-        put_digits(out + m->time_at, MESSAGE_TIME_DIGITS, fill->at_ns);
-    if (m->seq_at)
-        fleet_sequence_format(out + m->seq_at, fill->sequence);
+    template_fill(out, &m->marks, values);
 }
 
 bool message_time(struct slice payload, uint64_t *ret_ns)
 {
     uint64_t n = 0;
-    if (payload.len <= MESSAGE_TIME_DIGITS || payload.ptr[MESSAGE_TIME_DIGITS] != ' ')
+    if (payload.len <= TEMPLATE_DUE_DIGITS || payload.ptr[TEMPLATE_DUE_DIGITS] != ' ')
         return false;
-    for (unsigned i = 0; i < MESSAGE_TIME_DIGITS; i++) {
+    for (unsigned i = 0; i < TEMPLATE_DUE_DIGITS; i++) {
         if (payload.ptr[i] < '0' || payload.ptr[i] > '9')
             return false;
         n = n * 10 + (unsigned)(payload.ptr[i] - '0');

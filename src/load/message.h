@@ -11,29 +11,18 @@
 
 #include "base/buf.h"
 #include "codec/mqtt.h"
-#include "load/fleet.h"
 #include "load/load_opts.h"
+#include "load/template.h"
 
-#define MESSAGE_FEED_DIGITS 6  /* a feed's number, so that all topics are of one length */
-#define MESSAGE_TIME_DIGITS 19 /* when it was due, nanoseconds of the monotonic clock */
-/* Bytes of a payload that the time and the sequence are in. */
-#define MESSAGE_SEQUENCED_MIN (MESSAGE_TIME_DIGITS + 1 + FLEET_SEQ_DIGITS + 1)
+/* Bytes of a payload that time, and time and sequence, are in. */
+#define MESSAGE_TIMED_MIN     (TEMPLATE_DUE_DIGITS + 1)
+#define MESSAGE_SEQUENCED_MIN (MESSAGE_TIMED_MIN + TEMPLATE_SEQ_DIGITS + 1)
 
 struct message {
     char *packet;
     uint32_t len;
-    uint32_t feed_at; /* where the digits of %feed% stand; 0: nowhere */
-    uint32_t id_at;   /* the packet id; 0: QoS 0 */
-    uint32_t time_at; /* the time; 0: the payload is as the options have it */
-    uint32_t seq_at;  /* the sequence; 0: nowhere */
-};
-
-/* What is different in each. */
-struct message_fill {
-    uint32_t feed;
-    uint16_t id;
-    uint64_t at_ns; /* when it was due */
-    uint64_t sequence;
+    uint32_t id_at; /* the packet id; 0: QoS 0 */
+    struct template_marks marks;
 };
 
 /* Makes the packet for the device that the connection logged in as. 0, or -ENOMEM. */
@@ -41,7 +30,8 @@ int message_init(struct message *m, const struct load_opts *opts, struct slice d
 void message_fini(struct message *m);
 
 /* Writes one of m->len bytes to `out`. */
-void message_put(const struct message *m, char *out, const struct message_fill *fill);
+void message_put(const struct message *m, char *out, uint16_t id,
+                 const struct template_values *values);
 
 /* Reads the time out of a payload. False: it has none. */
 bool message_time(struct slice payload, uint64_t *ret_ns);

@@ -66,11 +66,14 @@ struct mqtt_link {
     const struct fleet_device *device;
     enum state state;
     bool subscriber;
-    bool refused;      /* its login was */
-    uint32_t window;   /* as in force: the server may allow less */
-    uint32_t unacked;  /* QoS 0: not known to be read */
-    uint64_t heard_ns; /* of the last bytes, or since when something is awaited */
-    uint64_t retry_ns; /* WAITING */
+    bool refused;       /* its login was */
+    bool reopen;        /* at once, whatever --reconnect says */
+    bool thinks;        /* publishes nothing before retry_ns: --think */
+    uint32_t window;    /* as in force: the server may allow less */
+    uint32_t unacked;   /* QoS 0: not known to be read */
+    uint64_t heard_ns;  /* of the last bytes, or since when something is awaited */
+    uint64_t wanted_ns; /* since when it is to be logged in; 0: it is */
+    uint64_t retry_ns;  /* WAITING; or publishes not before */
     struct message message;
     uint16_t *free_ids;                           /* a stack of window - unacked */
     struct flight *flights;                       /* by packet id - 1 */
@@ -106,8 +109,10 @@ static void on_closed(uv_handle_t *handle)
     buf_clear(&l->out);
     buf_clear(&l->flying);
     buf_clear(&l->partial);
-    if (cl->opts->reconnect && !l->refused && run_sending(&cl->run)) {
+    if ((cl->opts->reconnect || l->reopen) && !l->refused && run_sending(&cl->run)) {
         l->state = STATE_WAITING;
+        if (l->reopen)
+            link_open(l);
         return;
     }
     l->state = STATE_GONE;
@@ -121,11 +126,12 @@ static void link_close(struct mqtt_link *l, int error)
     if (l->state == STATE_CLOSING || l->state == STATE_GONE || l->state == STATE_WAITING)
         return;
     if (l->unacked)
-        cl->result->broken++;
+        *(cl->run.storming ? &cl->result->dropped : &cl->result->broken) += 1;
     if (l->subscriber && l->state == STATE_UP)
         cl->ready--;
     cl->unacked -= l->unacked;
     l->unacked = 0;
+    l->thinks = false;
     if (error)
         cl->result->last_error = error;
     l->retry_ns = clock_mono_ns() + RECONNECT_NS / 2 + rand_below(&cl->run.rand, RECONNECT_NS / 2);
@@ -180,8 +186,8 @@ static void link_flush(struct mqtt_link *l)
 static bool may_publish(const struct mqtt_link *l)
 {
     const struct mqtt_client *cl = l->client;
-    return l->state == STATE_UP && !l->subscriber && !l->flying.len && l->unacked < l->window &&
-           l->out.len + l->message.len + PING_BYTES <= l->out.max &&
+    return l->state == STATE_UP && !l->subscriber && !l->thinks && !l->flying.len &&
+           l->unacked < l->window && l->out.len + l->message.len + PING_BYTES <= l->out.max &&
            cl->ready == cl->opts->subscribers && run_sending(&cl->run);
 }
 
@@ -189,21 +195,23 @@ static bool may_publish(const struct mqtt_link *l)
 static void put_message(struct mqtt_link *l, uint64_t began_ns)
 {
     struct mqtt_client *cl = l->client;
-    struct message_fill fill = {
+    uint16_t id = 0;
+    const struct template_values values = {
         .feed = (uint32_t)rand_below(&cl->run.rand, cl->opts->feeds),
-        .at_ns = began_ns,
+        .due_ns = began_ns,
         .sequence = cl->sequence++,
+        .rand = &cl->run.rand,
     };
     if (l->free_ids) {
-        fill.id = l->free_ids[l->window - l->unacked - 1];
-        l->flights[fill.id - 1] =
-            (struct flight){.began_ns = began_ns, .sequence = fill.sequence, .feed = fill.feed};
+        id = l->free_ids[l->window - l->unacked - 1];
+        l->flights[id - 1] =
+            (struct flight){.began_ns = began_ns, .sequence = values.sequence, .feed = values.feed};
     } else if (l->last_ping->messages++ == 0) {
         l->last_ping->began_ns = began_ns;
     }
     if (cl->opts->sequenced)
-        proof_sent(cl->proof, fill.sequence);
-    message_put(&l->message, l->out.ptr + l->out.len, &fill);
+        proof_sent(cl->proof, values.sequence);
+    message_put(&l->message, l->out.ptr + l->out.len, id, &values);
     l->out.len += l->message.len;
     l->unacked++;
     cl->unacked++;
@@ -307,6 +315,15 @@ static void settle(struct mqtt_link *l, const struct flight *f, uint8_t code)
                  &ack);
 }
 
+/* Between an answer and the next message. */
+static void think(struct mqtt_link *l, uint64_t now)
+{
+    if (l->client->opts->think_ns) {
+        l->thinks = true;
+        l->retry_ns = now + run_think_ns(&l->client->run);
+    }
+}
+
 static bool take_ack(struct mqtt_link *l, uint16_t id, uint8_t code, uint64_t now)
 {
     if (!l->free_ids || id == 0 || id > l->window || l->flights[id - 1].began_ns == 0) {
@@ -319,6 +336,7 @@ static bool take_ack(struct mqtt_link *l, uint16_t id, uint8_t code, uint64_t no
     l->free_ids[l->window - l->unacked] = id;
     l->unacked--;
     l->client->unacked--;
+    think(l, now);
     return true;
 }
 
@@ -335,6 +353,7 @@ static void take_pong(struct mqtt_link *l, uint64_t now)
         count_answer(l->client, first.began_ns, MQTT_SUCCESS, now);
     l->unacked -= first.messages;
     l->client->unacked -= first.messages;
+    think(l, now);
 }
 
 /* All packet ids are free. */
@@ -376,6 +395,8 @@ static void take_connack(struct mqtt_link *l, const struct mqtt_packet *p)
         return;
     }
     reset_window(l, p);
+    histogram_add(&cl->result->connects, clock_mono_ns() - l->wanted_ns);
+    l->wanted_ns = 0;
     l->state = l->subscriber ? STATE_SUBSCRIBING : STATE_UP;
     if (!l->subscriber) {
         if (cl->opts->rate > 0)
@@ -542,7 +563,9 @@ static void on_connected(uv_connect_t *connect, int status)
 static void link_open(struct mqtt_link *l)
 {
     l->state = STATE_CONNECTING;
+    l->reopen = false;
     l->heard_ns = clock_mono_ns();
+    l->wanted_ns = l->wanted_ns ? l->wanted_ns : l->heard_ns;
     l->connect.data = l;
     CHECK(uv_tcp_init(&l->client->run.loop, &l->tcp) == 0);
     l->tcp.data = l;
@@ -582,6 +605,21 @@ static void tend(void *owner, uint64_t now)
             link_close(l, UV_ETIMEDOUT);
         } else if (l->state == STATE_WAITING && now >= l->retry_ns) {
             link_open(l);
+        } else if (l->thinks && now >= l->retry_ns) {
+            l->thinks = false;
+            link_fill(l, now);
+        }
+    }
+}
+
+static void storm(void *owner)
+{
+    struct mqtt_client *cl = owner;
+    for (uint32_t i = 0; i < cl->links_count; i++) {
+        struct mqtt_link *l = &cl->links[i];
+        if (l->state == STATE_UP) {
+            l->reopen = true;
+            link_close(l, 0);
         }
     }
 }
@@ -607,6 +645,7 @@ static const struct run_ops run_ops = {
     .pump = pump,
     .tend = tend,
     .under_way = anything_under_way,
+    .storm = storm,
     .close = on_over,
 };
 

@@ -70,6 +70,8 @@ void result_print(const struct result *r, FILE *out)
     }
     fputc('\n', out);
     print_histogram("latency", &r->latency, out);
+    if (r->connects.total)
+        print_histogram("connecting", &r->connects, out);
     if (r->delivered) {
         fprintf(out, "delivered to subscribers: %lu\n", r->delivered);
         print_histogram("delivery", &r->delivery, out);
@@ -146,6 +148,7 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
         {"bytes_received", r->bytes_received},
         {"connect_errors", r->connect_errors},
         {"broken", r->broken},
+        {"dropped", r->dropped},
         {"closed", r->closed},
         {"timed_out", r->timed_out},
         {"bad_responses", r->bad_responses},
@@ -163,6 +166,8 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
     };
     if (r->delivered)
         json_object_set_new(o, "delivery_ms", latency_json(&r->delivery));
+    if (r->connects.total)
+        json_object_set_new(o, "connect_ms", latency_json(&r->connects));
     if (r->verified)
         json_object_set_new(o, "verified", verdict_json(&r->verdict));
     json_object_set_new(o, "accepted_seconds",

@@ -23,6 +23,7 @@ struct result {
     uint64_t bytes_sent, bytes_received;
     uint64_t connect_errors; /* connections that could not be opened */
     uint64_t broken;         /* connections that ended with a request unanswered */
+    uint64_t dropped;        /* connections that --storm ended with a request unanswered */
     uint64_t closed;         /* connections the server ended in good order */
     uint64_t timed_out;      /* requests given up */
     uint64_t bad_responses;
@@ -43,7 +44,8 @@ struct result {
     bool verified;                 /* everything was read back: */
     struct ledger_verdict verdict; /* --verify */
     struct histogram latency;      /* of all answers, nanoseconds */
-    struct histogram delivery;     /* from when a message was due until a subscriber had it */
+    struct histogram connects; /* from wanting a connection until it is there (MQTT: logged in) */
+    struct histogram delivery; /* from when a message was due until a subscriber had it */
 };
 
 /* Counting begins now. */

@@ -20,9 +20,16 @@ bool run_sending(const struct run *r)
     return r->phase <= PHASE_MEASURE && r->started < r->started_max;
 }
 
-uint64_t run_due_ns(const struct run *r)
+uint64_t run_due_ns(struct run *r)
 {
-    return r->schedule_ns + (uint64_t)((double)r->scheduled * ((double)NS_PER_S / r->opts->rate));
+    uint64_t ns = arrival_due_ns(&r->arrival, r->scheduled);
+    return ns > UINT64_MAX - r->schedule_ns ? UINT64_MAX : r->schedule_ns + ns;
+}
+
+uint64_t run_think_ns(struct run *r)
+{
+    uint64_t least = r->opts->think_ns, most = r->opts->think_ns_max;
+    return least + (most > least ? rand_below(&r->rand, most - least) : 0);
 }
 
 /* ---- open loop ---- */
@@ -73,12 +80,15 @@ static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t 
         r->result->ended_ns = now;
         r->result->answered_in_time = r->result->answered;
         if (r->opts->rate > 0 && r->opts->requests == 0 && r->alive) {
-            uint64_t due = (uint64_t)((double)(now - r->schedule_ns) / 1e9 * r->opts->rate);
+            uint64_t due = arrival_due_before(&r->arrival, now - r->schedule_ns);
             r->result->unsent = due > r->scheduled ? due - r->scheduled : 0;
         }
     } else {
         r->schedule_ns = now;
         r->scheduled = 0;
+        r->arrival = r->opts->arrival;
+        if (phase == PHASE_WARMUP)
+            arrival_steady(&r->arrival, r->arrival.points[0].rate);
     }
     r->phase = phase;
     r->phase_end_ns = now + length;
@@ -117,6 +127,12 @@ static void on_tick(uv_timer_t *timer)
     uint64_t now = clock_mono_ns();
     show_progress(r, now);
     r->ops->tend(r->owner, now);
+    if (r->opts->storm_ns && !r->stormed && r->phase == PHASE_MEASURE &&
+        now >= r->schedule_ns + r->opts->storm_ns) {
+        r->stormed = r->storming = true;
+        r->ops->storm(r->owner);
+        r->storming = false;
+    }
     bool under_way = r->ops->under_way(r->owner);
     if (r->phase == PHASE_WARMUP && now >= r->phase_end_ns)
         begin_phase(r, PHASE_MEASURE, now, r->opts->run_ns);

@@ -4,10 +4,10 @@
  * request of the open loop is due; progress. Owned by the client that embeds it. One thread.
  *
  * Model.
- * 1. Open loop: request k is due at start + k / rate. Its latency counts from when it was due, so
- *    time spent waiting for a free connection is in it (no "coordinated omission"). What is due
- *    soon is waited for by polling, for arming a timer and sleeping costs more than a request; what
- *    is due later wakes the loop by a timerfd (a uv_timer counts in milliseconds).
+ * 1. Open loop: request k is due when load/arrival.h says so. Its latency counts from when it was
+ * due, so time spent waiting for a free connection is in it (no "coordinated omission"). What is
+ * due soon is waited for by polling, for arming a timer and sleeping costs more than a request;
+ * what is due later wakes the loop by a timerfd (a uv_timer counts in milliseconds).
  * 2. After the end nothing new is sent; answers under way are awaited for a second and counted.
  * 3. Everything that is not urgent (progress, ends, time-outs, reconnects) happens on one tick.
  */
@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "base/rand.h"
+#include "load/arrival.h"
 #include "load/load_opts.h"
 #include "load/result.h"
 
@@ -31,6 +32,7 @@ struct run_ops {
     void (*pump)(void *owner);               /* something may be due */
     void (*tend)(void *owner, uint64_t now); /* each tick: time-outs, reconnects */
     bool (*under_way)(const void *owner);    /* an answer is awaited */
+    void (*storm)(void *owner);              /* every connection breaks, and is opened again */
     void (*close)(void *owner);              /* closes all its handles */
 };
 
@@ -48,11 +50,13 @@ struct run {
     struct sockaddr_storage address; /* of the server */
     enum phase phase;
     uint64_t phase_end_ns;
-    uint64_t schedule_ns; /* open loop: when request 0 of this phase was due */
-    uint64_t scheduled;   /* requests of this phase that were sent */
-    uint64_t started;     /* requests of the whole run, */
-    uint64_t started_max; /* which may not be more */
-    uint32_t alive;       /* connections that are not gone for good */
+    uint64_t schedule_ns;   /* open loop: when request 0 of this phase was due */
+    uint64_t scheduled;     /* requests of this phase that were sent */
+    struct arrival arrival; /* of this phase */
+    bool stormed, storming; /* has been; is being */
+    uint64_t started;       /* requests of the whole run, */
+    uint64_t started_max;   /* which may not be more */
+    uint32_t alive;         /* connections that are not gone for good */
     struct rand rand;
     bool progress;
     uint64_t shown_ns, shown_answers;
@@ -69,7 +73,9 @@ int run_all(struct run *r, const struct load_opts *opts, struct result *result,
 /* Whether more requests are to be sent. */
 bool run_sending(const struct run *r);
 /* When the next request of the open loop is due. */
-uint64_t run_due_ns(const struct run *r);
+uint64_t run_due_ns(struct run *r);
+/* How long a connection thinks between an answer and what it sends next. */
+uint64_t run_think_ns(struct run *r);
 /* Calls `pump` at that time. */
 void run_wake_at(struct run *r, uint64_t at_ns, uint64_t now_ns);
 /* The next answer, not the time, lets something be sent. */

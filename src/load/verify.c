@@ -73,7 +73,7 @@ bool verify_sequence(struct slice value, uint64_t *ret)
             n = digits++ ? n * 10 + digit : digit;
             continue;
         }
-        if (digits == FLEET_SEQ_DIGITS && n / LEDGER_SEQUENCES == 1) {
+        if (digits == TEMPLATE_SEQ_DIGITS && n / LEDGER_SEQUENCES == 1) {
             *ret = n - LEDGER_SEQUENCES;
             return true;
         }
