@@ -246,6 +246,27 @@ int cursors_commit(struct cursors *c, int slot, uint64_t offset)
     return rc;
 }
 
+int cursors_forget(struct cursors *c, const char *name)
+{
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < CURSORS_MAX && !rc; i++) {
+        struct cursor before = c->slots[i];
+        if (!before.used || strcmp(before.name, name) != 0)
+            continue;
+        /* The whole file anew: of a slot's two sectors the older one might stay behind. */
+        if (c->file)
+            c->disk->close(c->disk, c->file);
+        c->file = NULL;
+        c->slots[i] = (struct cursor){0};
+        rc = write_all(c);
+        if (rc)
+            c->slots[i] = before;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
 uint64_t cursors_min(struct cursors *c)
 {
     uint64_t min = UINT64_MAX;

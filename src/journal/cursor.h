@@ -48,5 +48,8 @@ int cursors_check(struct disk *disk, const char *path, struct error *err);
 int cursors_slot(struct cursors *c, const char *name, uint64_t offset, uint64_t *ret_offset);
 /* Durably moves the cursor forward; a smaller offset is ignored. 0 or negative errno. */
 int cursors_commit(struct cursors *c, int slot, uint64_t offset);
+/* The cursor of that name is no more, durably; the name may be used again. 0, also when there is
+ * none, or negative errno. Nobody may commit to its slot any more. */
+int cursors_forget(struct cursors *c, const char *name);
 /* The smallest cursor; UINT64_MAX without any. */
 uint64_t cursors_min(struct cursors *c);

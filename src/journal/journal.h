@@ -176,6 +176,12 @@ void journal_reader_wait(struct journal_reader *r, uint64_t ns);
 void journal_reader_wake(struct journal_reader *r);
 /* Everything below `offset` is safe in the reader's own durable storage. 0 or negative errno. */
 int journal_reader_commit(struct journal_reader *r, uint64_t offset);
+/* Retention waits no longer for the reader of that name, which nobody has open: its cursor is gone.
+ * 0, also when there is none, or negative errno. */
+int journal_forget_reader(struct journal *j, const char *name);
+/* Where the segment begins from which on the log takes at most `bytes` on disk, or the last one:
+ * who holds back no more than that commits up to there. Any thread. */
+uint64_t journal_hold_from(struct journal *j, uint64_t bytes);
 /* Next offset this reader will return. */
 uint64_t journal_reader_offset(struct journal_reader *r);
 

@@ -281,6 +281,11 @@ int journal_reader_commit(struct journal_reader *r, uint64_t offset)
     return cursors_commit(&r->j->cursors, r->slot, offset);
 }
 
+int journal_forget_reader(struct journal *j, const char *name)
+{
+    return cursors_forget(&j->cursors, name);
+}
+
 uint64_t journal_reader_offset(struct journal_reader *r)
 {
     return r->next;

@@ -87,3 +87,18 @@ void segments_drop_oldest(struct journal *j)
     count_bytes(j);
     pthread_mutex_unlock(&j->segments_lock);
 }
+
+uint64_t journal_hold_from(struct journal *j, uint64_t bytes)
+{
+    uint64_t held = 0, from = 0;
+    pthread_mutex_lock(&j->segments_lock);
+    size_t i = j->segments_count;
+    if (i)
+        held = j->segments[i - 1].bytes, from = j->segments[i - 1].base;
+    for (; i > 1 && held + j->segments[i - 2].bytes <= bytes; i--) {
+        held += j->segments[i - 2].bytes;
+        from = j->segments[i - 2].base;
+    }
+    pthread_mutex_unlock(&j->segments_lock);
+    return from;
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sink/course.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "journal/record.h"
+
+#define IDLE_NS  (200 * NS_PER_MS)
+#define RETRY_NS (1000 * NS_PER_MS)
+/* How long a stretch without any message waits for one, before the target's cursor is moved over it
+ * for its own sake. */
+#define EMPTY_NS (2 * NS_PER_S)
+
+/* Batches of the journal that are looked through at a time without finding enough. */
+#define TURNS_MAX 64u
+
+#define U(v) (unsigned long long)(v)
+
+/* ---- selection ------------------------------------------------------------------------------- */
+
+/* Whether a list of names, '*' at the end of one matches, has this one. */
+static bool listed(const char *list, struct slice name)
+{
+    struct slice rest = slice_str(list);
+    while (rest.len) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        struct slice item = slice_of(rest.ptr, comma ? (size_t)(comma - rest.ptr) : rest.len);
+        rest = slice_from(rest, comma ? item.len + 1 : item.len);
+        item = slice_trim(item);
+        if (item.len && item.ptr[item.len - 1] == '*'
+                ? slice_starts(name, slice_of(item.ptr, item.len - 1))
+                : slice_eq(name, item))
+            return true;
+    }
+    return false;
+}
+
+static bool selected(const struct sink_opts *o, const struct record *r,
+                     const struct sink_names *names)
+{
+    /* Of what is deleted the names may be gone while the target still has it. */
+    bool all = r->kind == RECORD_DELETED;
+    struct slice feed = r->kind == RECORD_PUBLISH ? r->topic : names->feed;
+    return (!o->accounts[0] || listed(o->accounts, names->account) ||
+            (all && !names->account.len)) &&
+           (!o->feeds[0] || listed(o->feeds, feed) || (all && !feed.len));
+}
+
+static bool is_message(const struct record *r)
+{
+    return r->kind == RECORD_DATUM || r->kind == RECORD_PUBLISH || r->kind == RECORD_CHANGED ||
+           r->kind == RECORD_DELETED;
+}
+
+/* ---- one record ------------------------------------------------------------------------------ */
+
+static struct slice keep(struct course *c, struct slice s)
+{
+    size_t at = c->text.len;
+    CHECK(c->text.cap - at >= s.len); /* else what points into it would be lost */
+    buf_put_slice(&c->text, s);
+    return slice_of(c->text.ptr + at, s.len);
+}
+
+/* The same names as the message before has them are not kept twice. */
+static struct slice keep_name(struct course *c, struct slice name, struct slice before)
+{
+    return slice_eq(name, before) ? before : keep(c, name);
+}
+
+/* Opens the record if it is sealed. False: it is left out. */
+static bool open_record(struct course *c, struct record *r, uint64_t offset)
+{
+    if (r->key_id == 0)
+        return true;
+    enum seal_outcome found = c->sealer ? unseal_record(c->sealer, r, &c->opened) : SEAL_UNKNOWN;
+    CHECK(found != SEAL_MEMORY);
+    if (found == SEAL_PLAIN || found == SEAL_DONE) {
+        r->payload = keep(c, r->payload);
+        return true;
+    }
+    if (found == SEAL_ERASED) {
+        c->erased++;
+        return false;
+    }
+    c->unreadable++;
+    if (!c->told_unreadable)
+        log_line(LOG_ERROR, "sink.sealed_unreadable", "sink=%s offset=%llu key=%u", c->opts->name,
+                 U(offset), r->key_id);
+    c->told_unreadable = true;
+    return false;
+}
+
+/* Adds the record whose bytes these are, if it is wanted. */
+static void add(struct course *c, const struct record *seen, struct slice raw, uint64_t offset,
+                bool select)
+{
+    struct sink_message *m = &c->messages[c->count];
+    const struct sink_names *before = c->count ? &m[-1].names : &(struct sink_names){{0}, {0}, {0}};
+    struct sink_names names = {{0}, {0}, {0}};
+    if (!is_message(seen))
+        return;
+    c->opts->names(c->opts->arg, seen, &names);
+    if (select && !selected(c->opts, seen, &names))
+        return;
+    size_t was = c->text.len;
+    m->offset = offset;
+    m->raw = keep(c, raw);
+    CHECK(record_decode(m->raw, &m->record) == raw.len);
+    if (!open_record(c, &m->record, offset)) {
+        c->text.len = was;
+        return;
+    }
+    m->names = (struct sink_names){keep_name(c, names.account, before->account),
+                                   keep_name(c, names.feed, before->feed),
+                                   keep_name(c, names.device, before->device)};
+    c->count++;
+}
+
+bool course_message(struct course *c, uint64_t offset, struct slice raw)
+{
+    struct record r;
+    if (record_decode(raw, &r) != raw.len)
+        return false;
+    add(c, &r, raw, offset, false);
+    return c->count == 1;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static bool is_full(const struct course *c)
+{
+    return c->count == c->opts->batch_count || c->text.len >= c->opts->batch_bytes;
+}
+
+/* Takes records of what the journal gave, until that is used up or the batch is full. */
+static void take(struct course *c)
+{
+    struct record r;
+    while (c->given_left && !is_full(c)) {
+        size_t at = c->given_at;
+        int more = journal_batch_record(&c->given, &c->given_at, &r);
+        if (more <= 0) { /* the batch had a right checksum: trying again cannot help */
+            log_line(LOG_ERROR, "sink.bad_batch", "sink=%s skipped_from=%llu records=%llu",
+                     c->opts->name, U(c->given_offset), U(c->given_left));
+            c->unreadable += c->given_left;
+            c->given_offset += c->given_left;
+            c->given_left = 0;
+        } else {
+            c->read++;
+            c->read_bytes += c->given_at - at;
+            add(c, &r, slice_of(c->given.body.ptr + at, c->given_at - at), c->given_offset, true);
+            c->given_offset++;
+            c->given_left--;
+        }
+        c->to = c->given_offset;
+        if (c->to >= c->end)
+            c->given_left = 0;
+    }
+}
+
+/* Asks the journal for more. False: there is none, or *ret_failed. */
+static bool more(struct course *c, bool *ret_failed)
+{
+    uint64_t from = journal_reader_offset(c->reader);
+    int next = journal_reader_next(c->reader, &c->given);
+    if (next < 0) {
+        if (!c->failing)
+            log_line(LOG_ERROR, "sink.read_failed", "sink=%s offset=%llu error=%s", c->opts->name,
+                     U(from), strerror(-next));
+        c->failing = *ret_failed = true;
+        return false;
+    }
+    c->failing = false;
+    if (next == JOURNAL_WAIT)
+        return false;
+    c->given_at = 0;
+    c->given_offset = c->given.first_offset;
+    c->given_left = c->given.count;
+    if (next == JOURNAL_GAP) {
+        c->to = journal_reader_offset(c->reader);
+        if (c->to > c->end)
+            c->to = c->end;
+        c->given_left = 0;
+        c->gaps++;
+        log_line(LOG_WARN, "sink.gap", "sink=%s from=%llu to=%llu", c->opts->name, U(from),
+                 U(c->to));
+    }
+    return true;
+}
+
+enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_ns)
+{
+    bool failed = false;
+    *ret_ns = 0;
+    for (unsigned turns = 0; !c->ready; turns++) {
+        bool empty = c->to == c->from;
+        if (c->to >= c->end && empty)
+            return COURSE_OVER;
+        c->ready = is_full(c) || c->to >= c->end || turns == TURNS_MAX;
+        if (c->ready)
+            break;
+        if (c->given_left == 0 && !more(c, &failed)) {
+            uint64_t due = c->begun_ns + (c->count ? c->opts->linger_ns : EMPTY_NS);
+            if (empty || now_ns < due) {
+                *ret_ns = empty ? (failed ? RETRY_NS : IDLE_NS) : due - now_ns;
+                return failed               ? COURSE_FAILED
+                       : empty || !c->count ? COURSE_NOTHING
+                                            : COURSE_LINGERS;
+            }
+            c->ready = true;
+            break;
+        }
+        unsigned before = c->count;
+        take(c);
+        if (empty || (before == 0 && c->count))
+            c->begun_ns = now_ns;
+    }
+    return COURSE_READY;
+}
+
+void course_next(struct course *c, uint64_t from)
+{
+    c->from = from;
+    c->count = c->first = c->bad_end = 0;
+    c->ready = false;
+    buf_clear(&c->text);
+    if (c->to < from)
+        c->to = from;
+}
+
+int course_begin(struct course *c, bool named, uint64_t from, uint64_t end, struct error *err)
+{
+    char name[COURSE_CURSOR_BYTES];
+    snprintf(name, sizeof name, "sink:%s", c->opts->name);
+    struct journal_reader *reader;
+    int rc = journal_reader_open(c->opts->journal,
+                                 &(struct journal_reader_opts){
+                                     .name = named ? name : NULL, .has_start = true, .start = from},
+                                 &reader, err);
+    if (rc)
+        return rc;
+    if (!c->messages) {
+        size_t most = (size_t)c->opts->batch_bytes + 2 * BATCH_BYTES_MAX + COURSE_NAMES_MAX;
+        c->messages = calloc(c->opts->batch_count, sizeof *c->messages);
+        buf_init(&c->text, most);
+        buf_init(&c->opened, BATCH_BYTES_MAX);
+        CHECK(c->messages && buf_reserve(&c->text, most));
+    }
+    journal_reader_close(c->reader);
+    c->reader = reader;
+    c->end = end;
+    c->given_left = 0;
+    c->to = from;
+    course_next(c, from);
+    return 0;
+}
+
+void course_end(struct course *c)
+{
+    journal_reader_close(c->reader);
+    free(c->messages);
+    buf_fini(&c->text);
+    buf_fini(&c->opened);
+    c->reader = NULL;
+    c->messages = NULL;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sink/course.h - a sink's way through a stretch of the journal: it reads, picks what was selected,
+ * and makes batches of it. For sink/ only; belongs to the sink's thread. A sink has one course for
+ * what comes live and, while something is replayed, another one.
+ */
+#pragma once
+
+#include "sink/sink.h"
+
+#define COURSE_NAMES_MAX (USERNAME_MAX + TOPIC_MAX + DEVICE_ID_MAX)
+
+#define COURSE_CURSOR_BYTES 64 /* "sink:NAME": the named reader */
+
+struct course {
+    const struct sink_opts *opts;
+    struct sealer *sealer; /* the sink's; NULL: nothing is sealed */
+    struct journal_reader *reader;
+    uint64_t end; /* it reads no further */
+    /* What is not used up of the batch that the journal gave last. */
+    struct journal_batch given;
+    size_t given_at;
+    uint64_t given_offset, given_left;
+    /* The batch for the target: from `from` up to `to`. */
+    uint64_t from, to;
+    struct sink_message *messages;
+    unsigned count;
+    struct buf text;   /* what the messages point into; never moves */
+    struct buf opened; /* of one record */
+    uint64_t begun_ns; /* when the first record came into it */
+    bool ready;        /* it is being delivered: nothing is added */
+    unsigned first;    /* messages before are delivered, or dead */
+    unsigned bad_end;  /* above `first`: one of the messages before is poison */
+    uint64_t gaps, erased, unreadable, read, read_bytes;
+    bool failing, told_unreadable;
+};
+
+/* Opens a reader at `from`; a named one (named: holds retention up) for what comes live. 0 or a
+ * negative errno with a sentence; then the course is as it was. */
+int course_begin(struct course *c, bool named, uint64_t from, uint64_t end, struct error *err);
+void course_end(struct course *c);
+
+enum course_found {
+    COURSE_READY = 1, /* there is a batch */
+    COURSE_LINGERS,   /* there is something of one; later it is ready */
+    COURSE_NOTHING,   /* nothing to read */
+    COURSE_OVER,      /* it came to its end, and all was delivered */
+    COURSE_FAILED,    /* the journal cannot be read now */
+};
+/* Reads on. *ret_ns: when to call again, at the latest. */
+enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_ns);
+/* The batch is delivered: the next one begins where the cursor is now. */
+void course_next(struct course *c, uint64_t from);
+/* Decodes a record of a dead letter as the one message of the batch; false: it is none any more. */
+bool course_message(struct course *c, uint64_t offset, struct slice raw);

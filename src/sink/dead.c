@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sink/dead.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "journal/format.h"
+
+#define MARK       "SLUDEAD1"
+#define MARK_BYTES 8u
+#define HEAD       8u  /* crc, length */
+#define FIXED      20u /* offset, when, length of why */
+
+struct dead_letters {
+    pthread_mutex_t lock;
+    struct disk *disk;
+    char *path;
+    struct disk_file *file; /* NULL: it is to be written anew, from the image */
+    struct buf image;       /* of the whole file */
+    uint64_t count;
+};
+
+/* The letter at *at; moves behind it. False: there is none, or it is not whole. */
+static bool letter_at(struct slice file, size_t *at, bool trusted, struct dead_letter *ret)
+{
+    if (file.len - *at < HEAD + FIXED)
+        return false;
+    const char *p = file.ptr + *at;
+    uint32_t len = le32_get(p + 4);
+    if (len < FIXED || len > file.len - *at - HEAD ||
+        (!trusted && le32_get(p) != crc32c(0, p + 4, len + 4)))
+        return false;
+    uint32_t why = le32_get(p + HEAD + 16);
+    if (why > len - FIXED)
+        return false;
+    *ret = (struct dead_letter){.offset = le64_get(p + HEAD),
+                                .at_us = (int64_t)le64_get(p + HEAD + 8),
+                                .why = slice_of(p + HEAD + FIXED, why),
+                                .record = slice_of(p + HEAD + FIXED + why, len - FIXED - why)};
+    *at += HEAD + len;
+    return true;
+}
+
+/* Puts the file in the place of the old one and opens it. */
+static int write_anew(struct dead_letters *d)
+{
+    if (d->file)
+        d->disk->close(d->disk, d->file);
+    d->file = NULL;
+    int rc = disk_replace(d->disk, d->path, d->image.ptr, d->image.len);
+    if (!rc)
+        rc = d->disk->open(d->disk, d->path, O_RDWR, &d->file);
+    if (rc)
+        d->file = NULL;
+    return rc;
+}
+
+/* Counts the letters of the image; a torn end is cut. -EBADMSG when whole letters are behind it. */
+static int look_through(struct dead_letters *d, bool *ret_torn)
+{
+    struct slice file = buf_slice(&d->image);
+    struct dead_letter letter;
+    size_t at = MARK_BYTES;
+    while (letter_at(file, &at, false, &letter))
+        d->count++;
+    *ret_torn = at < file.len;
+    for (size_t k = at + 1; *ret_torn && k + HEAD + FIXED <= file.len; k++) {
+        size_t there = k;
+        if (letter_at(file, &there, false, &letter))
+            return -EBADMSG;
+    }
+    d->image.len = at;
+    return 0;
+}
+
+int dead_open(struct disk *disk, const char *path, uint64_t bytes_max, struct dead_letters **ret,
+              struct error *err)
+{
+    struct dead_letters *d = calloc(1, sizeof *d);
+    CHECK(d);
+    d->disk = disk;
+    d->path = strdup(path);
+    CHECK(d->path);
+    pthread_mutex_init(&d->lock, NULL);
+    buf_init(&d->image, SIZE_MAX / 2); /* of an operator that made the maximum smaller, too */
+    bool torn = false;
+    int rc = disk_read_file(disk, path, &d->image);
+    if (rc == -ENOENT) {
+        buf_put(&d->image, MARK, MARK_BYTES);
+        rc = d->image.failed ? -ENOMEM : 0; /* made when the first letter comes */
+    } else if (!rc && (d->image.len < MARK_BYTES || memcmp(d->image.ptr, MARK, MARK_BYTES) != 0)) {
+        rc = -EBADMSG;
+    } else if (!rc) {
+        rc = look_through(d, &torn);
+    }
+    d->image.max = bytes_max > d->image.len ? bytes_max : d->image.len;
+    if (!rc && torn)
+        rc = write_anew(d);
+    if (rc) {
+        error_set(err, rc, "dead letters %s: %s", path,
+                  rc == -EBADMSG ? "the file is damaged; move it away to go on" : strerror(-rc));
+        dead_close(d);
+        return rc;
+    }
+    *ret = d;
+    return 0;
+}
+
+void dead_close(struct dead_letters *d)
+{
+    if (!d)
+        return;
+    if (d->file)
+        d->disk->close(d->disk, d->file);
+    buf_fini(&d->image);
+    pthread_mutex_destroy(&d->lock);
+    free(d->path);
+    free(d);
+}
+
+/* Under the lock: where the first letter from `offset` on begins. They lie in no order. */
+static bool find(struct dead_letters *d, uint64_t offset, size_t *ret_at, struct dead_letter *ret)
+{
+    bool found = false;
+    struct dead_letter letter;
+    for (size_t at = MARK_BYTES, begin = at; letter_at(buf_slice(&d->image), &at, true, &letter);
+         begin = at) {
+        if (letter.offset < offset || (found && letter.offset >= ret->offset))
+            continue;
+        found = true;
+        *ret = letter;
+        *ret_at = begin;
+    }
+    return found;
+}
+
+/* Appends the letter to the image; false: no room. */
+static bool add(struct buf *image, const struct dead_letter *l)
+{
+    size_t at = image->len, len = FIXED + l->why.len + l->record.len;
+    if (len > UINT32_MAX || image->max - at < HEAD + len)
+        return false;
+    buf_put_u32(image, 0);
+    buf_put_u32(image, (uint32_t)len);
+    buf_put_u64(image, l->offset);
+    buf_put_u64(image, (uint64_t)l->at_us);
+    buf_put_u32(image, (uint32_t)l->why.len);
+    buf_put_slice(image, l->why);
+    buf_put_slice(image, l->record);
+    if (image->failed) {
+        image->failed = false;
+        image->len = at;
+        return false;
+    }
+    le32_put(image->ptr + at, crc32c(0, image->ptr + at + 4, len + 4));
+    return true;
+}
+
+/* Has what was added from `at` on durable. */
+static int store(struct dead_letters *d, size_t at)
+{
+    if (!d->file)
+        return write_anew(d);
+    struct iovec v = {.iov_base = d->image.ptr + at, .iov_len = d->image.len - at};
+    int rc = disk_write_full(d->disk, d->file, &v, 1, at);
+    if (!rc)
+        rc = d->disk->fdatasync(d->disk, d->file);
+    if (!rc)
+        return 0;
+    return write_anew(d); /* that file is not to be trusted any more */
+}
+
+int dead_put(struct dead_letters *d, const struct dead_letter *letter)
+{
+    struct dead_letter there;
+    size_t at;
+    int rc = DEAD_STORED;
+    pthread_mutex_lock(&d->lock);
+    if (!find(d, letter->offset, &at, &there) || there.offset != letter->offset) {
+        at = d->image.len;
+        if (!add(&d->image, letter)) {
+            rc = DEAD_FULL;
+        } else if ((rc = store(d, at)) < 0) {
+            d->image.len = at;
+        } else {
+            d->count++;
+            rc = DEAD_STORED;
+        }
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
+               struct dead_letter *ret)
+{
+    struct dead_letter letter;
+    size_t at;
+    pthread_mutex_lock(&d->lock);
+    bool found = find(d, offset, &at, &letter);
+    if (found) {
+        buf_clear(storage);
+        buf_put_slice(storage, letter.why);
+        buf_put_slice(storage, letter.record);
+        CHECK(!storage->failed);
+        *ret = letter;
+        ret->why.ptr = storage->ptr;
+        ret->record.ptr = storage->ptr + letter.why.len;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return found;
+}
+
+int dead_remove(struct dead_letters *d, uint64_t offset)
+{
+    struct dead_letter letter;
+    size_t at;
+    int rc = 0;
+    pthread_mutex_lock(&d->lock);
+    if (find(d, offset, &at, &letter) && letter.offset == offset) {
+        size_t n = HEAD + FIXED + letter.why.len + letter.record.len;
+        char *copy = malloc(n);
+        CHECK(copy);
+        memcpy(copy, d->image.ptr + at, n);
+        memmove(d->image.ptr + at, d->image.ptr + at + n, d->image.len - at - n);
+        d->image.len -= n;
+        rc = write_anew(d);
+        if (rc) { /* at the end it is as good as where it was */
+            memcpy(d->image.ptr + d->image.len, copy, n);
+            d->image.len += n;
+        } else {
+            d->count--;
+        }
+        free(copy);
+    }
+    pthread_mutex_unlock(&d->lock);
+    return rc;
+}
+
+void dead_count(struct dead_letters *d, uint64_t *ret_count, uint64_t *ret_bytes)
+{
+    pthread_mutex_lock(&d->lock);
+    *ret_count = d->count;
+    *ret_bytes = d->image.len - MARK_BYTES;
+    pthread_mutex_unlock(&d->lock);
+}

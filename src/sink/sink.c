@@ -1,0 +1,694 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The model. The thread goes round in `step`, which does one thing or says how long to rest.
+ *
+ * 1. A batch, once ready, is delivered from front to back in slices. `position` is where the target
+ *    is: it moves only when the target confirmed a slice, so what happens in between - a crash, an
+ *    error, a slice whose outcome nobody knows - is settled by asking the target (`open`) or, where
+ *    it keeps no cursor, by sending again.
+ * 2. A slice that the target refuses for what is in it is halved; one message that is refused alone
+ *    is a dead letter. It is durable there before the cursor may pass it. The next slice stands for
+ *    its place too.
+ * 3. The journal's named cursor follows `position`, up to a second behind: it only holds retention
+ *    up, and says where to begin when the target does not.
+ * 4. A sink that lags by more than `hold_bytes` of journal gives the oldest up: that is counted,
+ *    logged with its place, and then the named cursor moves without a delivery.
+ * 5. What comes live goes before what is replayed, between two batches.
+ */
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "sink/course.h"
+
+#define LOOK_NS                                                                                    \
+    (1000 * NS_PER_MS) /* between two commits of the named cursor, two looks at the hold */
+#define STUCK_NS  (1000 * NS_PER_MS)
+#define PAUSED_NS (500 * NS_PER_MS)
+
+#define U(v) (unsigned long long)(v)
+
+struct sink {
+    struct sink_opts opts;
+    char paused_path[PATH_MAX];
+    struct dead_letters *dead;
+    struct sealer *sealer;
+    struct rand rand;
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all up to the next comment, and of live.reader, for who wakes it */
+    pthread_cond_t woken, answered;
+    bool stop, paused, wake;
+    bool replaying;
+    uint64_t replay_from, replay_to;
+    bool retry_asked; /* of dead letters, from retry_at to retry_last */
+    uint64_t retry_at, retry_last;
+    int retry_code;
+    unsigned retry_sent, retry_kept;
+    struct sink_stats stats;
+    /* The thread's own: */
+    struct course live, replay;
+    struct breaker breaker;
+    bool connected, stuck, idle;
+    unsigned failures; /* in a row */
+    uint64_t next_try_ns, looked_ns;
+    uint64_t position; /* see 1 */
+    uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
+    uint64_t committed; /* the named cursor */
+};
+
+/* ---- what others see ------------------------------------------------------------------------- */
+
+static enum sink_state state_of(const struct sink *s)
+{
+    return s->paused     ? SINK_PAUSED
+           : s->stuck    ? SINK_STUCK
+           : s->failures ? SINK_FAILING
+                         : SINK_RUNNING;
+}
+
+static void publish(struct sink *s)
+{
+    const struct course *c = &s->live;
+    pthread_mutex_lock(&s->lock);
+    struct sink_stats *t = &s->stats;
+    t->state = state_of(s);
+    t->breaker = s->breaker.state;
+    t->opened = s->breaker.opened;
+    t->position = s->floor;
+    t->gaps = c->gaps + s->replay.gaps;
+    t->erased = c->erased + s->replay.erased;
+    t->unreadable = c->unreadable + s->replay.unreadable;
+    t->lag_bytes = c->read ? c->read_bytes / c->read : 0; /* per record; the reader multiplies */
+    t->lag_us = c->first < c->count ? (uint64_t)c->messages[c->first].record.receive_us : 0;
+    t->replay_from = s->replaying ? s->replay.from : 0;
+    t->replay_to = s->replaying ? s->replay_to : 0;
+    if (!s->failures && !s->stuck)
+        t->error[0] = 0;
+    pthread_mutex_unlock(&s->lock);
+}
+
+struct sink_stats sink_stats(struct sink *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct sink_stats t = s->stats;
+    t.state = state_of(s);
+    pthread_mutex_unlock(&s->lock);
+    uint64_t end = journal_durable(s->opts.journal);
+    int64_t now = clock_wall_us(), oldest = (int64_t)t.lag_us;
+    t.lag = end > t.position ? end - t.position : 0;
+    t.lag_bytes *= t.lag;
+    t.lag_us = t.lag && oldest && now > oldest ? (uint64_t)(now - oldest) : 0;
+    dead_count(s->dead, &t.dead_letters, &t.dead_bytes);
+    return t;
+}
+
+const char *sink_state_name(enum sink_state state)
+{
+    static const char *const names[] = {"running", "failing", "paused", "stuck"};
+    return names[state];
+}
+
+const char *sink_name(const struct sink *s)
+{
+    return s->opts.name;
+}
+
+struct dead_letters *sink_dead(struct sink *s)
+{
+    return s->dead;
+}
+
+static void count(struct sink *s, uint64_t *of, uint64_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    *of += n;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void wake(struct sink *s)
+{
+    s->wake = true;
+    pthread_cond_signal(&s->woken);
+    journal_reader_wake(s->live.reader);
+}
+
+/* ---- the target ------------------------------------------------------------------------------ */
+
+static void let_go(struct sink *s)
+{
+    if (s->connected)
+        s->opts.ops->close(s->opts.of);
+    s->connected = false;
+}
+
+/* The target is away, or nobody knows what became of the slice. */
+static void fail(struct sink *s, bool away, const struct error *err, uint64_t now_ns)
+{
+    let_go(s);
+    s->failures++;
+    s->next_try_ns =
+        now_ns + breaker_pause_ns(s->failures, s->opts.retry_ns, s->opts.retry_max_ns, &s->rand);
+    uint64_t opened = s->breaker.opened;
+    breaker_note(&s->breaker, away, now_ns);
+    char text[128];
+    if (s->failures == 1)
+        log_line(LOG_WARN, "sink.failed", "sink=%s position=%llu error=\"%s\"", s->opts.name,
+                 U(s->position), log_text(text, slice_str(err->text)));
+    if (s->breaker.opened != opened)
+        log_line(LOG_ERROR, "sink.breaker_open", "sink=%s for_ms=%llu failures=%u error=\"%s\"",
+                 s->opts.name, U((s->breaker.until_ns - now_ns) / NS_PER_MS), s->failures,
+                 log_text(text, slice_str(err->text)));
+    pthread_mutex_lock(&s->lock);
+    s->stats.failures++;
+    snprintf(s->stats.error, sizeof s->stats.error, "%s", err->text);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void succeeded(struct sink *s, uint64_t now_ns)
+{
+    breaker_note(&s->breaker, false, now_ns);
+    if (s->failures)
+        log_line(LOG_INFO, "sink.recovered", "sink=%s position=%llu failures=%u", s->opts.name,
+                 U(s->position), s->failures);
+    s->failures = 0;
+    s->next_try_ns = 0;
+}
+
+/* Goes on at `from` in the journal, with an empty batch. False: it cannot be read now. */
+static bool read_from(struct sink *s, uint64_t from, uint64_t now_ns)
+{
+    struct error err = {""};
+    pthread_mutex_lock(&s->lock);
+    int rc = course_begin(&s->live, true, from, UINT64_MAX, &err);
+    pthread_mutex_unlock(&s->lock);
+    if (rc < 0)
+        fail(s, true, &err, now_ns);
+    s->live.from = s->position; /* what was given up is a part of the stretch */
+    return rc == 0;
+}
+
+/* Connects; goes where the target is. False: not now, or the batch at hand is void. */
+static bool connect_target(struct sink *s, uint64_t now_ns)
+{
+    struct error err = {""};
+    uint64_t position = s->position;
+    if (s->connected)
+        return true;
+    if (s->failures)
+        count(s, &s->stats.retries, 1);
+    enum sink_outcome found = s->opts.ops->open(s->opts.of, &position, &err);
+    s->connected = found == SINK_DONE;
+    if (!s->connected) {
+        s->opts.ops->close(s->opts.of);
+        fail(s, true, &err, now_ns);
+        return false;
+    }
+    if (position == s->position)
+        return true;
+    uint64_t end = journal_durable(s->opts.journal);
+    if (position > end) {
+        error_set(
+            &err, -EINVAL,
+            "its cursor is at %llu, but the journal ends at %llu: it was fed from another one",
+            U(position), U(end));
+        fail(s, true, &err, now_ns);
+        return false;
+    }
+    log_line(LOG_INFO, "sink.moved", "sink=%s from=%llu to=%llu", s->opts.name, U(s->position),
+             U(position));
+    s->position = s->floor = position;
+    read_from(s, position, now_ns);
+    return false;
+}
+
+/* ---- deliveries ------------------------------------------------------------------------------ */
+
+/* How many messages of the batch are sent at once: all, or half of where a poisoned one is. */
+static unsigned slice_count(const struct course *c)
+{
+    if (c->bad_end <= c->first)
+        return c->count - c->first;
+    unsigned n = (c->bad_end - c->first) / 2;
+    return n ? n : 1;
+}
+
+/* The message alone was refused. False: there is no room for it. */
+static bool bury(struct sink *s, const struct sink_message *m, const struct error *why,
+                 uint64_t now_ns)
+{
+    struct dead_letter letter = {m->offset, clock_wall_us(), slice_str(why->text), m->raw};
+    char text[128];
+    int rc = dead_put(s->dead, &letter);
+    if (rc == DEAD_STORED) {
+        log_line(LOG_WARN, "sink.dead_letter", "sink=%s offset=%llu why=\"%s\"", s->opts.name,
+                 U(m->offset), log_text(text, letter.why));
+        count(s, &s->stats.dead, 1);
+        s->stuck = false;
+        return true;
+    }
+    if (!s->stuck)
+        log_line(LOG_ERROR, "sink.stuck", "sink=%s offset=%llu error=\"%s\" why=\"%s\"",
+                 s->opts.name, U(m->offset),
+                 rc == DEAD_FULL ? "the dead letters are full" : strerror(-rc),
+                 log_text(text, letter.why));
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->stats.error, sizeof s->stats.error,
+             rc == DEAD_FULL ? "dead letters are full: %.200s"
+                             : "a dead letter was not stored: %.200s",
+             why->text);
+    pthread_mutex_unlock(&s->lock);
+    s->stuck = true;
+    s->next_try_ns = now_ns + STUCK_NS;
+    return false;
+}
+
+static void confirmed(struct sink *s, struct course *c, const struct sink_batch *b, uint64_t now_ns)
+{
+    succeeded(s, now_ns);
+    s->stuck = false;
+    c->first += b->count;
+    if (!b->again) {
+        s->position = b->to;
+        if (s->floor < b->to)
+            s->floor = b->to;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->stats.delivered += b->count;
+    s->stats.batches++;
+    pthread_mutex_unlock(&s->lock);
+    if (c->first == c->count)
+        course_next(c, c->to);
+    else
+        c->from = b->to;
+}
+
+/* Sends the next slice of the course's batch. False: the target is away, or stuck. */
+static bool deliver(struct sink *s, struct course *c, bool again, uint64_t now_ns)
+{
+    struct error err = {""};
+    unsigned n = slice_count(c), end = c->first + n;
+    struct sink_batch b = {.from = again ? c->from : s->position,
+                           .to = end < c->count ? c->messages[end].offset : c->to,
+                           .messages = c->messages + c->first,
+                           .count = n,
+                           .again = again};
+    enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, &err);
+    now_ns = clock_mono_ns();
+    if (found == SINK_DONE) {
+        confirmed(s, c, &b, now_ns);
+        return true;
+    }
+    if (found == SINK_POISON && n) {
+        succeeded(s, now_ns); /* it is there, and says what it does not like */
+        c->bad_end = end;
+        if (n > 1)
+            return true;
+        if (!bury(s, b.messages, &err, now_ns))
+            return false;
+        c->first++;
+        return true;
+    }
+    fail(s, found != SINK_MOVED, &err, now_ns);
+    return false;
+}
+
+/* ---- dead letters once more ------------------------------------------------------------------ */
+
+static void retried(struct sink *s, int code)
+{
+    pthread_mutex_lock(&s->lock);
+    s->retry_asked = false;
+    s->retry_code = code;
+    pthread_cond_broadcast(&s->answered);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* One letter. False: there are no more, or the target is away. */
+static bool retry_one(struct sink *s, struct course *c, struct buf *storage)
+{
+    struct dead_letter letter;
+    struct error err = {""};
+    if (!dead_next(s->dead, s->retry_at, storage, &letter) || letter.offset > s->retry_last) {
+        retried(s, 0);
+        return false;
+    }
+    s->retry_at = letter.offset + 1;
+    course_next(c, letter.offset);
+    enum sink_outcome found = SINK_POISON;
+    if (course_message(c, letter.offset, letter.record)) {
+        struct sink_batch b = {letter.offset, letter.offset + 1, c->messages, 1, true};
+        found = s->opts.ops->send(s->opts.of, &b, &err);
+    }
+    if (found == SINK_AWAY || found == SINK_MOVED) {
+        fail(s, true, &err, clock_mono_ns());
+        retried(s, -EAGAIN);
+        return false;
+    }
+    bool sent = found == SINK_DONE && dead_remove(s->dead, letter.offset) == 0;
+    pthread_mutex_lock(&s->lock);
+    s->retry_sent += sent;
+    s->retry_kept += !sent;
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+static void retry_dead(struct sink *s)
+{
+    struct course c = {.opts = &s->opts, .sealer = s->sealer};
+    struct error err = {""};
+    struct buf storage;
+    buf_init(&storage, SIZE_MAX / 2);
+    if (course_begin(&c, false, s->position, UINT64_MAX, &err) < 0) {
+        retried(s, -EAGAIN);
+    } else {
+        while (retry_one(s, &c, &storage))
+            ;
+    }
+    course_end(&c);
+    buf_fini(&storage);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static void commit(struct sink *s)
+{
+    if (s->floor <= s->committed)
+        return;
+    int rc = journal_reader_commit(s->live.reader, s->floor);
+    if (rc == 0)
+        s->committed = s->floor;
+    else
+        log_line(LOG_ERROR, "sink.commit_failed", "sink=%s error=%s", s->opts.name, strerror(-rc));
+}
+
+/* See 4. */
+static void relieve(struct sink *s, uint64_t now_ns)
+{
+    uint64_t from = journal_hold_from(s->opts.journal, s->opts.hold_bytes);
+    if (from <= s->floor || from > journal_durable(s->opts.journal))
+        return;
+    log_line(LOG_ERROR, "sink.gave_up", "sink=%s from=%llu to=%llu hold_bytes=%llu", s->opts.name,
+             U(s->floor), U(from), U(s->opts.hold_bytes));
+    s->live.gaps++;
+    count(s, &s->stats.given_up, from - s->floor);
+    s->floor = from;
+    if (!s->opts.ops->transactional)
+        s->position = from;
+    read_from(s, from, now_ns);
+}
+
+static void look(struct sink *s, uint64_t now_ns)
+{
+    if (s->looked_ns && now_ns - s->looked_ns < LOOK_NS)
+        return;
+    s->looked_ns = now_ns;
+    relieve(s, now_ns);
+    commit(s);
+}
+
+static bool asked(struct sink *s, const bool *what)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is = *what;
+    pthread_mutex_unlock(&s->lock);
+    return is;
+}
+
+/* What may be done while nothing comes live. False: nothing. */
+static bool in_spare_time(struct sink *s, uint64_t now_ns)
+{
+    uint64_t ns;
+    struct error err = {""};
+    if (!asked(s, &s->replaying))
+        return false;
+    struct course *c = &s->replay;
+    if (!c->reader && course_begin(c, false, s->replay_from, s->replay_to, &err) < 0)
+        return false;
+    enum course_found found = course_fill(c, now_ns, &ns);
+    if (found == COURSE_READY) {
+        if (connect_target(s, now_ns))
+            deliver(s, c, true, now_ns);
+        return true;
+    }
+    if (found != COURSE_OVER)
+        return false;
+    log_line(LOG_INFO, "sink.replayed", "sink=%s from=%llu to=%llu", s->opts.name,
+             U(s->replay_from), U(s->replay_to));
+    journal_reader_close(c->reader);
+    c->reader = NULL;
+    pthread_mutex_lock(&s->lock);
+    s->replaying = false;
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+/* Does one thing. How long to rest then; 0: not at all. */
+static uint64_t step(struct sink *s)
+{
+    uint64_t now_ns = clock_mono_ns(), ns = 0;
+    look(s, now_ns);
+    enum course_found found = course_fill(&s->live, now_ns, &ns);
+    s->idle = found == COURSE_NOTHING;
+    if (asked(s, &s->paused)) {
+        let_go(s);
+        if (asked(s, &s->retry_asked))
+            retried(s, -EAGAIN);
+        s->idle = false;
+        return PAUSED_NS;
+    }
+    bool away = s->next_try_ns > now_ns || breaker_wait_ns(&s->breaker, now_ns);
+    if (away) {
+        if (asked(s, &s->retry_asked))
+            retried(s, -EAGAIN);
+        uint64_t wait_ns = breaker_wait_ns(&s->breaker, now_ns);
+        if (s->next_try_ns > now_ns + wait_ns)
+            wait_ns = s->next_try_ns - now_ns;
+        s->idle = false;
+        return wait_ns < LOOK_NS ? wait_ns : LOOK_NS;
+    }
+    if (asked(s, &s->retry_asked)) {
+        if (connect_target(s, now_ns))
+            retry_dead(s);
+        else
+            retried(s, -EAGAIN);
+        return 0;
+    }
+    if (found == COURSE_READY) {
+        if (connect_target(s, now_ns))
+            deliver(s, &s->live, false, now_ns);
+        return 0;
+    }
+    return in_spare_time(s, now_ns) ? 0 : ns;
+}
+
+static void rest(struct sink *s, uint64_t ns)
+{
+    if (s->idle) {
+        journal_reader_wait(s->live.reader, ns);
+        return;
+    }
+    uint64_t end = clock_mono_ns() + ns;
+    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
+                                   .tv_nsec = (long)(end % NS_PER_S)};
+    pthread_mutex_lock(&s->lock);
+    while (!s->wake && !s->stop && pthread_cond_timedwait(&s->woken, &s->lock, &until) == 0)
+        ;
+    s->wake = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void run(void *arg)
+{
+    struct sink *s = arg;
+    while (!asked(s, &s->stop)) {
+        uint64_t ns = step(s);
+        publish(s);
+        if (ns)
+            rest(s, ns);
+    }
+    commit(s);
+    let_go(s);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static bool exists(struct disk *disk, const char *path)
+{
+    struct disk_file *f;
+    if (disk->open(disk, path, O_RDONLY, &f) != 0)
+        return false;
+    disk->close(disk, f);
+    return true;
+}
+
+/* Where the named cursor is; begins one at the oldest record. */
+static int find_cursor(struct sink *s, struct error *err)
+{
+    char name[COURSE_CURSOR_BYTES];
+    struct journal_reader *r;
+    snprintf(name, sizeof name, "sink:%s", s->opts.name);
+    int rc =
+        journal_reader_open(s->opts.journal, &(struct journal_reader_opts){.name = name}, &r, err);
+    if (rc)
+        return rc;
+    s->position = s->floor = s->committed = journal_reader_offset(r);
+    journal_reader_close(r);
+    return 0;
+}
+
+static void destroy(struct sink *s)
+{
+    course_end(&s->live);
+    course_end(&s->replay);
+    dead_close(s->dead);
+    sealer_free(s->sealer);
+    pthread_cond_destroy(&s->woken);
+    pthread_cond_destroy(&s->answered);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* All but the thread. */
+static int make(const struct sink_opts *opts, struct sink **ret, struct error *err)
+{
+    char path[PATH_MAX];
+    struct sink *s = calloc(1, sizeof *s);
+    CHECK(s);
+    s->opts = *opts;
+    s->rand.state = opts->seed;
+    s->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
+    s->live = s->replay = (struct course){.opts = &s->opts, .sealer = s->sealer};
+    breaker_init(&s->breaker, &opts->breaker);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->woken, &attr);
+    pthread_cond_init(&s->answered, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->lock, NULL);
+    int rc = 0;
+    if (snprintf(path, sizeof path, "%s/%s.dead", opts->dir, opts->name) >= (int)sizeof path ||
+        snprintf(s->paused_path, sizeof s->paused_path, "%s/%s.paused", opts->dir, opts->name) >=
+            (int)sizeof s->paused_path)
+        rc = error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", opts->dir);
+    if (!rc)
+        rc = dead_open(opts->disk, path, opts->dead_bytes, &s->dead, err);
+    if (!rc)
+        rc = find_cursor(s, err);
+    if (!rc)
+        rc = course_begin(&s->live, true, s->position, UINT64_MAX, err);
+    if (rc) {
+        destroy(s);
+        return rc;
+    }
+    s->paused = exists(opts->disk, s->paused_path);
+    *ret = s;
+    publish(s);
+    return 0;
+}
+
+int sink_start(const struct sink_opts *opts, struct sink **ret, struct error *err)
+{
+    struct sink *s;
+    int rc = make(opts, &s, err);
+    if (rc)
+        return rc;
+    log_line(LOG_INFO, "sink.start", "sink=%s kind=%s position=%llu paused=%d", opts->name,
+             opts->ops->kind, U(s->position), s->paused);
+    s->thread = thread_start(opts->name, run, s);
+    *ret = s;
+    return 0;
+}
+
+void sink_stop(struct sink *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->stop = true;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+    if (s->opts.ops->cancel)
+        s->opts.ops->cancel(s->opts.of);
+    pthread_join(s->thread, NULL);
+    destroy(s);
+}
+
+int sink_forget(struct journal *journal, const char *name)
+{
+    char cursor[COURSE_CURSOR_BYTES];
+    snprintf(cursor, sizeof cursor, "sink:%s", name);
+    return journal_forget_reader(journal, cursor);
+}
+
+/* ---- orders ---------------------------------------------------------------------------------- */
+
+int sink_pause(struct sink *s, bool paused)
+{
+    struct disk *d = s->opts.disk;
+    int rc = paused ? disk_replace(d, s->paused_path, "", 0) : d->unlink(d, s->paused_path);
+    if (!rc && !paused)
+        rc = d->sync_dir(d, s->opts.dir);
+    if (rc && !(rc == -ENOENT && !paused))
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    bool was = s->paused;
+    s->paused = paused;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+    if (was != paused)
+        log_line(LOG_INFO, paused ? "sink.paused" : "sink.resumed", "sink=%s", s->opts.name);
+    return 0;
+}
+
+int sink_replay(struct sink *s, uint64_t from, uint64_t to)
+{
+    int rc = 0;
+    pthread_mutex_lock(&s->lock);
+    if (s->replaying) {
+        rc = -EBUSY;
+    } else if (from < to) {
+        s->replaying = true;
+        s->replay_from = s->stats.replay_from = from;
+        s->replay_to = s->stats.replay_to = to;
+        wake(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+int sink_retry_dead(struct sink *s, uint64_t offset, uint64_t patience_ns, unsigned *ret_sent,
+                    unsigned *ret_kept)
+{
+    uint64_t end = clock_mono_ns() + patience_ns;
+    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
+                                   .tv_nsec = (long)(end % NS_PER_S)};
+    int waited = 0;
+    pthread_mutex_lock(&s->lock);
+    if (s->retry_asked) { /* one that nobody waits for any more is still at it */
+        pthread_mutex_unlock(&s->lock);
+        return -EBUSY;
+    }
+    s->retry_asked = true;
+    s->retry_at = offset == UINT64_MAX ? 0 : offset;
+    s->retry_last = offset;
+    s->retry_sent = s->retry_kept = 0;
+    wake(s);
+    while (s->retry_asked && waited == 0)
+        waited = pthread_cond_timedwait(&s->answered, &s->lock, &until);
+    int rc = s->retry_asked ? -waited : s->retry_code;
+    *ret_sent = s->retry_sent;
+    *ret_kept = s->retry_kept;
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}

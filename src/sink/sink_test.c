@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runner over a stepped journal on a simulated disk, and a target that fails by a schedule. */
+#include "sink/sink.c"
+
+#include "journal/fixture.h"
+
+#define RECORDS_MAX 4000
+
+/* ---- the target ------------------------------------------------------------------------------ */
+
+struct target {
+    bool transactional;
+    bool has_cursor;
+    uint64_t next;
+    uint8_t seen[RECORDS_MAX]; /* how often each offset is there */
+    bool poison[RECORDS_MAX];
+    uint64_t last;   /* offset of the last message of what came live */
+    bool disordered; /* a message came after a later one, not as a repetition */
+    unsigned opens, sends, sent_again;
+    /* Faults, of 100: */
+    unsigned open_fails, send_fails, unknown, hangs;
+    bool away;
+    struct rand rand;
+};
+
+static enum sink_outcome away(struct error *err, const char *why)
+{
+    error_set(err, -EIO, "%s", why);
+    return SINK_AWAY;
+}
+
+static bool chance(struct target *t, unsigned percent)
+{
+    return rand_below(&t->rand, 100) < percent;
+}
+
+static enum sink_outcome target_open(void *of, uint64_t *position, struct error *err)
+{
+    struct target *t = of;
+    t->opens++;
+    if (t->away || chance(t, t->open_fails))
+        return away(err, "no connection");
+    if (t->transactional && !t->has_cursor) {
+        t->has_cursor = true;
+        t->next = *position;
+    }
+    if (t->transactional)
+        *position = t->next;
+    return SINK_DONE;
+}
+
+static void take_messages(struct target *t, const struct sink_batch *b)
+{
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct sink_message *m = &b->messages[i];
+        assert_true(m->offset < RECORDS_MAX);
+        assert_true(m->offset >= b->from && m->offset < b->to);
+        assert_int_equal(m->record.account, m->offset + 1);
+        for (size_t k = 0; k < m->record.payload.len; k++)
+            assert_int_equal((uint8_t)m->record.payload.ptr[k], m->offset & 255);
+        if (b->again) {
+            t->seen[m->offset] = 1; /* whatever was there is replaced */
+            t->sent_again++;
+            continue;
+        }
+        if (t->seen[m->offset] == 0 && m->offset < t->last)
+            t->disordered = true;
+        t->seen[m->offset]++;
+        t->last = m->offset > t->last ? m->offset : t->last;
+    }
+}
+
+static enum sink_outcome target_send(void *of, const struct sink_batch *b, struct error *err)
+{
+    struct target *t = of;
+    t->sends++;
+    assert_true(b->from <= b->to);
+    if (t->away || chance(t, t->send_fails))
+        return away(err, "the connection broke");
+    if (chance(t, t->hangs)) {
+        clock_sleep_ns(30 * NS_PER_S);
+        return away(err, "no answer in 30 s");
+    }
+    if (t->transactional && !b->again && b->from != t->next)
+        return SINK_MOVED;
+    for (unsigned i = 0; i < b->count; i++)
+        if (t->poison[b->messages[i].offset]) {
+            error_set(err, -EINVAL, "it has a zero byte");
+            return SINK_POISON;
+        }
+    take_messages(t, b);
+    if (!b->again)
+        t->next = b->to;
+    return chance(t, t->unknown) ? away(err, "the connection broke behind the commit") : SINK_DONE;
+}
+
+static void target_close(void *of)
+{
+}
+
+static const struct sink_ops transactional_ops = {.kind = "fake",
+                                                  .transactional = true,
+                                                  .open = target_open,
+                                                  .send = target_send,
+                                                  .close = target_close};
+static const struct sink_ops repeating_ops = {
+    .kind = "fake", .open = target_open, .send = target_send, .close = target_close};
+
+static void give_names(void *arg, const struct record *r, struct sink_names *ret)
+{
+    static char account[32];
+    int n = snprintf(account, sizeof account, "a%llu", U(r->account % 10));
+    *ret = (struct sink_names){slice_of(account, (size_t)n), SLICE("trucks.17"), SLICE("dev")};
+}
+
+/* ---- the bench ------------------------------------------------------------------------------- */
+
+struct bench {
+    struct fixture *f;
+    struct target target;
+    struct sink_opts opts;
+    struct sink *s;
+    uint64_t records; /* appended */
+};
+
+static struct clock_fake fake;
+
+static void bench_open(struct bench *b)
+{
+    struct error err = {""};
+    assert_int_equal(fixture_open(b->f), 0);
+    b->opts.journal = b->f->j;
+    assert_int_equal(make(&b->opts, &b->s, &err), 0);
+}
+
+static struct bench *bench_new(bool transactional, uint64_t seed)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    assert_non_null(b);
+    fake = (struct clock_fake){.mono_ns = NS_PER_S, .wall_us = 1000000000};
+    clock_set_fake(&fake);
+    log_set_level(LOG_ERROR + 1);
+    b->f = fixture_new(65536);
+    b->target = (struct target){.transactional = transactional, .rand = {seed}};
+    b->opts = (struct sink_opts){.name = "fake",
+                                 .ops = transactional ? &transactional_ops : &repeating_ops,
+                                 .of = &b->target,
+                                 .disk = disk_sim_disk(b->f->sim),
+                                 .dir = "log",
+                                 .names = give_names,
+                                 .accounts = "",
+                                 .feeds = "",
+                                 .batch_count = 16,
+                                 .batch_bytes = 4096,
+                                 .linger_ns = 20 * NS_PER_MS,
+                                 .retry_ns = 100 * NS_PER_MS,
+                                 .retry_max_ns = 10 * NS_PER_S,
+                                 .breaker = {4, 50, 60 * NS_PER_S, 5 * NS_PER_S, 60 * NS_PER_S},
+                                 .hold_bytes = 64 << 20,
+                                 .dead_bytes = 1 << 20,
+                                 .seed = seed};
+    bench_open(b);
+    return b;
+}
+
+static void bench_free(struct bench *b)
+{
+    if (b->s)
+        destroy(b->s);
+    fixture_free(b->f);
+    free(b);
+    log_set_level(LOG_INFO);
+    clock_set_fake(NULL);
+}
+
+static void append_large(struct bench *b, unsigned count, size_t bytes)
+{
+    assert_int_equal(fixture_append(b->f, b->records, count, bytes), REASON_ok);
+    b->records += count;
+}
+
+static void append(struct bench *b, unsigned count)
+{
+    append_large(b, count, 40);
+}
+
+/* What the thread does, but that resting takes no time. */
+static void turn(struct bench *b)
+{
+    uint64_t ns = step(b->s);
+    publish(b->s);
+    if (ns)
+        clock_sleep_ns(ns);
+}
+
+static void settle(struct bench *b)
+{
+    for (unsigned i = 0; i < 20000 && b->s->floor < journal_durable(b->f->j); i++)
+        turn(b);
+    assert_int_equal(b->s->floor, journal_durable(b->f->j));
+}
+
+/* kill -9, or a power cut, between two turns: what the sink had not committed is forgotten. */
+static void crash(struct bench *b, bool cut)
+{
+    destroy(b->s);
+    b->s = NULL;
+    fixture_die(b->f, cut);
+    bench_open(b);
+}
+
+static bool is_dead(struct bench *b, uint64_t offset)
+{
+    struct buf storage;
+    struct dead_letter l;
+    buf_init(&storage, 1 << 20);
+    bool found = dead_next(b->s->dead, offset, &storage, &l) && l.offset == offset;
+    if (found)
+        assert_true(slice_eq(l.why, SLICE("it has a zero byte")));
+    buf_fini(&storage);
+    return found;
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void no_faults(struct target *t)
+{
+    t->open_fails = t->send_fails = t->unknown = t->hangs = 0;
+    t->away = false;
+}
+
+/* Nothing is lost, whatever fails and wherever it is killed; nothing is there twice if the target
+ * keeps the cursor; what is poisoned is a dead letter, and nothing else is. */
+static void schedule(bool transactional, uint64_t seed)
+{
+    struct bench *b = bench_new(transactional, seed);
+    struct target *t = &b->target;
+    struct rand r = {seed * 77};
+    for (unsigned i = 0; i < RECORDS_MAX; i++)
+        t->poison[i] = rand_below(&r, 60) == 0;
+    for (unsigned round = 0; round < 12; round++) {
+        t->open_fails = (unsigned)rand_below(&r, 40);
+        t->send_fails = (unsigned)rand_below(&r, 30);
+        t->unknown = (unsigned)rand_below(&r, 30);
+        t->hangs = (unsigned)rand_below(&r, 10);
+        t->away = rand_below(&r, 8) == 0;
+        for (unsigned i = 0; i < 6; i++) {
+            append(b, 1 + (unsigned)rand_below(&r, 30));
+            for (uint64_t n = rand_below(&r, 12); n; n--)
+                turn(b);
+        }
+        if (rand_below(&r, 2))
+            crash(b, rand_below(&r, 2));
+    }
+    no_faults(t);
+    settle(b);
+    for (uint64_t i = 0; i < b->records; i++) {
+        assert_int_equal(is_dead(b, i), t->poison[i]);
+        if (t->poison[i])
+            assert_int_equal(t->seen[i], 0);
+        else if (transactional)
+            assert_int_equal(t->seen[i], 1);
+        else
+            assert_true(t->seen[i] >= 1);
+    }
+    assert_false(t->disordered);
+    bench_free(b);
+}
+
+static void transactional_targets_get_each_once(void **state)
+{
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        schedule(true, seed);
+}
+
+static void other_targets_get_each_at_least_once(void **state)
+{
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        schedule(false, seed);
+}
+
+/* One of 256 is found with two attempts for each halving. */
+static void poison_is_found_by_halving(void **state)
+{
+    struct bench *b = bench_new(true, 3);
+    b->s->opts.batch_count = 16;
+    append(b, 16);
+    b->target.poison[11] = true;
+    settle(b);
+    assert_true(is_dead(b, 11));
+    assert_in_range(b->target.sends, 5, 12);
+    assert_int_equal(sink_stats(b->s).dead, 1);
+    assert_int_equal(sink_stats(b->s).delivered, 15);
+    bench_free(b);
+}
+
+static void a_target_that_is_away_only_makes_it_lag(void **state)
+{
+    struct bench *b = bench_new(true, 4);
+    b->target.away = true;
+    append(b, 40);
+    for (unsigned i = 0; i < 60; i++)
+        turn(b);
+    struct sink_stats s = sink_stats(b->s);
+    assert_int_equal(s.state, SINK_FAILING);
+    assert_int_equal(s.breaker, BREAKER_OPEN);
+    assert_int_equal(s.lag, 40);
+    assert_true(s.lag_us > 0 && s.lag_bytes > 40 * 40);
+    assert_string_equal(s.error, "no connection");
+    assert_true(b->target.opens < 12); /* in about a minute */
+    b->target.away = false;
+    settle(b);
+    turn(b);
+    s = sink_stats(b->s);
+    assert_int_equal(s.state, SINK_RUNNING);
+    assert_int_equal(s.breaker, BREAKER_CLOSED);
+    assert_int_equal(s.lag, 0);
+    assert_int_equal(s.delivered, 40);
+    assert_string_equal(s.error, "");
+    bench_free(b);
+}
+
+/* Dead letters that are full stop it, and that is said; once there is room it goes on. */
+static void full_dead_letters_stop_it(void **state)
+{
+    struct bench *b = bench_new(true, 5);
+    destroy(b->s);
+    b->opts.dead_bytes = 400;
+    struct error err = {""};
+    assert_int_equal(make(&b->opts, &b->s, &err), 0);
+    for (unsigned i = 0; i < 40; i++)
+        b->target.poison[i] = i % 2;
+    append(b, 40);
+    for (unsigned i = 0; i < 400; i++)
+        turn(b);
+    struct sink_stats s = sink_stats(b->s);
+    assert_int_equal(s.state, SINK_STUCK);
+    assert_true(s.dead_letters >= 1 && s.dead_letters < 8);
+    assert_non_null(strstr(s.error, "dead letters are full"));
+    assert_true(s.lag > 20);
+    for (unsigned i = 0; i < 40; i++) /* somebody looks after it */
+        b->target.poison[i] = false;
+    settle(b);
+    turn(b);
+    assert_int_equal(sink_stats(b->s).state, SINK_RUNNING);
+    bench_free(b);
+}
+
+/* It holds the journal up, but only so much of it. */
+static void it_holds_back_only_so_much(void **state)
+{
+    for (unsigned transactional = 0; transactional < 2; transactional++) {
+        struct bench *b = bench_new(transactional, 6);
+        destroy(b->s);
+        fixture_die(b->f, false);
+        b->f->opts.retain_bytes = 65536;
+        b->opts.hold_bytes = 4 * 65536;
+        bench_open(b);
+        append(b, 20);
+        settle(b);
+        b->target.away = true;
+        while (journal_hold_from(b->f->j, b->opts.hold_bytes) < 500) {
+            append_large(b, 20, 800);
+            turn(b);
+            keeper_look(b->f->j);
+            assert_true(journal_stats(b->f->j).disk_bytes <= 7 * 65536);
+        }
+        struct sink_stats s = sink_stats(b->s);
+        assert_true(s.given_up > 0 && s.gaps > 0);
+        crash(b, true); /* what was given up was told; it is not found again as something new */
+        b->target.away = false;
+        settle(b);
+        uint64_t lost = 0;
+        for (uint64_t i = 0; i < b->records; i++)
+            lost += b->target.seen[i] == 0;
+        assert_in_range(lost, 1, s.given_up);
+        assert_int_equal(b->target.seen[b->records - 1], 1);
+        bench_free(b);
+    }
+}
+
+static void a_pause_outlives_a_restart(void **state)
+{
+    struct bench *b = bench_new(true, 7);
+    assert_int_equal(sink_pause(b->s, true), 0);
+    append(b, 10);
+    for (unsigned i = 0; i < 10; i++)
+        turn(b);
+    crash(b, true);
+    for (unsigned i = 0; i < 10; i++)
+        turn(b);
+    assert_int_equal(b->target.sends, 0);
+    assert_int_equal(sink_stats(b->s).state, SINK_PAUSED);
+    assert_int_equal(sink_stats(b->s).lag, 10);
+    assert_int_equal(sink_pause(b->s, false), 0);
+    assert_int_equal(sink_pause(b->s, false), 0);
+    settle(b);
+    crash(b, true);
+    append(b, 1);
+    settle(b);
+    assert_int_equal(b->target.seen[10], 1);
+    bench_free(b);
+}
+
+static void a_replay_goes_behind_what_is_live(void **state)
+{
+    struct bench *b = bench_new(true, 8);
+    append(b, 100);
+    settle(b);
+    memset(b->target.seen + 20, 0, 40); /* somebody deleted them */
+    append(b, 16);
+    assert_int_equal(sink_replay(b->s, 20, 60), 0);
+    assert_int_equal(sink_replay(b->s, 20, 60), -EBUSY);
+    turn(b);
+    assert_int_equal(b->target.next, 116);
+    assert_int_equal(b->target.sent_again, 0);
+    b->target.send_fails = 50;
+    for (unsigned i = 0; i < 1000 && b->s->replaying; i++)
+        turn(b);
+    assert_false(b->s->replaying);
+    assert_int_equal(b->target.sent_again, 40);
+    for (unsigned i = 0; i < 116; i++)
+        assert_int_equal(b->target.seen[i], 1);
+    assert_int_equal(b->target.next, 116);
+    no_faults(&b->target);
+    append(b, 3);
+    settle(b);
+    assert_int_equal(sink_replay(b->s, 5, 5), 0); /* nothing */
+    assert_false(b->s->replaying);
+    bench_free(b);
+}
+
+static void only_what_is_selected_comes(void **state)
+{
+    static const struct {
+        const char *accounts, *feeds;
+        unsigned of_ten;
+    } cases[] = {{"", "", 10},      {"a3, a4", "", 2},       {"a*", "trucks.*", 10},
+                 {"", "trucks", 0}, {"", "x,trucks.17", 10}, {"a1", "y*", 0}};
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench *b = bench_new(true, 9);
+        b->s->opts.accounts = cases[i].accounts;
+        b->s->opts.feeds = cases[i].feeds;
+        append(b, 100);
+        settle(b);
+        assert_int_equal(sink_stats(b->s).delivered, 10 * cases[i].of_ten);
+        assert_int_equal(b->target.next, 100);
+        bench_free(b);
+    }
+}
+
+/* A target with a cursor that went back, as from a backup, is given again what it lost; one that is
+ * ahead of the journal was fed from another one. */
+static void it_goes_where_the_target_is(void **state)
+{
+    struct bench *b = bench_new(true, 10);
+    append(b, 100);
+    settle(b);
+    memset(b->target.seen + 30, 0, 70);
+    b->target.next = 30;
+    append(b, 1);
+    settle(b);
+    for (unsigned i = 0; i < 101; i++)
+        assert_int_equal(b->target.seen[i], 1);
+    b->target.next = 1000;
+    append(b, 1);
+    for (unsigned i = 0; i < 20; i++)
+        turn(b);
+    assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
+    assert_non_null(strstr(sink_stats(b->s).error, "fed from another one"));
+    b->target.next = 101;
+    settle(b);
+    assert_int_equal(b->target.seen[101], 1);
+    bench_free(b);
+}
+
+static void who_is_forgotten_holds_nothing_back(void **state)
+{
+    struct bench *b = bench_new(true, 11);
+    append(b, 10);
+    settle(b);
+    destroy(b->s);
+    b->s = NULL;
+    assert_int_equal(sink_forget(b->f->j, "fake"), 0);
+    assert_int_equal(sink_forget(b->f->j, "fake"), 0);
+    fixture_die(b->f, true);
+    assert_int_equal(fixture_open(b->f), 0);
+    assert_int_equal(cursors_min(&b->f->j->cursors), UINT64_MAX);
+    bench_free(b);
+}
+
+/* With its own thread and the machine's clock: dead letters are tried again on request, and a stop
+ * does not wait. */
+static void dead_letters_are_tried_again(void **state)
+{
+    struct bench *b = bench_new(true, 12);
+    struct error err = {""};
+    unsigned sent = 0, kept = 0;
+    clock_set_fake(NULL);
+    for (unsigned i = 0; i < 5; i++)
+        b->target.poison[i] = true;
+    append(b, 20);
+    destroy(b->s);
+    assert_int_equal(sink_start(&b->opts, &b->s, &err), 0);
+    for (unsigned i = 0; i < 30000 && sink_stats(b->s).position < 20; i++)
+        clock_sleep_ns(NS_PER_MS);
+    assert_int_equal(sink_stats(b->s).dead_letters, 5);
+    assert_int_equal(sink_retry_dead(b->s, UINT64_MAX, 30 * NS_PER_S, &sent, &kept), 0);
+    assert_int_equal(sent, 0);
+    assert_int_equal(kept, 5);
+    assert_int_equal(sink_pause(b->s, true), 0);
+    assert_int_equal(sink_retry_dead(b->s, UINT64_MAX, 30 * NS_PER_S, &sent, &kept), -EAGAIN);
+    for (unsigned i = 1; i < 5; i++)
+        b->target.poison[i] = false;
+    assert_int_equal(sink_pause(b->s, false), 0);
+    assert_int_equal(sink_retry_dead(b->s, 2, 30 * NS_PER_S, &sent, &kept), 0);
+    assert_int_equal(sent, 1);
+    assert_int_equal(kept, 0);
+    assert_int_equal(sink_retry_dead(b->s, UINT64_MAX, 30 * NS_PER_S, &sent, &kept), 0);
+    assert_int_equal(sent, 3);
+    assert_int_equal(kept, 1);
+    assert_int_equal(sink_stats(b->s).dead_letters, 1);
+    sink_stop(b->s);
+    sink_stop(NULL);
+    b->s = NULL;
+    for (unsigned i = 1; i < 20; i++)
+        assert_int_equal(b->target.seen[i], 1);
+    assert_int_equal(b->target.seen[0], 0);
+    bench_free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(transactional_targets_get_each_once),
+        cmocka_unit_test(other_targets_get_each_at_least_once),
+        cmocka_unit_test(poison_is_found_by_halving),
+        cmocka_unit_test(a_target_that_is_away_only_makes_it_lag),
+        cmocka_unit_test(full_dead_letters_stop_it),
+        cmocka_unit_test(it_holds_back_only_so_much),
+        cmocka_unit_test(a_pause_outlives_a_restart),
+        cmocka_unit_test(a_replay_goes_behind_what_is_live),
+        cmocka_unit_test(only_what_is_selected_comes),
+        cmocka_unit_test(it_goes_where_the_target_is),
+        cmocka_unit_test(who_is_forgotten_holds_nothing_back),
+        cmocka_unit_test(dead_letters_are_tried_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
