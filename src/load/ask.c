@@ -13,14 +13,18 @@
 #define AGAIN_NS_MAX (5 * NS_PER_S) /* however long a Retry-After is */
 #define READ_BYTES   65536
 
-void ask_init(struct ask *a, const struct url *url, const char *key, uint64_t timeout_ns)
+int ask_init(struct ask *a, const struct load_opts *opts, const struct url *url, const char *key,
+             struct error *err)
 {
-    *a = (struct ask){.url = url, .key = key, .timeout_ns = timeout_ns, .fd = -1};
+    *a = (struct ask){.url = url, .key = key, .timeout_ns = opts->timeout_ns, .fd = -1};
     buf_init(&a->in, RESPONSE_BYTES_MAX + READ_BYTES);
+    return url_is_secure(url) ? tls_client_context(opts, &a->tls, err) : 0;
 }
 
 static void hang_up(struct ask *a)
 {
+    SSL_free(a->ssl);
+    a->ssl = NULL;
     if (a->fd >= 0)
         close(a->fd);
     a->fd = -1;
@@ -31,7 +35,21 @@ void ask_fini(struct ask *a)
     if (!a->url)
         return;
     hang_up(a);
+    SSL_CTX_free(a->tls);
     buf_fini(&a->in);
+}
+
+/* TLS on the open connection. */
+static int secure(struct ask *a, struct error *err)
+{
+    char why[256];
+    a->ssl = tls_client_new(a->tls, a->url->host);
+    if (!a->ssl || !SSL_set_fd(a->ssl, a->fd))
+        return -ENOMEM;
+    if (SSL_connect(a->ssl) == 1)
+        return 0;
+    tls_client_why(a->ssl, why, sizeof why);
+    return error_set(err, -EPROTO, "%.*s: %s", SLICE_ARG(a->url->authority), why);
 }
 
 static int dial(struct ask *a, struct error *err)
@@ -53,21 +71,41 @@ static int dial(struct ask *a, struct error *err)
         }
     }
     freeaddrinfo(all);
-    return a->fd >= 0 ? 0 : rc;
+    return a->fd < 0 ? rc : a->tls ? secure(a, err) : 0;
 }
 
-static int say(struct ask *a, struct slice target)
+static ssize_t put(struct ask *a, const char *ptr, size_t len)
+{
+    if (!a->ssl)
+        return send(a->fd, ptr, len, MSG_NOSIGNAL);
+    int n = SSL_write(a->ssl, ptr, (int)len);
+    errno = n > 0 ? errno : ECONNRESET;
+    return n;
+}
+
+static ssize_t get(struct ask *a, char *ptr, size_t len)
+{
+    if (!a->ssl)
+        return recv(a->fd, ptr, len, 0);
+    int n = SSL_read(a->ssl, ptr, (int)len);
+    return n > 0 ? n : 0;
+}
+
+static int say(struct ask *a, struct slice target, struct slice body)
 {
     struct buf out;
-    buf_init(&out, READ_BYTES);
-    buf_printf(&out, "GET %.*s HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(target),
-               SLICE_ARG(a->url->authority));
+    buf_init(&out, READ_BYTES + body.len);
+    buf_printf(&out, "%s %.*s HTTP/1.1\r\nHost: %.*s\r\n", body.len ? "POST" : "GET",
+               SLICE_ARG(target), SLICE_ARG(a->url->authority));
     if (a->key)
         buf_printf(&out, "X-AIO-Key: %s\r\n", a->key);
+    if (body.len)
+        buf_printf(&out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
     buf_put_str(&out, "\r\n");
+    buf_put_slice(&out, body);
     int rc = out.failed ? -E2BIG : 0;
     for (size_t at = 0; at < out.len && rc == 0;) {
-        ssize_t n = send(a->fd, out.ptr + at, out.len - at, MSG_NOSIGNAL);
+        ssize_t n = put(a, out.ptr + at, out.len - at);
         if (n > 0)
             at += (size_t)n;
         else if (errno != EINTR)
@@ -84,7 +122,7 @@ static int hear(struct ask *a, struct response *ret)
         char *to = buf_reserve(&a->in, READ_BYTES);
         if (!to)
             return -EMSGSIZE;
-        ssize_t n = recv(a->fd, to, READ_BYTES, 0);
+        ssize_t n = get(a, to, READ_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -98,11 +136,14 @@ static int hear(struct ask *a, struct response *ret)
     }
 }
 
-static int attempt(struct ask *a, struct slice target, struct response *ret, struct error *err)
+/* *ret_said: the server may have got the question. */
+static int attempt(struct ask *a, struct slice target, struct slice body, struct response *ret,
+                   bool *ret_said, struct error *err)
 {
     int rc = a->fd < 0 ? dial(a, err) : 0;
+    *ret_said = rc == 0;
     if (rc == 0)
-        rc = say(a, target);
+        rc = say(a, target, body);
     if (rc == 0)
         rc = hear(a, ret);
     if (rc || ret->close)
@@ -110,21 +151,26 @@ static int attempt(struct ask *a, struct slice target, struct response *ret, str
     return rc;
 }
 
-int ask_get(struct ask *a, struct slice target, struct response *ret, struct error *err)
+int ask(struct ask *a, struct slice target, struct slice body, struct response *ret,
+        struct error *err)
 {
     uint64_t began = clock_mono_ns();
     for (;;) {
-        int rc = attempt(a, target, ret, err);
+        bool said;
+        struct error why = {0};
+        int rc = attempt(a, target, body, ret, &said, &why);
         bool later = rc == 0 && (ret->status == 429 || ret->status == 503);
         if (rc == 0 && !later)
             return 0;
         uint64_t wait = later ? ret->retry_s * NS_PER_S : 0;
         wait = wait > AGAIN_NS_MAX ? AGAIN_NS_MAX : wait < AGAIN_NS ? AGAIN_NS : wait;
-        if (clock_mono_ns() + wait - began > a->timeout_ns)
-            return rc == 0 ? error_set(err, -EBUSY, "GET %.*s at %.*s: answered %u too long",
-                                       SLICE_ARG(target), SLICE_ARG(a->url->authority), ret->status)
-                           : error_set(err, rc, "GET %.*s at %.*s: %s", SLICE_ARG(target),
-                                       SLICE_ARG(a->url->authority), strerror(-rc));
+        bool over = clock_mono_ns() + wait - began > a->timeout_ns;
+        if (rc == 0 && over)
+            return error_set(err, -EBUSY, "%.*s%.*s: answers %u all the time",
+                             SLICE_ARG(a->url->authority), SLICE_ARG(target), ret->status);
+        if (rc && (over || rc == -EPROTO || (said && body.len)))
+            return error_set(err, rc, "%.*s%.*s: %s", SLICE_ARG(a->url->authority),
+                             SLICE_ARG(target), why.text[0] ? why.text : strerror(-rc));
         clock_sleep_ns(wait);
     }
 }

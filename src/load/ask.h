@@ -9,24 +9,31 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "load/response.h"
+#include "load/tls_client.h"
 #include "load/url.h"
 
 struct ask {
     const struct url *url; /* whose target is not used */
     const char *key;       /* X-AIO-Key */
     uint64_t timeout_ns;   /* of one question, with all its attempts */
+    SSL_CTX *tls;          /* NULL: none */
+    SSL *ssl;
     int fd;
     struct buf in;
 };
 
-/* Opens nothing yet; borrows both. */
-void ask_init(struct ask *a, const struct url *url, const char *key, uint64_t timeout_ns);
+/* Opens nothing yet; borrows `url` and `key`. TLS as the options have it. 0, or negative errno with
+ * a sentence. */
+int ask_init(struct ask *a, const struct load_opts *opts, const struct url *url, const char *key,
+             struct error *err);
 /* Accepts a zeroed one. */
 void ask_fini(struct ask *a);
 
 /*
- * The answer to GET `target`; it borrows from `a` until the next question. A connection that cannot
- * be opened or breaks, and the answers 429 and 503, are tried again until the time-out: the server
- * may just be starting. 0, or negative errno with a sentence.
+ * The answer to GET `target`, or to POST of `body` as JSON if that is not empty; it borrows from
+ * `a` until the next question. A connection that cannot be opened, a GET whose connection breaks,
+ * and the answers 429 and 503 are tried again until the options' time-out: the server may just be
+ * starting. 0, or negative errno with a sentence.
  */
-int ask_get(struct ask *a, struct slice target, struct response *ret, struct error *err);
+int ask(struct ask *a, struct slice target, struct slice body, struct response *ret,
+        struct error *err);

@@ -13,37 +13,31 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-#include <uv.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "load/response.h"
 #include "load/run.h"
+#include "load/wire.h"
 
 #define RECONNECT_NS     (10 * NS_PER_MS)
 #define RECONNECT_NS_MAX (500 * NS_PER_MS)
-#define READ_BYTES       65536
-#define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + READ_BYTES)
+#define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + WIRE_INPUT_BYTES)
 
 enum conn_state { CONN_GONE, CONN_CONNECTING, CONN_IDLE, CONN_BUSY, CONN_CLOSING, CONN_WAITING };
 
 struct client;
 
 struct conn {
-    uv_tcp_t tcp;
-    uv_connect_t connect;
-    uv_write_t write;
+    struct wire wire;
     struct client *client;
     const struct fleet_device *device;
     enum conn_state state;
-    bool writing; /* the kernel has not taken the whole request yet */
-    bool reopen;  /* open again after closing, whatever --reconnect says */
-    bool told;    /* --once: was told to come back at retry_ns */
-    bool done;    /* --once: its device needs nothing more */
-    bool thinks;  /* IDLE until retry_ns: --think */
-    bool queued;  /* in the ring of free connections, maybe no longer free */
+    bool reopen; /* open again after closing, whatever --reconnect says */
+    bool told;   /* --once: was told to come back at retry_ns */
+    bool done;   /* --once: its device needs nothing more */
+    bool thinks; /* IDLE until retry_ns: --think */
+    bool queued; /* in the ring of free connections, maybe no longer free */
     uint64_t sequence;
     uint64_t began_ns;  /* of the request: when it was due or sent */
     uint64_t wanted_ns; /* since when it is to be open; 0: it is */
@@ -64,7 +58,7 @@ struct client {
     uint32_t idle_at, idle_count;
     uint64_t sequence; /* the next one */
     bool to_head;
-    char input[READ_BYTES];
+    struct wires wires;
 };
 
 static void conn_open(struct conn *c);
@@ -73,12 +67,11 @@ static void pump(void *owner);
 
 /* ---- one connection ---- */
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(void *owner)
 {
-    struct conn *c = handle->data;
+    struct conn *c = owner;
     struct client *cl = c->client;
     buf_clear(&c->partial);
-    c->writing = false;
     if ((cl->opts->reconnect || c->reopen || cl->opts->once) && run_sending(&cl->run) && !c->done) {
         c->state = CONN_WAITING;
         if (c->reopen && !c->told)
@@ -109,7 +102,7 @@ static void conn_close(struct conn *c, int error)
         c->retry_ns =
             clock_mono_ns() + c->pause_ns / 2 + rand_below(&cl->run.rand, c->pause_ns / 2);
     c->state = CONN_CLOSING;
-    uv_close((uv_handle_t *)&c->tcp, on_closed);
+    wire_close(&c->wire);
 }
 
 static void conn_free_for_work(struct conn *c, uint64_t now)
@@ -209,7 +202,8 @@ static void conn_answered(struct conn *c, const struct response *r)
         conn_close(c, 0);
         return;
     }
-    if (r->close || c->writing) { /* an early answer leaves the rest of the request unwanted */
+    if (r->close ||
+        wire_busy(&c->wire)) { /* an early answer leaves the rest of the request unwanted */
         res->closed++;
         c->reopen = true;
         conn_close(c, 0);
@@ -246,41 +240,30 @@ static bool conn_take(struct conn *c, struct slice in)
     return false;
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+static void on_bytes(void *owner, struct slice in)
 {
-    struct conn *c = handle->data;
-    *ret = uv_buf_init(c->client->input, sizeof c->client->input);
+    struct conn *c = owner;
+    c->client->result->bytes_received += in.len;
+    if (c->partial.len) {
+        buf_put_slice(&c->partial, in);
+        in = buf_slice(&c->partial);
+    }
+    conn_take(c, in);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
+static void on_failed(void *owner, int error)
 {
-    struct conn *c = stream->data;
-    if (n == 0 || c->state == CONN_CLOSING)
-        return;
-    if (n == UV_EOF && c->state == CONN_IDLE) {
+    struct conn *c = owner;
+    if (error == UV_EOF && c->state == CONN_IDLE) {
         c->client->result->closed++;
-        conn_close(c, 0);
-        return;
+        error = 0;
     }
-    if (n < 0) {
-        conn_close(c, (int)n);
-        return;
-    }
-    c->client->result->bytes_received += (size_t)n;
-    if (c->partial.len == 0) {
-        conn_take(c, slice_of(b->base, (size_t)n));
-        return;
-    }
-    buf_put(&c->partial, b->base, (size_t)n);
-    conn_take(c, buf_slice(&c->partial));
+    c->client->result->connect_errors += c->state == CONN_CONNECTING;
+    conn_close(c, error);
 }
 
-static void on_written(uv_write_t *write, int status)
+static void on_drained(void *owner)
 {
-    struct conn *c = write->data;
-    c->writing = false;
-    if (status < 0 && status != UV_ECANCELED)
-        conn_close(c, status);
 }
 
 static struct slice next_request(struct conn *c)
@@ -310,68 +293,39 @@ static void conn_send(struct conn *c, uint64_t began_ns)
     cl->run.started++;
     cl->result->sent++;
     cl->result->bytes_sent += request.len;
-    uv_buf_t b = uv_buf_init((char *)(uintptr_t)request.ptr, (unsigned)request.len);
-    int n = uv_try_write((uv_stream_t *)&c->tcp, &b, 1);
-    if (n == (int)b.len)
-        return;
-    if (n == UV_EAGAIN)
-        n = 0;
-    if (n >= 0) {
-        b = uv_buf_init(b.base + n, (unsigned)b.len - (unsigned)n);
-        c->writing = true;
-        c->write.data = c;
-        n = uv_write(&c->write, (uv_stream_t *)&c->tcp, &b, 1, on_written);
-    }
-    if (n < 0)
-        conn_close(c, n);
+    int rc = wire_send(&c->wire, request);
+    if (rc < 0)
+        conn_close(c, rc);
 }
 
-static void on_connected(uv_connect_t *connect, int status)
+static void on_opened(void *owner)
 {
-    struct conn *c = connect->data;
-    if (status == UV_ECANCELED || c->state != CONN_CONNECTING)
-        return;
-    if (status == 0)
-        status = uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
-    if (status < 0) {
-        c->client->result->connect_errors++;
-        conn_close(c, status);
-        return;
-    }
-    uv_tcp_nodelay(&c->tcp, 1);
+    struct conn *c = owner;
     uint64_t now = clock_mono_ns();
     histogram_add(&c->client->result->connects, now - c->wanted_ns);
     c->wanted_ns = 0;
     conn_free_for_work(c, now);
 }
 
-static int bind_source(struct conn *c)
-{
-    const struct load_opts *o = c->client->opts;
-    if (!o->sources)
-        return 0;
-    uint32_t at = o->source_first + (uint32_t)(c - c->client->conns) % o->sources;
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(at)};
-    return uv_tcp_bind(&c->tcp, (struct sockaddr *)&a, 0);
-}
+static const struct wire_ops wire_ops = {
+    .opened = on_opened,
+    .bytes = on_bytes,
+    .drained = on_drained,
+    .failed = on_failed,
+    .closed = on_closed,
+};
 
 static void conn_open(struct conn *c)
 {
+    const struct load_opts *o = c->client->opts;
+    uint32_t at = (uint32_t)(c - c->client->conns);
     c->reopen = false;
     c->state = CONN_CONNECTING;
-    c->connect.data = c;
-    CHECK(uv_tcp_init(&c->client->run.loop, &c->tcp) == 0);
-    c->tcp.data = c;
     c->began_ns = clock_mono_ns();
     c->wanted_ns = c->wanted_ns ? c->wanted_ns : c->began_ns;
-    int rc = bind_source(c);
-    if (rc == 0)
-        rc = uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&c->client->run.address,
-                            on_connected);
-    if (rc < 0) {
-        c->client->result->connect_errors++;
-        conn_close(c, rc);
-    }
+    int rc = wire_open(&c->wire, o->sources ? o->source_first + at % o->sources : 0);
+    if (rc < 0)
+        on_failed(c, rc);
 }
 
 /* ---- open loop ---- */
@@ -467,6 +421,7 @@ static int allocate(struct client *cl, struct error *err)
     for (uint32_t i = 0; i < n; i++) {
         struct conn *c = &cl->conns[i];
         c->client = cl;
+        wire_init(&c->wire, &cl->wires, c);
         c->device = &cl->fleet->devices[i % cl->fleet->count];
         buf_init(&c->partial, SLOT_BYTES_MAX);
         c->scratch = malloc(cl->fleet->request_max);
@@ -481,6 +436,9 @@ static void on_open(void *owner)
     struct client *cl = owner;
     cl->result->devices = cl->opts->once ? cl->fleet->count : 0;
     cl->run.alive = cl->opts->connections;
+    cl->wires.loop = &cl->run.loop;
+    cl->wires.address = (const struct sockaddr *)&cl->run.address;
+    cl->wires.rand = &cl->run.rand;
     for (uint32_t i = 0; i < cl->opts->connections; i++)
         conn_open(&cl->conns[i]);
 }
@@ -488,11 +446,13 @@ static void on_open(void *owner)
 static void client_free(struct client *cl)
 {
     for (uint32_t i = 0; cl->conns && i < cl->opts->connections; i++) {
+        wire_fini(&cl->conns[i].wire);
         buf_fini(&cl->conns[i].partial);
         free(cl->conns[i].scratch);
     }
     free(cl->conns);
     free(cl->idle);
+    wires_fini(&cl->wires);
     free(cl);
 }
 
@@ -517,9 +477,13 @@ int client_run(const struct load_opts *opts, const struct fleet *fleet, struct p
     cl->proof = proof;
     cl->sequence = opts->first_sequence;
     cl->to_head = strcmp(opts->method, "HEAD") == 0;
-    int rc = allocate(cl, err);
+    cl->wires.ops = &wire_ops;
+    int rc = wires_init(&cl->wires, opts, err);
+    if (rc == 0)
+        rc = allocate(cl, err);
     if (rc == 0)
         rc = run_all(&cl->run, opts, result, &run_ops, cl, err);
+    memcpy(result->why, cl->wires.why, sizeof result->why);
     client_free(cl);
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "load/load.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -87,6 +88,7 @@ int load_command(int argc, char **argv)
         fprintf(stderr, "sluice load: no memory\n");
         return 1;
     }
+    signal(SIGPIPE, SIG_IGN);
     int rc = run(&opts, result, &err);
     if (rc < 0)
         fprintf(stderr, "sluice load: %s\n", err.text);

@@ -15,8 +15,9 @@
 #include "load/message.h"
 
 const char load_opts_help[] =
-    "usage: sluice load [options] http://HOST[:PORT][/PATH]\n"
-    "       sluice load [options] --topic TOPIC mqtt://HOST[:PORT]\n"
+    "usage: sluice load [options] http[s]://HOST[:PORT][/PATH]\n"
+    "       sluice load [options] --topic TOPIC mqtt[s]://HOST[:PORT]\n"
+    "       sluice load [options] --topic TOPIC ws[s]://HOST[:PORT][/PATH]   MQTT by WebSocket\n"
     "Sends requests, or MQTT messages, as a fleet of devices would, and measures the answers.\n"
     "\n"
     "who sends\n"
@@ -50,6 +51,8 @@ const char load_opts_help[] =
     "                      was due that came\n"
     "  --subscribers N     so many of these; 1\n"
     "how much\n"
+    "  --ca FILE           the certificates to believe a server by (PEM); else the system's\n"
+    "  --insecure          believe any server\n"
     "  --connections N     64\n"
     "  --source A[-B]      the local IPv4 addresses that connections come from, in turn\n"
     "  --once              log all devices in: a connection for each, which sends until it is\n"
@@ -80,7 +83,7 @@ const char load_opts_help[] =
     "  --verify KEY        afterwards read everything back with this account key, and prove that\n"
     "                      each acknowledged message is stored once and each refused one is not\n"
     "                      (else exit status 3); all devices are of the key's account\n"
-    "  --verify-url URL    where to read, http://HOST[:PORT]; without: where http:// sends to\n"
+    "  --verify-url URL    where to read, http[s]://HOST[:PORT]; without: where http:// sends to\n"
     "  --first-sequence N  1; with --verify one that is new each time\n"
     "  --quiet             no progress line\n";
 
@@ -101,6 +104,8 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_CA,
+    OPT_INSECURE,
     OPT_SHAPE,
     OPT_THINK,
     OPT_STORM,
@@ -142,6 +147,8 @@ static const struct option long_options[] = {
     {"requests", required_argument, NULL, OPT_REQUESTS},
     {"rate", required_argument, NULL, OPT_RATE},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"ca", required_argument, NULL, OPT_CA},
+    {"insecure", no_argument, NULL, OPT_INSECURE},
     {"shape", required_argument, NULL, OPT_SHAPE},
     {"think", required_argument, NULL, OPT_THINK},
     {"storm", required_argument, NULL, OPT_STORM},
@@ -294,23 +301,61 @@ static bool take_header(struct load_opts *o, const char *text)
     return true;
 }
 
-static bool take(struct load_opts *o, int option, const char *text)
+/* The options whose text is taken as it is. NULL: it is none. */
+static const char **plain_of(struct load_opts *o, int option)
 {
     switch (option) {
     case OPT_DEVICES:
-        o->devices = text;
-        return true;
+        return &o->devices;
     case OPT_DEVICE:
-        o->device = text;
-        return true;
+        return &o->device;
     case OPT_TOKEN:
-        o->token = text;
-        return true;
+        return &o->token;
     case OPT_KEY:
-        o->key = text;
-        return true;
+        return &o->key;
+    case OPT_PAYLOAD:
+        return &o->payload;
+    case OPT_CA:
+        return &o->ca;
+    case OPT_JSON:
+        return &o->json;
+    case OPT_ACK_LOG:
+        return &o->ack_log;
+    default:
+        return NULL;
+    }
+}
+
+/* The options without a value. NULL: it is none. */
+static bool *flag_of(struct load_opts *o, int option)
+{
+    switch (option) {
     case OPT_BASIC:
-        return o->basic = true;
+        return &o->basic;
+    case OPT_INSECURE:
+        return &o->insecure;
+    case OPT_ONCE:
+        return &o->once;
+    case OPT_RECONNECT:
+        return &o->reconnect;
+    case OPT_QUIET:
+        return &o->quiet;
+    default:
+        return NULL;
+    }
+}
+
+static bool take(struct load_opts *o, int option, const char *text)
+{
+    const char **plain = plain_of(o, option);
+    bool *flag = flag_of(o, option);
+    if (plain)
+        *plain = text;
+    if (flag)
+        *flag = true;
+    if (plain || flag)
+        return true;
+    switch (option) {
     case OPT_ORDER:
         return take_order(o, text);
     case OPT_METHOD:
@@ -319,9 +364,6 @@ static bool take(struct load_opts *o, int option, const char *text)
     case OPT_FEED:
         o->feed = text;
         return *text && !strpbrk(text, "\"\\ \r\n");
-    case OPT_PAYLOAD:
-        o->payload = text;
-        return true;
     case OPT_HEADER:
         return take_header(o, text);
     case OPT_TOPIC:
@@ -339,24 +381,12 @@ static bool take(struct load_opts *o, int option, const char *text)
         return arrival_parse(text, 1, 1, &o->arrival);
     case OPT_THINK:
         return take_think(o, text);
-    case OPT_ONCE:
-        return o->once = true;
-    case OPT_RECONNECT:
-        return o->reconnect = true;
-    case OPT_JSON:
-        o->json = text;
-        return true;
-    case OPT_ACK_LOG:
-        o->ack_log = text;
-        return true;
     case OPT_VERIFY:
         o->verify_key = text;
         return *text && !strpbrk(text, "\r\n");
     case OPT_VERIFY_URL:
-        return url_parse(text, &o->verify_url) && o->verify_url.scheme == URL_HTTP &&
+        return url_parse(text, &o->verify_url) && url_is_http(&o->verify_url) &&
                !o->verify_url.target.len;
-    case OPT_QUIET:
-        return o->quiet = true;
     default:
         return take_number(o, option, text);
     }
@@ -364,12 +394,13 @@ static bool take(struct load_opts *o, int option, const char *text)
 
 static bool take_url(struct load_opts *o, const char *text)
 {
-    if (!url_parse(text, &o->url) || (o->url.scheme == URL_MQTT && o->url.target.len))
+    if (!url_parse(text, &o->url) ||
+        ((o->url.scheme == URL_MQTT || o->url.scheme == URL_MQTTS) && o->url.target.len))
         return false;
-    if (o->url.scheme != URL_MQTT)
+    if (url_is_http(&o->url))
         o->mqtt = MQTT_NONE;
     if (!o->url.target.len)
-        o->url.target = SLICE("/v1/telemetry");
+        o->url.target = url_is_websocket(&o->url) ? SLICE("/mqtt") : SLICE("/v1/telemetry");
     return true;
 }
 
@@ -487,7 +518,8 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
     if (!problem && optind != argc - 1)
         problem = "give one URL";
     if (!problem && !take_url(&o, argv[optind]))
-        problem = "the URL must be http://HOST[:PORT][/PATH] or mqtt://HOST[:PORT]";
+        problem =
+            "the URL must be http[s]://HOST[:PORT][/PATH], mqtt[s]://HOST[:PORT] or ws[s]://HOST..";
     if (!problem)
         problem = check_mqtt(&o);
     if (problem) {

@@ -23,6 +23,8 @@
 struct load_opts {
     struct url url;         /* its target may hold %device% */
     enum mqtt_version mqtt; /* NONE: HTTP */
+    const char *ca;         /* PEM file; NULL: what the system believes */
+    bool insecure;          /* whatever the certificate says */
 
     const char *method;
     const char *payload; /* may hold %device% and %seq% */

@@ -10,7 +10,7 @@
  *    was sent before it counts as answered when its PINGRESP comes (a server reads a connection in
  *    order); PINGS_MAX of them are under way at most.
  * 4. What is to be sent is gathered in `out` and leaves in one write; while the kernel has not
- *    taken all of that (`flying`), publishers add nothing.
+ *    taken all of that, publishers add nothing.
  */
 #include "load/mqtt_client.h"
 
@@ -18,15 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uv.h>
-
 #include "base/check.h"
 #include "base/clock.h"
 #include "load/message.h"
 #include "load/run.h"
+#include "load/wire.h"
 
 #define RECONNECT_NS (200 * NS_PER_MS)
-#define READ_BYTES   (256u << 10)
 #define OUT_BYTES    (64u << 10) /* a write of a publisher, or one message if that is larger */
 #define PACKET_MAX   (4u << 20)
 #define ACKS_MAX     (16u << 20) /* bytes of PUBACKs that a subscriber's server does not take */
@@ -59,9 +57,7 @@ struct flight {
 struct mqtt_client;
 
 struct mqtt_link {
-    uv_tcp_t tcp;
-    uv_connect_t connect;
-    uv_write_t write;
+    struct wire wire;
     struct mqtt_client *client;
     const struct fleet_device *device;
     enum state state;
@@ -78,7 +74,7 @@ struct mqtt_link {
     uint16_t *free_ids;                           /* a stack of window - unacked */
     struct flight *flights;                       /* by packet id - 1 */
     struct ping pings[PINGS_MAX + 1], *last_ping; /* oldest first; *last_ping is not sent yet */
-    struct buf out, flying;
+    struct buf out;
     struct buf partial; /* the beginning of a packet whose end is still to come */
 };
 
@@ -94,7 +90,7 @@ struct mqtt_client {
     uint32_t ready;   /* subscribers that have subscribed */
     uint32_t next;    /* open loop: the publisher whose turn it is */
     uint32_t unacked; /* of all */
-    char input[READ_BYTES];
+    struct wires wires;
 };
 
 static void link_open(struct mqtt_link *l);
@@ -102,12 +98,11 @@ static void link_fill(struct mqtt_link *l, uint64_t now);
 
 /* ---- the end of a connection ---- */
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(void *owner)
 {
-    struct mqtt_link *l = handle->data;
+    struct mqtt_link *l = owner;
     struct mqtt_client *cl = l->client;
     buf_clear(&l->out);
-    buf_clear(&l->flying);
     buf_clear(&l->partial);
     if ((cl->opts->reconnect || l->reopen) && !l->refused && run_sending(&cl->run)) {
         l->state = STATE_WAITING;
@@ -136,7 +131,7 @@ static void link_close(struct mqtt_link *l, int error)
         cl->result->last_error = error;
     l->retry_ns = clock_mono_ns() + RECONNECT_NS / 2 + rand_below(&cl->run.rand, RECONNECT_NS / 2);
     l->state = STATE_CLOSING;
-    uv_close((uv_handle_t *)&l->tcp, on_closed);
+    wire_close(&l->wire);
 }
 
 static void bad_packet(struct mqtt_link *l)
@@ -147,46 +142,22 @@ static void bad_packet(struct mqtt_link *l)
 
 /* ---- sending ---- */
 
-static void on_written(uv_write_t *write, int status)
-{
-    struct mqtt_link *l = write->data;
-    buf_clear(&l->flying);
-    if (status < 0 && status != UV_ECANCELED)
-        link_close(l, status);
-    if (status == 0)
-        link_fill(l, clock_mono_ns());
-}
-
 /* Sends what is in `out`, unless the kernel has not taken what was before it. */
 static void link_flush(struct mqtt_link *l)
 {
-    if (!l->out.len || l->flying.len || l->state == STATE_CLOSING)
+    if (!l->out.len || wire_busy(&l->wire) || l->state == STATE_CLOSING)
         return;
-    uv_buf_t b = uv_buf_init(l->out.ptr, (unsigned)l->out.len);
-    int n = uv_try_write((uv_stream_t *)&l->tcp, &b, 1);
     l->client->result->bytes_sent += l->out.len;
-    if (n == (int)b.len) {
-        buf_clear(&l->out);
-        return;
-    }
-    if (n == UV_EAGAIN)
-        n = 0;
-    if (n >= 0) {
-        struct buf empty = l->flying;
-        l->flying = l->out;
-        l->out = empty;
-        b = uv_buf_init(l->flying.ptr + n, (unsigned)l->flying.len - (unsigned)n);
-        l->write.data = l;
-        n = uv_write(&l->write, (uv_stream_t *)&l->tcp, &b, 1, on_written);
-    }
-    if (n < 0)
-        link_close(l, n);
+    int rc = wire_send(&l->wire, buf_slice(&l->out));
+    buf_clear(&l->out);
+    if (rc < 0)
+        link_close(l, rc);
 }
 
 static bool may_publish(const struct mqtt_link *l)
 {
     const struct mqtt_client *cl = l->client;
-    return l->state == STATE_UP && !l->subscriber && !l->thinks && !l->flying.len &&
+    return l->state == STATE_UP && !l->subscriber && !l->thinks && !wire_busy(&l->wire) &&
            l->unacked < l->window && l->out.len + l->message.len + PING_BYTES <= l->out.max &&
            cl->ready == cl->opts->subscribers && run_sending(&cl->run);
 }
@@ -500,24 +471,10 @@ static size_t take_all(struct mqtt_link *l, struct slice in, uint64_t now)
     return used;
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+static void on_bytes(void *owner, struct slice in)
 {
-    struct mqtt_link *l = handle->data;
-    *ret = uv_buf_init(l->client->input, sizeof l->client->input);
-}
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
-{
-    struct mqtt_link *l = stream->data;
-    if (n == 0 || l->state == STATE_CLOSING)
-        return;
-    if (n < 0) {
-        l->client->result->closed += n == UV_EOF;
-        link_close(l, n == UV_EOF ? 0 : (int)n);
-        return;
-    }
+    struct mqtt_link *l = owner;
     uint64_t now = clock_mono_ns();
-    struct slice in = slice_of(b->base, (size_t)n);
     l->client->result->bytes_received += in.len;
     l->heard_ns = now;
     if (l->partial.len) {
@@ -542,23 +499,34 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 
 /* ---- the beginning of a connection ---- */
 
-static void on_connected(uv_connect_t *connect, int status)
+static void on_opened(void *owner)
 {
-    struct mqtt_link *l = connect->data;
-    if (status == UV_ECANCELED || l->state != STATE_CONNECTING)
-        return;
-    if (status == 0)
-        status = uv_read_start((uv_stream_t *)&l->tcp, on_alloc, on_read);
-    if (status < 0) {
-        l->client->result->connect_errors++;
-        link_close(l, status);
-        return;
-    }
-    uv_tcp_nodelay(&l->tcp, 1);
+    struct mqtt_link *l = owner;
     l->state = STATE_LOGIN;
     buf_put_slice(&l->out, fleet_request(l->client->fleet, l->device));
     link_flush(l);
 }
+
+static void on_drained(void *owner)
+{
+    link_fill(owner, clock_mono_ns());
+}
+
+static void on_failed(void *owner, int error)
+{
+    struct mqtt_link *l = owner;
+    l->client->result->closed += error == UV_EOF;
+    l->client->result->connect_errors += l->state == STATE_CONNECTING;
+    link_close(l, error == UV_EOF ? 0 : error);
+}
+
+static const struct wire_ops wire_ops = {
+    .opened = on_opened,
+    .bytes = on_bytes,
+    .drained = on_drained,
+    .failed = on_failed,
+    .closed = on_closed,
+};
 
 static void link_open(struct mqtt_link *l)
 {
@@ -566,15 +534,9 @@ static void link_open(struct mqtt_link *l)
     l->reopen = false;
     l->heard_ns = clock_mono_ns();
     l->wanted_ns = l->wanted_ns ? l->wanted_ns : l->heard_ns;
-    l->connect.data = l;
-    CHECK(uv_tcp_init(&l->client->run.loop, &l->tcp) == 0);
-    l->tcp.data = l;
-    int rc = uv_tcp_connect(&l->connect, &l->tcp, (struct sockaddr *)&l->client->run.address,
-                            on_connected);
-    if (rc < 0) {
-        l->client->result->connect_errors++;
-        link_close(l, rc);
-    }
+    int rc = wire_open(&l->wire, 0);
+    if (rc < 0)
+        on_failed(l, rc);
 }
 
 /* ---- the run ---- */
@@ -583,6 +545,9 @@ static void on_open(void *owner)
 {
     struct mqtt_client *cl = owner;
     cl->run.alive = cl->links_count;
+    cl->wires.loop = &cl->run.loop;
+    cl->wires.address = (const struct sockaddr *)&cl->run.address;
+    cl->wires.rand = &cl->run.rand;
     for (uint32_t i = 0; i < cl->links_count; i++)
         link_open(&cl->links[i]);
 }
@@ -652,21 +617,20 @@ static const struct run_ops run_ops = {
 static bool link_init(struct mqtt_client *cl, struct mqtt_link *l, uint32_t i)
 {
     l->client = cl;
+    wire_init(&l->wire, &cl->wires, l);
     l->subscriber = i >= cl->opts->connections;
     l->device = &cl->fleet->devices[i % cl->fleet->count];
     l->last_ping = l->pings;
     l->window = cl->opts->window;
-    buf_init(&l->partial, PACKET_MAX + READ_BYTES);
+    buf_init(&l->partial, PACKET_MAX + WIRE_INPUT_BYTES);
     buf_init(&l->out, ACKS_MAX);
-    buf_init(&l->flying, ACKS_MAX);
     if (l->subscriber)
         return true;
     if (message_init(&l->message, cl->opts, fleet_id(cl->fleet, l->device)))
         return false;
     size_t room = (l->message.len > OUT_BYTES ? l->message.len : OUT_BYTES) + PING_BYTES;
     buf_init(&l->out, room);
-    buf_init(&l->flying, room);
-    if (!buf_reserve(&l->out, room) || !buf_reserve(&l->flying, room))
+    if (!buf_reserve(&l->out, room))
         return false;
     if (cl->opts->qos) {
         l->free_ids = calloc(l->window, sizeof *l->free_ids);
@@ -683,17 +647,17 @@ static void client_free(struct mqtt_client *cl)
         free(l->free_ids);
         free(l->flights);
         buf_fini(&l->out);
-        buf_fini(&l->flying);
+        wire_fini(&l->wire);
         buf_fini(&l->partial);
     }
     free(cl->links);
+    wires_fini(&cl->wires);
     free(cl);
 }
 
 int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct proof *proof,
              struct result *result, struct error *err)
 {
-    int rc = 0;
     struct mqtt_client *cl = calloc(1, sizeof *cl);
     if (!cl)
         return error_set(err, -ENOMEM, "no memory");
@@ -702,14 +666,18 @@ int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct pro
     cl->result = result;
     cl->proof = proof;
     cl->sequence = opts->first_sequence;
+    cl->wires.ops = &wire_ops;
+    int rc = wires_init(&cl->wires, opts, err);
     cl->links_count = opts->connections + opts->subscribers;
     cl->links = calloc(cl->links_count, sizeof *cl->links);
-    for (uint32_t i = 0; cl->links && i < cl->links_count && rc == 0; i++)
-        rc = link_init(cl, &cl->links[i], i) ? 0 : -ENOMEM;
-    if (!cl->links || rc)
+    bool room = cl->links != NULL;
+    for (uint32_t i = 0; room && i < cl->links_count && rc == 0; i++)
+        room = link_init(cl, &cl->links[i], i);
+    if (!room)
         rc = error_set(err, -ENOMEM, "no memory for %u connections", cl->links_count);
     if (rc == 0)
         rc = run_all(&cl->run, opts, result, &run_ops, cl, err);
+    memcpy(result->why, cl->wires.why, sizeof result->why);
     client_free(cl);
     return rc;
 }

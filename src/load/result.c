@@ -83,7 +83,7 @@ void result_print(const struct result *r, FILE *out)
                 "%lu timed out, %lu bad responses\n",
                 r->connect_errors, r->broken, r->closed, r->timed_out, r->bad_responses);
     if (r->last_error)
-        fprintf(out, "last error: %s\n", uv_strerror(r->last_error));
+        fprintf(out, "last error: %s\n", r->why[0] ? r->why : uv_strerror(r->last_error));
     if (r->logins_refused)
         fprintf(out, "logins refused: %lu, the last with code %u\n", r->logins_refused,
                 r->login_code);
@@ -168,6 +168,9 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
         json_object_set_new(o, "delivery_ms", latency_json(&r->delivery));
     if (r->connects.total)
         json_object_set_new(o, "connect_ms", latency_json(&r->connects));
+    if (r->last_error)
+        json_object_set_new(o, "last_error",
+                            json_string(r->why[0] ? r->why : uv_strerror(r->last_error)));
     if (r->verified)
         json_object_set_new(o, "verified", verdict_json(&r->verdict));
     json_object_set_new(o, "accepted_seconds",

@@ -30,6 +30,7 @@ struct result {
     uint64_t unsent; /* open loop: due before the end, but no connection was free */
     uint64_t acked;  /* lines written to the ack log */
     int last_error;  /* libuv's, 0 if none */
+    char why[256];   /* of TLS or WebSocket; empty: none */
     /* --once: */
     uint64_t devices, accepted;
     uint64_t told;           /* times that a device was told when to come back */

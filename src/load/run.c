@@ -2,7 +2,6 @@
 #include "load/run.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -219,7 +218,6 @@ int run_all(struct run *r, const struct load_opts *opts, struct result *result,
     if (rc == 0)
         rc = start_pacer(r, err);
     if (rc == 0) {
-        signal(SIGPIPE, SIG_IGN);
         start(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
         if (r->progress)

@@ -7,8 +7,9 @@
 static const struct {
     struct slice prefix, port;
 } schemes[] = {
-    [URL_HTTP] = {{"http://", 7}, {"80", 2}},
-    [URL_MQTT] = {{"mqtt://", 7}, {"1883", 4}},
+    [URL_HTTP] = {{"http://", 7}, {"80", 2}},   [URL_HTTPS] = {{"https://", 8}, {"443", 3}},
+    [URL_MQTT] = {{"mqtt://", 7}, {"1883", 4}}, [URL_MQTTS] = {{"mqtts://", 8}, {"8883", 4}},
+    [URL_WS] = {{"ws://", 5}, {"80", 2}},       [URL_WSS] = {{"wss://", 6}, {"443", 3}},
 };
 #define SCHEMES (sizeof schemes / sizeof schemes[0])
 

@@ -9,7 +9,7 @@
 
 #include "base/slice.h"
 
-enum url_scheme { URL_HTTP, URL_MQTT };
+enum url_scheme { URL_HTTP, URL_HTTPS, URL_MQTT, URL_MQTTS, URL_WS, URL_WSS };
 
 struct url {
     enum url_scheme scheme;
@@ -21,3 +21,19 @@ struct url {
 
 /* False: it is no URL of these schemes. */
 bool url_parse(const char *text, struct url *ret);
+
+static inline bool url_is_http(const struct url *u)
+{
+    return u->scheme <= URL_HTTPS;
+}
+
+/* By TLS. */
+static inline bool url_is_secure(const struct url *u)
+{
+    return u->scheme == URL_HTTPS || u->scheme == URL_MQTTS || u->scheme == URL_WSS;
+}
+
+static inline bool url_is_websocket(const struct url *u)
+{
+    return u->scheme >= URL_WS;
+}

@@ -35,10 +35,11 @@ static void take_user(struct slice body, struct buf *out)
 int verify_begin(struct verify *v, const struct load_opts *opts, struct error *err)
 {
     struct response r;
-    ask_init(&v->ask, &opts->verify_url, opts->verify_key, opts->timeout_ns);
     buf_init(&v->user, TEXT_MAX);
     buf_init(&v->since, TEXT_MAX);
-    int rc = ask_get(&v->ask, SLICE("/api/v2/user"), &r, err);
+    int rc = ask_init(&v->ask, opts, &opts->verify_url, opts->verify_key, err);
+    if (rc == 0)
+        rc = ask(&v->ask, SLICE("/api/v2/user"), (struct slice){0}, &r, err);
     if (rc)
         return rc;
     if (r.status == 200)
@@ -46,7 +47,7 @@ int verify_begin(struct verify *v, const struct load_opts *opts, struct error *e
     if (v->user.len == 0)
         return error_set(err, -EACCES, "--verify: the key is none of an account there (%u)",
                          r.status);
-    rc = ask_get(&v->ask, SLICE("/api/v2/time/ISO-8601"), &r, err);
+    rc = ask(&v->ask, SLICE("/api/v2/time/ISO-8601"), (struct slice){0}, &r, err);
     int64_t us;
     if (rc == 0 && (r.status != 200 || !time_parse(r.body, &us)))
         return error_set(err, -EPROTO, "--verify: the server does not tell the time (%u)",
@@ -141,7 +142,7 @@ static int read_feed(struct verify *v, const struct feeds *feeds, uint32_t feed,
     int rc = name.failed || target.failed ? -E2BIG : 0;
     do {
         if (rc == 0)
-            rc = ask_get(&v->ask, buf_slice(&target), &r, err);
+            rc = ask(&v->ask, buf_slice(&target), (struct slice){0}, &r, err);
         if (rc || r.status == 404) /* 404: a feed that nothing was accepted for */
             break;
         rc = r.status == 200 ? take_page(r.body, feed, l, &count) : -EPROTO;
