@@ -89,6 +89,7 @@ struct server {
     struct unit units[WORKERS_MAX];
     unsigned units_count;
     struct mqtt_sessions *sessions;
+    struct mqtt_shares *groups;
     unsigned connections, mqtt_connections; /* atomic; each shared by its listeners */
     uint64_t caught_up_at; /* what was durable at start: ready when the views have it */
     struct journal_position position;
@@ -513,7 +514,7 @@ static void check_quiet(struct unit *u)
     for (unsigned i = 0; i < 3; i++)
         connections += u->fronts[i] ? http_front_connections(u->fronts[i]) : 0;
     connections += mqtt_front_connections(u->mqtt);
-    u->quiet = !connections && !lane_busy(u->lane);
+    u->quiet = !connections && !lane_busy(u->lane) && mqtt_shares_idle(u->server->groups);
 }
 
 static bool on_turn_end(void *arg)
@@ -543,18 +544,6 @@ static void on_tick(void *arg)
             if (u->fronts[i])
                 http_front_close_idle(u->fronts[i]);
         }
-    }
-}
-
-/* On its worker's thread, or before that runs. */
-static void read_trusted(struct unit *u)
-{
-    struct slice rest = slice_str(u->server->config->listen.trusted_proxies), item;
-    u->trusted_count = 0;
-    while (config_list_next(&rest, &item)) {
-        CHECK(u->trusted_count < CONFIG_NETWORKS_MAX);
-        CHECK(cidr_parse(item, &u->trusted[u->trusted_count])); /* the config has checked it */
-        u->trusted_count++;
     }
 }
 
@@ -599,6 +588,7 @@ static void add_mqtt(struct unit *u)
         .tell = lane_tell,
         .flood = lane_flood,
         .sessions = u->server->sessions,
+        .shares = u->server->groups,
         .handle = lane_handle,
         .vouches = lane_vouches,
         .glance = lane_glance,
@@ -622,7 +612,7 @@ static int listen_on(struct unit *u, enum surface surface, bool tls, const char 
     struct server *s = u->server;
     struct slice rest = slice_str(list), item;
     bool mqtt = surface == SURFACE_MQTT, public = surface == SURFACE_PUBLIC;
-    read_trusted(u);
+    u->trusted_count = tune_trusted(u->server->config, u->trusted);
     if (!mqtt && !u->fronts[surface])
         add_front(u, surface);
     while (config_list_next(&rest, &item)) {
@@ -673,6 +663,7 @@ static int open_units(struct server *s, struct error *err)
     char path[PATH_BYTES];
     s->units_count = c->server.workers ? (unsigned)c->server.workers : cores();
     s->sessions = mqtt_sessions_new();
+    s->groups = mqtt_shares_new();
     int rc = 0;
     for (unsigned i = 0; i < s->units_count; i++) {
         struct unit *u = &s->units[i];
@@ -789,6 +780,7 @@ static void close_units(struct server *s)
         worker_free(u->worker);
     }
     mqtt_sessions_free(s->sessions);
+    mqtt_shares_free(s->groups);
     char path[PATH_BYTES];
     disk_posix()->unlink(disk_posix(), data_path(s, "admin.sock", path));
 }
@@ -825,7 +817,7 @@ static void on_tune(struct mail *m)
     const struct config *c = u->server->config;
     struct lane_tune lane = tune_lane(c);
     lane_tune(u->lane, &lane);
-    read_trusted(u);
+    u->trusted_count = tune_trusted(u->server->config, u->trusted);
     for (unsigned i = 0; i < 3; i++) {
         struct http_tune http = u->fronts[i]
                                     ? tune_http(c, (enum surface)i, u->trusted, u->trusted_count)

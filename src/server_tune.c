@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 
 enum ack_level tune_ack(const char *name)
@@ -40,6 +41,17 @@ struct pipeline_tune tune_pipeline(const struct config *c)
                      .limit_max = (uint32_t)c->overload.waiting_max,
                      .disk_percent = (unsigned)c->overload.disk_percent,
                      .refuse_percent = (unsigned)c->journal.refuse_percent}};
+}
+
+unsigned tune_trusted(const struct config *c, struct cidr *out)
+{
+    struct slice rest = slice_str(c->listen.trusted_proxies), item;
+    unsigned count = 0;
+    while (config_list_next(&rest, &item)) {
+        CHECK(count < CONFIG_NETWORKS_MAX && cidr_parse(item, &out[count])); /* as was checked */
+        count++;
+    }
+    return count;
 }
 
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,

@@ -16,6 +16,9 @@ enum ack_level tune_ack(const char *name);
 struct lane_tune tune_lane(const struct config *c);
 struct missed_limits tune_missed(const struct config *c);
 struct pipeline_tune tune_pipeline(const struct config *c);
+/* Fills in the networks of listen.trusted_proxies, at most CONFIG_NETWORKS_MAX; returns how many.
+ */
+unsigned tune_trusted(const struct config *c, struct cidr *out);
 /* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
                            unsigned count);

@@ -14,6 +14,7 @@
 #include "flow/flood.h"
 #include "flow/live.h"
 #include "front/mqtt_session.h"
+#include "front/mqtt_share.h"
 
 struct mqtt_front;
 
@@ -35,6 +36,7 @@ struct mqtt_opts {
     uint16_t alias_max;               /* topic aliases a client may set */
     size_t stage_bytes;               /* room for the pipeline in each exchange */
     struct mqtt_sessions *sessions;   /* all workers' */
+    struct mqtt_shares *shares;       /* the same */
     void (*handle)(void *arg, struct exchange *x);
     uint16_t subscriptions_max; /* of one connection */
     size_t queue_bytes;         /* of messages above QoS 0 that wait for a connection's window */

@@ -224,6 +224,7 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
     bool kept = up && with_will && mqtt_keeps_will(c);
     if (up && with_will && !kept)
         publish_will(c);
+    mqtt_leave_all(c);
     mqtt_deliver_close(c);
     mqtt_drop_subs(c);
     if (!mqtt_settle(c, opening, kept))

@@ -9,6 +9,7 @@
  *   flights    what is under way, and what is over behind something that is not
  *   places     what was found in the journal (`missed`), to be read and sent
  *   queue      what came live meanwhile, from place `join` on
+ *   shared     what it was given as a member of groups, in any order (mqtt_shared.c)
  *   from ...   if `behind`: what came live after that was let pass; it is read later
  *
  * so nothing is sent twice or left out where reading turns into live delivery. A session that ends
@@ -28,10 +29,12 @@
 #include "flow/missed.h"
 #include "front/mqtt_private.h"
 
-#define WINDOW_MAX  100u /* of ours, whatever the client would take */
-#define FLIGHTS_MAX 1024u
-#define RETRY_NS    (300 * NS_PER_MS)
-#define FLOOR_STEP  65536u /* records: how far what the journal knows may lie behind */
+#define WINDOW_MAX      100u /* of ours, whatever the client would take */
+#define FLIGHTS_MAX     1024u
+#define GIVEN_MAX       1024u               /* messages that other members had */
+#define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
+#define RETRY_NS        (300 * NS_PER_MS)
+#define FLOOR_STEP      65536u /* records: how far what the journal knows may lie behind */
 
 _Static_assert(FLIGHTS_MAX < SESSION_ACKED_MAX && WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
@@ -64,7 +67,11 @@ struct delivery {
     /* To be sent: */
     uint64_t *places;
     uint32_t places_count, places_at;
-    struct buf queue; /* u64 place, u8 QoS, u32 length, packet each */
+    struct buf queue;          /* u64 place, u8 QoS, u32 member, u32 length, packet each */
+    struct buf shared;         /* the same */
+    struct given_place *given; /* as a member of groups: to be read; ascending while `asked` */
+    uint32_t given_count, given_asked;
+    enum { ASKED_KEPT, ASKED_PLACES, ASKED_GIVEN } asked_for;
     uint64_t join, from;
     bool behind;
     struct mqtt_exchange *asked; /* is under way */
@@ -77,7 +84,13 @@ struct delivery {
     struct mqtt_conn *due_next;
 };
 
-#define QUEUED_HEAD 13u
+/* A message that another member has not acknowledged. */
+struct given_place {
+    uint64_t place;
+    uint32_t member;
+};
+
+#define QUEUED_HEAD 17u
 
 static void on_retry(struct deadline *d);
 
@@ -91,6 +104,7 @@ static struct delivery *delivery_of(struct mqtt_conn *c)
     d->window = c->receive_max < WINDOW_MAX ? c->receive_max : WINDOW_MAX;
     d->retry.due = on_retry;
     buf_init(&d->queue, c->front->opts.queue_bytes);
+    buf_init(&d->shared, c->front->opts.queue_bytes);
     buf_init(&d->held, c->front->opts.queue_bytes + MQTT_LENGTH_MAX);
     buf_init(&d->due_ids, 8 * SESSION_SUBS_MAX);
     return d;
@@ -110,6 +124,8 @@ void mqtt_deliver_free(struct mqtt_conn *c)
     free(d->sent.list);
     free(d->pubrel.list);
     free(d->places);
+    free(d->given);
+    buf_fini(&d->shared);
     buf_fini(&d->held);
     buf_fini(&d->queue);
     buf_fini(&d->due_ids);
@@ -211,24 +227,57 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
     }
 }
 
-static void send_new(struct delivery *d, uint64_t place, uint8_t qos, char *packet, size_t len)
+static void send_new(struct delivery *d, uint64_t place, uint32_t member, uint8_t qos, char *packet,
+                     size_t len)
 {
     bool waits = d->conn->session && qos == 2;
     struct flight *flight =
         flights_put(&d->flights, place, qos, waits ? FLIGHT_WAITS : FLIGHT_SENT);
+    flight->member = member;
     leave(d, flight, packet, len);
 }
 
 /* Nothing has to go before it. */
 static bool is_next(const struct delivery *d)
 {
-    return !d->queue.len && !d->asked && d->places_at == d->places_count && !d->flights.kept &&
-           has_room(d);
+    return !d->queue.len && !d->shared.len && !d->given_count && !d->asked &&
+           d->places_at == d->places_count && !d->flights.kept && has_room(d);
 }
 
 bool mqtt_may_deliver(const struct mqtt_conn *c)
 {
     return !c->out || is_next(c->out);
+}
+
+/* False: there is no room. */
+static bool enqueue(struct buf *queue, uint64_t place, uint32_t member, uint8_t qos,
+                    const struct buf *packet)
+{
+    if (queue->len + QUEUED_HEAD + packet->len > queue->max)
+        return false;
+    buf_put_u64(queue, place);
+    buf_put_u8(queue, qos);
+    buf_put_u32(queue, member);
+    buf_put_u32(queue, (uint32_t)packet->len);
+    buf_put_slice(queue, buf_slice(packet));
+    CHECK(!queue->failed);
+    return true;
+}
+
+struct queued {
+    uint64_t place;
+    uint32_t member, len;
+    uint8_t qos;
+    char *packet;
+};
+
+static struct queued queued_at(const struct buf *queue, size_t at)
+{
+    struct queued q = {.qos = (uint8_t)queue->ptr[at + 8], .packet = queue->ptr + at + QUEUED_HEAD};
+    memcpy(&q.place, queue->ptr + at, 8);
+    memcpy(&q.member, queue->ptr + at + 9, 4);
+    memcpy(&q.len, queue->ptr + at + 13, 4);
+    return q;
 }
 
 void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet)
@@ -237,14 +286,9 @@ void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, s
     if (c->session && live && (d->behind || place < d->join))
         return; /* it is read from the journal */
     if (is_next(d)) {
-        send_new(d, place, qos, packet->ptr, packet->len);
-        return;
-    }
-    if (d->queue.len + QUEUED_HEAD + packet->len <= d->queue.max) {
-        buf_put_u64(&d->queue, place);
-        buf_put_u8(&d->queue, qos);
-        buf_put_u32(&d->queue, (uint32_t)packet->len);
-        buf_put_slice(&d->queue, buf_slice(packet));
+        send_new(d, place, 0, qos, packet->ptr, packet->len);
+    } else if (enqueue(&d->queue, place, 0, qos, packet)) {
+        ;
     } else if (c->session && live) {
         d->behind = true;
         d->from = place;
@@ -254,22 +298,85 @@ void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, s
     }
 }
 
-static void send_queued(struct delivery *d)
+void mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
+                         struct buf *packet)
+{
+    struct delivery *d = delivery_of(c);
+    if (is_next(d))
+        send_new(d, place, member, qos, packet->ptr, packet->len);
+    else if (!enqueue(&d->shared, place, member, qos, packet))
+        metric_add(METRIC_mqtt_drops_queue_full, 1);
+}
+
+bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes)
+{
+    const struct delivery *d = c->out;
+    return qos && d ? d->shared.len + bytes + PACKET_HEAD_MAX < d->shared.max : mqtt_may_send(c, 0);
+}
+
+static void send_queued(struct delivery *d, struct buf *queue)
 {
     size_t used = 0;
-    while (used < d->queue.len && has_room(d)) {
-        char *at = d->queue.ptr + used;
-        uint64_t place;
-        uint32_t len;
-        memcpy(&place, at, 8);
-        memcpy(&len, at + 9, 4);
-        send_new(d, place, (uint8_t)at[8], at + QUEUED_HEAD, len);
-        used += QUEUED_HEAD + len;
+    while (used < queue->len && has_room(d)) {
+        struct queued q = queued_at(queue, used);
+        send_new(d, q.place, q.member, q.qos, q.packet, q.len);
+        used += QUEUED_HEAD + q.len;
     }
-    if (used == d->queue.len)
-        buf_fini(&d->queue);
+    if (used == queue->len)
+        buf_fini(queue);
     else
-        buf_consume(&d->queue, used);
+        buf_consume(queue, used);
+}
+
+/* ---- as a member of groups ------------------------------------------------------------------- */
+
+bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
+{
+    struct delivery *d = delivery_of(c);
+    if (d->given_count == GIVEN_MAX)
+        return false;
+    if (!d->given) {
+        d->given = calloc(GIVEN_MAX, sizeof *d->given);
+        CHECK(d->given);
+    }
+    d->given[d->given_count++] = (struct given_place){place, member};
+    mqtt_make_dirty(c);
+    return true;
+}
+
+/* What the client has acknowledged, or will, when it is back with its session, is not given. */
+static void give_back_flights(struct delivery *d)
+{
+    for (uint32_t i = 0; i < d->flights.count; i++) {
+        struct flight *flight = &d->flights.list[i];
+        bool sent = flight->state == FLIGHT_SENT || flight->state == FLIGHT_WAITS;
+        if (!flight->member || flight->qos != 1 || !sent ||
+            !mqtt_give_back(d->conn, flight->member, flight->place))
+            continue;
+        if (d->conn->session) /* that has nothing to send again */
+            items_put(&d->acked, (struct session_item){flight->place, flight->id, flight->qos});
+        flights_set(&d->flights, flight, FLIGHT_DONE);
+    }
+}
+
+void mqtt_deliver_give_back(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!d)
+        return;
+    give_back_flights(d);
+    for (size_t at = 0; at < d->shared.len;) {
+        struct queued q = queued_at(&d->shared, at);
+        if (!mqtt_give_back(c, q.member, q.place))
+            metric_add(METRIC_mqtt_drops_shared, 1);
+        at += QUEUED_HEAD + q.len;
+    }
+    buf_fini(&d->shared);
+    for (uint32_t i = 0; i < d->given_count; i++) {
+        if (!mqtt_give_back(c, d->given[i].member, d->given[i].place))
+            metric_add(METRIC_mqtt_drops_shared, 1);
+    }
+    d->given_count = 0;
 }
 
 /* ---- from the journal ------------------------------------------------------------------------ */
@@ -297,7 +404,7 @@ static void ask(struct delivery *d, struct missed *m)
 static bool has_filters(const struct mqtt_conn *c)
 {
     const struct mqtt_sub *s = c->subs;
-    while (s && !s->qos) /* QoS 0 is for who is there */
+    while (s && (!s->qos || s->member)) /* QoS 0 is for who is there, and so are groups' */
         s = s->of_owner;
     return s != NULL;
 }
@@ -319,11 +426,13 @@ static void ask_stretch(struct delivery *d)
     m->to = to;
     for (const struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
         const struct missed_filter f = {s->filter, s->since, s->no_local};
-        if (s->qos)
+        if (s->qos && !s->member)
             missed_add_filter(m, &f);
     }
-    for (uint32_t i = 0; i < d->flights.count; i++)
-        m->had[m->had_count++] = d->flights.list[i].place;
+    for (uint32_t i = 0; i < d->flights.count; i++) {
+        if (!d->flights.list[i].member)
+            m->had[m->had_count++] = d->flights.list[i].place;
+    }
     ask(d, m);
 }
 
@@ -335,6 +444,28 @@ static void ask_places(struct delivery *d)
     m->what = MISSED_READ;
     memcpy(m->places, d->places + d->places_at, count * sizeof *m->places);
     m->places_count = count;
+    d->asked_for = ASKED_PLACES;
+    ask(d, m);
+}
+
+static int by_given(const void *a, const void *b)
+{
+    uint64_t x = ((const struct given_place *)a)->place, y = ((const struct given_place *)b)->place;
+    return (x > y) - (x < y);
+}
+
+static void ask_given(struct delivery *d)
+{
+    uint32_t room = d->window - flights_open(&d->flights), i = 0;
+    struct missed *m = missed_new(0, 0, room);
+    m->what = MISSED_READ;
+    qsort(d->given, d->given_count, sizeof *d->given, by_given);
+    for (; i < d->given_count && i < room; i++) {
+        if (!m->places_count || m->places[m->places_count - 1] != d->given[i].place)
+            m->places[m->places_count++] = d->given[i].place;
+    }
+    d->given_asked = i;
+    d->asked_for = ASKED_GIVEN;
     ask(d, m);
 }
 
@@ -347,6 +478,7 @@ static void ask_kept(struct delivery *d)
         if (d->flights.list[i].state == FLIGHT_KEPT)
             m->places[m->places_count++] = d->flights.list[i].place;
     }
+    d->asked_for = ASKED_KEPT;
     ask(d, m);
 }
 
@@ -363,7 +495,12 @@ static void pump(struct delivery *d)
         ask_places(d);
         return;
     }
-    send_queued(d);
+    if (d->given_count) {
+        ask_given(d);
+        return;
+    }
+    send_queued(d, &d->queue);
+    send_queued(d, &d->shared);
     if (!d->queue.len && d->behind && has_room(d))
         ask_stretch(d);
 }
@@ -404,9 +541,18 @@ static struct outgoing match_own(struct delivery *d, const struct live_message *
     d->due_qos = 0;
     d->due_as_published = false;
     buf_clear(&d->due_ids);
+    bool any = false;
     for (const struct mqtt_sub *s = d->conn->subs; s; s = s->of_owner) {
-        if (mqtt_sub_wants(s, m) && topic_matches(s->filter, m->topic))
+        if (mqtt_sub_wants(s, m) && topic_matches(s->filter, m->topic)) {
             note(d, s);
+            any = true;
+        }
+    }
+    for (const struct mqtt_sub *s = d->conn->subs; s && !any; s = s->of_owner) {
+        if (s->member && mqtt_sub_wants(s, m) && topic_matches(s->inner, m->topic)) {
+            note(d, s); /* it was one of a group's */
+            any = true;
+        }
     }
     return noted(d, m);
 }
@@ -438,7 +584,50 @@ static void send_read(struct delivery *d, const struct live_message *m, struct s
     if (m->published && m->qos < out.qos)
         out.qos = m->qos;
     if (out.qos && mqtt_put_message(c, &out))
-        send_new(d, m->place, out.qos, c->front->gather.ptr, c->front->gather.len);
+        send_new(d, m->place, 0, out.qos, c->front->gather.ptr, c->front->gather.len);
+}
+
+/* What was given as that of one of its subscriptions, if that is still there. */
+static void send_given(struct delivery *d, uint32_t member, const struct live_message *m,
+                       struct slice payload)
+{
+    struct mqtt_conn *c = d->conn;
+    const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
+    if (!sub || !mqtt_sub_wants(sub, m)) {
+        metric_add(METRIC_mqtt_drops_shared, 1);
+        return;
+    }
+    buf_clear(&d->due_ids);
+    d->due_qos = 0;
+    d->due_as_published = false;
+    note(d, sub);
+    struct outgoing out = noted(d, m);
+    out.payload = payload;
+    out.member = member;
+    if (m->published && m->qos < out.qos)
+        out.qos = m->qos;
+    if (out.qos && mqtt_put_message(c, &out))
+        send_new(d, m->place, member, out.qos, c->front->gather.ptr, c->front->gather.len);
+}
+
+static void take_given(struct delivery *d, const struct missed *m)
+{
+    struct slice rest = buf_slice(&m->messages);
+    struct live_message message;
+    struct slice payload;
+    uint32_t used = 0;
+    if (!m->places_read)
+        return;
+    while (missed_next(&rest, &message, &payload)) {
+        for (uint32_t i = 0; i < d->given_asked; i++) {
+            if (d->given[i].place == message.place)
+                send_given(d, d->given[i].member, &message, payload);
+        }
+    }
+    while (used < d->given_asked && d->given[used].place <= m->places[m->places_read - 1])
+        used++;
+    d->given_count -= used;
+    memmove(d->given, d->given + used, d->given_count * sizeof *d->given);
 }
 
 static void take_read(struct delivery *d, const struct missed *m)
@@ -446,7 +635,7 @@ static void take_read(struct delivery *d, const struct missed *m)
     struct slice rest = buf_slice(&m->messages);
     struct live_message message;
     struct slice payload;
-    bool again = d->flights.kept > 0;
+    bool again = d->asked_for == ASKED_KEPT;
     while (d->conn->state == MQTT_UP && missed_next(&rest, &message, &payload)) {
         struct flight *flight = again ? kept_at(d, message.place) : NULL;
         if (flight)
@@ -495,7 +684,9 @@ void mqtt_take_missed(struct mqtt_exchange *e)
             try_later(d, e->missed);
         else if (e->missed->what == MISSED_COLLECT)
             take_collected(d, e->missed);
-        else
+        else if (d->asked_for == ASKED_GIVEN && c->state == MQTT_UP)
+            take_given(d, e->missed);
+        else if (d->asked_for != ASKED_GIVEN)
             take_read(d, e->missed);
         mqtt_make_dirty(c); /* goes on at the end of the turn */
     }

@@ -21,6 +21,7 @@ struct flight {
     uint64_t place;
     uint16_t id;
     uint8_t qos, state;
+    uint32_t member; /* as whose it was given (struct mqtt_sub); 0: for itself */
 };
 
 /* All zero: none. */

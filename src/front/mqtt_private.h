@@ -10,6 +10,7 @@
 #include "flow/session_state.h"
 #include "front/mqtt.h"
 #include "front/mqtt_flights.h"
+#include "front/mqtt_share.h"
 #include "front/mqtt_subs.h"
 
 #define MQTT_CONN_MAGIC 0x3097c0deu
@@ -114,6 +115,7 @@ struct mqtt_front {
     struct buf common[2];
     bool common_made[2];
     struct mqtt_conn *due; /* sessions that the message at hand is for */
+    uint32_t last_member;  /* number of a shared subscription */
     uint64_t live_next;    /* position: what lies below has come here; 0: nothing has */
     bool handed;           /* up, since the worker settled */
     bool stopping;
@@ -126,6 +128,7 @@ struct outgoing {
     uint8_t qos; /* that is granted */
     bool as_published, dup;
     struct slice ids; /* subscription identifiers, encoded as properties */
+    uint32_t member;  /* as member of a group (struct mqtt_sub); 0: for itself */
 };
 
 /* ---- mqtt_conn.c ---- */
@@ -243,6 +246,20 @@ bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice paylo
 void mqtt_send_messages(struct mqtt_conn *c, struct slice packets);
 void mqtt_aliases_free(struct mqtt_conn *c);
 
+/* ---- mqtt_shared.c: shared subscriptions ---- */
+/* Makes the connection a member of the filter's group; the filter is a shared one. NULL: that has
+ * as many as it may have. */
+struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter);
+/* It is none any more; the subscription is still to be removed. */
+void mqtt_leave(struct mqtt_sub *sub);
+/* The same with all of the connection, which ends: what it was given goes to others. */
+void mqtt_leave_all(struct mqtt_conn *c);
+/* A message of the group, that its home has matched, to one of its members. */
+void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct live_message *m,
+                    struct slice payload);
+/* What a member that has left was given goes to another. False: there is none. */
+bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place);
+
 /* ---- mqtt_replay.c: retained messages to who subscribes ---- */
 /* It has subscribed: is to get those that are there, by the filter's retain handling; `again`: it
  * had that subscription already. */
@@ -275,6 +292,15 @@ bool mqtt_may_deliver(const struct mqtt_conn *c);
 /* Sends the packet or queues it; of a session that does not keep up the journal is the queue, of
  * others what is too much is dropped. `live`: it comes in the order of places. */
 void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet);
+/* The same of a member's message, which is not to be found in the journal by its subscriptions. */
+void mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
+                         struct buf *packet);
+/* Whether a message of so many bytes would find room, in the queue if it must. */
+bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes);
+/* The member is to read a message from the journal, and send it. False: it has enough of these. */
+bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place);
+/* It has left its groups: gives back what it was given and has not acknowledged. */
+void mqtt_deliver_give_back(struct mqtt_conn *c);
 /* PUBACK, PUBREC, PUBCOMP. */
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 /* A good moment to tell the journal how far the client is. */

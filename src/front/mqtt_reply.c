@@ -49,8 +49,8 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
     struct mqtt_packet p = {.type = MQTT_CONNACK, .session_present = c->present && says_present};
     struct mqtt_properties *props = &p.properties;
     if (c->reader.version == MQTT_5) {
-        props->has = 1ull << MQTT_RECEIVE_MAX | 1ull << MQTT_MAXIMUM_PACKET |
-                     1ull << MQTT_SHARED_AVAILABLE | 1ull << MQTT_TOPIC_ALIAS_MAX;
+        props->has =
+            1ull << MQTT_RECEIVE_MAX | 1ull << MQTT_MAXIMUM_PACKET | 1ull << MQTT_TOPIC_ALIAS_MAX;
         props->receive_max = o->receive_max;
         props->maximum_packet = o->packet_max;
         props->topic_alias_max = o->alias_max;

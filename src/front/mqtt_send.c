@@ -16,26 +16,45 @@
 
 /* ---- subscriptions ---- */
 
+static bool is_shared(struct slice filter)
+{
+    struct slice group, inner;
+    return topic_share_split(filter, &group, &inner) == TOPIC_SHARED;
+}
+
+static struct mqtt_sub *find_own(const struct mqtt_conn *c, struct slice filter)
+{
+    struct mqtt_sub *s = c->subs;
+    while (s && !slice_eq(s->filter, filter))
+        s = s->of_owner;
+    return s;
+}
+
 /* A subscription that is made again goes on where it was. */
 static uint64_t since_of(const struct mqtt_conn *c, struct slice filter)
 {
-    const struct mqtt_sub *before = c->subs;
-    while (before && !slice_eq(before->filter, filter))
-        before = before->of_owner;
+    const struct mqtt_sub *before = find_own(c, filter);
     return before ? before->since : c->front->opts.durable(c->front->opts.arg);
 }
 
+/* NULL: its group is full. */
 static struct mqtt_sub *add(struct mqtt_conn *c, const struct session_filter *f, uint64_t scope,
                             uint64_t since)
 {
     struct mqtt_front *front = c->front;
-    bool replaced = mqtt_subs_remove(front->subs, &c->subs, f->filter);
-    struct mqtt_sub *sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
+    struct mqtt_sub *before = find_own(c, f->filter), *sub = before;
+    bool replaced = before != NULL;
+    if (!is_shared(f->filter)) /* takes the place of the one before */
+        sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
+    else if (!before)
+        sub = mqtt_join(c, scope, f->filter);
+    if (!sub)
+        return NULL;
     sub->qos = f->qos;
     sub->id = f->id;
     sub->no_local = f->no_local;
     sub->as_published = f->as_published;
-    sub->since = since;
+    sub->since = sub->member ? 0 : since; /* a group's home sees to it */
     c->subs_count = (uint16_t)(c->subs_count + !replaced);
     if (!replaced)
         metric_move(METRIC_mqtt_subscriptions, 1);
@@ -57,10 +76,9 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
     struct mqtt_front *front = c->front;
     struct slice group, rest;
     uint64_t scope;
-    if (topic_share_split(f->filter, &group, &rest) != TOPIC_PLAIN)
-        return REASON_shared_unsupported;
-    enum reason reason =
-        front->opts.may_subscribe(front->opts.arg, &c->principal, f->filter, &scope);
+    if (topic_share_split(f->filter, &group, &rest) == TOPIC_SHARE_BAD)
+        return REASON_bad_topic;
+    enum reason reason = front->opts.may_subscribe(front->opts.arg, &c->principal, rest, &scope);
     if (reason == REASON_ok && c->subs_count >= subs_max(c))
         reason = REASON_subscriptions_full;
     if (reason == REASON_ok && c->session && f->filter.len > TOPIC_MAX)
@@ -75,6 +93,8 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
                                         .id = id};
     unsigned before = c->subs_count;
     struct mqtt_sub *sub = add(c, &kept, scope, since_of(c, f->filter));
+    if (!sub)
+        return REASON_subscriptions_full;
     if (scope != LIVE_OF_NOBODY)
         mqtt_replay_begin(c, f, sub, c->subs_count == before);
     *ret_qos = f->qos;
@@ -89,8 +109,10 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
 void mqtt_restore_sub(struct mqtt_conn *c, const struct session_filter *f, uint64_t since)
 {
     const struct mqtt_opts *o = &c->front->opts;
+    struct slice group, rest;
     uint64_t scope;
-    if (o->may_subscribe(o->arg, &c->principal, f->filter, &scope) == REASON_ok)
+    if (topic_share_split(f->filter, &group, &rest) != TOPIC_SHARE_BAD &&
+        o->may_subscribe(o->arg, &c->principal, rest, &scope) == REASON_ok)
         (void)add(c, f, scope, since); /* else its role has changed */
 }
 
@@ -106,8 +128,12 @@ static uint8_t refused_code(const struct mqtt_conn *c, enum reason reason)
 
 static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
 {
-    if (!mqtt_subs_remove(c->front->subs, &c->subs, filter))
+    struct mqtt_sub *sub = find_own(c, filter);
+    if (!sub)
         return MQTT_NO_SUBSCRIPTION;
+    if (sub->member)
+        mqtt_leave(sub);
+    mqtt_subs_remove(c->front->subs, &c->subs, filter);
     mqtt_replay_drop(c, filter);
     c->subs_count--;
     metric_move(METRIC_mqtt_subscriptions, -1);
@@ -339,7 +365,10 @@ static void send_one(struct mqtt_conn *c, const struct outgoing *o)
     if (!packet.len)
         return;
     if (now.qos) {
-        mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
+        if (o->member)
+            mqtt_deliver_shared(c, o->m->place, o->member, now.qos, &c->front->gather);
+        else
+            mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
     } else if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
         drop_message(METRIC_mqtt_drops_slow);
     } else {
@@ -360,6 +389,7 @@ static void send_by(struct mqtt_conn *c, const struct mqtt_sub *sub, const struc
                                    .payload = payload,
                                    .qos = sub->qos,
                                    .as_published = sub->as_published,
+                                   .member = sub->member,
                                    .ids = buf_slice(&ids)});
     buf_fini(&ids);
 }
@@ -398,6 +428,7 @@ bool mqtt_front_wants(void *front, uint64_t account)
 }
 
 struct matching {
+    struct mqtt_front *front;
     const struct live_message *m;
     struct slice payload;
 };
@@ -421,11 +452,14 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
 {
     struct matching *x = arg;
     struct mqtt_conn *c = sub->owner;
-    if (!mqtt_sub_wants(sub, x->m))
+    struct share_group *g = sub->group;
+    if (g ? x->m->place && x->m->place < session_place(g->since, 0) : !mqtt_sub_wants(sub, x->m))
         return;
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
-    if (c->session)
+    if (g)
+        mqtt_share_out(x->front, g, x->m, x->payload);
+    else if (c->session)
         mqtt_note_match(c, sub);
     else
         send_by(c, sub, x->m, x->payload);
@@ -434,7 +468,7 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
 void mqtt_front_publish(void *front, const struct live_message *m)
 {
     struct mqtt_front *f = front;
-    struct matching x = {.m = m};
+    struct matching x = {.front = f, .m = m};
     struct outgoing o;
     struct mqtt_conn *c;
     begin_message(f);

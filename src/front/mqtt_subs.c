@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "codec/topic.h"
+#include "front/mqtt_share.h"
 
 #define BUCKETS_MIN 64u /* a power of two */
 #define DEPTH_MAX   16u
@@ -47,7 +48,7 @@ struct mqtt_scope {
 };
 
 struct mqtt_subs {
-    struct table exact, nodes, scopes;
+    struct table exact, nodes, scopes, members;
 };
 
 /* ---- lists and tables ---- */
@@ -125,6 +126,7 @@ struct mqtt_subs *mqtt_subs_new(void)
     table_init(&s->exact);
     table_init(&s->nodes);
     table_init(&s->scopes);
+    table_init(&s->members);
     return s;
 }
 
@@ -135,6 +137,7 @@ void mqtt_subs_free(struct mqtt_subs *s)
     table_fini(&s->exact);
     table_fini(&s->nodes);
     table_fini(&s->scopes);
+    table_fini(&s->members);
     free(s);
 }
 
@@ -296,16 +299,46 @@ struct mqtt_sub *mqtt_subs_add(struct mqtt_subs *s, struct mqtt_sub **list, void
     return sub;
 }
 
+struct mqtt_sub *mqtt_subs_add_member(struct mqtt_subs *s, struct mqtt_sub **list, void *owner,
+                                      struct slice filter, struct slice inner, uint32_t number)
+{
+    struct mqtt_sub *sub = calloc(1, sizeof *sub + filter.len);
+    CHECK(sub);
+    memcpy(sub + 1, filter.ptr, filter.len);
+    sub->filter = slice_of(sub + 1, filter.len);
+    sub->inner = slice_from(sub->filter, filter.len - inner.len);
+    sub->owner = owner;
+    sub->member = number;
+    sub->link.hash = number;
+    table_put(&s->members, &sub->link);
+    sub->of_owner = *list;
+    *list = sub;
+    return sub;
+}
+
+struct mqtt_sub *mqtt_subs_member(const struct mqtt_subs *s, uint32_t number)
+{
+    struct mqtt_sub_link *l = first_of(&s->members, number);
+    while (l && ((struct mqtt_sub *)l)->member != number)
+        l = l->next;
+    return (struct mqtt_sub *)l;
+}
+
 /* The one that *at points to. */
 static void drop(struct mqtt_subs *s, struct mqtt_sub **at)
 {
     struct mqtt_sub *sub = *at;
     *at = sub->of_owner;
-    if (sub->node)
+    if (sub->member)
+        table_take(&s->members, &sub->link);
+    else if (sub->node)
         shrink_tree(s, sub);
     else
         table_take(&s->exact, &sub->link);
-    drop_scope(s, sub->scope);
+    if (sub->scope)
+        drop_scope(s, sub->scope);
+    if (sub->group)
+        mqtt_share_unref(sub->group);
     free(sub);
 }
 

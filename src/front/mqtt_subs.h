@@ -12,6 +12,7 @@
 #include "base/slice.h"
 
 struct mqtt_subs;
+struct share_group;
 
 /* A place in a list; mqtt_subs.c's own. */
 struct mqtt_sub_link {
@@ -29,7 +30,11 @@ struct mqtt_sub {
     uint64_t since;    /* position: it sees what lies there and above */
     uint8_t qos;
     bool no_local, as_published;
-    struct slice filter; /* behind the struct */
+    bool left;                 /* of a member: it is none any more */
+    uint32_t member;           /* in a group of a shared subscription: its number; 0: it is not */
+    struct share_group *group; /* of a member, and of what matches for all; a reference */
+    struct slice filter;       /* behind the struct; of a member the whole, "$share/..." */
+    struct slice inner;        /* of a member: what its group matches */
 };
 
 struct mqtt_subs *mqtt_subs_new(void);
@@ -38,6 +43,12 @@ void mqtt_subs_free(struct mqtt_subs *s);
 /* Adds one of that owner to *list; one with the same filter is replaced (MQTT-3.8.4-3). */
 struct mqtt_sub *mqtt_subs_add(struct mqtt_subs *s, struct mqtt_sub **list, void *owner,
                                uint64_t account, struct slice filter);
+/* Adds a member of a group to *list: no topic finds it, its number does. Takes over the reference
+ * to the group that the caller puts into it. */
+struct mqtt_sub *mqtt_subs_add_member(struct mqtt_subs *s, struct mqtt_sub **list, void *owner,
+                                      struct slice filter, struct slice inner, uint32_t number);
+/* The member with that number, or NULL. */
+struct mqtt_sub *mqtt_subs_member(const struct mqtt_subs *s, uint32_t number);
 /* False: there was none. */
 bool mqtt_subs_remove(struct mqtt_subs *s, struct mqtt_sub **list, struct slice filter);
 void mqtt_subs_remove_all(struct mqtt_subs *s, struct mqtt_sub **list);

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "front/mqtt_share.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/rand.h"
+#include "base/thread.h"
+#include "flow/limits.h"
+
+#define THREADS 4u
+#define ROUNDS  3000u
+
+/* Fronts are only compared here. */
+static char fronts[THREADS];
+
+static struct share_member member(unsigned front, uint32_t number)
+{
+    return (struct share_member){(struct mqtt_front *)&fronts[front], number};
+}
+
+static struct share_group *join(struct mqtt_shares *s, uint64_t account, const char *name,
+                                const char *filter, struct share_member m, enum share_joined want)
+{
+    struct share_group *g = NULL;
+    assert_int_equal(mqtt_share_join(s, account, slice_str(name), slice_str(filter), m, &g), want);
+    return g;
+}
+
+static uint32_t pick(struct share_group *g, unsigned want)
+{
+    struct share_member m = {0};
+    assert_int_equal(mqtt_share_pick(g, &m), want);
+    return m.number;
+}
+
+static void leave(struct share_group *g, struct share_member m, bool last)
+{
+    assert_int_equal(mqtt_share_leave(g, m), last);
+    mqtt_share_unref(g);
+}
+
+static void members_take_turns(void **state)
+{
+    struct mqtt_shares *s = mqtt_shares_new();
+    struct share_group *g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
+    assert_ptr_equal(g->home, &fronts[0]);
+    assert_int_equal(pick(g, 1), 1);
+    assert_ptr_equal(join(s, 1, "g", "a/#", member(1, 1), SHARE_JOINED), g);
+    assert_ptr_equal(join(s, 1, "g", "a/#", member(1, 2), SHARE_JOINED), g);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pick(g, 3), 1);
+        assert_int_equal(pick(g, 3), 2);
+        assert_int_equal(pick(g, 3), 1);
+    }
+    assert_int_equal(pick(g, 3), 1);
+    leave(g, member(0, 1), false); /* it had its turn: the next one is still the next one */
+    assert_int_equal(pick(g, 2), 2);
+    assert_int_equal(pick(g, 2), 1);
+    leave(g, member(1, 2), false);
+    struct share_group *kept = mqtt_share_ref(g);
+    leave(g, member(1, 1), true);
+    assert_int_equal(pick(kept, 0), 0);
+    g = join(s, 1, "g", "a/#", member(2, 9), SHARE_FOUNDED); /* another group, another home */
+    assert_ptr_not_equal(g, kept);
+    assert_ptr_equal(g->home, &fronts[2]);
+    mqtt_share_unref(kept);
+    leave(g, member(2, 9), true);
+    mqtt_shares_free(s);
+}
+
+static void groups_are_their_own(void **state)
+{
+    struct mqtt_shares *s = mqtt_shares_new();
+    struct share_group *g[4] = {join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED),
+                                join(s, 2, "g", "a", member(0, 2), SHARE_FOUNDED),
+                                join(s, 1, "h", "a", member(0, 3), SHARE_FOUNDED),
+                                join(s, 1, "g", "b", member(0, 4), SHARE_FOUNDED)};
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(pick(g[i], 1), i + 1);
+    for (uint32_t i = 0; i < 4; i++)
+        leave(g[i], member(0, i + 1), true);
+    mqtt_shares_free(s);
+}
+
+static void there_are_maxima(void **state)
+{
+    struct mqtt_shares *s = mqtt_shares_new();
+    struct share_group *g = join(s, 1, "g", "a", member(0, 0), SHARE_FOUNDED), *none = NULL;
+    for (uint32_t i = 1; i < SHARE_MEMBERS_MAX; i++)
+        join(s, 1, "g", "a", member(0, i), SHARE_JOINED);
+    assert_int_equal(mqtt_share_join(s, 1, SLICE("g"), SLICE("a"), member(1, 0), &none),
+                     SHARE_FULL);
+    for (uint32_t i = 0; i < SHARE_MEMBERS_MAX; i++)
+        leave(g, member(0, i), i == SHARE_MEMBERS_MAX - 1);
+    assert_true(mqtt_shares_begin(s, SHARE_BYTES_MAX - 10) && mqtt_shares_begin(s, 10));
+    assert_false(mqtt_shares_begin(s, 1));
+    assert_true(mqtt_shares_begin(s, 0)); /* what has to be told is */
+    mqtt_shares_end(s, 0);
+    mqtt_shares_end(s, 10);
+    assert_false(mqtt_shares_idle(s));
+    assert_true(mqtt_shares_begin(s, 1));
+    mqtt_shares_end(s, 1);
+    mqtt_shares_end(s, SHARE_BYTES_MAX - 10);
+    assert_true(mqtt_shares_idle(s));
+    mqtt_shares_free(s);
+}
+
+/* ---- all at once ----------------------------------------------------------------------------- */
+
+struct worker_of {
+    struct mqtt_shares *shares;
+    unsigned index;
+    unsigned founded, ended;
+};
+
+/* Joins and leaves two groups at random, and looks whose turn it is while it is in one. */
+static void run(void *arg)
+{
+    struct worker_of *w = arg;
+    struct rand r = {.state = w->index + 1};
+    static const char *const filters[] = {"a", "b/#"};
+    struct share_group *in[2] = {0};
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        unsigned k = (unsigned)rand_below(&r, 2);
+        struct share_member m = member(w->index, k + 1), picked;
+        if (!in[k]) {
+            enum share_joined how =
+                mqtt_share_join(w->shares, 7, SLICE("g"), slice_str(filters[k]), m, &in[k]);
+            CHECK(how != SHARE_FULL);
+            w->founded += how == SHARE_FOUNDED;
+        } else if (rand_below(&r, 3)) {
+            CHECK(mqtt_share_pick(in[k], &picked) >= 1 && picked.number == k + 1);
+        } else {
+            w->ended += mqtt_share_leave(in[k], m);
+            mqtt_share_unref(in[k]);
+            in[k] = NULL;
+        }
+    }
+    for (unsigned k = 0; k < 2; k++) {
+        if (!in[k])
+            continue;
+        w->ended += mqtt_share_leave(in[k], member(w->index, k + 1));
+        mqtt_share_unref(in[k]);
+    }
+}
+
+static void threads_come_and_go(void **state)
+{
+    struct worker_of w[THREADS];
+    pthread_t threads[THREADS];
+    unsigned founded = 0, ended = 0;
+    struct mqtt_shares *s = mqtt_shares_new();
+    for (unsigned i = 0; i < THREADS; i++) {
+        w[i] = (struct worker_of){.shares = s, .index = i};
+        threads[i] = thread_start("share", run, &w[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        founded += w[i].founded;
+        ended += w[i].ended;
+    }
+    assert_true(founded >= 2 && founded == ended);
+    mqtt_shares_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_take_turns),
+        cmocka_unit_test(groups_are_their_own),
+        cmocka_unit_test(there_are_maxima),
+        cmocka_unit_test(threads_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

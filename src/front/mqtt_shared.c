@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shared subscriptions on a worker: joining and leaving, and how a message of a group finds its
+ * way. The group's home matches it, and it goes to the member whose turn it is, by mail if that is
+ * another worker's. Who cannot take it at once - its window is full, it does not read, it is gone
+ * or may not see it - passes it on to the next. When all have been asked, the first whose queue has
+ * room gets it; else it is dropped and counted.
+ *
+ * What a member has not acknowledged when its connection ends goes on to another by its place in
+ * the journal, from where that one reads it (mqtt_deliver.c). A message of QoS 2 that was sent
+ * stays with the client it was sent to (MQTT-4.8.2-4, -5), and so does everything when there is no
+ * other member and the session goes on.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/metric.h"
+#include "codec/topic.h"
+#include "flow/limits.h"
+#include "front/mqtt_private.h"
+
+/* A message to a member on another worker: its texts are behind the struct. */
+struct note {
+    struct mail mail;
+    struct share_group *group; /* a reference */
+    struct share_member to;
+    unsigned tried; /* members that were asked */
+    bool force;
+    bool by_place; /* only message.place: it is read from the journal */
+    struct live_message message;
+    struct slice payload;
+    size_t bytes;
+    char text[];
+};
+
+/* ---- who is in a group ----------------------------------------------------------------------- */
+
+static void change_interest(struct mqtt_front *f, int by)
+{
+    f->opts.interest(f->opts.arg, by);
+}
+
+/* On the home's thread. */
+static void begin_home(struct mqtt_front *f, struct share_group *g, uint64_t scope, uint64_t since)
+{
+    struct mqtt_sub *sub = mqtt_subs_add(f->subs, &g->subs, NULL, scope, g->filter);
+    sub->group = mqtt_share_ref(g);
+    g->since = since;
+}
+
+static void end_home(struct share_group *g)
+{
+    struct mqtt_front *f = g->home;
+    mqtt_share_ref(g);
+    mqtt_subs_remove_all(f->subs, &g->subs);
+    mqtt_share_unref(g);
+    change_interest(f, -1);
+}
+
+static void on_over(struct mail *m)
+{
+    struct share_group *g = (struct share_group *)((char *)m - offsetof(struct share_group, mail));
+    struct mqtt_shares *s = g->shares;
+    end_home(g);
+    mqtt_shares_end(s, 0);
+}
+
+struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter)
+{
+    struct mqtt_front *f = c->front;
+    struct slice name, inner;
+    struct share_group *g;
+    CHECK(topic_share_split(filter, &name, &inner) == TOPIC_SHARED);
+    /* Before others can know of the group: what becomes durable from now on is brought here. */
+    change_interest(f, 1);
+    uint64_t since = f->opts.durable(f->opts.arg);
+    do
+        f->last_member++;
+    while (!f->last_member || mqtt_subs_member(f->subs, f->last_member));
+    struct share_member m = {f, f->last_member};
+    enum share_joined joined = mqtt_share_join(
+        f->opts.shares, c->principal.credential->account->number, name, inner, m, &g);
+    if (joined == SHARE_FOUNDED)
+        begin_home(f, g, scope, since);
+    else
+        change_interest(f, -1);
+    if (joined == SHARE_FULL)
+        return NULL;
+    struct mqtt_sub *sub = mqtt_subs_add_member(f->subs, &c->subs, c, filter, inner, m.number);
+    sub->group = g;
+    return sub;
+}
+
+static struct share_member member_of(const struct mqtt_sub *sub)
+{
+    const struct mqtt_conn *c = sub->owner;
+    return (struct share_member){c->front, sub->member};
+}
+
+void mqtt_leave(struct mqtt_sub *sub)
+{
+    struct share_group *g = sub->group;
+    struct mqtt_front *f = member_of(sub).front;
+    if (sub->left)
+        return;
+    sub->left = true;
+    if (!mqtt_share_leave(g, member_of(sub)))
+        return;
+    if (g->home == f) {
+        end_home(g);
+        return;
+    }
+    (void)mqtt_shares_begin(g->shares, 0);
+    g->mail.run = on_over;
+    worker_post(g->home->opts.worker, &g->mail);
+}
+
+/* ---- to a member of this worker -------------------------------------------------------------- */
+
+/* False: somebody else is to have it. */
+static bool take(const struct mqtt_sub *sub, const struct live_message *m, struct slice payload,
+                 bool force)
+{
+    struct mqtt_conn *c = sub->owner;
+    uint8_t qos = m->published && sub->qos > m->qos ? m->qos : sub->qos;
+    if (c->state != MQTT_UP || !mqtt_sub_wants(sub, m))
+        return false;
+    if (force ? !mqtt_may_queue(c, qos, m->topic.len + m->properties.len + payload.len)
+              : !mqtt_may_send(c, qos))
+        return false;
+    mqtt_send(c, sub, m, payload);
+    return true;
+}
+
+static bool take_place(const struct mqtt_sub *sub, uint64_t place)
+{
+    struct mqtt_conn *c = sub->owner;
+    return c->state == MQTT_UP && mqtt_deliver_place(c, sub->member, place);
+}
+
+/* ---- from one to the other ------------------------------------------------------------------- */
+
+static void hand_on(struct mqtt_front *f, struct note *n);
+
+static void note_free(struct note *n)
+{
+    mqtt_shares_end(n->group->shares, n->bytes);
+    mqtt_share_unref(n->group);
+    free(n);
+}
+
+static bool take_note(struct mqtt_front *f, const struct note *n)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(f->subs, n->to.number);
+    if (!sub || sub->left)
+        return false;
+    return n->by_place ? take_place(sub, n->message.place)
+                       : take(sub, &n->message, n->payload, n->force);
+}
+
+static void on_note(struct mail *m)
+{
+    struct note *n = (struct note *)((char *)m - offsetof(struct note, mail));
+    struct mqtt_front *f = n->to.front;
+    if (take_note(f, n))
+        note_free(n);
+    else
+        hand_on(f, n);
+}
+
+/* Whose turn it is, if there is anybody who was not asked twice. */
+static bool pick(struct share_group *g, struct share_member *to, unsigned *tried, bool *force)
+{
+    unsigned count = mqtt_share_pick(g, to);
+    *force = *tried >= count;
+    return (*tried)++ < 2 * count;
+}
+
+static void drop(void)
+{
+    metric_add(METRIC_mqtt_drops_shared, 1);
+}
+
+static void hand_on(struct mqtt_front *f, struct note *n)
+{
+    while (pick(n->group, &n->to, &n->tried, &n->force)) {
+        if (n->to.front != f) {
+            n->mail.run = on_note;
+            worker_post(n->to.front->opts.worker, &n->mail);
+            return;
+        }
+        if (take_note(f, n)) {
+            note_free(n);
+            return;
+        }
+    }
+    drop();
+    note_free(n);
+}
+
+static struct slice on_note_payload(void *arg)
+{
+    return ((struct note *)arg)->payload;
+}
+
+static struct slice copy(char **at, struct slice s)
+{
+    struct slice copied = slice_of(*at, s.len);
+    if (s.len)
+        memcpy(*at, s.ptr, s.len);
+    *at += s.len;
+    return copied;
+}
+
+/* NULL: too much is on its way. */
+static struct note *note_new(struct share_group *g, const struct live_message *m,
+                             struct slice payload)
+{
+    size_t text = m->topic.len + m->feed_key.len + m->properties.len + payload.len;
+    struct note *n = NULL;
+    if (!mqtt_shares_begin(g->shares, sizeof *n + text))
+        return NULL;
+    n = malloc(sizeof *n + text);
+    CHECK(n);
+    *n = (struct note){.group = mqtt_share_ref(g), .message = *m, .bytes = sizeof *n + text};
+    char *at = n->text;
+    n->message.topic = copy(&at, m->topic);
+    n->message.feed_key = copy(&at, m->feed_key);
+    n->message.properties = copy(&at, m->properties);
+    n->payload = copy(&at, payload);
+    n->message.payload = on_note_payload;
+    n->message.arg = n;
+    return n;
+}
+
+void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct live_message *m,
+                    struct slice payload)
+{
+    struct share_member to;
+    unsigned tried = 0;
+    bool force;
+    while (pick(g, &to, &tried, &force)) {
+        if (to.front != f) {
+            struct note *n = note_new(g, m, payload);
+            if (!n)
+                break;
+            n->to = to;
+            n->tried = tried;
+            n->force = force;
+            n->mail.run = on_note;
+            worker_post(to.front->opts.worker, &n->mail);
+            return;
+        }
+        const struct mqtt_sub *sub = mqtt_subs_member(f->subs, to.number);
+        if (sub && take(sub, m, payload, force))
+            return;
+    }
+    drop();
+}
+
+/* ---- the end of a member --------------------------------------------------------------------- */
+
+bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
+    struct share_member other;
+    if (!sub || !place || !mqtt_share_pick(sub->group, &other))
+        return false;
+    struct note *n =
+        note_new(sub->group, &(struct live_message){.place = place}, (struct slice){0});
+    if (!n)
+        return false;
+    n->by_place = true;
+    hand_on(c->front, n);
+    return true;
+}
+
+void mqtt_leave_all(struct mqtt_conn *c)
+{
+    bool any = false;
+    for (struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        if (!s->member)
+            continue;
+        mqtt_leave(s);
+        any = true;
+    }
+    if (any)
+        mqtt_deliver_give_back(c);
+}

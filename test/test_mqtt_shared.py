@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared subscriptions (MQTT 5.0, section 4.8.2): each message to one member of a group, on whatever worker."""
+import itertools
+import random
+import struct
+
+import pytest
+import requests
+
+from conftest import owner_on
+from harness import wait_for
+from mqtt_wire import (DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, UNSUBACK,
+                       UNSUBSCRIBE, Mqtt, packet, text)
+
+_numbers = itertools.count(1)
+MEMBERS = 6  # enough that each of two workers has some, but for one run in 30
+
+
+@pytest.fixture(scope="module")
+def owner(server):
+    o = owner_on(server, "sharing")
+    server.cli("account", "change", o.name, "--topics", "any")
+    return o
+
+
+@pytest.fixture
+def root():
+    return f"s{next(_numbers)}"
+
+
+class Member(Mqtt):
+    """One that is in a group, or is not; `got` is what came and was not asked for."""
+
+    def __init__(self, server, owner, name="", version=5, session=False, clean=True, props=b"", who=None):
+        super().__init__(server.mqtt_port, version, timeout=30.0)
+        if version == 5 and session:
+            props += b"\x11\0\0\x01\x2c"
+        user, secret = who or (owner.name, owner.key)
+        rest = {"props": props} if version == 5 else {}
+        self.present = self.login(user, secret, name, clean=clean, **rest).body[0] == 1
+
+    def take(self, p):
+        """(payload, QoS, packet id, DUP) of a PUBLISH."""
+        qos, at = p.flags >> 1 & 3, 2 + struct.unpack(">H", p.body[:2])[0]
+        mid = struct.unpack(">H", p.body[at:at + 2])[0] if qos else 0
+        at += 2 if qos else 0
+        if self.version == 5:
+            at += 1 + p.body[at]
+        return p.body[at:].decode(), qos, mid, bool(p.flags & 8)
+
+    def answer(self, kind, mid):
+        return self.send(packet(kind, struct.pack(">H", mid), 2 if kind == PUBREL else 0))
+
+    def next(self):
+        return self.take(self.expect(PUBLISH))
+
+    def drain(self, ack=True):
+        """Payloads of all that came before the answer to a PINGREQ; QoS 1 is acknowledged."""
+        got = []
+        self.send(packet(PINGREQ))
+        while (p := self.receive()).type != PINGRESP:
+            assert p.type == PUBLISH, p
+            payload, qos, mid, _ = self.take(p)
+            got.append(payload)
+            if ack and qos == 1:
+                self.answer(PUBACK, mid)
+        return got
+
+    def unsubscribe(self, filter):
+        self.send(packet(UNSUBSCRIBE, b"\0\7" + (b"\0" if self.version == 5 else b"") + text(filter), 2))
+        while (p := self.receive()).type != UNSUBACK:
+            assert p.type == PUBLISH
+        return p.body[-1]
+
+
+@pytest.fixture
+def publish(server, owner):
+    """publish(topic, payload, ...): each is on disk when it returns."""
+    c = Mqtt(server.mqtt_port)
+    c.login(owner.name, owner.key)
+
+    def put(topic, *payloads, qos=1, retain=False):
+        for payload in payloads:
+            c.publish(topic, str(payload), qos, 1, retain=retain)
+            if qos == 1:
+                assert c.code(PUBACK, 1) == 0
+            if qos == 2:
+                assert c.code(PUBREC, 1) == 0
+                c.send(packet(PUBREL, b"\0\1", 2)).expect(PUBCOMP)
+
+    yield put
+    c.close()
+
+
+def collect(members, count, ack=True):
+    """{member: payloads}, once `count` have come to them."""
+    got = {m: [] for m in members}
+
+    def all_there():
+        for m in members:
+            got[m] += m.drain(ack)
+        return sum(len(g) for g in got.values()) >= count
+
+    wait_for(f"{count} messages", all_there, 30)
+    for m in members:  # and no more
+        got[m] += m.drain(ack)
+    assert sum(len(g) for g in got.values()) == count, got
+    return got
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_each_message_to_one(server, owner, root, publish, qos):
+    """In turn; other groups, and who has subscribed by itself, get their own."""
+    members = [Member(server, owner, version=4 + i % 2) for i in range(MEMBERS)]
+    other, alone = Member(server, owner), Member(server, owner)
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}/+", qos)) == [qos]
+    assert other.subscribe((f"$share/h/{root}/+", qos)) == [qos]
+    assert alone.subscribe((f"{root}/+", qos)) == [qos]
+    publish(f"{root}/x", *range(4 * MEMBERS))
+    got = collect(members, 4 * MEMBERS)
+    assert sorted(int(p) for g in got.values() for p in g) == list(range(4 * MEMBERS))
+    assert [len(g) for g in got.values()] == [4] * MEMBERS
+    for c in (other, alone):
+        assert collect([c], 4 * MEMBERS)[c] == [str(i) for i in range(4 * MEMBERS)]
+    for c in members + [other, alone]:
+        c.close()
+
+
+def test_feeds_and_http(server, owner, root, publish):
+    members = [Member(server, owner) for _ in range(MEMBERS)]
+    for m in members:
+        assert m.subscribe((f"$share/g/{owner.name}/feeds/{root}", 1)) == [1]
+    publish(f"{owner.name}/feeds/{root}", "first")
+    for i in range(MEMBERS):
+        requests.post(f"{owner.url}/feeds/{root}/data", headers=owner.key_auth, json={"value": i}).raise_for_status()
+    got = collect(members, MEMBERS + 1)
+    assert sorted(p for g in got.values() for p in g) == sorted(["first"] + [str(i) for i in range(MEMBERS)])
+    for m in members:
+        m.close()
+
+
+def test_names_and_options(server, owner, root, publish):
+    """No retained messages (3.3.1.3); identifiers; what is no name, and no local, are refused."""
+    publish(f"{root}/r", "kept", retain=True)
+    for version, bad in ((4, 0x80), (5, 0x8f)):
+        c = Member(server, owner, version=version)
+        assert c.subscribe(("$share/g", 0), (f"$share//{root}", 0), ("$share/g/", 0), (f"$share/+/{root}", 0),
+                           (f"$share/g/{root}/#", 1), ("$share/g/$SYS/#", 0)) == \
+            [bad] * 4 + [1, 0x87 if version == 5 else 0x80]
+        assert c.drain() == []
+        c.close()
+    c = Member(server, owner)
+    assert c.subscribe((f"$share/g/{root}/#", 1), props=b"\x0b\x7b") == [1]
+    publish(f"{root}/r", "x")
+    p = c.expect(PUBLISH)
+    assert b"\x02\x0b\x7bx" == p.body[-4:] and not p.flags & 1
+    c.send(packet(SUBSCRIBE, b"\0\1\0" + text(f"$share/g/{root}/#") + b"\x05", 2))
+    assert c.expect(DISCONNECT).body[0] == 0x82  # MQTT-3.8.3-4
+    assert c.closed()
+
+
+def test_who_leaves_is_not_asked(server, owner, root, publish):
+    a, b = Member(server, owner), Member(server, owner)
+    for m in (a, b, a):  # again: it is the same subscription
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    assert a.unsubscribe(f"$share/h/{root}") == 0x11 and a.unsubscribe(root) == 0x11
+    assert a.unsubscribe(f"$share/g/{root}") == 0
+    publish(root, 1, 2)
+    assert collect([a, b], 2)[b] == ["1", "2"]
+    assert b.unsubscribe(f"$share/g/{root}") == 0
+    publish(root, 3)
+    assert a.subscribe((f"$share/g/{root}", 1)) == [1]  # 3 came when nobody was there
+    publish(root, 4)
+    assert collect([a, b], 1)[a] == ["4"]
+    a.close()
+    b.close()
+
+
+def test_who_is_busy_is_passed_over(server, owner, root, publish):
+    """Receive Maximum is 1, and nothing is acknowledged: one message goes there, the others have the rest."""
+    slow = Member(server, owner, props=b"\x21\0\1")
+    members = [Member(server, owner) for _ in range(MEMBERS)]
+    for m in [slow] + members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    publish(root, *range(20))
+    got = collect(members, 19)
+    first = slow.drain(ack=False)
+    assert len(first) == 1 and sorted(int(p) for g in [first] + list(got.values()) for p in g) == list(range(20))
+    for m in [slow] + members:
+        m.close()
+
+
+def test_when_all_are_busy_it_waits(server, owner, root, publish):
+    members = [Member(server, owner, props=b"\x21\0\1") for _ in range(2)]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    publish(root, *range(10))
+    got = collect(members, 10)
+    assert sorted(int(p) for g in got.values() for p in g) == list(range(10))
+    assert all(got.values())
+    for m in members:
+        m.close()
+
+
+@pytest.mark.parametrize("session", [False, True])
+def test_what_is_not_acknowledged_goes_to_others(server, owner, root, publish, session):
+    """QoS 1 that was sent or waited, when its member's connection ends; a session does not get it again."""
+    a = Member(server, owner, f"a-{root}", session=session, props=b"\x21\0\2")
+    assert a.subscribe((f"$share/g/{root}", 1)) == [1]
+    publish(root, *range(5))
+    got = [a.next() for _ in range(2)]
+    a.answer(PUBACK, got[0][2])
+    assert [p[0] for p in got] == ["0", "1"] and a.next()[0] == "2"
+    members = [Member(server, owner) for _ in range(MEMBERS)]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    a.close()
+    got = collect(members, 4)
+    assert sorted(p for g in got.values() for p in g) == ["1", "2", "3", "4"]
+    a = Member(server, owner, f"a-{root}", session=session, clean=False)
+    assert a.present == session and a.drain() == []
+    publish(root, *range(10, 10 + 2 * MEMBERS + 2))
+    got = collect(members + [a], 2 * MEMBERS + 2)
+    assert bool(got[a]) == session  # it is a member again
+    for m in members + [a]:
+        m.close()
+
+
+def test_qos_2_stays_with_its_client(server, owner, root, publish):
+    """MQTT-4.8.2-4 and -5: completed when that client is back with its session, and given to nobody else."""
+    a, b = Member(server, owner, f"a-{root}", session=True), Member(server, owner)
+    assert a.subscribe((f"$share/g/{root}", 2)) == [2]
+    publish(root, "x", qos=2)
+    payload, qos, mid, dup = a.next()
+    assert (payload, qos, dup) == ("x", 2, False)
+    assert b.subscribe((f"$share/g/{root}", 2)) == [2]
+    a.close()
+    publish(root, "y", qos=2)
+    payload, qos, other, _ = b.next()
+    assert payload == "y"
+    b.answer(PUBREC, other)
+    assert b.expect(PUBREL).body[:2] == struct.pack(">H", other)
+    b.answer(PUBCOMP, other)
+    a = Member(server, owner, f"a-{root}", session=True, clean=False)
+    assert a.present and a.next() == ("x", 2, mid, True)
+    a.answer(PUBREC, mid)
+    assert a.expect(PUBREL).body[:2] == struct.pack(">H", mid)
+    a.answer(PUBCOMP, mid)
+    assert a.drain() == [] and b.drain() == []
+    a.close()
+    b.close()
+
+
+def test_the_last_one_keeps_what_it_was_sent(server, owner, root, publish):
+    a = Member(server, owner, f"a-{root}", session=True)
+    assert a.subscribe((f"$share/g/{root}", 1)) == [1]
+    publish(root, "x")
+    payload, _, mid, _ = a.next()
+    assert payload == "x"
+    a.close()
+    a = Member(server, owner, f"a-{root}", session=True, clean=False)
+    assert a.next() == ("x", 1, mid, True)
+    a.answer(PUBACK, mid)
+    publish(root, "y")
+    assert a.next()[0] == "y"
+    a.close()
+
+
+def test_only_who_may_see_it(server, owner, root, publish):
+    """A device's feeds are looked at with each message: it is passed over, and the filter behind the group counts."""
+    secret = server.cli("device", "add", owner.name, f"d-{root}", "--feeds", f"{root}-mine")["secret"]
+    bound, all_seeing = Member(server, owner, who=(f"d-{root}", secret)), Member(server, owner)
+    for m in (bound, all_seeing):
+        assert m.subscribe((f"$share/g/{owner.name}/f/+", 1)) == [1]
+    publish(f"{owner.name}/f/{root}-other", *range(4))
+    publish(f"{owner.name}/f/{root}-mine", *range(10, 14))
+    got = collect([bound, all_seeing], 8)
+    assert set(got[all_seeing]) >= {"0", "1", "2", "3"} and got[bound]
+    assert bound.subscribe(("$share/g/somebody/f/x", 1)) == [1]  # this account's own topic of that name
+    server.cli("account", "change", owner.name, "--topics", "adafruit")
+    try:
+        assert bound.subscribe(("$share/g/somebody/f/x", 1)) == [0x87]
+    finally:
+        server.cli("account", "change", owner.name, "--topics", "any")
+    bound.close()
+    all_seeing.close()
+
+
+def test_members_come_and_go(server, owner, root, publish):
+    """While messages come, members' connections break at any moment and others join: each message is acknowledged by
+    somebody."""
+    rand = random.Random(root)
+    members = [Member(server, owner) for _ in range(MEMBERS)]
+    dropped = server.metric("mqtt_drops_shared_total")
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    seen = set()
+    for i in range(60):
+        publish(root, *range(5 * i, 5 * i + 5))
+        k = rand.randrange(MEMBERS)
+        if i % 3 == 0:
+            members[k].sock.shutdown(2) if i % 2 else members[k].send(packet(DISCONNECT))
+            members[k].close()
+            members[k] = Member(server, owner)
+            assert members[k].subscribe((f"$share/g/{root}", 1)) == [1]
+        else:
+            seen.update(members[k].drain())
+
+    def all_seen():
+        for m in members:
+            seen.update(m.drain())
+        return len(seen) == 300
+
+    wait_for("300 messages", all_seen, 30)
+    assert server.metric("mqtt_drops_shared_total") == dropped
+    for m in members:
+        m.close()
+
+
+def test_over_kill_9(make_server):
+    """Sessions are members again when their clients are back."""
+    server = make_server()
+    o = owner_on(server, "s9")
+    server.cli("account", "change", o.name, "--topics", "any")
+    names = [f"m{i}" for i in range(4)]
+    for name in names:
+        m = Member(server, o, name, session=True)
+        assert m.subscribe(("$share/g/t/#", 1)) == [1]
+    server.kill()
+    server.start()
+    members = [Member(server, o, name, session=True, clean=False) for name in names]
+    assert all(m.present for m in members)
+    c = Member(server, o)
+    for i in range(8):
+        c.publish("t/x", str(i), 1, 1)
+        assert c.code(PUBACK, 1) == 0
+    got = collect(members, 8)
+    assert [len(g) for g in got.values()] == [2] * 4
+    server.stop()
