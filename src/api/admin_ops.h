@@ -26,6 +26,7 @@ enum reason audit_list(struct admin *a, struct admin_call *call);       /* admin
 enum reason audit_check(struct admin *a, struct admin_call *call);
 enum reason backup_begin(struct admin *a, struct admin_call *call);   /* admin_backup.c */
 enum reason backup_release(struct admin *a, struct admin_call *call); /* the same */
+enum reason capture_lines(struct admin *a, struct admin_call *call);  /* admin_capture.c */
 enum reason rollup_show(struct admin *a, struct admin_call *call);
 enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);

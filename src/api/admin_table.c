@@ -448,6 +448,17 @@ const struct admin_command admin_commands[] = {
      backup_release,
      "Removed"},
 
+    {"capture",
+     "take",
+     "Record a sample of the requests that arrive, without bodies and with '*' for secrets; "
+     "answers "
+     "those since the last call, and ends ten seconds after the last one",
+     "sluice capture take --every 100",
+     true,
+     {{"every", "N", ADMIN_OPTION, false, "Record one request of N; without it no more",
+       ADMIN_COUNT}},
+     capture_lines,
+     "Captured"},
     {"config",
      "reload",
      "Read the settings again; what takes effect at once is in force before this returns",

@@ -37,6 +37,7 @@ static const struct command commands[] = {
     {"cert", "Make a certificate for tests", cmd_cert},
     {"backup", "Write a backup of a running server, or of a data directory; verify it", cmd_backup},
     {"restore", "Bring a backup back into a new data directory", cmd_restore},
+    {"capture", "Record a sample of the requests that arrive", cmd_capture},
     {"load", "Simulate a fleet of devices and measure the answers", load_command},
     {"version", "Print the version", cmd_version},
     {"help", "Explain a command: sluice help device add", cmd_help},

@@ -43,3 +43,4 @@ int cmd_keyring(int argc, char **argv);
 int cmd_cert(int argc, char **argv);
 int cmd_backup(int argc, char **argv); /* and its verify, stage, release */
 int cmd_restore(int argc, char **argv);
+int cmd_capture(int argc, char **argv);

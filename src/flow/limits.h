@@ -39,3 +39,6 @@
 #define MISSED_MESSAGE_MAX (16u << 20) /* those of the last record on top of that */
 #define SESSION_WILL_MAX   65536       /* bytes of a will's message and properties */
 #define RETAINED_MAX       262144      /* the same of a retained message */
+#define CAPTURE_BYTES_MAX  (4u << 20)  /* recorded requests that nobody has taken yet */
+#define CAPTURE_LINE_MAX   (32u << 10) /* one of them */
+#define CAPTURE_LEASE_NS   (10000000000ull) /* recording ends so long after somebody took them */

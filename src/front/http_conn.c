@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "flow/capture.h"
 #include "front/http_private.h"
 
 #define FREE_MAX      256u  /* exchanges kept for reuse */
@@ -358,6 +359,8 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
     c->scanned = 0;
     c->due_ns = 0;
     c->waiting_body = c->want_continue = false;
+    if (f->opts.surface == SURFACE_PUBLIC && capture_wants(&f->captured))
+        http_capture(r, body.len, worker_now_ns(f->opts.worker));
     struct http_exchange *e = enqueue(c);
     c->unsafe_queued = c->unsafe_queued || !is_safe(r->method);
     enum reason reason = http_request_fill(e, r, body, stream_peer(c->stream));

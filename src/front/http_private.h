@@ -55,6 +55,7 @@ struct http_conn {
 
 struct http_front {
     struct http_opts opts;
+    uint32_t captured; /* requests asked about (flow/capture.h) */
     struct http_conn *conns;
     unsigned conns_count;
     struct http_exchange *free;
@@ -77,6 +78,9 @@ bool http_is_upgrade(const struct http_conn *c, const struct http1_request *r);
 /* What becomes of it, with no request before it without an answer. 101: that was sent, and what
  * follows is WebSocket; else the status and sentence to refuse it with. */
 unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const char **ret_why);
+
+/* http_capture.c: records the request, which came at `now_ns` with so many bytes of body. */
+void http_capture(const struct http1_request *r, size_t body_len, uint64_t now_ns);
 
 /* http_reply.c: writes the answer of `e` to e->out from its reply. */
 void http_reply_format(struct http_exchange *e, struct worker *w);
