@@ -150,7 +150,7 @@ static enum ledger_outcome outcome_of(const struct response *r)
 static void settle(struct conn *c, const struct response *r)
 {
     struct proof *p = c->client->proof;
-    if (!c->client->opts->sequenced)
+    if (!c->client->opts->sequenced || !c->device->stores)
         return;
     const struct ack ack = {
         .sequence = c->sequence,
@@ -269,13 +269,15 @@ static void on_drained(void *owner)
 static struct slice next_request(struct conn *c)
 {
     struct client *cl = c->client;
-    if (!cl->opts->fixed && !cl->opts->once)
+    if (cl->opts->replay)
+        c->device = &cl->fleet->devices[cl->run.scheduled - 1];
+    else if (!cl->opts->fixed && !cl->opts->once)
         c->device = &cl->fleet->devices[rand_below(&cl->run.rand, cl->fleet->count)];
     struct slice request = fleet_request(cl->fleet, c->device);
     if (!c->device->marks.count)
         return request;
     c->sequence = cl->sequence++;
-    if (cl->opts->sequenced)
+    if (cl->opts->sequenced && c->device->stores)
         proof_sent(cl->proof, c->sequence);
     memcpy(c->scratch, request.ptr, request.len);
     const struct template_values values = {
@@ -482,7 +484,7 @@ int client_run(const struct load_opts *opts, const struct fleet *fleet, struct p
     if (rc == 0)
         rc = allocate(cl, err);
     if (rc == 0)
-        rc = run_all(&cl->run, opts, result, &run_ops, cl, err);
+        rc = run_all(&cl->run, opts, fleet, result, &run_ops, cl, err);
     memcpy(result->why, cl->wires.why, sizeof result->why);
     client_free(cl);
     return rc;

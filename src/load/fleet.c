@@ -7,19 +7,11 @@
 
 #include <openssl/evp.h>
 
-#include "codec/csv.h"
 #include "codec/mqtt.h"
+#include "load/fleet_private.h"
 
 #define BYTES_MAX      (4ull << 30)
-#define REQUEST_MAX    (1u << 20)
 #define NAME_MAX_BYTES 255
-
-/* A device as it was given. */
-struct fleet_row {
-    struct slice id, secret;
-    struct slice names[CSV_FIELDS_MAX], fields[CSV_FIELDS_MAX]; /* header fields of its own */
-    unsigned fields_count;
-};
 
 static void put_body(struct buf *body, const struct load_opts *opts, struct slice id,
                      struct template_marks *marks)
@@ -63,18 +55,24 @@ static void put_device(struct buf *out, struct slice id, struct slice secret,
     buf_put_str(out, "\r\n");
 }
 
-static void put_head(struct buf *out, const struct load_opts *opts, const struct fleet_row *row,
-                     size_t body_len, struct template_marks *marks)
+void fleet_put_credentials(struct buf *out, const struct load_opts *opts,
+                           const struct fleet_row *row, struct template_marks *marks)
 {
-    buf_printf(out, "%s ", opts->method);
-    template_expand(out, opts->url.target, row->id, marks);
-    buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->url.authority));
     if (opts->key)
         buf_printf(out, "X-AIO-Key: %s\r\n", opts->key);
     else if (row->id.len && opts->basic)
         put_basic(out, row->id, row->secret);
     else if (row->id.len)
         put_device(out, row->id, row->secret, opts->device ? marks : NULL);
+}
+
+static void put_head(struct buf *out, const struct load_opts *opts, const struct fleet_row *row,
+                     size_t body_len, struct template_marks *marks)
+{
+    buf_printf(out, "%s ", opts->method);
+    template_expand(out, opts->url.target, row->id, marks);
+    buf_printf(out, " HTTP/1.1\r\nHost: %.*s\r\n", SLICE_ARG(opts->url.authority));
+    fleet_put_credentials(out, opts, row, marks);
     for (unsigned i = 0; i < opts->headers_count; i++) {
         template_expand(out, slice_str(opts->headers[i]), row->id, marks);
         buf_put_str(out, "\r\n");
@@ -127,35 +125,60 @@ static int grow(struct fleet *f, struct error *err)
     return 0;
 }
 
+int fleet_add(struct fleet *f, uint64_t at, const struct template_marks *in_head,
+              const struct buf *body, const struct template_marks *in_body, struct slice id,
+              struct error *err)
+{
+    struct fleet_device d = {.at = at, .id_at = f->ids.len, .id_len = (uint16_t)id.len};
+    for (uint32_t i = 0; i < in_body->count; i++)
+        d.stores = d.stores || in_body->list[i].kind == TEMPLATE_SEQ;
+    join_marks(&d.marks, in_body, f->bytes.len - at, in_head, at);
+    buf_put_slice(&f->bytes, buf_slice(body));
+    buf_put_slice(&f->ids, id);
+    if (body->failed || f->bytes.failed || f->ids.failed)
+        return error_set(err, -ENOMEM, "the requests do not fit in memory");
+    if (f->bytes.len - at > FLEET_REQUEST_MAX)
+        return error_set(err, -E2BIG, "a request is larger than %u bytes", FLEET_REQUEST_MAX);
+    d.len = (uint32_t)(f->bytes.len - at);
+    if (d.len > f->request_max)
+        f->request_max = d.len;
+    int rc = grow(f, err);
+    if (rc == 0)
+        f->devices[f->count++] = d;
+    return rc;
+}
+
+/* --replay: only who it is. */
+static int keep_row(struct fleet *f, const struct fleet_row *row, struct error *err)
+{
+    struct fleet_name *grown = realloc(f->rows, (f->rows_count + (size_t)1) * sizeof *grown);
+    if (!grown || f->rows_count == LOAD_DEVICES_MAX)
+        return error_set(err, -ENOMEM, "no room for more than %u devices", f->rows_count);
+    f->rows = grown;
+    f->rows[f->rows_count++] =
+        (struct fleet_name){f->names.len, (uint16_t)row->id.len, (uint16_t)row->secret.len};
+    buf_put_slice(&f->names, row->id);
+    buf_put_slice(&f->names, row->secret);
+    return f->names.failed ? error_set(err, -ENOMEM, "no memory for the devices") : 0;
+}
+
 static int add_device(struct fleet *f, const struct load_opts *opts, const struct fleet_row *row,
                       struct error *err)
 {
-    struct fleet_device d = {
-        .at = f->bytes.len, .id_at = f->ids.len, .id_len = (uint16_t)row->id.len};
+    uint64_t at = f->bytes.len;
     struct buf body;
     struct template_marks in_head = {0}, in_body = {0};
-    buf_init(&body, REQUEST_MAX);
+    if (opts->replay)
+        return keep_row(f, row, err);
+    buf_init(&body, FLEET_REQUEST_MAX);
     if (opts->mqtt) {
         put_login(&f->bytes, opts, row->id, row->secret);
     } else {
         put_body(&body, opts, row->id, &in_body);
         put_head(&f->bytes, opts, row, body.len, &in_head);
     }
-    join_marks(&d.marks, &in_body, f->bytes.len - d.at, &in_head, d.at);
-    buf_put_slice(&f->bytes, buf_slice(&body));
-    buf_put_slice(&f->ids, row->id);
-    bool failed = body.failed || f->bytes.failed || f->ids.failed;
+    int rc = fleet_add(f, at, &in_head, &body, &in_body, row->id, err);
     buf_fini(&body);
-    if (failed)
-        return error_set(err, -ENOMEM, "the requests of the devices do not fit in memory");
-    if (f->bytes.len - d.at > REQUEST_MAX)
-        return error_set(err, -E2BIG, "a request is larger than %u bytes", REQUEST_MAX);
-    d.len = (uint32_t)(f->bytes.len - d.at);
-    if (d.len > f->request_max)
-        f->request_max = d.len;
-    int rc = grow(f, err);
-    if (rc == 0)
-        f->devices[f->count++] = d;
     return rc;
 }
 
@@ -232,16 +255,13 @@ static int read_devices(struct fleet *f, const struct load_opts *opts, FILE *in,
     free(line);
     if (rc == 0 && ferror(in))
         return error_set(err, -EIO, "%s: cannot be read", opts->devices);
-    if (rc == 0 && f->count == 0)
+    if (rc == 0 && f->count + f->rows_count == 0)
         return error_set(err, -EINVAL, "%s: holds no device", opts->devices);
     return rc;
 }
 
-int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
+static int read_who(struct fleet *f, const struct load_opts *opts, struct error *err)
 {
-    *f = (struct fleet){0};
-    buf_init(&f->bytes, BYTES_MAX);
-    buf_init(&f->ids, BYTES_MAX);
     if (!opts->devices) {
         struct fleet_row row = {.id = slice_str(opts->device), .secret = slice_str(opts->token)};
         if (row.id.len > NAME_MAX_BYTES || row.secret.len > NAME_MAX_BYTES)
@@ -256,10 +276,22 @@ int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
     return rc;
 }
 
+int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
+{
+    *f = (struct fleet){0};
+    buf_init(&f->bytes, BYTES_MAX);
+    buf_init(&f->ids, BYTES_MAX);
+    buf_init(&f->names, BYTES_MAX);
+    int rc = read_who(f, opts, err);
+    return rc == 0 && opts->replay ? fleet_replay(f, opts, err) : rc;
+}
+
 void fleet_fini(struct fleet *f)
 {
     free(f->devices);
     buf_fini(&f->bytes);
     buf_fini(&f->ids);
+    buf_fini(&f->names);
+    free(f->rows);
     *f = (struct fleet){0};
 }

@@ -17,8 +17,16 @@ struct fleet_device {
     uint64_t at; /* where its request begins in `bytes` */
     uint32_t len;
     uint16_t id_len;
+    bool stores;                 /* its body holds a sequence, for the run's feed */
     uint64_t id_at;              /* in `ids` */
     struct template_marks marks; /* what is different in every request */
+    uint64_t due_ns;             /* --replay: after the start */
+};
+
+/* A device that takes turns at the requests of a recording: where its id and secret are. */
+struct fleet_name {
+    uint64_t at; /* in `names` */
+    uint16_t id_len, secret_len;
 };
 
 struct fleet {
@@ -26,6 +34,10 @@ struct fleet {
     uint32_t count;
     uint32_t request_max; /* bytes of the longest request */
     struct buf bytes, ids;
+    /* --replay: then `devices` are the requests of the recording */
+    struct buf names;
+    struct fleet_name *rows;
+    uint32_t rows_count;
 };
 
 /* Reads the devices the options name and builds their requests. 0 or negative errno. */

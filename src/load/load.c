@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "load/client.h"
+#include "load/compare.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
 #include "load/mqtt_client.h"
@@ -50,6 +52,16 @@ static int send_all(const struct load_opts *opts, const struct fleet *fleet, str
     return rc;
 }
 
+/* A replay is an open loop that ends with the recording. */
+static void follow_recording(struct load_opts *opts, const struct fleet *fleet)
+{
+    uint64_t last_ns = fleet->devices[fleet->count - 1].due_ns;
+    opts->requests = fleet->count;
+    opts->rate = (double)fleet->count * (double)NS_PER_S / (double)(last_ns + NS_PER_MS);
+    opts->run_ns = last_ns + opts->timeout_ns;
+}
+
+/* 1: --compare, and something is lacking. */
 static int run(struct load_opts *opts, struct result *result, struct error *err)
 {
     struct fleet fleet;
@@ -58,6 +70,13 @@ static int run(struct load_opts *opts, struct result *result, struct error *err)
         rc = error_set(err, -E2BIG, "--once: more than %u devices", LOAD_CONNECTIONS_MAX);
     if (opts->once)
         opts->connections = fleet.count;
+    if (rc == 0 && opts->compare) {
+        rc = compare_run(&fleet, opts->compare, stdout, err);
+        fleet_fini(&fleet);
+        return rc;
+    }
+    if (rc == 0 && opts->replay)
+        follow_recording(opts, &fleet);
     raise_file_limit(opts->connections + opts->subscribers);
     if (rc == 0)
         rc = send_all(opts, &fleet, result, err);
@@ -92,9 +111,9 @@ int load_command(int argc, char **argv)
     int rc = run(&opts, result, &err);
     if (rc < 0)
         fprintf(stderr, "sluice load: %s\n", err.text);
-    int status = rc < 0 || result->answered == 0                       ? 1
-                 : result->verified && !ledger_sound(&result->verdict) ? 3
-                                                                       : 0;
+    bool differs = rc > 0 || (result->verified && !ledger_sound(&result->verdict));
+    bool failed = rc < 0 || (!opts.compare && result->answered == 0);
+    int status = failed ? 1 : differs ? 3 : 0;
     free(result);
     return status;
 }

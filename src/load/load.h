@@ -11,6 +11,7 @@
  * Runs the command; argv[0] is its name. Results go to stdout, progress and errors to stderr.
  * 0: it ran to its end, whatever the server answered (also when the server died on the way);
  * 1: no request was answered, a file could not be written, or with --verify nothing could be read
- * back; 2: wrong usage; 3: with --verify, what is stored is not what was acknowledged.
+ * back; 2: wrong usage; 3: with --verify, what is stored is not what was acknowledged; with
+ * --compare, the scenario lacks something.
  */
 int load_command(int argc, char **argv);

@@ -50,6 +50,13 @@ const char load_opts_help[] =
     "it\n"
     "                      was due that came\n"
     "  --subscribers N     so many of these; 1\n"
+    "recorded (sluice capture)\n"
+    "  --replay FILE       send the requests of a recording when they came: their methods, "
+    "targets,\n"
+    "                      header fields and sizes, with the devices in turn, and bodies made up\n"
+    "  --speed X           so many times as fast; 1\n"
+    "  --compare FILE      send nothing; name the header fields and paths of a recording that the\n"
+    "                      requests of these options lack (exit status 3)\n"
     "how much\n"
     "  --ca FILE           the certificates to believe a server by (PEM); else the system's\n"
     "  --insecure          believe any server\n"
@@ -104,6 +111,9 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_REPLAY,
+    OPT_SPEED,
+    OPT_COMPARE,
     OPT_CA,
     OPT_INSECURE,
     OPT_SHAPE,
@@ -149,6 +159,9 @@ static const struct option long_options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"ca", required_argument, NULL, OPT_CA},
     {"insecure", no_argument, NULL, OPT_INSECURE},
+    {"replay", required_argument, NULL, OPT_REPLAY},
+    {"speed", required_argument, NULL, OPT_SPEED},
+    {"compare", required_argument, NULL, OPT_COMPARE},
     {"shape", required_argument, NULL, OPT_SHAPE},
     {"think", required_argument, NULL, OPT_THINK},
     {"storm", required_argument, NULL, OPT_STORM},
@@ -236,6 +249,8 @@ static bool take_number(struct load_opts *o, int option, const char *text)
         return parse_seconds(text, 0, &o->warmup_ns);
     case OPT_TIMEOUT:
         return parse_seconds(text, 0.01, &o->timeout_ns);
+    case OPT_SPEED:
+        return parse_number(text, 0.001, 1000, &o->speed);
     case OPT_STORM:
         return parse_seconds(text, 0.01, &o->storm_ns);
     case OPT_REQUESTS:
@@ -317,6 +332,10 @@ static const char **plain_of(struct load_opts *o, int option)
         return &o->payload;
     case OPT_CA:
         return &o->ca;
+    case OPT_REPLAY:
+        return &o->replay;
+    case OPT_COMPARE:
+        return &o->compare;
     case OPT_JSON:
         return &o->json;
     case OPT_ACK_LOG:
@@ -428,6 +447,22 @@ static const char *check(const struct load_opts *o)
     return NULL;
 }
 
+/* The same of recordings. */
+static const char *check_recorded(const struct load_opts *o)
+{
+    if (o->mqtt && (o->replay || o->compare))
+        return "recordings are of HTTP: --replay and --compare go with http://";
+    if (o->speed != 1 && !o->replay)
+        return "--speed is for --replay";
+    if (o->replay && (o->rate > 0 || o->shape || o->think_ns || o->once || o->warmup_ns ||
+                      o->requests || o->payload || o->compare))
+        return "--replay sends what was recorded when it was: no --rate, --shape, --think, --once, "
+               "--warmup, --requests, --payload or --compare";
+    if (o->replay && o->feed && strstr(o->feed, "%device%"))
+        return "--replay sends to one feed: no %device% in --feed";
+    return NULL;
+}
+
 /* The same of --verify. */
 static const char *check_verify(const struct load_opts *o)
 {
@@ -473,6 +508,8 @@ static void complete(struct load_opts *o)
         o->feed = "temperature";
     if (o->verify_key && !o->mqtt && !o->verify_url.host[0])
         o->verify_url = o->url;
+    if (o->replay && !o->feed)
+        o->feed = "temperature";
     arrival_parse(o->shape ? o->shape : "steady", o->rate, (double)o->run_ns / (double)NS_PER_S,
                   &o->arrival);
     o->rate = arrival_highest(&o->arrival);
@@ -491,6 +528,7 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         .run_ns = 10 * NS_PER_S,
         .timeout_ns = 30 * NS_PER_S,
         .seed = 1,
+        .speed = 1,
         .mqtt = MQTT_5,
         .qos = 1,
         .window = 20,
@@ -527,7 +565,9 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         return LOAD_OPTS_WRONG;
     }
     complete(&o);
-    problem = check_verify(&o);
+    problem = check_recorded(&o);
+    if (!problem)
+        problem = check_verify(&o);
     if (problem) {
         error_set(err, -EINVAL, "%s", problem);
         return LOAD_OPTS_WRONG;

@@ -56,8 +56,10 @@ struct load_opts {
     uint64_t seed;
 
     const char *json, *ack_log;
-    const char *verify_key; /* NULL: nothing is read back */
-    struct url verify_url;  /* where from */
+    const char *replay, *compare; /* recordings; NULL: none */
+    double speed;                 /* of the replay: 2 is twice as fast */
+    const char *verify_key;       /* NULL: nothing is read back */
+    struct url verify_url;        /* where from */
     uint64_t first_sequence;
     bool sequenced; /* every message has its sequence in its value */
     bool quiet;

@@ -676,7 +676,7 @@ int mqtt_run(const struct load_opts *opts, const struct fleet *fleet, struct pro
     if (!room)
         rc = error_set(err, -ENOMEM, "no memory for %u connections", cl->links_count);
     if (rc == 0)
-        rc = run_all(&cl->run, opts, result, &run_ops, cl, err);
+        rc = run_all(&cl->run, opts, fleet, result, &run_ops, cl, err);
     memcpy(result->why, cl->wires.why, sizeof result->why);
     client_free(cl);
     return rc;

@@ -21,7 +21,11 @@ bool run_sending(const struct run *r)
 
 uint64_t run_due_ns(struct run *r)
 {
-    uint64_t ns = arrival_due_ns(&r->arrival, r->scheduled);
+    uint64_t ns = UINT64_MAX;
+    if (!r->replay)
+        ns = arrival_due_ns(&r->arrival, r->scheduled);
+    else if (r->scheduled < r->replay->count)
+        ns = r->replay->devices[r->scheduled].due_ns;
     return ns > UINT64_MAX - r->schedule_ns ? UINT64_MAX : r->schedule_ns + ns;
 }
 
@@ -198,13 +202,14 @@ static void start(struct run *r)
     r->ops->open(r->owner);
 }
 
-int run_all(struct run *r, const struct load_opts *opts, struct result *result,
-            const struct run_ops *ops, void *owner, struct error *err)
+int run_all(struct run *r, const struct load_opts *opts, const struct fleet *fleet,
+            struct result *result, const struct run_ops *ops, void *owner, struct error *err)
 {
     *r = (struct run){.opts = opts,
                       .result = result,
                       .ops = ops,
                       .owner = owner,
+                      .replay = opts->replay ? fleet : NULL,
                       .pacer_fd = -1,
                       .started_max = UINT64_MAX,
                       .rand.state = opts->seed,

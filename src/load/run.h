@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/rand.h"
 #include "load/arrival.h"
+#include "load/fleet.h"
 #include "load/load_opts.h"
 #include "load/result.h"
 
@@ -50,13 +51,14 @@ struct run {
     struct sockaddr_storage address; /* of the server */
     enum phase phase;
     uint64_t phase_end_ns;
-    uint64_t schedule_ns;   /* open loop: when request 0 of this phase was due */
-    uint64_t scheduled;     /* requests of this phase that were sent */
-    struct arrival arrival; /* of this phase */
-    bool stormed, storming; /* has been; is being */
-    uint64_t started;       /* requests of the whole run, */
-    uint64_t started_max;   /* which may not be more */
-    uint32_t alive;         /* connections that are not gone for good */
+    uint64_t schedule_ns;       /* open loop: when request 0 of this phase was due */
+    uint64_t scheduled;         /* requests of this phase that were sent */
+    struct arrival arrival;     /* of this phase */
+    const struct fleet *replay; /* its requests are due as recorded; NULL: as `arrival` says */
+    bool stormed, storming;     /* has been; is being */
+    uint64_t started;           /* requests of the whole run, */
+    uint64_t started_max;       /* which may not be more */
+    uint32_t alive;             /* connections that are not gone for good */
     struct rand rand;
     bool progress;
     uint64_t shown_ns, shown_answers;
@@ -67,8 +69,8 @@ struct run {
  * storage is the client's and uninitialized; the loop is there from ops->open on, and empty when
  * this returns. 0, or a negative errno when it could not even begin.
  */
-int run_all(struct run *r, const struct load_opts *opts, struct result *result,
-            const struct run_ops *ops, void *owner, struct error *err);
+int run_all(struct run *r, const struct load_opts *opts, const struct fleet *fleet,
+            struct result *result, const struct run_ops *ops, void *owner, struct error *err);
 
 /* Whether more requests are to be sent. */
 bool run_sending(const struct run *r);
