@@ -43,6 +43,8 @@ void job_drop_asks(struct job *j)
         feed_unref(j->asks[i].ret_feed);
         group_unref(j->asks[i].ret_group);
     }
+    if (!j->asks && !j->texts.ptr)
+        return;
     free(j->asks);
     j->asks = NULL;
     j->asks_count = 0;
@@ -61,11 +63,13 @@ static void release(struct job *j)
     j->feed = NULL;
     j->group = group_unref(j->group);
     job_drop_asks(j);
-    if (j->found)
+    if (j->found) {
         buf_fini(&j->found->change);
-    free(j->found);
-    j->found = NULL;
-    buf_fini(&j->ids);
+        free(j->found);
+        j->found = NULL;
+    }
+    if (j->ids.ptr)
+        buf_fini(&j->ids);
     if (j->owned)
         j->lane->busy--;
     j->owned = false;

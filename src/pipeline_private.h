@@ -15,47 +15,46 @@
 
 enum { VIEW_LATEST = 1, VIEW_HISTORY = 2, VIEW_SESSION = 4 };
 
-/* One request in the pipeline; lives in its exchange's stage. */
+/* One request in the pipeline; lives in its exchange's stage. What the answer needs comes first: it
+ * is looked at when all of a commit's requests have pushed each other out of the cache. */
 struct job {
     uint32_t magic;
-    struct lane *lane;
-    struct job *next;              /* put off, in a batch, or in the lane's waiting list */
-    struct mail mail;              /* brings it back from another thread */
-    void (*resume)(struct job *j); /* what the mail does */
-    struct route_match match;
-    struct account *account; /* references */
-    struct credential *credential;
-    struct feed *feed;               /* the one the path names */
-    struct group *group;             /* the same */
-    uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
-    uint32_t overload;               /* the ladder's state when it was authenticated */
-    bool stale;                      /* answered from views that are behind */
-    bool passed;                     /* the throttle has counted it */
-    bool owned;                      /* counted in lane->busy */
     enum ack_level ack;
-    int64_t now_us;
-    /* Waiting for a password hash: */
-    struct shield_wait wait;
+    struct lane *lane;
+    struct job *next;            /* put off, or in the lane's waiting list */
+    uint32_t first_index, count; /* in the journal */
+    struct account *account;     /* references */
+    struct credential *credential;
+    struct feed *feed;   /* the one the path names */
+    struct group *group; /* the same */
     /* Waiting for the catalog: */
     struct catalog_ask *asks;
-    _Atomic unsigned asks_left;
     unsigned asks_count;
-    struct buf texts; /* what the asks point to */
-    /* In the journal: */
-    uint32_t first_index, count;
-    uint64_t end_offset; /* one past its last record */
-    struct buf ids;      /* size_t each: where in the reply the ids stand */
-    uint64_t session;    /* whose record it is */
-    uint32_t flags;      /* of the record of ROUTE_TOPIC */
-    int64_t event_us;    /* of the only datum, when `ids` is empty and one id stands at id_at */
+    bool stale;   /* answered from views that are behind */
+    bool passed;  /* the throttle has counted it */
+    bool owned;   /* counted in lane->busy */
+    bool changed; /* the catalog has done what was asked: what is read now is the answer */
     /* Reading, where more is left to be done than to answer; NULL: not so */
     struct api_found *found;
+    uint64_t end_offset; /* one past its last record */
+    uint64_t deadline_ns;
+    struct buf ids;   /* size_t each: where in the reply the ids stand */
+    struct buf texts; /* what the asks point to */
+    struct route_match match;
+    int64_t now_us;
+    uint64_t session;                /* whose record it is */
+    uint32_t flags;                  /* of the record of ROUTE_TOPIC */
+    uint32_t overload;               /* the ladder's state when it was authenticated */
+    uint64_t device_hash, feed_hash; /* while it is put off: what is fetched ahead; 0: nothing */
+    struct mail mail;                /* brings it back from another thread */
+    void (*resume)(struct job *j);   /* what the mail does */
+    /* Waiting for a password hash: */
+    struct shield_wait wait;
+    _Atomic unsigned asks_left;
     unsigned retries;
-    bool changed; /* the catalog has done what was asked: what is read now is the answer */
     /* Waiting for views: */
     unsigned views;
     uint64_t need; /* until they have applied everything below */
-    uint64_t deadline_ns;
     void (*on_applied)(struct job *j);
     struct fair_item pool_item;
     bool (*in_pool)(struct job *j); /* what is done there; NULL: api_read */
@@ -70,7 +69,8 @@ struct batch {
     struct mail mail;
     struct lane *lane;
     struct batch *next;
-    struct job *jobs, **jobs_last;
+    struct job **jobs; /* in the order of their records; not those answered already: */
+    uint32_t jobs_first, jobs_count, jobs_room;
     uint32_t seen;     /* records at the end of the last turn */
     unsigned turns;    /* that it has been filled in */
     uint32_t received; /* records whose senders were answered already */

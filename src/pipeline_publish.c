@@ -41,7 +41,7 @@ void publish_run(struct job *j)
     if (!j->passed && !job_throttle(j, 1, bytes))
         return;
     j->passed = true;
-    j->now_us = clock_wall_us();
+    j->now_us = worker_wall_us(l->worker);
     if (!encode(l, q)) {
         metric_add(METRIC_shape_refused, 1);
         job_refuse(j, REASON_too_large, NULL);

@@ -18,6 +18,7 @@
 
 #define TEXTS_MAX   (1u << 20)
 #define BATCH_TURNS 8u
+#define FETCH       8u /* jobs ahead of the one that is answered */
 
 /* ---- answers ---- */
 
@@ -114,6 +115,7 @@ static void batch_free(struct batch *b)
 {
     buf_fini(&b->append.body);
     buf_fini(&b->append.units);
+    free(b->jobs);
     free(b);
 }
 
@@ -128,26 +130,35 @@ static void unlink_flying(struct lane *l, struct batch *b)
         l->flying_last = at;
 }
 
+/* Asks for what answering the job at that place touches first, and for what an earlier call for it
+ * leads to. */
+static void fetch_answer(const struct batch *b, uint32_t at)
+{
+    if (at + FETCH < b->jobs_count) {
+        struct job *j = b->jobs[at + FETCH];
+        __builtin_prefetch(j, 1);
+        __builtin_prefetch((char *)j + 64, 1);
+        __builtin_prefetch((char *)j - offsetof(struct exchange, stage), 1);
+    }
+    if (at + FETCH / 2 < b->jobs_count)
+        exchange_prefetch(job_exchange(b->jobs[at + FETCH / 2]));
+}
+
 /* Answers every request of the batch. */
 static void batch_answer(struct batch *b, enum reason reason)
 {
-    struct job *j = b->jobs;
     struct unit_place place = {0};
-    b->jobs = NULL;
-    b->jobs_last = &b->jobs;
-    while (j) {
-        struct job *next = j->next;
-        j->next = NULL;
-        if (next)
-            exchange_prefetch(job_exchange(next));
+    for (uint32_t at = b->jobs_first; at < b->jobs_count; at++) {
+        struct job *j = b->jobs[at];
+        fetch_answer(b, at);
         if (reason != REASON_ok)
             job_not_durable(j, reason);
         else if (__builtin_expect(b->append.units.len == 0, 1))
             job_durable(j, b->append.first_offset + j->first_index);
         else
             once_answer(j, &b->append, &place);
-        j = next;
     }
+    b->jobs_first = b->jobs_count = 0;
 }
 
 static void batch_recycle(struct batch *b)
@@ -204,8 +215,6 @@ static struct batch *open_batch(struct lane *l)
     b->submitted_ns = 0;
     b->seen = 0;
     b->turns = 0;
-    b->jobs = NULL;
-    b->jobs_last = &b->jobs;
     l->open = b;
     return b;
 }
@@ -261,14 +270,8 @@ bool write_turn_end(struct lane *l)
 /* The requests came in the order they stand in, so those who waited longest are first. */
 static void answer_late(struct batch *b, uint64_t now_ns)
 {
-    struct job *j;
-    while ((j = b->jobs) && j->deadline_ns <= now_ns) {
-        b->jobs = j->next;
-        if (!b->jobs)
-            b->jobs_last = &b->jobs;
-        j->next = NULL;
-        job_not_durable(j, REASON_outcome_unknown);
-    }
+    while (b->jobs_first < b->jobs_count && b->jobs[b->jobs_first]->deadline_ns <= now_ns)
+        job_not_durable(b->jobs[b->jobs_first++], REASON_outcome_unknown);
 }
 
 /* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
@@ -401,9 +404,13 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         return;
     }
     j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.ack_timeout_ns;
-    j->next = NULL;
-    *b->jobs_last = j;
-    b->jobs_last = &j->next;
+    if (b->jobs_count ==
+        b->jobs_room) { /* a job has a record at least: BATCH_RECORDS_MAX bounds it */
+        b->jobs_room = b->jobs_room ? b->jobs_room * 2 : 64;
+        b->jobs = realloc(b->jobs, b->jobs_room * sizeof *b->jobs);
+        CHECK(b->jobs);
+    }
+    b->jobs[b->jobs_count++] = j;
     exchange_release(job_exchange(j));
 }
 
@@ -771,7 +778,7 @@ void write_run(struct job *j)
     struct error err;
     err.text[0] = 0; /* not all of it: this is done for each message */
     if (!j->now_us)
-        j->now_us = clock_wall_us();
+        j->now_us = worker_wall_us(j->lane->worker);
     if (!choose_ack(j)) {
         job_refuse(j, REASON_bad_request, "ack must be received, durable or applied");
         return;
@@ -843,7 +850,7 @@ void write_about(struct job *j, enum record_kind kind, struct slice payload)
 {
     buf_clear(&j->lane->payload);
     buf_put_slice(&j->lane->payload, payload);
-    j->now_us = clock_wall_us();
+    j->now_us = worker_wall_us(j->lane->worker);
     j->ack = j->account->ack == ACK_RECEIVED ? ACK_DURABLE : j->account->ack;
     uint32_t first = 0;
     enum reason reason;
@@ -898,7 +905,7 @@ static bool put_session(struct job *j, struct batch *b)
 void write_session(struct job *j, uint64_t session)
 {
     j->session = session;
-    j->now_us = clock_wall_us();
+    j->now_us = worker_wall_us(j->lane->worker);
     j->ack = ACK_DURABLE;
     uint32_t first = 0;
     enum reason reason;

@@ -30,6 +30,7 @@ struct worker {
     struct worker_hook hook;
     struct wheel wheel;
     uint64_t now_ns;
+    int64_t wall_us; /* 0: to be read */
     int64_t date_second;
     char date[32];
     char *scratch; /* SCRATCH_BLOCKS of them, so that a turn's requests can be held together */
@@ -107,6 +108,7 @@ static void end_turn(struct worker *w)
         uv_idle_stop(&w->sleepless);
     w->is_sleepless = again;
     w->now_ns = 0;
+    w->wall_us = 0;
 }
 
 static void on_after_poll(uv_check_t *handle)
@@ -218,6 +220,13 @@ uint64_t worker_now_ns(const struct worker *w)
     return mutable->now_ns;
 }
 
+int64_t worker_wall_us(struct worker *w)
+{
+    if (!w->wall_us)
+        w->wall_us = clock_wall_us();
+    return w->wall_us;
+}
+
 uv_loop_t *worker_loop(struct worker *w)
 {
     return &w->loop;
@@ -237,6 +246,7 @@ char *worker_scratch(struct worker *w)
 
 void worker_scratch_hold(struct worker *w, size_t bytes)
 {
+    w->wall_us = 0;
     w->scratch_held += (bytes + 63) & ~(size_t)63;
     w->scratch_looked_at = w->scratch_held;
 }

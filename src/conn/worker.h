@@ -47,6 +47,8 @@ void worker_post(struct worker *w, struct mail *m);
 unsigned worker_index(const struct worker *w);
 /* Monotonic time, read once per turn of the loop. */
 uint64_t worker_now_ns(const struct worker *w);
+/* Wall-clock time, as clock_wall_us: read once per read from a socket, and per turn of the loop. */
+int64_t worker_wall_us(struct worker *w);
 uv_loop_t *worker_loop(struct worker *w);
 struct wheel *worker_wheel(struct worker *w);
 /* WORKER_SCRATCH bytes to read into. Those that were read are held from worker_scratch_hold on:

@@ -22,7 +22,7 @@
 #include "flow/limits.h"
 #include "front/mqtt_private.h"
 
-#define FREE_MAX    1024u /* exchanges kept for reuse */
+#define FREE_MAX    4096u /* exchanges kept for reuse: as many as a busy turn has under way */
 #define REUSE_BYTES 4096u /* their buffers above this are given back */
 #define REPLY_MAX   65536u
 #define BODY_MAX    (1u << 20) /* of a message that was asked for, and so of a reply */
@@ -36,12 +36,35 @@ static const struct exchange_ops exchange_ops;
 
 /* ---- exchanges ---- */
 
+/* As it was when it was made. Done when it is taken, not when it is given back: then it is out of
+ * the cache again, and most of it is not needed for that. */
+static void exchange_clear(struct mqtt_exchange *e)
+{
+    buf_clear(&e->out);
+    buf_clear(&e->raw);
+    buf_clear(&e->x.reply.body);
+    buf_clear(&e->x.reply.fields);
+    struct buf body = e->x.reply.body, fields = e->x.reply.fields;
+    e->x.request = (struct request){0};
+    e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
+    memset(e->x.stage, 0, e->front->opts.stage_bytes);
+    e->conn = NULL;
+    e->settles = NULL;
+    e->replay = NULL;
+    e->asks = NULL;
+    e->missed = NULL;
+    e->id = 0;
+    e->code = 0;
+    e->done = e->kept = false;
+}
+
 struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
 {
     struct mqtt_exchange *e = f->free;
     if (e) {
         f->free = e->next;
         f->free_count--;
+        exchange_clear(e);
     } else {
         e = calloc(1, sizeof *e + f->opts.stage_bytes);
         CHECK(e);
@@ -76,22 +99,11 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
         exchange_destroy(e);
         return;
     }
-    buf_reuse(&e->out, REUSE_BYTES);
-    buf_reuse(&e->raw, REUSE_BYTES);
-    buf_reuse(&e->x.reply.body, REUSE_BYTES);
-    buf_reuse(&e->x.reply.fields, REUSE_BYTES);
-    struct buf body = e->x.reply.body, fields = e->x.reply.fields;
-    e->x.request = (struct request){0};
-    e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
-    e->conn = NULL;
-    e->settles = NULL;
-    e->replay = NULL;
-    e->asks = NULL;
-    e->missed = NULL;
-    e->id = 0;
-    e->code = 0;
-    e->done = e->kept = false;
-    memset(e->x.stage, 0, f->opts.stage_bytes);
+    struct buf *all[] = {&e->out, &e->raw, &e->x.reply.body, &e->x.reply.fields};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i]->cap > REUSE_BYTES)
+            buf_fini(all[i]);
+    }
     e->next = f->free;
     f->free = e;
     f->free_count++;
