@@ -32,7 +32,7 @@ static void on_done(struct journal_append *a)
         const struct journal_unit *u = journal_next_unit(a, NULL);
         struct told t = {u->verdict == ONCE_NEW ? a->first_offset : u->found.offset, *id};
         if (u->verdict != ONCE_NEW && u->verdict != ONCE_DUPLICATE)
-            _exit(5);
+            _exit(6);
         if (write(pipe_out, &t, sizeof t) != sizeof t)
             _exit(3);
     }
@@ -94,8 +94,11 @@ static void child(const char *dir, uint64_t seed, uint64_t again, int fd)
             sched_yield();
         ids[n % INFLIGHT] = id;
         put_named(s, id);
-        if (journal_submit(j, s) != REASON_ok)
-            _exit(4);
+        enum reason reason = journal_submit(j, s);
+        if (reason != REASON_ok) {
+            fprintf(stderr, "submit: %s\n", reason_info(reason)->name);
+            _exit(5);
+        }
     }
 }
 
@@ -127,7 +130,8 @@ static uint64_t kill_and_collect(const char *dir, uint64_t seed, uint64_t *id_at
     }
     close(fds[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+        fail_msg("the child ended with wait status 0x%x", (unsigned)status);
     return count;
 }
 
