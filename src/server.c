@@ -28,6 +28,7 @@
 #include "server_backup.h"
 #include "server_erase.h"
 #include "server_keyring.h"
+#include "server_sinks.h"
 #include "server_emit.h"
 #include "server_tls.h"
 #include "server_tune.h"
@@ -78,6 +79,7 @@ struct server {
     struct zones *zones;
     struct catalog *catalog;
     struct views views;
+    struct sinks sinks;
     struct verified_file verified;
     char erased_path[PATH_BYTES];
     struct eraser eraser; /* the admin thread's, once that runs */
@@ -146,33 +148,10 @@ static void close_data(struct server *s)
 
 /* ---- journal ---- */
 
-/* dir stands in `path`. */
-static struct journal_opts journal_opts_of(const struct server *s, const char *path)
-{
-    const struct config *c = s->config;
-    return (struct journal_opts){
-        .disk = s->disk,
-        .dir = path,
-        .segment_bytes = c->journal.segment_size,
-        .retain_bytes = c->journal.retain_size,
-        .retain_ms = c->journal.retain_time,
-        .cap_bytes = c->journal.cap_size,
-        .when_full =
-            !strcmp(c->journal.when_full, "drop_oldest") ? JOURNAL_DROP_OLDEST : JOURNAL_BLOCK,
-        .refuse_percent = (unsigned)c->journal.refuse_percent,
-        .ring_bytes = c->journal.ring_size,
-        .pending_bytes = c->journal.pending_max,
-        .skip_corrupt = c->journal.skip_corrupt,
-        .once_window_ms = c->journal.idempotency_window,
-        .once_bytes = c->journal.idempotency_memory,
-        .once_devices = (uint32_t)c->journal.sequence_devices,
-    };
-}
-
 static int open_journal(struct server *s, struct error *err)
 {
     char path[PATH_BYTES];
-    struct journal_opts opts = journal_opts_of(s, data_path(s, "journal", path));
+    struct journal_opts opts = tune_journal(s->config, s->disk, data_path(s, "journal", path));
     int rc = journal_open(&opts, &s->journal, err);
     if (rc)
         return rc;
@@ -282,6 +261,18 @@ static void close_catalog(struct server *s)
 {
     catalog_close(s->catalog);
     s->catalog = NULL;
+}
+
+/* ---- sinks ---- */
+
+static int open_sinks(struct server *s, struct error *err)
+{
+    return sinks_open(&s->sinks, s->config, s->disk, s->journal, s->keyring, s->catalog, err);
+}
+
+static void close_sinks(struct server *s)
+{
+    sinks_close(&s->sinks);
 }
 
 /* ---- what was verified, over a restart ---- */
@@ -394,7 +385,14 @@ static void put_status(void *arg, struct buf *out)
 {
     struct server *s = arg;
     views_put_status(&s->views, out);
+    sinks_put_status(&s->sinks, out);
     pipeline_put_overload(s->pipeline, out);
+}
+
+static void put_metrics(void *arg, struct buf *out)
+{
+    struct server *s = arg;
+    sinks_put_metrics(&s->sinks, out);
 }
 
 /* ---- erasure ---- */
@@ -428,36 +426,42 @@ static void close_eraser(struct server *s)
     stager_close(&s->stager);
 }
 
+static struct admin *make_admin(struct server *s)
+{
+    const struct config *c = s->config;
+    return admin_new(&(struct admin_opts){.catalog = s->catalog,
+                                          .history = s->views.history,
+                                          .latest = s->views.latest,
+                                          .node = (uint16_t)c->server.node,
+                                          .shares = s->shares,
+                                          .throttle = s->throttle,
+                                          .refusals = s->refusals,
+                                          .barrier = barrier,
+                                          .barrier_arg = s,
+                                          .erase_begin = on_erase_begin,
+                                          .erase_feeds = on_erase_feeds,
+                                          .erase_end = on_erase_end,
+                                          .erase_arg = &s->eraser,
+                                          .backup_stage = stager_stage,
+                                          .backup_release = stager_release,
+                                          .backup_arg = &s->stager,
+                                          .sealed = s->keyring != NULL,
+                                          .psk = &s->tls.psk,
+                                          .audit = {s->disk, s->views.audit_path, s->keyring},
+                                          .audit_flush = views_flush_audit,
+                                          .audit_arg = &s->views,
+                                          .reload = reload,
+                                          .reload_arg = s,
+                                          .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
+                                          .queue_max = 1000});
+}
+
 static int open_pipeline(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
     buf_init(&s->openapi, 16u << 20);
     api_openapi(&s->openapi);
-    s->admin = admin_new(&(struct admin_opts){.catalog = s->catalog,
-                                              .history = s->views.history,
-                                              .latest = s->views.latest,
-                                              .node = (uint16_t)c->server.node,
-                                              .shares = s->shares,
-                                              .throttle = s->throttle,
-                                              .refusals = s->refusals,
-                                              .barrier = barrier,
-                                              .barrier_arg = s,
-                                              .erase_begin = on_erase_begin,
-                                              .erase_feeds = on_erase_feeds,
-                                              .erase_end = on_erase_end,
-                                              .erase_arg = &s->eraser,
-                                              .backup_stage = stager_stage,
-                                              .backup_release = stager_release,
-                                              .backup_arg = &s->stager,
-                                              .sealed = s->keyring != NULL,
-                                              .psk = &s->tls.psk,
-                                              .audit = {s->disk, s->views.audit_path, s->keyring},
-                                              .audit_flush = views_flush_audit,
-                                              .audit_arg = &s->views,
-                                              .reload = reload,
-                                              .reload_arg = s,
-                                              .bcrypt_cost = (unsigned)c->auth.bcrypt_cost,
-                                              .queue_max = 1000});
+    s->admin = make_admin(s);
     s->zones = zones_new(s->disk, c->time.zones);
     struct pipeline_opts opts = {
         .api = {.catalog = s->catalog,
@@ -475,6 +479,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .start_ns = clock_mono_ns(),
                 .ready = is_ready,
                 .status = put_status,
+                .metrics = put_metrics,
                 .arg = s,
                 .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
@@ -801,6 +806,7 @@ static const struct stage stages[] = {
     {"gate", open_gate, close_gate},
     {"views", open_views, close_views},
     {"catalog", open_catalog, close_catalog},
+    {"sinks", open_sinks, close_sinks},
     {"erasure", open_eraser, close_eraser},
     {"verified", open_verified, close_verified},
     {"pipeline", open_pipeline, close_pipeline},
@@ -840,25 +846,13 @@ static void tune_shared(struct server *s)
 {
     const struct config *c = s->config;
     char path[PATH_BYTES];
-    struct journal_opts journal = journal_opts_of(s, data_path(s, "journal", path));
+    struct journal_opts journal = tune_journal(c, s->disk, data_path(s, "journal", path));
     struct pipeline_tune tune = tune_pipeline(c);
     log_set_level(tune_log_level(c->server.log_level));
     journal_tune(s->journal, &journal);
     pipeline_tune(s->pipeline, &tune);
     admin_set_bcrypt_cost(s->admin, (unsigned)c->auth.bcrypt_cost);
     audit_set_keep(s->views.audit, c->audit.keep);
-}
-
-static void on_change(void *arg, const struct config_change *change)
-{
-    json_t *result = arg, *name = json_sprintf("%s.%s", change->section, change->name);
-    json_t *list = json_object_get(result, change->live ? "changed" : "at_next_start");
-    json_array_append_new(
-        list, json_pack("{s:o, s:s%, s:s%}", "setting", name, "before",
-                        change->before.len ? change->before.ptr : "", change->before.len, "after",
-                        change->after.len ? change->after.ptr : "", change->after.len));
-    if (!change->live)
-        log_line(LOG_WARN, "config.at_next_start", "setting=%s.%s", change->section, change->name);
 }
 
 static int reload(void *arg, json_t **ret, struct error *err)
@@ -874,7 +868,7 @@ static int reload(void *arg, json_t **ret, struct error *err)
     if (!rc) {
         result =
             json_pack("{s:s, s:[], s:[]}", "file", s->source->file, "changed", "at_next_start");
-        rc = result ? config_succeed(s->config, next, on_change, result) : -ENOMEM;
+        rc = result ? config_succeed(s->config, next, tune_note_change, result) : -ENOMEM;
         if (rc)
             error_set(err, rc, "no memory for the settings");
         else

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server_tune.h"
 
+#include <jansson.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -104,4 +105,37 @@ enum log_level tune_log_level(const char *name)
            : !strcmp(name, "warn")  ? LOG_WARN
            : !strcmp(name, "error") ? LOG_ERROR
                                     : LOG_INFO;
+}
+
+struct journal_opts tune_journal(const struct config *c, struct disk *disk, const char *dir)
+{
+    return (struct journal_opts){
+        .disk = disk,
+        .dir = dir,
+        .segment_bytes = c->journal.segment_size,
+        .retain_bytes = c->journal.retain_size,
+        .retain_ms = c->journal.retain_time,
+        .cap_bytes = c->journal.cap_size,
+        .when_full =
+            !strcmp(c->journal.when_full, "drop_oldest") ? JOURNAL_DROP_OLDEST : JOURNAL_BLOCK,
+        .refuse_percent = (unsigned)c->journal.refuse_percent,
+        .ring_bytes = c->journal.ring_size,
+        .pending_bytes = c->journal.pending_max,
+        .skip_corrupt = c->journal.skip_corrupt,
+        .once_window_ms = c->journal.idempotency_window,
+        .once_bytes = c->journal.idempotency_memory,
+        .once_devices = (uint32_t)c->journal.sequence_devices,
+    };
+}
+
+void tune_note_change(void *arg, const struct config_change *change)
+{
+    json_t *result = arg, *name = json_sprintf("%s.%s", change->section, change->name);
+    json_t *list = json_object_get(result, change->live ? "changed" : "at_next_start");
+    json_array_append_new(
+        list, json_pack("{s:o, s:s%, s:s%}", "setting", name, "before",
+                        change->before.len ? change->before.ptr : "", change->before.len, "after",
+                        change->after.len ? change->after.ptr : "", change->after.len));
+    if (!change->live)
+        log_line(LOG_WARN, "config.at_next_start", "setting=%s.%s", change->section, change->name);
 }

@@ -9,8 +9,12 @@
 #include "config.h"
 #include "front/http.h"
 #include "front/mqtt.h"
+#include "journal/journal.h"
 #include "pipeline.h"
 
+struct journal_opts tune_journal(const struct config *c, struct disk *disk, const char *dir);
+/* Notes in the object `arg` what a reload changes, and logs what it does not. */
+void tune_note_change(void *arg, const struct config_change *change);
 enum log_level tune_log_level(const char *name);
 enum ack_level tune_ack(const char *name);
 struct lane_tune tune_lane(const struct config *c);

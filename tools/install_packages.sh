@@ -3,20 +3,21 @@
 # Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench]
 #
 # Asks nothing, installs only what is missing, says what it does; a second run does nothing.
-# promtool and nginx come with packages that also start (and, at every boot, start again) a daemon.
-# We need only the programs, so they are unpacked to build-tools/bin and nothing is installed.
+# promtool, nginx and PostgreSQL come with packages that also start (and, at every boot, start again) a daemon.
+# We need only the programs, so they are unpacked to build-tools and nothing is installed.
 # SLUICE_PACKAGES=skip leaves the machine alone: then what is missing shows in the build.
 set -eu
 cd "$(dirname "$0")/.."
 
 # What the binary is built from, and what `make run` itself uses.
 RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev libcrypt-dev libjansson-dev
-     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev
+     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
       python3-requests python3-jsonschema python3-cryptography
-      mosquitto-clients python3-paho-mqtt strace"
+      mosquitto-clients python3-paho-mqtt strace
+      python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
 command -v npm >/dev/null || TEST="$TEST nodejs npm"
 BENCH="wrk"
@@ -92,8 +93,32 @@ install_packages() {
     say "installed"
 }
 
+# The whole of postgresql-15, to build-tools/postgresql: initdb wants what lies around it.
+unpack_postgresql() {
+    [ "$purpose" = test ] || [ "$purpose" = bench ] || return 0
+    [ -x build-tools/postgresql/usr/lib/postgresql/15/bin/postgres ] && return
+    [ -x /usr/lib/postgresql/15/bin/postgres ] && return
+    say "unpacking the package postgresql-15 to build-tools/postgresql (not installed: no daemon is wanted)"
+    fetch_package postgresql-15
+    rm -rf build-tools/postgresql
+    mv build-tools/unpack/root build-tools/postgresql
+    rm -rf build-tools/unpack
+}
+
 download() {
     (cd build-tools/unpack && apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$1")
+}
+
+# What the package holds, in build-tools/unpack/root.
+fetch_package() {
+    rm -rf build-tools/unpack
+    mkdir -p build-tools/unpack
+    if ! download "$1" 2>/dev/null; then # no package lists yet, or old ones
+        need_root "$1"
+        update_lists
+        download "$1" || die "apt-get could not download $1"
+    fi
+    dpkg-deb -x build-tools/unpack/*.deb build-tools/unpack/root
 }
 
 # unpack_program PROGRAM PACKAGE: puts one program of a package into build-tools/bin.
@@ -101,14 +126,8 @@ unpack_program() {
     [ -x "build-tools/bin/$1" ] && return
     PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null && return
     say "unpacking $1 from the package $2 to build-tools/bin (not installed: no daemon is wanted)"
-    rm -rf build-tools/unpack
-    mkdir -p build-tools/bin build-tools/unpack
-    if ! download "$2" 2>/dev/null; then # no package lists yet, or old ones
-        need_root "$2"
-        update_lists
-        download "$2" || die "apt-get could not download $2"
-    fi
-    dpkg-deb -x build-tools/unpack/*.deb build-tools/unpack/root
+    fetch_package "$2"
+    mkdir -p build-tools/bin
     mv "$(find build-tools/unpack/root -path "*bin/$1" -type f)" "build-tools/bin/$1"
     rm -rf build-tools/unpack
 }
@@ -122,3 +141,4 @@ install_packages
 for pair in $programs; do
     unpack_program "${pair%%:*}" "${pair##*:}"
 done
+unpack_postgresql

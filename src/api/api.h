@@ -35,9 +35,10 @@ struct api {
     uint64_t expiration_ms; /* what a datum's `expiration` says; 0 = null */
     uint64_t start_ns;
     unsigned workers;
-    struct slice openapi;                       /* what GET /openapi.json answers */
-    bool (*ready)(void *arg, const char **why); /* for /readyz */
-    void (*status)(void *arg, struct buf *out); /* further members of /v1/status */
+    struct slice openapi;                        /* what GET /openapi.json answers */
+    bool (*ready)(void *arg, const char **why);  /* for /readyz */
+    void (*status)(void *arg, struct buf *out);  /* further members of /v1/status */
+    void (*metrics)(void *arg, struct buf *out); /* further families of /metrics */
     void *arg;
 };
 

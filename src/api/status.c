@@ -91,6 +91,8 @@ void api_plain(const struct api *a, const struct route_match *m, struct exchange
     case OP_METRICS:
         metric_format(&x->reply.body);
         reason_format(&x->reply.body);
+        if (a->metrics)
+            a->metrics(a->arg, &x->reply.body);
         x->reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
         answer(x, 200);
         return;

@@ -40,7 +40,7 @@
 
 struct sink {
     struct sink_opts opts;
-    char paused_path[PATH_MAX];
+    char dir[PATH_MAX], paused_path[PATH_MAX];
     struct dead_letters *dead;
     struct sealer *sealer;
     struct rand rand;
@@ -184,8 +184,8 @@ static void succeeded(struct sink *s, uint64_t now_ns)
     s->next_try_ns = 0;
 }
 
-/* Goes on at `from` in the journal, with an empty batch. False: it cannot be read now. */
-static bool read_from(struct sink *s, uint64_t from, uint64_t now_ns)
+/* Goes on at `from` in the journal, with an empty batch. */
+static void read_from(struct sink *s, uint64_t from, uint64_t now_ns)
 {
     struct error err = {""};
     pthread_mutex_lock(&s->lock);
@@ -194,16 +194,13 @@ static bool read_from(struct sink *s, uint64_t from, uint64_t now_ns)
     if (rc < 0)
         fail(s, true, &err, now_ns);
     s->live.from = s->position; /* what was given up is a part of the stretch */
-    return rc == 0;
 }
 
-/* Connects; goes where the target is. False: not now, or the batch at hand is void. */
-static bool connect_target(struct sink *s, uint64_t now_ns)
+/* Connects; goes where the target is. */
+static void connect_target(struct sink *s, uint64_t now_ns)
 {
     struct error err = {""};
     uint64_t position = s->position;
-    if (s->connected)
-        return true;
     if (s->failures)
         count(s, &s->stats.retries, 1);
     enum sink_outcome found = s->opts.ops->open(s->opts.of, &position, &err);
@@ -211,10 +208,10 @@ static bool connect_target(struct sink *s, uint64_t now_ns)
     if (!s->connected) {
         s->opts.ops->close(s->opts.of);
         fail(s, true, &err, now_ns);
-        return false;
+        return;
     }
     if (position == s->position)
-        return true;
+        return;
     uint64_t end = journal_durable(s->opts.journal);
     if (position > end) {
         error_set(
@@ -222,13 +219,12 @@ static bool connect_target(struct sink *s, uint64_t now_ns)
             "its cursor is at %llu, but the journal ends at %llu: it was fed from another one",
             U(position), U(end));
         fail(s, true, &err, now_ns);
-        return false;
+        return;
     }
     log_line(LOG_INFO, "sink.moved", "sink=%s from=%llu to=%llu", s->opts.name, U(s->position),
              U(position));
     s->position = s->floor = position;
     read_from(s, position, now_ns);
-    return false;
 }
 
 /* ---- deliveries ------------------------------------------------------------------------------ */
@@ -436,8 +432,7 @@ static bool in_spare_time(struct sink *s, uint64_t now_ns)
         return false;
     enum course_found found = course_fill(c, now_ns, &ns);
     if (found == COURSE_READY) {
-        if (connect_target(s, now_ns))
-            deliver(s, c, true, now_ns);
+        deliver(s, c, true, now_ns);
         return true;
     }
     if (found != COURSE_OVER)
@@ -476,16 +471,16 @@ static uint64_t step(struct sink *s)
         s->idle = false;
         return wait_ns < LOOK_NS ? wait_ns : LOOK_NS;
     }
+    if (!s->connected) { /* also while nothing is to be sent: who set it up sees what is wrong */
+        connect_target(s, now_ns);
+        return 0;
+    }
     if (asked(s, &s->retry_asked)) {
-        if (connect_target(s, now_ns))
-            retry_dead(s);
-        else
-            retried(s, -EAGAIN);
+        retry_dead(s);
         return 0;
     }
     if (found == COURSE_READY) {
-        if (connect_target(s, now_ns))
-            deliver(s, &s->live, false, now_ns);
+        deliver(s, &s->live, false, now_ns);
         return 0;
     }
     return in_spare_time(s, now_ns) ? 0 : ns;
@@ -577,6 +572,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&s->lock, NULL);
     int rc = 0;
+    snprintf(s->dir, sizeof s->dir, "%s", opts->dir);
     if (snprintf(path, sizeof path, "%s/%s.dead", opts->dir, opts->name) >= (int)sizeof path ||
         snprintf(s->paused_path, sizeof s->paused_path, "%s/%s.paused", opts->dir, opts->name) >=
             (int)sizeof s->paused_path)
@@ -638,7 +634,7 @@ int sink_pause(struct sink *s, bool paused)
     struct disk *d = s->opts.disk;
     int rc = paused ? disk_replace(d, s->paused_path, "", 0) : d->unlink(d, s->paused_path);
     if (!rc && !paused)
-        rc = d->sync_dir(d, s->opts.dir);
+        rc = d->sync_dir(d, s->dir);
     if (rc && !(rc == -ENOENT && !paused))
         return rc;
     pthread_mutex_lock(&s->lock);

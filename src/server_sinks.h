@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server_sinks.h - the sinks of a server: made from the settings, each with its thread, stopped,
+ * and what /v1/status and /metrics say of them. Main thread, but where it says otherwise.
+ */
+#pragma once
+
+#include "catalog/catalog.h"
+#include "config.h"
+#include "sink/postgres.h"
+#include "sink/sink.h"
+
+#define SINKS_MAX 4
+
+/* What the names of the last record asked about point into; of one sink's thread. */
+struct sink_namer {
+    struct catalog *catalog;
+    struct account *account;
+    struct feed *feed;
+    struct credential *credential;
+};
+
+struct sinks {
+    struct sink *at[SINKS_MAX];
+    unsigned count;
+    struct postgres *postgres;
+    struct sink_namer postgres_namer;
+};
+
+/* Starts those that are configured; retention waits no longer for the others. 0, or a negative
+ * errno with a sentence; then sinks_close closes what was opened. A target that is away is no
+ * error: its sink lags. */
+int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struct journal *journal,
+               struct keyring *keyring, struct catalog *catalog, struct error *err);
+/* Stops the threads, without waiting for a target. */
+void sinks_close(struct sinks *s);
+
+/* The member of /v1/status about them, and their families of /metrics. Any thread. */
+void sinks_put_status(const struct sinks *s, struct buf *out);
+void sinks_put_metrics(const struct sinks *s, struct buf *out);
