@@ -207,6 +207,15 @@ CALLS = [
     ("admin_backup_release", {"json": {"token": of("admin_backup_stage", "token")}, "status": 404}),
     ("admin_config_reload", {"json": {}}),
     ("admin_config_reload", {"json": {"file": "x"}, "status": 400}),
+    ("admin_sink_list", {}),
+    ("admin_sink_pause", {"json": {"sink": "postgres"}}),
+    ("admin_sink_pause", {"json": {"sink": "none"}, "status": 404}),
+    ("admin_sink_resume", {"json": {"sink": "postgres"}}),
+    ("admin_sink_replay", {"json": {"sink": "postgres", "from": "1h", "to": "12"}}),
+    ("admin_sink_replay", {"json": {"sink": "postgres", "from": "never"}, "status": 400}),
+    ("admin_dlq_list", {"query": {"sink": "postgres"}}),
+    ("admin_dlq_list", {"query": {"sink": "none"}, "status": 404}),
+    ("admin_dlq_retry", {"json": {"sink": "postgres"}}),
     ("admin_rollup_show", {}),
     ("admin_rollup_rebuild", {"json": {}}),
     ("admin_role_list", {}),
@@ -257,7 +266,8 @@ def api(make_server, tmp_path):
     config.write_text("ack:\n  timeout: 4s\n")
     (tmp_path / "psk.key").write_bytes(b"k" * 32)
     server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE,
-                          "tls.psk_key_file": str(tmp_path / "psk.key")}, config=config)
+                          "tls.psk_key_file": str(tmp_path / "psk.key"),
+                          "postgres.url": "host=127.0.0.1 port=1"}, config=config)
     server.add_account("ann")
     server.add_account("ops")
     api = Api(server)

@@ -142,6 +142,40 @@ def test_poison_becomes_a_dead_letter(make_sink, database, schema):
     assert drained(server)["state"] == "running"
     rows = database.execute(f"SELECT value, topic, feed FROM {schema}.message ORDER BY position")
     assert rows == [(v.decode(), "raw/x", None) for i, v in enumerate(values) if i not in (7, 23)]
+    listed = server.cli("dlq", "list", "postgres")
+    assert listed["total"] == 2 and all(d["topic"] == "raw/x" and d["account"] == "eve" for d in listed["letters"])
+    assert "UTF8" in listed["letters"][0]["why"] and listed["letters"][0]["offset"] < listed["letters"][1]["offset"]
+    assert server.cli("dlq", "retry", "postgres") == {"sent": 0, "kept": 2}
+    # Whoever reads bytes there may have the text made of them: then the database takes it.
+    database.execute(f"TRUNCATE {schema}.message; ALTER TABLE {schema}.message ALTER value DROP NOT NULL, "
+                     "ALTER value TYPE bytea USING convert_to(value, 'UTF8')")
+    assert server.cli("dlq", "retry", "postgres", "--offset", str(listed["letters"][1]["offset"])) == {
+        "sent": 1, "kept": 0}
+    assert server.cli("dlq", "list", "postgres")["total"] == 1
+    assert [bytes(v) for v, in database.execute(f"SELECT value FROM {schema}.message")] == [values[23]]
+
+
+def test_pause_and_replay(make_sink, database, schema):
+    server = make_sink(batch_max="7")
+    owner = sender_on(server, "max", "t")
+    send(owner, "t", *({"value": f"{i}"} for i in range(60)))
+    drained(server)
+    values = lambda: [int(v) for v, in database.execute(f"SELECT value FROM {schema}.message ORDER BY position")]
+    database.execute(f"DELETE FROM {schema}.message WHERE number BETWEEN 10 AND 39")
+    assert server.cli("sink", "replay", "postgres")["sink"] == "postgres"
+    wait_for("the replay to end", lambda: "replay_to" not in server.cli("sink", "list")["sinks"][0], PATIENCE)
+    assert values() == list(range(60))
+    assert server.cli("sink", "pause", "postgres")["state"] == "paused"
+    server.kill()
+    server.start()
+    send(owner, "t", {"value": "60"})
+    paused, = server.cli("sink", "list")["sinks"]
+    assert paused["state"] == "paused" and paused["lag"] >= 1 and len(values()) == 60
+    server.cli("sink", "resume", "postgres")
+    drained(server)
+    assert values() == list(range(61))
+    changes = [e["op"] for e in server.cli("audit", "list")["entries"]]
+    assert [op for op in changes if op.startswith("sink")] == ["sink_resume", "sink_pause", "sink_replay"]
 
 
 def test_queries_use_indexes(make_sink, database, schema):

@@ -16,6 +16,7 @@
 #include "catalog/catalog.h"
 #include "flow/reason.h"
 #include "gate/psk.h"
+#include "sink/sink.h"
 #include "view/audit.h"
 
 struct admin;
@@ -105,6 +106,10 @@ struct admin_opts {
     int (*backup_stage)(void *arg, json_t **ret, struct error *err);
     int (*backup_release)(void *arg, const char *token, struct error *err);
     void *backup_arg;
+    /* Sinks, and the journal they read. NULL: no server runs. */
+    struct sink *const *sinks;
+    unsigned sinks_count;
+    struct journal *journal;
     const struct psk_master *psk; /* devices' pre-shared keys are derived from it */
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
     /* Reads the settings again. 0 with an object of what changed, or a negative errno with a

@@ -43,8 +43,7 @@ struct wanted {
     json_t *next; /* number of the first one left out */
 };
 
-/* A time, a day, or how long ago. */
-static bool parse_moment(struct slice text, int64_t *ret_us)
+bool admin_moment(struct slice text, int64_t *ret_us)
 {
     char day[32];
     uint64_t ms;
@@ -72,8 +71,8 @@ static enum reason take_wanted(struct admin_call *call, struct wanted *ret, uint
     *ret_before = before.len ? strtoull(before.ptr, &end, 10) : 0;
     if (before.len && (*end || errno || before.ptr[0] < '0' || before.ptr[0] > '9'))
         return admin_refuse(call, REASON_bad_request, "before must be a number of an entry");
-    if ((since.len && !parse_moment(since, &ret->since_us)) ||
-        (until.len && !parse_moment(until, &ret->until_us)))
+    if ((since.len && !admin_moment(since, &ret->since_us)) ||
+        (until.len && !admin_moment(until, &ret->until_us)))
         return admin_refuse(call, REASON_bad_request,
                             "since and until must be times such as 2026-11-28T16:00:00Z, days such "
                             "as 2026-11-28, or lengths such as 24h");

@@ -27,6 +27,12 @@ enum reason audit_check(struct admin *a, struct admin_call *call);
 enum reason backup_begin(struct admin *a, struct admin_call *call);   /* admin_backup.c */
 enum reason backup_release(struct admin *a, struct admin_call *call); /* the same */
 enum reason capture_lines(struct admin *a, struct admin_call *call);  /* admin_capture.c */
+enum reason sink_list(struct admin *a, struct admin_call *call);      /* admin_sinks.c */
+enum reason sink_pause_it(struct admin *a, struct admin_call *call);
+enum reason sink_resume_it(struct admin *a, struct admin_call *call);
+enum reason sink_replay_it(struct admin *a, struct admin_call *call);
+enum reason dead_list(struct admin *a, struct admin_call *call);
+enum reason dead_retry(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);
 enum reason rollup_rebuild(struct admin *a, struct admin_call *call);
 enum reason account_add(struct admin *a, struct admin_call *call);
@@ -80,6 +86,10 @@ void admin_confirm(struct admin *a, json_t *result);
 /* The number under that name, or `fallback`. False: refused. */
 bool admin_number(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
                   unsigned *ret);
+
+/* A time, a day, or how long ago, as "2026-11-28T16:00:00Z", "2026-11-28" or "24h". False: it is
+ * none of these. */
+bool admin_moment(struct slice text, int64_t *ret_us);
 
 /* A new object; nothing in it is secret. */
 json_t *admin_json_account(const struct account *account);

@@ -107,6 +107,14 @@
             ADMIN_LIST                                                                             \
     }
 
+#define SINK                                                                                       \
+    {                                                                                              \
+        "sink", "SINK", ADMIN_NEEDED, false, "Name of the sink: postgres"                          \
+    }
+#define PLACES                                                                                     \
+    "an offset, a time such as 2026-11-28T16:00:00Z, a day, or a length such as 24h ago; times "   \
+    "are as exact as the journal's segments are"
+
 const struct admin_command admin_commands[] = {
     {"account",
      "add",
@@ -404,6 +412,60 @@ const struct admin_command admin_commands[] = {
      {{0}},
      rollup_rebuild,
      "Rollups"},
+
+    {"sink",
+     "list",
+     "Show how far each sink is, and what keeps it from its target",
+     "sluice sink list",
+     false,
+     {{0}},
+     sink_list,
+     "SinkList"},
+    {"sink",
+     "pause",
+     "Deliver nothing to a sink's target until it is resumed, over restarts too",
+     "sluice sink pause postgres",
+     true,
+     {SINK},
+     sink_pause_it,
+     "Sink"},
+    {"sink",
+     "resume",
+     "Let a paused sink go on where it was",
+     "sluice sink resume postgres",
+     true,
+     {SINK},
+     sink_resume_it,
+     "Sink"},
+    {"sink",
+     "replay",
+     "Deliver once more what the journal still has of a stretch, after live messages; PostgreSQL "
+     "has each message once all the same. A restart forgets it",
+     "sluice sink replay postgres --from 24h",
+     true,
+     {SINK,
+      {"from", "PLACE", ADMIN_OPTION, false, "Where to begin: " PLACES "; default: the oldest"},
+      {"to", "PLACE", ADMIN_OPTION, false, "Where to end, likewise; default: where the sink is"}},
+     sink_replay_it,
+     "Sink"},
+    {"dlq",
+     "list",
+     "Show a sink's dead letters: messages that its target refuses for what they are",
+     "sluice dlq list postgres",
+     false,
+     {SINK,
+      {"from", "N", ADMIN_OPTION, false, "Only from this offset on"},
+      {"limit", "N", ADMIN_OPTION, false, "At most N (default 100, at most 1000)", ADMIN_COUNT}},
+     dead_list,
+     "DeadLetters"},
+    {"dlq",
+     "retry",
+     "Try dead letters once more; those that are taken are dead no longer",
+     "sluice dlq retry postgres",
+     true,
+     {SINK, {"offset", "N", ADMIN_OPTION, false, "Only the one of this offset"}},
+     dead_retry,
+     "DeadRetried"},
 
     {"audit",
      "list",

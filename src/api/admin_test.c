@@ -107,6 +107,16 @@ struct credential *catalog_credential(struct catalog *c, uint64_t number)
     return NULL;
 }
 
+struct account *catalog_account_by_number(struct catalog *c, uint64_t number)
+{
+    return NULL;
+}
+
+struct feed *catalog_feed_by_number(struct catalog *c, uint64_t number)
+{
+    return NULL;
+}
+
 unsigned catalog_feeds(struct catalog *c, uint64_t account, struct buf *ret)
 {
     struct feed *f = feed_new(0);

@@ -182,6 +182,10 @@ int journal_forget_reader(struct journal *j, const char *name);
 /* Where the segment begins from which on the log takes at most `bytes` on disk, or the last one:
  * who holds back no more than that commits up to there. Any thread. */
 uint64_t journal_hold_from(struct journal *j, uint64_t bytes);
+/* About where the log was at that time (us since 1970): no record from then on lies before the
+ * offset, or with `behind` none before then lies behind it. As exact as segments are. Any thread.
+ */
+uint64_t journal_offset_at(struct journal *j, int64_t us, bool behind);
 /* Next offset this reader will return. */
 uint64_t journal_reader_offset(struct journal_reader *r);
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/metric.h"
 #include "journal/internal.h"
 
@@ -101,4 +102,20 @@ uint64_t journal_hold_from(struct journal *j, uint64_t bytes)
     }
     pthread_mutex_unlock(&j->segments_lock);
     return from;
+}
+
+uint64_t journal_offset_at(struct journal *j, int64_t us, bool behind)
+{
+    /* A record may come into a segment that was begun a moment after it was received. */
+    const int64_t margin_us = 60 * US_PER_S;
+    uint64_t found = behind ? journal_durable(j) : atomic_load(&j->oldest);
+    pthread_mutex_lock(&j->segments_lock);
+    for (size_t i = 0; i < j->segments_count && !behind; i++)
+        if (j->segments[i].created_us <= us)
+            found = j->segments[i].base;
+    for (size_t i = j->segments_count; i-- > 0 && behind;)
+        if (j->segments[i].created_us > us + margin_us && j->segments[i].base < found)
+            found = j->segments[i].base;
+    pthread_mutex_unlock(&j->segments_lock);
+    return found;
 }
