@@ -250,7 +250,7 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
 /* Appends all answers at the head of the queue that are done. */
 static void put_done(struct mqtt_conn *c, struct buf *out)
 {
-    while (c->first && c->first->done) {
+    while (c->failed == REASON_ok && c->first && c->first->done) {
         struct mqtt_exchange *e = c->first;
         mqtt_put_answer(out, e);
         mqtt_dequeue(e);
@@ -344,12 +344,25 @@ void mqtt_done(struct mqtt_exchange *e)
     mqtt_make_dirty(c);
 }
 
+void mqtt_fail(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->conn;
+    c->failed = e->x.reply.reason;
+    if (c->kept == e)
+        c->kept = NULL;
+    mqtt_dequeue(e);
+    mqtt_exchange_free(e);
+    mqtt_make_dirty(c);
+}
+
 /* Sends all answers that may leave, in one write. */
 static void flush(struct mqtt_conn *c)
 {
     struct buf *out = &c->front->gather;
-    if (c->state == MQTT_UP)
+    if (c->state == MQTT_UP && c->failed == REASON_ok)
         mqtt_deliver_flush(c);
+    if (c->failed != REASON_ok)
+        mqtt_close(c, MQTT_UNSPECIFIED, reason_info(c->failed)->text);
     buf_clear(out);
     put_done(c, out);
     if (c->state == MQTT_CLOSING)

@@ -79,6 +79,7 @@ struct mqtt_conn {
     bool expiry_cut, present; /* the session was there before */
     bool settling;            /* it has ended, but its session is still being told so */
     bool replaying;
+    enum reason failed; /* why it closes at the end of the turn; REASON_ok: it does not */
     uint32_t expiry_s;  /* of the session, as in force */
     uint64_t session;   /* its number; 0: it ends with the connection */
     uint64_t number;    /* record_client, known from MQTT_CLAIM on */
@@ -141,6 +142,9 @@ void mqtt_exchange_free(struct mqtt_exchange *e);
 void mqtt_hand_up(struct mqtt_exchange *e);
 /* The exchange's answer is complete: it leaves at the end of the turn. */
 void mqtt_done(struct mqtt_exchange *e);
+/* What the client is owed for the exchange it cannot be given: closes at the end of the turn, since
+ * who tells of a session is in the midst of it. */
+void mqtt_fail(struct mqtt_exchange *e);
 /* Sends with what else this turn has for the client. */
 void mqtt_send_later(struct mqtt_conn *c, struct slice packet);
 /* Says so (5.0: DISCONNECT with the code; `why` may be NULL) and closes; publishes the will. */

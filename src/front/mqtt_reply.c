@@ -223,9 +223,10 @@ static void refuse_event(struct mqtt_exchange *e)
     CHECK(session_record_decode(e->x.request.body, &r));
     bool late = r.event == SESSION_ACKED || r.event == SESSION_COMPLETED ||
                 (r.event == SESSION_SENT && !e->out.len);
-    if (!late)
-        mqtt_close(e->conn, MQTT_UNSPECIFIED, reason_info(e->x.reply.reason)->text);
-    mqtt_done(e);
+    if (late)
+        mqtt_done(e);
+    else
+        mqtt_fail(e);
 }
 
 void mqtt_reply(struct mqtt_exchange *e)

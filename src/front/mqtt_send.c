@@ -95,10 +95,10 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
     struct mqtt_sub *sub = add(c, &kept, scope, since_of(c, f->filter));
     if (!sub)
         return REASON_subscriptions_full;
+    *ret_qos = f->qos;
     if (scope != LIVE_OF_NOBODY)
         mqtt_replay_begin(c, f, sub, c->subs_count == before);
-    *ret_qos = f->qos;
-    if (!c->session)
+    if (!c->session || c->state != MQTT_UP) /* what that asks for may have been refused */
         return REASON_ok;
     if (!before)
         mqtt_deliver_join(c);
@@ -189,7 +189,7 @@ static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, stru
     struct buf reasons;
     bool any = false;
     buf_init(&reasons, c->front->opts.packet_max);
-    while (mqtt_next_filter(p->type, &rest, &f)) {
+    while (c->state == MQTT_UP && mqtt_next_filter(p->type, &rest, &f)) {
         uint8_t code;
         enum reason reason = flood ? REASON_flood : subscribe(c, &f, id, &code);
         any |= reason != REASON_ok;
@@ -197,8 +197,9 @@ static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, stru
         buf_put_u8(&reasons, (uint8_t)reason);
     }
     answer.list = buf_slice(codes);
-    put_answer(c, &answer);
-    if (any)
+    if (c->state == MQTT_UP)
+        put_answer(c, &answer);
+    if (any && c->state == MQTT_UP)
         tell_refused(c, p, &reasons);
     buf_fini(&reasons);
 }
@@ -208,10 +209,11 @@ static void unsubscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, st
     struct mqtt_packet answer = {.type = MQTT_UNSUBACK, .id = p->id};
     struct slice rest = p->list;
     struct mqtt_filter f;
-    while (mqtt_next_filter(p->type, &rest, &f))
+    while (c->state == MQTT_UP && mqtt_next_filter(p->type, &rest, &f))
         buf_put_u8(codes, unsubscribe(c, f.filter));
     answer.list = buf_slice(codes);
-    put_answer(c, &answer);
+    if (c->state == MQTT_UP)
+        put_answer(c, &answer);
 }
 
 void mqtt_take_filters(struct mqtt_conn *c, const struct mqtt_packet *p)
