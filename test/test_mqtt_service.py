@@ -164,7 +164,7 @@ def test_time(client, owner):
             assert topic == "time/hours" and int(payload) in range(24)
     assert len(seen["time/millis"]) >= 2
     each = [int(s) for s in seen["time/seconds"]]
-    assert each == sorted(each) and len(set(each)) == (len(each) + 1) // 2  # one for each subscription
+    assert each == sorted(set(each))  # once, though two subscriptions match
 
 
 def test_nobody_publishes_time(client):

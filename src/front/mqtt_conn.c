@@ -679,6 +679,7 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     buf_init(&f->now, GATHER_MAX);
     buf_init(&f->retained, TOPIC_MAX + RETAINED_MAX);
     buf_init(&f->aliased, GATHER_MAX + TOPIC_MAX);
+    buf_init(&f->ids, GATHER_MAX);
     for (unsigned i = 0; i < 2; i++)
         buf_init(&f->common[i], GATHER_MAX);
     return f;
@@ -703,6 +704,7 @@ void mqtt_front_free(struct mqtt_front *f)
     buf_fini(&f->now);
     buf_fini(&f->retained);
     buf_fini(&f->aliased);
+    buf_fini(&f->ids);
     for (unsigned i = 0; i < 2; i++)
         buf_fini(&f->common[i]);
     mqtt_subs_free(f->subs);

@@ -76,12 +76,6 @@ struct delivery {
     bool behind;
     struct mqtt_exchange *asked; /* is under way */
     struct deadline retry;
-    /* The message that is being matched: */
-    bool due;
-    bool due_as_published;
-    uint8_t due_qos;
-    struct buf due_ids;
-    struct mqtt_conn *due_next;
 };
 
 /* A message that another member has not acknowledged. */
@@ -106,7 +100,6 @@ static struct delivery *delivery_of(struct mqtt_conn *c)
     buf_init(&d->queue, c->front->opts.queue_bytes);
     buf_init(&d->shared, c->front->opts.queue_bytes);
     buf_init(&d->held, c->front->opts.queue_bytes + MQTT_LENGTH_MAX);
-    buf_init(&d->due_ids, 8 * SESSION_SUBS_MAX);
     return d;
 }
 
@@ -128,55 +121,8 @@ void mqtt_deliver_free(struct mqtt_conn *c)
     buf_fini(&d->shared);
     buf_fini(&d->held);
     buf_fini(&d->queue);
-    buf_fini(&d->due_ids);
     free(d);
     c->out = NULL;
-}
-
-/* ---- one copy of a message for a session ------------------------------------------------------
- */
-
-static void note(struct delivery *d, const struct mqtt_sub *sub)
-{
-    if (sub->qos > d->due_qos)
-        d->due_qos = sub->qos;
-    d->due_as_published |= sub->as_published;
-    if (sub->id)
-        mqtt_put_id(&d->due_ids, sub->id);
-}
-
-static struct outgoing noted(const struct delivery *d, const struct live_message *m)
-{
-    return (struct outgoing){.m = m,
-                             .qos = d->due_qos,
-                             .as_published = d->due_as_published,
-                             .ids = buf_slice(&d->due_ids)};
-}
-
-void mqtt_note_match(struct mqtt_conn *c, const struct mqtt_sub *sub)
-{
-    struct delivery *d = delivery_of(c);
-    if (!d->due) {
-        d->due = true;
-        d->due_qos = 0;
-        d->due_as_published = false;
-        buf_clear(&d->due_ids);
-        d->due_next = c->front->due;
-        c->front->due = c;
-    }
-    note(d, sub);
-}
-
-struct mqtt_conn *mqtt_next_match(struct mqtt_front *f, struct outgoing *ret)
-{
-    struct mqtt_conn *c = f->due;
-    if (!c)
-        return NULL;
-    struct delivery *d = c->out;
-    f->due = d->due_next;
-    d->due = false;
-    *ret = noted(d, NULL);
-    return c;
 }
 
 /* ---- how far it is --------------------------------------------------------------------------- */
@@ -538,23 +484,22 @@ static struct flight *kept_at(struct delivery *d, uint64_t place)
 /* How the message goes to the client, by its subscriptions of now. */
 static struct outgoing match_own(struct delivery *d, const struct live_message *m)
 {
-    d->due_qos = 0;
-    d->due_as_published = false;
-    buf_clear(&d->due_ids);
+    struct mqtt_front *f = d->conn->front;
+    struct outgoing o = {.m = m};
     bool any = false;
     for (const struct mqtt_sub *s = d->conn->subs; s; s = s->of_owner) {
         if (mqtt_sub_wants(s, m) && topic_matches(s->filter, m->topic)) {
-            note(d, s);
+            mqtt_add_match(f, &o, s);
             any = true;
         }
     }
     for (const struct mqtt_sub *s = d->conn->subs; s && !any; s = s->of_owner) {
         if (s->member && mqtt_sub_wants(s, m) && topic_matches(s->inner, m->topic)) {
-            note(d, s); /* it was one of a group's */
+            mqtt_add_match(f, &o, s); /* it was one of a group's */
             any = true;
         }
     }
-    return noted(d, m);
+    return o;
 }
 
 /* With its packet id, and DUP. */
@@ -597,13 +542,8 @@ static void send_given(struct delivery *d, uint32_t member, const struct live_me
         metric_add(METRIC_mqtt_drops_shared, 1);
         return;
     }
-    buf_clear(&d->due_ids);
-    d->due_qos = 0;
-    d->due_as_published = false;
-    note(d, sub);
-    struct outgoing out = noted(d, m);
-    out.payload = payload;
-    out.member = member;
+    struct outgoing out = {.m = m, .payload = payload, .member = member};
+    mqtt_add_match(c->front, &out, sub);
     if (m->published && m->qos < out.qos)
         out.qos = m->qos;
     if (out.qos && mqtt_put_message(c, &out))

@@ -92,6 +92,8 @@ struct mqtt_conn {
     struct mqtt_replay *replays;      /* retained messages it is to get; oldest first */
     struct mqtt_conn *replaying_next; /* in the front's list, if `replaying` */
     struct mqtt_sub *subs;
+    struct mqtt_sub *due;             /* of these: that the message at hand matches, by `also` */
+    struct mqtt_conn *due_next;       /* in the front's list, if there are such */
     uint16_t subs_count, receive_max; /* what the client takes at a time */
     struct delivery *out;             /* NULL: nothing above QoS 0 was sent or subscribed yet */
     uint16_t *ids;                    /* of QoS 2: received, not released */
@@ -115,7 +117,8 @@ struct mqtt_front {
     /* Of the message in hand, before 5.0 and in it: the packet of all subscribers of QoS 0. */
     struct buf common[2];
     bool common_made[2];
-    struct mqtt_conn *due; /* sessions that the message at hand is for */
+    struct mqtt_conn *due; /* whom the message at hand is for */
+    struct buf ids;        /* subscription identifiers of one packet */
     uint32_t last_member;  /* number of a shared subscription */
     uint64_t live_next;    /* position: what lies below has come here; 0: nothing has */
     bool handed;           /* up, since the worker settled */
@@ -235,6 +238,9 @@ bool mqtt_put_message(struct mqtt_conn *c, const struct outgoing *o);
 void mqtt_set_id(char *packet, uint16_t id);
 /* Whether the message is for the subscription, whose filter matches. */
 bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m);
+/* One more subscription that the message is sent by: the greatest QoS, and all identifiers, which
+ * lie in the front until the next message is begun with an `o` that has none. */
+void mqtt_add_match(struct mqtt_front *f, struct outgoing *o, const struct mqtt_sub *sub);
 /* Sends, queues or drops. */
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);
@@ -324,7 +330,3 @@ void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
 void mqtt_deliver_begin(struct mqtt_conn *c);
 /* The first subscription was made: it sees what becomes durable from now on. */
 void mqtt_deliver_join(struct mqtt_conn *c);
-/* A session gets one copy of a message, whatever number of its subscriptions match (MQTT-3.3.4-2,
- * -4): notes one that does, then takes the sessions of which one was noted. */
-void mqtt_note_match(struct mqtt_conn *c, const struct mqtt_sub *sub);
-struct mqtt_conn *mqtt_next_match(struct mqtt_front *f, struct outgoing *ret);

@@ -379,21 +379,16 @@ static void send_one(struct mqtt_conn *c, const struct outgoing *o)
     }
 }
 
-/* By one subscription. */
-static void send_by(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
-                    struct slice payload)
+void mqtt_add_match(struct mqtt_front *f, struct outgoing *o, const struct mqtt_sub *sub)
 {
-    struct buf ids;
-    buf_init(&ids, 8);
-    if (sub->id)
-        mqtt_put_id(&ids, sub->id);
-    send_one(c, &(struct outgoing){.m = m,
-                                   .payload = payload,
-                                   .qos = sub->qos,
-                                   .as_published = sub->as_published,
-                                   .member = sub->member,
-                                   .ids = buf_slice(&ids)});
-    buf_fini(&ids);
+    if (!o->ids.len)
+        buf_clear(&f->ids);
+    if (sub->id) /* MQTT-3.3.4-3, -4 */
+        mqtt_put_id(&f->ids, sub->id);
+    CHECK(!f->ids.failed); /* a connection's subscriptions have a maximum */
+    o->ids = buf_slice(&f->ids);
+    o->qos = sub->qos > o->qos ? sub->qos : o->qos; /* MQTT-3.3.4-2 */
+    o->as_published |= sub->as_published;
 }
 
 /* No packet is made of it yet. */
@@ -405,8 +400,10 @@ static void begin_message(struct mqtt_front *f)
 void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload)
 {
+    struct outgoing o = {.m = m, .payload = payload, .member = sub->member};
     begin_message(c->front);
-    send_by(c, sub, m, payload);
+    mqtt_add_match(c->front, &o, sub);
+    send_one(c, &o);
 }
 
 bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload)
@@ -450,7 +447,7 @@ bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m)
     return !m->place || m->place >= session_place(sub->since, 0);
 }
 
-static void on_match(void *arg, const struct mqtt_sub *sub)
+static void on_match(void *arg, struct mqtt_sub *sub)
 {
     struct matching *x = arg;
     struct mqtt_conn *c = sub->owner;
@@ -459,25 +456,37 @@ static void on_match(void *arg, const struct mqtt_sub *sub)
         return;
     if (!x->payload.ptr)
         x->payload = x->m->payload(x->m->arg);
-    if (g)
+    if (g) {
         mqtt_share_out(x->front, g, x->m, x->payload);
-    else if (c->session)
-        mqtt_note_match(c, sub);
-    else
-        send_by(c, sub, x->m, x->payload);
+        return;
+    }
+    if (!c->due) {
+        c->due_next = x->front->due;
+        x->front->due = c;
+    }
+    sub->also = c->due;
+    c->due = sub;
+}
+
+/* A client gets one copy, whatever number of its subscriptions match (decision 0040). */
+static void send_due(struct mqtt_front *f, const struct matching *x)
+{
+    while (f->due) {
+        struct mqtt_conn *c = f->due;
+        struct outgoing o = {.m = x->m, .payload = x->payload};
+        for (const struct mqtt_sub *s = c->due; s; s = s->also)
+            mqtt_add_match(f, &o, s);
+        f->due = c->due_next;
+        c->due = NULL;
+        send_one(c, &o);
+    }
 }
 
 void mqtt_front_publish(void *front, const struct live_message *m)
 {
     struct mqtt_front *f = front;
     struct matching x = {.front = f, .m = m};
-    struct outgoing o;
-    struct mqtt_conn *c;
     begin_message(f);
     mqtt_subs_match(f->subs, m->account, m->topic, on_match, &x);
-    while ((c = mqtt_next_match(f, &o)) != NULL) {
-        o.m = m;
-        o.payload = x.payload;
-        send_one(c, &o);
-    }
+    send_due(f, &x);
 }

@@ -369,14 +369,14 @@ bool mqtt_subs_any(const struct mqtt_subs *s, uint64_t account)
 struct wanted {
     const struct mqtt_subs *subs;
     struct slice topic;
-    void (*each)(void *arg, const struct mqtt_sub *sub);
+    void (*each)(void *arg, struct mqtt_sub *sub);
     void *arg;
 };
 
-static void tell(const struct wanted *w, const struct mqtt_sub_link *list)
+static void tell(const struct wanted *w, struct mqtt_sub_link *list)
 {
     for (; list; list = list->next)
-        w->each(w->arg, (const struct mqtt_sub *)list);
+        w->each(w->arg, (struct mqtt_sub *)list);
 }
 
 /* `rest` of the topic is below the node. As deep as the tree, at most. */
@@ -386,8 +386,8 @@ static void match_below(const struct wanted *w, const struct node *n, struct sli
     bool wild = n->parent || w->topic.ptr[0] != '$';
     if (wild)
         tell(w, n->any); /* also when nothing is left: "a/#" matches "a" */
-    for (const struct mqtt_sub_link *l = n->longer; l; l = l->next) {
-        const struct mqtt_sub *sub = (const struct mqtt_sub *)l;
+    for (struct mqtt_sub_link *l = n->longer; l; l = l->next) {
+        struct mqtt_sub *sub = (struct mqtt_sub *)l;
         if (topic_matches(sub->filter, w->topic))
             w->each(w->arg, sub);
     }
@@ -404,14 +404,14 @@ static void match_below(const struct wanted *w, const struct node *n, struct sli
 }
 
 void mqtt_subs_match(const struct mqtt_subs *s, uint64_t account, struct slice topic,
-                     void (*each)(void *arg, const struct mqtt_sub *sub), void *arg)
+                     void (*each)(void *arg, struct mqtt_sub *sub), void *arg)
 {
     const struct mqtt_scope *scope = find_scope(s, account);
     if (!scope || !topic.len)
         return;
     uint64_t hash = hash_of(account, topic);
-    for (const struct mqtt_sub_link *l = first_of(&s->exact, hash); l; l = l->next) {
-        const struct mqtt_sub *e = (const struct mqtt_sub *)l;
+    for (struct mqtt_sub_link *l = first_of(&s->exact, hash); l; l = l->next) {
+        struct mqtt_sub *e = (struct mqtt_sub *)l;
         if (l->hash == hash && e->scope == scope && slice_eq(e->filter, topic))
             each(arg, e);
     }

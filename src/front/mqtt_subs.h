@@ -23,6 +23,7 @@ struct mqtt_sub_link {
 struct mqtt_sub {
     struct mqtt_sub_link link; /* in the table, or with its node; the first member */
     struct mqtt_sub *of_owner; /* the owner's next */
+    struct mqtt_sub *also;     /* the next one of the owner that the message at hand matches */
     void *owner;
     struct mqtt_scope *scope;
     struct node *node; /* of the tree, that it hangs at; NULL: it has no wildcard */
@@ -54,6 +55,6 @@ bool mqtt_subs_remove(struct mqtt_subs *s, struct mqtt_sub **list, struct slice 
 void mqtt_subs_remove_all(struct mqtt_subs *s, struct mqtt_sub **list);
 /* Whether anybody of that account has subscribed to anything. */
 bool mqtt_subs_any(const struct mqtt_subs *s, uint64_t account);
-/* Calls `each` for every subscription of the account that matches; it must not change any. */
+/* Calls `each` for every subscription of the account that matches; it must add and remove none. */
 void mqtt_subs_match(const struct mqtt_subs *s, uint64_t account, struct slice topic,
-                     void (*each)(void *arg, const struct mqtt_sub *sub), void *arg);
+                     void (*each)(void *arg, struct mqtt_sub *sub), void *arg);

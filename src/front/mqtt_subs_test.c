@@ -14,7 +14,7 @@
 
 static unsigned found;
 
-static void on_each(void *arg, const struct mqtt_sub *sub)
+static void on_each(void *arg, struct mqtt_sub *sub)
 {
     (void)arg;
     (void)sub;
