@@ -2,7 +2,10 @@
 """`sluice load --verify`: what the real server stored is what it acknowledged, and a server that lies is found out."""
 import http.client
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,6 +109,33 @@ def test_a_crash_loses_nothing_acknowledged(make_server, tmp_path):
     assert run.returncode == 0, (out, err)
     v = json.loads(err)["verified"]
     assert v["sound"] and v["acked"] == v["stored"] >= 300
+
+
+def test_the_screen_shows_the_run_and_the_server(fleet, tmp_path):
+    """On a terminal, until SIGINT; and the page with its plots."""
+    server, csv, _ = fleet
+    page, out = tmp_path / "page.html", tmp_path / "out.json"
+    master, terminal = pty.openpty()
+    run = subprocess.Popen([BIN, "load", server.url, "--devices", str(csv), "--rate", "500", "--seconds", "60", "--watch",
+                            server.operator_url, "--html", str(page), "--json", str(out)], stdout=subprocess.PIPE,
+                           stderr=terminal, text=True)
+    os.close(terminal)
+    seen = b""
+    while b"the server: throttle" not in seen:
+        seen += os.read(master, 65536)
+    os.kill(run.pid, signal.SIGINT)
+    while True:
+        try:
+            seen += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(master)
+    run.communicate(timeout=30)
+    assert run.returncode == 0
+    assert b"running [" in seen and b"answers/s (at most 500 due)" in seen and b"answers  202: " in seen
+    assert page.read_text().count("<svg ") == 3
+    series = json.loads(out.read_text())["series"]
+    assert len(series) >= 2 and series[0]["answers"] > 0 and series[0]["p99"] > 0
 
 
 class Liar(ThreadingHTTPServer):

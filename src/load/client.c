@@ -192,9 +192,7 @@ static void conn_answered(struct conn *c, const struct response *r)
     struct client *cl = c->client;
     struct result *res = cl->result;
     uint64_t now = clock_mono_ns();
-    histogram_add(&res->latency, now - c->began_ns);
-    res->answered++;
-    res->by_status[r->status]++;
+    result_answer(res, now - c->began_ns, r->status, r->status >= 400);
     settle(c, r);
     c->pause_ns = 0;
     c->state = CONN_IDLE;

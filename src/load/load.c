@@ -14,6 +14,7 @@
 #include "load/load_opts.h"
 #include "load/mqtt_client.h"
 #include "load/proof.h"
+#include "load/report.h"
 #include "load/result.h"
 #include "load/verify.h"
 
@@ -84,6 +85,8 @@ static int run(struct load_opts *opts, struct result *result, struct error *err)
         result_print(result, stdout);
     if (rc == 0 && opts->json)
         rc = result_write_json(result, opts, opts->json, err);
+    if (rc == 0 && opts->html)
+        rc = report_write(result, opts, opts->html, err);
     fleet_fini(&fleet);
     return rc;
 }

@@ -84,6 +84,10 @@ const char load_opts_help[] =
     "  --seed N            of the random order\n"
     "results\n"
     "  --json FILE         results as JSON\n"
+    "  --html FILE         a page with plots, which needs no network\n"
+    "  --watch URL         http[s]://HOST[:PORT] of the server's operator: on a terminal, show "
+    "what\n"
+    "                      its throttle and shield do\n"
     "  --ack-log FILE      append a line \"sequence device feed value offset\" for each message "
     "the\n"
     "                      server acknowledged; every value is then different\n"
@@ -92,7 +96,7 @@ const char load_opts_help[] =
     "                      (else exit status 3); all devices are of the key's account\n"
     "  --verify-url URL    where to read, http[s]://HOST[:PORT]; without: where http:// sends to\n"
     "  --first-sequence N  1; with --verify one that is new each time\n"
-    "  --quiet             no progress line\n";
+    "  --quiet             no progress on a terminal\n";
 
 enum {
     OPT_DEVICES = 1000,
@@ -111,6 +115,8 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_HTML,
+    OPT_WATCH,
     OPT_REPLAY,
     OPT_SPEED,
     OPT_COMPARE,
@@ -162,6 +168,8 @@ static const struct option long_options[] = {
     {"replay", required_argument, NULL, OPT_REPLAY},
     {"speed", required_argument, NULL, OPT_SPEED},
     {"compare", required_argument, NULL, OPT_COMPARE},
+    {"html", required_argument, NULL, OPT_HTML},
+    {"watch", required_argument, NULL, OPT_WATCH},
     {"shape", required_argument, NULL, OPT_SHAPE},
     {"think", required_argument, NULL, OPT_THINK},
     {"storm", required_argument, NULL, OPT_STORM},
@@ -287,6 +295,12 @@ static bool take_source(struct load_opts *o, const char *text)
     return o->sources > 0;
 }
 
+/* http[s]://HOST[:PORT] */
+static bool take_place(const char *text, struct url *ret)
+{
+    return url_parse(text, ret) && url_is_http(ret) && !ret->target.len;
+}
+
 /* S or S-S */
 static bool take_think(struct load_opts *o, const char *text)
 {
@@ -338,6 +352,8 @@ static const char **plain_of(struct load_opts *o, int option)
         return &o->compare;
     case OPT_JSON:
         return &o->json;
+    case OPT_HTML:
+        return &o->html;
     case OPT_ACK_LOG:
         return &o->ack_log;
     default:
@@ -404,8 +420,9 @@ static bool take(struct load_opts *o, int option, const char *text)
         o->verify_key = text;
         return *text && !strpbrk(text, "\r\n");
     case OPT_VERIFY_URL:
-        return url_parse(text, &o->verify_url) && url_is_http(&o->verify_url) &&
-               !o->verify_url.target.len;
+        return take_place(text, &o->verify_url);
+    case OPT_WATCH:
+        return take_place(text, &o->watch_url);
     default:
         return take_number(o, option, text);
     }

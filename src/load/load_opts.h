@@ -55,7 +55,8 @@ struct load_opts {
     uint64_t requests; /* stop after so many; 0: no bound */
     uint64_t seed;
 
-    const char *json, *ack_log;
+    const char *json, *ack_log, *html;
+    struct url watch_url;         /* whose /metrics are shown; no host: nobody's */
     const char *replay, *compare; /* recordings; NULL: none */
     double speed;                 /* of the replay: 2 is twice as fast */
     const char *verify_key;       /* NULL: nothing is read back */

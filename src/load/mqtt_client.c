@@ -263,9 +263,7 @@ static void pump(void *owner)
 
 static void count_answer(struct mqtt_client *cl, uint64_t began_ns, uint8_t code, uint64_t now)
 {
-    histogram_add(&cl->result->latency, now - began_ns);
-    cl->result->answered++;
-    cl->result->by_status[code]++;
+    result_answer(cl->result, now - began_ns, code, code >= 0x80);
 }
 
 /* 0x80 says nothing of how far it got; all above it are refusals. */

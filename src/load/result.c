@@ -15,6 +15,30 @@ void result_start(struct result *r, uint64_t now_ns)
     r->began_ns = r->ended_ns = now_ns;
 }
 
+uint64_t result_errors(const struct result *r)
+{
+    return r->broken + r->connect_errors + r->timed_out + r->bad_responses;
+}
+
+struct series_point result_second(struct result *r)
+{
+    const struct series_point now = {
+        .answers = r->answered, .refused = r->answers_refused, .errors = result_errors(r)};
+    const struct series_point p = {
+        .answers = now.answers - r->seen.answers,
+        .refused = now.refused - r->seen.refused,
+        .errors = now.errors - r->seen.errors,
+        .p50 = histogram_quantile(&r->second, 0.5),
+        .p99 = histogram_quantile(&r->second, 0.99),
+        .p999 = histogram_quantile(&r->second, 0.999),
+        .max = r->second.max,
+    };
+    r->seen = now;
+    histogram_clear(&r->second);
+    series_add(&r->series, &p);
+    return p;
+}
+
 double result_seconds(const struct result *r)
 {
     return (double)(r->ended_ns - r->began_ns) / (double)NS_PER_S;
@@ -132,6 +156,20 @@ static json_t *verdict_json(const struct ledger_verdict *v)
 #undef N
 }
 
+static json_t *series_json(const struct series *s)
+{
+    json_t *all = json_array();
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct series_point *p = &s->points[i];
+        json_array_append_new(
+            all, json_pack("{s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "s",
+                           (int)((i + 1) * s->step_s), "answers", (json_int_t)p->answers, "refused",
+                           (json_int_t)p->refused, "errors", (json_int_t)p->errors, "p50",
+                           ms(p->p50), "p99", ms(p->p99), "p99.9", ms(p->p999), "max", ms(p->max)));
+    }
+    return all;
+}
+
 static json_t *result_json(const struct result *r, const struct load_opts *opts)
 {
     json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o}", "connections", (int)opts->connections,
@@ -171,6 +209,7 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
     if (r->last_error)
         json_object_set_new(o, "last_error",
                             json_string(r->why[0] ? r->why : uv_strerror(r->last_error)));
+    json_object_set_new(o, "series", series_json(&r->series));
     if (r->verified)
         json_object_set_new(o, "verified", verdict_json(&r->verdict));
     json_object_set_new(o, "accepted_seconds",

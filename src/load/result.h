@@ -13,11 +13,13 @@
 #include "load/histogram.h"
 #include "load/ledger.h"
 #include "load/load_opts.h"
+#include "load/series.h"
 
 struct result {
     uint64_t began_ns, ended_ns;
     uint64_t sent;             /* requests written */
-    uint64_t answered;         /* responses read whole */
+    uint64_t answered;         /* responses read whole, */
+    uint64_t answers_refused;  /* and of these, those that say no */
     uint64_t answered_in_time; /* of these, before the end: what the rate is made of */
     uint64_t by_status[600];   /* of MQTT: by reason code */
     uint64_t bytes_sent, bytes_received;
@@ -46,11 +48,27 @@ struct result {
     struct ledger_verdict verdict; /* --verify */
     struct histogram latency;      /* of all answers, nanoseconds */
     struct histogram connects; /* from wanting a connection until it is there (MQTT: logged in) */
+    struct histogram second;   /* `latency` since the last result_second */
+    struct series_point seen;  /* counts at that time */
+    struct series series;
     struct histogram delivery; /* from when a message was due until a subscriber had it */
 };
 
 /* Counting begins now. */
 void result_start(struct result *r, uint64_t now_ns);
+/* An answer, `ns` after its request was due; `refused`: it says no. */
+static inline void result_answer(struct result *r, uint64_t ns, unsigned status, bool refused)
+{
+    histogram_add(&r->latency, ns);
+    histogram_add(&r->second, ns);
+    r->answered++;
+    r->answers_refused += refused;
+    r->by_status[status]++;
+}
+/* What went wrong with connections. */
+uint64_t result_errors(const struct result *r);
+/* A second has passed: it becomes a point of the series, and is returned. */
+struct series_point result_second(struct result *r);
 double result_seconds(const struct result *r);
 /* Answers a second, once the run has ended. */
 double result_rate(const struct result *r);

@@ -77,7 +77,6 @@ static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t 
     if (phase == PHASE_MEASURE) {
         result_start(r->result, now);
         r->shown_ns = now;
-        r->shown_answers = 0;
     }
     if (phase == PHASE_DRAIN) {
         r->result->ended_ns = now;
@@ -97,19 +96,34 @@ static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t 
     r->phase_end_ns = now + length;
 }
 
+/* How much of the run is over. */
+static double share_over(const struct run *r, uint64_t now)
+{
+    uint64_t all = r->opts->warmup_ns + r->opts->run_ns;
+    uint64_t left = r->phase_end_ns > now ? r->phase_end_ns - now : 0;
+    if (r->phase == PHASE_WARMUP)
+        left += r->opts->run_ns;
+    double by_time = 1 - (double)left / (double)all;
+    double by_count = r->opts->requests ? (double)r->started / (double)r->opts->requests : 0;
+    return by_count > by_time ? by_count : by_time;
+}
+
+/* Once a second. */
 static void show_progress(struct run *r, uint64_t now)
 {
-    if (!r->progress || now - r->shown_ns < NS_PER_S)
+    if (r->phase > PHASE_MEASURE || now - r->shown_ns < NS_PER_S)
         return;
-    const struct result *res = r->result;
-    double rate = (double)(res->answered - r->shown_answers) * 1e9 / (double)(now - r->shown_ns);
-    fprintf(stderr, "\r%s %5.0f s  %9.0f/s  p50 %.3f ms  p99 %.3f ms  errors %lu \033[K",
-            r->phase == PHASE_WARMUP ? "warm-up" : "running", (double)(now - res->began_ns) / 1e9,
-            rate, (double)histogram_quantile(&res->latency, 0.5) / 1e6,
-            (double)histogram_quantile(&res->latency, 0.99) / 1e6,
-            res->broken + res->connect_errors + res->timed_out + res->bad_responses);
-    r->shown_ns = now;
-    r->shown_answers = res->answered;
+    r->shown_ns += NS_PER_S;
+    const struct screen_state state = {
+        .phase = r->phase == PHASE_WARMUP ? "warm-up" : "running",
+        .share = share_over(r, now),
+        .elapsed_s = (double)(now - r->result->began_ns) / (double)NS_PER_S,
+        .due = r->opts->rate,
+        .second = result_second(r->result),
+        .result = r->result,
+        .watched = watch_take(&r->watch),
+    };
+    screen_show(&r->screen, &state);
 }
 
 static void close_everything(struct run *r)
@@ -196,6 +210,7 @@ static void start(struct run *r)
 
     uint64_t now = clock_mono_ns();
     result_start(r->result, now);
+    r->shown_ns = now;
     bool warm = r->opts->warmup_ns > 0;
     begin_phase(r, warm ? PHASE_WARMUP : PHASE_MEASURE, now,
                 warm ? r->opts->warmup_ns : r->opts->run_ns);
@@ -212,22 +227,24 @@ int run_all(struct run *r, const struct load_opts *opts, const struct fleet *fle
                       .replay = opts->replay ? fleet : NULL,
                       .pacer_fd = -1,
                       .started_max = UINT64_MAX,
-                      .rand.state = opts->seed,
-                      .progress = !opts->quiet && isatty(STDERR_FILENO)};
+                      .rand.state = opts->seed};
+    if (!opts->quiet && isatty(STDERR_FILENO))
+        r->screen.out = stderr;
     if (opts->verify_key)
         r->started_max = LEDGER_MESSAGES_MAX;
     if (opts->requests && opts->requests < r->started_max)
         r->started_max = opts->requests;
     CHECK(uv_loop_init(&r->loop) == 0);
     int rc = resolve(r, err);
+    if (rc == 0 && r->screen.out && opts->watch_url.host[0])
+        rc = watch_start(&r->watch, opts, err);
     if (rc == 0)
         rc = start_pacer(r, err);
     if (rc == 0) {
         start(r);
         uv_run(&r->loop, UV_RUN_DEFAULT);
-        if (r->progress)
-            fputc('\n', stderr);
     }
+    watch_stop(&r->watch);
     if (r->pacer_fd >= 0)
         close(r->pacer_fd);
     CHECK(uv_loop_close(&r->loop) == 0);

@@ -24,6 +24,7 @@
 #include "load/fleet.h"
 #include "load/load_opts.h"
 #include "load/result.h"
+#include "load/screen.h"
 
 enum phase { PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_OVER };
 
@@ -60,8 +61,9 @@ struct run {
     uint64_t started_max;       /* which may not be more */
     uint32_t alive;             /* connections that are not gone for good */
     struct rand rand;
-    bool progress;
-    uint64_t shown_ns, shown_answers;
+    struct screen screen;
+    struct watch watch;
+    uint64_t shown_ns; /* the last second's end */
 };
 
 /*
