@@ -22,6 +22,7 @@
 
 #define RECONNECT_NS     (10 * NS_PER_MS)
 #define RECONNECT_NS_MAX (500 * NS_PER_MS)
+#define DRIP_NS          NS_PER_S
 #define SLOT_BYTES_MAX   (RESPONSE_BYTES_MAX + WIRE_INPUT_BYTES)
 
 enum conn_state { CONN_GONE, CONN_CONNECTING, CONN_IDLE, CONN_BUSY, CONN_CLOSING, CONN_WAITING };
@@ -41,6 +42,8 @@ struct conn {
     uint64_t sequence;
     uint64_t began_ns;  /* of the request: when it was due or sent */
     uint64_t wanted_ns; /* since when it is to be open; 0: it is */
+    uint64_t drip_ns;   /* --attack slow: when the next byte is due, */
+    struct slice drip;  /* and what is still to be sent */
     uint64_t retry_ns;  /* WAITING, or IDLE with --once or --think: not before */
     uint64_t pause_ns;  /* the last wait, doubled at each failure */
     struct buf partial; /* the beginning of a response whose end is still to come */
@@ -72,6 +75,7 @@ static void on_closed(void *owner)
     struct conn *c = owner;
     struct client *cl = c->client;
     buf_clear(&c->partial);
+    c->drip = (struct slice){0};
     if ((cl->opts->reconnect || c->reopen || cl->opts->once) && run_sending(&cl->run) && !c->done) {
         c->state = CONN_WAITING;
         if (c->reopen && !c->told)
@@ -200,7 +204,7 @@ static void conn_answered(struct conn *c, const struct response *r)
         conn_close(c, 0);
         return;
     }
-    if (r->close ||
+    if (r->close || c->drip.len ||
         wire_busy(&c->wire)) { /* an early answer leaves the rest of the request unwanted */
         res->closed++;
         c->reopen = true;
@@ -284,6 +288,13 @@ static struct slice next_request(struct conn *c)
     return slice_of(c->scratch, request.len);
 }
 
+/* A byte is sent; when the next one is. */
+static void drip_next(struct conn *c, uint64_t now)
+{
+    c->drip = slice_from(c->drip, 1);
+    c->drip_ns = now + DRIP_NS;
+}
+
 static void conn_send(struct conn *c, uint64_t began_ns)
 {
     struct client *cl = c->client;
@@ -293,6 +304,11 @@ static void conn_send(struct conn *c, uint64_t began_ns)
     cl->run.started++;
     cl->result->sent++;
     cl->result->bytes_sent += request.len;
+    if (cl->opts->attack == ATTACK_SLOW) {
+        c->drip = request;
+        request.len = 1;
+        drip_next(c, began_ns);
+    }
     int rc = wire_send(&c->wire, request);
     if (rc < 0)
         conn_close(c, rc);
@@ -384,11 +400,16 @@ static void tend(void *owner, uint64_t now)
     struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
         struct conn *c = &cl->conns[i];
-        bool awaits = c->state == CONN_BUSY || c->state == CONN_CONNECTING;
+        bool awaits = (c->state == CONN_BUSY && !c->drip.len) || c->state == CONN_CONNECTING;
         if (awaits && now > c->began_ns && now - c->began_ns > cl->opts->timeout_ns) {
             cl->result->timed_out++;
             c->state = CONN_IDLE; /* it does not count as broken too */
             conn_close(c, UV_ETIMEDOUT);
+        } else if (c->state == CONN_BUSY && c->drip.len && now >= c->drip_ns) {
+            int rc = wire_send(&c->wire, slice_of(c->drip.ptr, 1));
+            drip_next(c, now);
+            if (rc < 0)
+                conn_close(c, rc);
         } else if (c->state == CONN_WAITING && now >= c->retry_ns) {
             conn_open(c);
         } else if (c->state == CONN_IDLE && (c->told || c->thinks) && now >= c->retry_ns &&

@@ -282,6 +282,10 @@ int fleet_init(struct fleet *f, const struct load_opts *opts, struct error *err)
     buf_init(&f->bytes, BYTES_MAX);
     buf_init(&f->ids, BYTES_MAX);
     buf_init(&f->names, BYTES_MAX);
+    if (opts->attack == ATTACK_MALFORMED)
+        return fleet_malformed(f, err);
+    if (opts->attack == ATTACK_OVERSIZE)
+        return fleet_oversize(f, opts, err);
     int rc = read_who(f, opts, err);
     return rc == 0 && opts->replay ? fleet_replay(f, opts, err) : rc;
 }

@@ -23,5 +23,9 @@ int fleet_add(struct fleet *f, uint64_t at, const struct template_marks *in_head
               const struct buf *body, const struct template_marks *in_body, struct slice id,
               struct error *err);
 
+/* --attack malformed and oversize. */
+int fleet_malformed(struct fleet *f, struct error *err);
+int fleet_oversize(struct fleet *f, const struct load_opts *opts, struct error *err);
+
 /* --replay: with a row for each device that sends, a request for each of the recording. */
 int fleet_replay(struct fleet *f, const struct load_opts *opts, struct error *err);

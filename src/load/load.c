@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
+#include "load/attack.h"
 #include "load/client.h"
 #include "load/compare.h"
 #include "load/fleet.h"
@@ -35,13 +36,18 @@ static int send_all(const struct load_opts *opts, const struct fleet *fleet, str
 {
     struct proof proof = {.ack_fd = -1};
     struct verify verify = {0};
+    struct attacks attacks = {0};
     int rc = proof_init(&proof, opts, fleet, err);
     if (rc == 0 && opts->verify_key)
         rc = verify_begin(&verify, opts, err);
+    if (rc == 0)
+        rc = attacks_start(&attacks, opts, err);
     if (rc == 0 && opts->mqtt)
         rc = mqtt_run(opts, fleet, &proof, result, err);
     else if (rc == 0)
         rc = client_run(opts, fleet, &proof, result, err);
+    attacks_end(&attacks, result->attack);
+    result->attacks = opts->attacks;
     result->acked = proof.logged;
     if (rc == 0 && opts->verify_key) {
         rc = verify_read(&verify, &proof.feeds, &proof.ledger, err);

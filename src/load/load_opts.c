@@ -82,6 +82,13 @@ const char load_opts_help[] =
     "  --timeout S         give a connection up that is silent so long; 30\n"
     "  --reconnect         open connections again that break, until the end\n"
     "  --seed N            of the random order\n"
+    "adversaries beside the fleet (of http://; each a process of its own)\n"
+    "  --attack KIND,..    secrets (guesses one device's secret), devices (ids that nobody "
+    "knows),\n"
+    "                      flood (one device of the fleet that never stops), slow (a byte a\n"
+    "                      second), oversize, malformed\n"
+    "  --attack-connections N   of each; 16\n"
+    "  --attack-rate R     of each, requests a second; else as fast as answers come\n"
     "results\n"
     "  --json FILE         results as JSON\n"
     "  --html FILE         a page with plots, which needs no network\n"
@@ -115,6 +122,9 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_ATTACK,
+    OPT_ATTACK_CONNECTIONS,
+    OPT_ATTACK_RATE,
     OPT_HTML,
     OPT_WATCH,
     OPT_REPLAY,
@@ -170,6 +180,9 @@ static const struct option long_options[] = {
     {"compare", required_argument, NULL, OPT_COMPARE},
     {"html", required_argument, NULL, OPT_HTML},
     {"watch", required_argument, NULL, OPT_WATCH},
+    {"attack", required_argument, NULL, OPT_ATTACK},
+    {"attack-connections", required_argument, NULL, OPT_ATTACK_CONNECTIONS},
+    {"attack-rate", required_argument, NULL, OPT_ATTACK_RATE},
     {"shape", required_argument, NULL, OPT_SHAPE},
     {"think", required_argument, NULL, OPT_THINK},
     {"storm", required_argument, NULL, OPT_STORM},
@@ -257,6 +270,10 @@ static bool take_number(struct load_opts *o, int option, const char *text)
         return parse_seconds(text, 0, &o->warmup_ns);
     case OPT_TIMEOUT:
         return parse_seconds(text, 0.01, &o->timeout_ns);
+    case OPT_ATTACK_CONNECTIONS:
+        return parse_unsigned(text, 1, LOAD_CONNECTIONS_MAX, &o->attack_connections);
+    case OPT_ATTACK_RATE:
+        return parse_number(text, 0.001, ARRIVAL_RATE_MAX, &o->attack_rate);
     case OPT_SPEED:
         return parse_number(text, 0.001, 1000, &o->speed);
     case OPT_STORM:
@@ -299,6 +316,25 @@ static bool take_source(struct load_opts *o, const char *text)
 static bool take_place(const char *text, struct url *ret)
 {
     return url_parse(text, ret) && url_is_http(ret) && !ret->target.len;
+}
+
+const char *const load_attack_names[ATTACKS] = {"secrets", "devices",  "flood",
+                                                "slow",    "oversize", "malformed"};
+
+static bool take_attacks(struct load_opts *o, const char *text)
+{
+    for (;;) {
+        size_t len = strcspn(text, ",");
+        unsigned i = 0;
+        while (i < ATTACKS && !slice_eq(slice_of(text, len), slice_str(load_attack_names[i])))
+            i++;
+        if (i == ATTACKS)
+            return false;
+        o->attacks |= 1u << i;
+        if (!text[len])
+            return true;
+        text += len + 1;
+    }
 }
 
 /* S or S-S */
@@ -421,6 +457,8 @@ static bool take(struct load_opts *o, int option, const char *text)
         return *text && !strpbrk(text, "\r\n");
     case OPT_VERIFY_URL:
         return take_place(text, &o->verify_url);
+    case OPT_ATTACK:
+        return take_attacks(o, text);
     case OPT_WATCH:
         return take_place(text, &o->watch_url);
     default:
@@ -453,6 +491,8 @@ static const char *check(const struct load_opts *o)
         return "--verify cannot read back what devices with %seq% in their name send";
     if (o->basic && o->device && (strstr(o->device, "%seq%") || strstr(o->token, "%seq%")))
         return "%seq% cannot be in what --basic encodes";
+    if (o->attacks & (1u << ATTACK_SECRETS | 1u << ATTACK_FLOOD) && !o->devices && !o->device)
+        return "--attack secrets and flood need a device: give --devices, or --device and --token";
     if (o->rate > 0 && o->think_ns)
         return "--think is for runs without --rate";
     if (o->shape && (o->shape[0] == '0') == (o->rate > 0))
@@ -505,8 +545,8 @@ static const char *check_mqtt(const struct load_opts *o)
                    : NULL;
     if (!o->topic)
         return "mqtt:// needs a --topic";
-    if (o->feed || o->headers_count || o->key || o->basic || o->once || o->sources)
-        return "--feed, --header, --key, --basic, --once and --source are for http://";
+    if (o->feed || o->headers_count || o->key || o->basic || o->once || o->sources || o->attacks)
+        return "--feed, --header, --key, --basic, --once, --source and --attack are for http://";
     if ((o->ack_log || o->verify_key) && !o->payload && o->payload_bytes < MESSAGE_SEQUENCED_MIN)
         return "the values of --ack-log and --verify need a --payload-size of 37 and more";
     if (!o->subscribe && o->subscribers)
@@ -545,6 +585,8 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
         .run_ns = 10 * NS_PER_S,
         .timeout_ns = 30 * NS_PER_S,
         .seed = 1,
+        .attack = ATTACKS,
+        .attack_connections = 16,
         .speed = 1,
         .mqtt = MQTT_5,
         .qos = 1,
@@ -554,8 +596,8 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
     };
     optind = 0; /* glibc: begin afresh */
     opterr = 0;
-    int option;
-    while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+    int option, at = 0;
+    while ((option = getopt_long(argc, argv, ":", long_options, &at)) != -1) {
         if (option == OPT_HELP)
             return LOAD_OPTS_HELP;
         if (option == '?' || option == ':') {
@@ -564,8 +606,8 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
             return LOAD_OPTS_WRONG;
         }
         if (!take(&o, option, optarg)) {
-            error_set(err, -EINVAL, "--%s: '%s' is not a value for it",
-                      long_options[option - OPT_DEVICES].name, optarg);
+            error_set(err, -EINVAL, "--%s: '%s' is not a value for it", long_options[at].name,
+                      optarg);
             return LOAD_OPTS_WRONG;
         }
     }

@@ -20,6 +20,17 @@
 #define LOAD_FEEDS_MAX       1000000
 #define LOAD_PAYLOAD_MAX     1000000
 
+/* Who runs beside the fleet, and what one run is when it is an adversary's. */
+enum attack {
+    ATTACK_SECRETS,   /* guesses the secret of one device */
+    ATTACK_DEVICES,   /* sends as devices that nobody knows */
+    ATTACK_FLOOD,     /* one device of the fleet that never stops, whatever it is told */
+    ATTACK_SLOW,      /* sends a byte a second */
+    ATTACK_OVERSIZE,  /* announces a gigabyte; or a header without end */
+    ATTACK_MALFORMED, /* what is no HTTP */
+    ATTACKS,          /* none of these */
+};
+
 struct load_opts {
     struct url url;         /* its target may hold %device% */
     enum mqtt_version mqtt; /* NONE: HTTP */
@@ -45,7 +56,11 @@ struct load_opts {
     unsigned connections;
     uint32_t source_first, sources; /* IPv4 addresses connections come from in turn; 0: any */
     bool reconnect;
-    bool once;   /* a connection for each device, until it was accepted */
+    enum attack attack;          /* ATTACKS: an honest fleet */
+    unsigned attacks;            /* a bit each */
+    unsigned attack_connections; /* of each */
+    double attack_rate;          /* of each; 0: as fast as answers come */
+    bool once;                   /* a connection for each device, until it was accepted */
     double rate; /* requests a second in all, at the most; 0: as fast as answers come */
     struct arrival arrival;
     const char *shape;
@@ -72,3 +87,4 @@ enum load_opts_outcome { LOAD_OPTS_RUN, LOAD_OPTS_HELP, LOAD_OPTS_WRONG };
 enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *ret,
                                        struct error *err);
 extern const char load_opts_help[];
+extern const char *const load_attack_names[ATTACKS];

@@ -318,7 +318,8 @@ static void devices_have_header_fields_of_their_own(void **state)
     FILE *f = fopen(csv_path, "w");
     fputs("device_id,secret,X-Fw,User-Agent\na,s,\"1,2\",m 1\nb,t,,n\n", f);
     fclose(f);
-    struct load_opts opts = {.method = "GET",
+    struct load_opts opts = {.attack = ATTACKS,
+                             .method = "GET",
                              .devices = csv_path,
                              .url = {.authority = SLICE("h"), .target = SLICE("/")}};
     struct fleet fleet;
@@ -413,6 +414,7 @@ static void devices_come_from_a_file(void **state)
     fputs("device_id,secret\nalpha,s,1\r\nbeta,s2\n", f);
     fclose(f);
     struct load_opts opts = {
+        .attack = ATTACKS,
         .method = "POST",
         .feed = "t-%device%",
         .devices = csv_path,

@@ -67,6 +67,15 @@ static void print_histogram(const char *name, const struct histogram *h, FILE *o
             quantile_ms(h, 0.99), quantile_ms(h, 0.999), ms(h->max));
 }
 
+static void print_attack(const char *name, const struct attack_counts *c, FILE *out)
+{
+    fprintf(out, "attack %s: sent %lu, answered %lu", name, c->sent, c->answered);
+    for (unsigned s = 0; s < 600; s++)
+        if (c->by_status[s])
+            fprintf(out, ", %u: %lu", s, c->by_status[s]);
+    fprintf(out, "; connections: %lu closed by the server, %lu failed\n", c->closed, c->failed);
+}
+
 static void print_verdict(const struct ledger_verdict *v, FILE *out)
 {
     fprintf(out,
@@ -122,6 +131,9 @@ void result_print(const struct result *r, FILE *out)
                 r->told, r->told_s_max, r->kept, r->not_kept);
     if (r->acked)
         fprintf(out, "acknowledged messages logged: %lu\n", r->acked);
+    for (unsigned i = 0; i < ATTACKS; i++)
+        if (r->attacks & 1u << i)
+            print_attack(load_attack_names[i], &r->attack[i], out);
     if (r->verified)
         print_verdict(&r->verdict, out);
 }
@@ -134,14 +146,14 @@ static json_t *latency_json(const struct histogram *h)
                      quantile_ms(h, 0.999), "max", ms(h->max));
 }
 
-static json_t *status_json(const struct result *r)
+static json_t *status_json(const uint64_t *by_status)
 {
     json_t *all = json_object();
     for (unsigned s = 0; s < 600; s++) {
         char name[8];
         snprintf(name, sizeof name, "%u", s);
-        if (r->by_status[s])
-            json_object_set_new(all, name, json_integer((json_int_t)r->by_status[s]));
+        if (by_status[s])
+            json_object_set_new(all, name, json_integer((json_int_t)by_status[s]));
     }
     return all;
 }
@@ -154,6 +166,21 @@ static json_t *verdict_json(const struct ledger_verdict *v)
                      N(doubled), N(refused_stored), N(unknown_stored), N(strangers),
                      N(feeds_wrong));
 #undef N
+}
+
+static json_t *attacks_json(const struct result *r)
+{
+    json_t *all = json_object();
+    for (unsigned i = 0; i < ATTACKS; i++) {
+        const struct attack_counts *c = &r->attack[i];
+        if (r->attacks & 1u << i)
+            json_object_set_new(all, load_attack_names[i],
+                                json_pack("{s:I, s:I, s:I, s:I, s:o}", "sent", (json_int_t)c->sent,
+                                          "answered", (json_int_t)c->answered, "closed",
+                                          (json_int_t)c->closed, "failed", (json_int_t)c->failed,
+                                          "status", status_json(c->by_status)));
+    }
+    return all;
 }
 
 static json_t *series_json(const struct series *s)
@@ -174,7 +201,7 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
 {
     json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o}", "connections", (int)opts->connections,
                           "rate_wanted", opts->rate, "seconds", result_seconds(r),
-                          "answers_per_second", result_rate(r), "status", status_json(r),
+                          "answers_per_second", result_rate(r), "status", status_json(r->by_status),
                           "latency_ms", latency_json(&r->latency));
     const struct {
         const char *name;
@@ -209,6 +236,8 @@ static json_t *result_json(const struct result *r, const struct load_opts *opts)
     if (r->last_error)
         json_object_set_new(o, "last_error",
                             json_string(r->why[0] ? r->why : uv_strerror(r->last_error)));
+    if (r->attacks)
+        json_object_set_new(o, "attacks", attacks_json(r));
     json_object_set_new(o, "series", series_json(&r->series));
     if (r->verified)
         json_object_set_new(o, "verified", verdict_json(&r->verdict));

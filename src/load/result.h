@@ -41,9 +41,15 @@ struct result {
     uint64_t refused;        /* devices that were refused for good */
     uint64_t accepted_ns;    /* from the beginning until the last one was accepted */
     /* MQTT: */
-    uint64_t logins_refused;       /* and subscriptions */
-    uint8_t login_code;            /* what the last of them was told */
-    uint64_t delivered;            /* messages that came to subscribers */
+    uint64_t logins_refused; /* and subscriptions */
+    uint8_t login_code;      /* what the last of them was told */
+    uint64_t delivered;      /* messages that came to subscribers */
+    unsigned attacks;        /* bits of enum attack: what came of them is in */
+    struct attack_counts {
+        uint64_t sent, answered;
+        uint64_t by_status[600];
+        uint64_t closed, failed; /* connections: ended by the server; not opened, or broken */
+    } attack[ATTACKS];
     bool verified;                 /* everything was read back: */
     struct ledger_verdict verdict; /* --verify */
     struct histogram latency;      /* of all answers, nanoseconds */
