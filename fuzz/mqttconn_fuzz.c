@@ -485,7 +485,7 @@ static void turns(unsigned n)
 static void open_all(void)
 {
     sessions = mqtt_sessions_new();
-    shares = mqtt_shares_new();
+    shares = mqtt_shares_new(5);
     for (unsigned i = 0; i < WORKERS; i++) {
         const struct mqtt_opts opts = {
             .worker = workers[i],

@@ -671,7 +671,7 @@ static int open_units(struct server *s, struct error *err)
     char path[PATH_BYTES];
     s->units_count = c->server.workers ? (unsigned)c->server.workers : cores();
     s->sessions = mqtt_sessions_new();
-    s->groups = mqtt_shares_new();
+    s->groups = mqtt_shares_new(journal_durable(s->journal));
     int rc = 0;
     for (unsigned i = 0; i < s->units_count; i++) {
         struct unit *u = &s->units[i];

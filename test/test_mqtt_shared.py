@@ -33,6 +33,7 @@ class Member(Mqtt):
 
     def __init__(self, server, owner, name="", version=5, session=False, clean=True, props=b"", who=None):
         super().__init__(server.mqtt_port, version, timeout=30.0)
+        self.pending = 0
         if version == 5 and session:
             props += b"\x11\0\0\x01\x2c"
         user, secret = who or (owner.name, owner.key)
@@ -90,6 +91,24 @@ def publish(server, owner):
 
     yield put
     c.close()
+
+
+def take_all(m, count):
+    """The payloads of so many messages, each acknowledged to its end."""
+    got = []
+    while len(got) < count or m.pending:
+        p = m.receive()
+        if p.type == PUBREL:
+            m.send(packet(PUBCOMP, p.body))
+            m.pending -= 1
+            continue
+        assert p.type == PUBLISH, p
+        payload, qos, mid, _ = m.take(p)
+        got.append(payload)
+        if qos:
+            m.answer(PUBACK if qos == 1 else PUBREC, mid)
+            m.pending += qos == 2
+    return got
 
 
 def collect(members, count, ack=True):
@@ -267,6 +286,51 @@ def test_the_last_one_keeps_what_it_was_sent(server, owner, root, publish):
     a.close()
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_what_came_while_nobody_was_there(server, owner, root, publish, qos):
+    """A session has the subscription: whoever of the group is back first reads what was missed, once."""
+    names = [f"a-{root}", f"b-{root}"]
+    members = [Member(server, owner, name, session=True) for name in names]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}/#", qos)) == [qos]
+    publish(f"{root}/x", *range(4), qos=2)
+    assert sorted(take_all(members[0], 2) + take_all(members[1], 2)) == ["0", "1", "2", "3"]
+    for m in members:
+        assert m.send(packet(DISCONNECT)).closed()  # it is none any more
+    publish(f"{root}/x", *range(10, 150), qos=2)
+    late = Member(server, owner)  # a new subscription sees what comes from now on, and so takes nothing away
+    b = Member(server, owner, names[1], session=True, clean=False)
+    got = take_all(b, 140)
+    assert got == [str(i) for i in range(10, 150)]
+    a = Member(server, owner, names[0], session=True, clean=False)
+    publish(f"{root}/x", "y", "z", qos=2)
+    assert sorted(take_all(a, 1) + take_all(b, 1)) == ["y", "z"]
+    assert a.drain() == [] and b.drain() == []
+    for m in (a, b, late):
+        m.close()
+
+
+def test_what_the_last_one_did_not_get_is_kept(server, owner, root, publish):
+    """It is cut off within what was missed: what it was sent is sent again to it, the rest to whoever is first."""
+    names = [f"a-{root}", f"b-{root}"]
+    members = [Member(server, owner, name, session=True) for name in names]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    for m in members:
+        assert m.send(packet(DISCONNECT)).closed()
+    publish(root, *range(120))
+    a = Member(server, owner, names[0], session=True, clean=False)
+    first = [a.next()[0] for _ in range(100)]  # a window of ours, nothing is acknowledged
+    assert a.drain(ack=False) == [] and a.send(packet(DISCONNECT)).closed()
+    b = Member(server, owner, names[1], session=True, clean=False)
+    assert first + take_all(b, 20) == [str(i) for i in range(120)]
+    a = Member(server, owner, names[0], session=True, clean=False)
+    assert take_all(a, 100) == first
+    for m in (a, b):
+        assert m.drain() == []
+        m.close()
+
+
 def test_only_who_may_see_it(server, owner, root, publish):
     """A device's feeds are looked at with each message: it is passed over, and the filter behind the group counts."""
     secret = server.cli("device", "add", owner.name, f"d-{root}", "--feeds", f"{root}-mine")["secret"]
@@ -329,9 +393,13 @@ def test_over_kill_9(make_server):
         assert m.subscribe(("$share/g/t/#", 1)) == [1]
     server.kill()
     server.start()
+    c = Member(server, o)
+    for i in range(3):  # before any of them is
+        c.publish("t/x", f"early {i}", 1, 1)
+        assert c.code(PUBACK, 1) == 0
     members = [Member(server, o, name, session=True, clean=False) for name in names]
     assert all(m.present for m in members)
-    c = Member(server, o)
+    assert take_all(members[0], 3) == ["early 0", "early 1", "early 2"]
     for i in range(8):
         c.publish("t/x", str(i), 1, 1)
         assert c.code(PUBACK, 1) == 0

@@ -7,6 +7,7 @@
 
 #define LIVE_BYTES_MAX      (64u << 20) /* batches on their way to subscribers */
 #define SHARE_MEMBERS_MAX   1024u       /* of one group of a shared subscription */
+#define SHARE_ASLEEP_MAX    4096u       /* groups without a member that are remembered */
 #define SHARE_BYTES_MAX     (16u << 20) /* messages of such groups on their way between workers */
 #define REPLAY_BYTES        (64u << 20) /* of journal that a view reads again after a crash, about */
 #define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */

@@ -71,7 +71,9 @@ struct delivery {
     struct buf shared;         /* the same */
     struct given_place *given; /* as a member of groups: to be read; ascending while `asked` */
     uint32_t given_count, given_asked;
-    enum { ASKED_KEPT, ASKED_PLACES, ASKED_GIVEN } asked_for;
+    uint32_t given_room;
+    uint32_t asked_member; /* of ASKED_GROUP */
+    enum { ASKED_KEPT, ASKED_STRETCH, ASKED_PLACES, ASKED_GIVEN, ASKED_GROUP } asked_for;
     uint64_t join, from;
     bool behind;
     struct mqtt_exchange *asked; /* is under way */
@@ -131,7 +133,7 @@ void mqtt_deliver_free(struct mqtt_conn *c)
 static uint64_t next_place(const struct delivery *d)
 {
     uint64_t live = session_place(d->conn->front->live_next, 0), next;
-    if (d->asked && d->asked->missed->what == MISSED_COLLECT)
+    if (d->asked && d->asked_for == ASKED_STRETCH)
         return d->asked->missed->from;
     if (d->places_at < d->places_count)
         return d->places[d->places_at];
@@ -276,18 +278,35 @@ static void send_queued(struct delivery *d, struct buf *queue)
 
 /* ---- as a member of groups ------------------------------------------------------------------- */
 
-bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
+static void put_given(struct delivery *d, uint32_t member, uint64_t place)
 {
-    struct delivery *d = delivery_of(c);
-    if (d->given_count == GIVEN_MAX)
-        return false;
-    if (!d->given) {
-        d->given = calloc(GIVEN_MAX, sizeof *d->given);
+    if (d->given_count == d->given_room) {
+        d->given_room = d->given_room ? d->given_room * 2 : 16;
+        d->given = realloc(d->given, d->given_room * sizeof *d->given);
         CHECK(d->given);
     }
     d->given[d->given_count++] = (struct given_place){place, member};
+}
+
+bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
+{
+    struct delivery *d = delivery_of(c);
+    if (d->given_count >= GIVEN_MAX)
+        return false;
+    put_given(d, member, place);
     mqtt_make_dirty(c);
     return true;
+}
+
+uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *sub)
+{
+    const struct delivery *d = c->out;
+    uint64_t first = sub->missed_to ? session_place(sub->missed_from, 0) : UINT64_MAX;
+    for (uint32_t i = 0; d && i < d->given_count; i++) {
+        if (d->given[i].member == sub->member && d->given[i].place < first)
+            first = d->given[i].place;
+    }
+    return first == UINT64_MAX ? 0 : first / SESSION_PARTS;
 }
 
 /* What the client has acknowledged, or will, when it is back with its session, is not given. */
@@ -318,10 +337,9 @@ void mqtt_deliver_give_back(struct mqtt_conn *c)
         at += QUEUED_HEAD + q.len;
     }
     buf_fini(&d->shared);
-    for (uint32_t i = 0; i < d->given_count; i++) {
-        if (!mqtt_give_back(c, d->given[i].member, d->given[i].place))
-            metric_add(METRIC_mqtt_drops_shared, 1);
-    }
+    for (uint32_t i = 0; i < d->given_count;
+         i++) /* if there is nobody, the group sleeps from there */
+        (void)mqtt_give_back(c, d->given[i].member, d->given[i].place);
     d->given_count = 0;
 }
 
@@ -379,6 +397,7 @@ static void ask_stretch(struct delivery *d)
         if (!d->flights.list[i].member)
             m->had[m->had_count++] = d->flights.list[i].place;
     }
+    d->asked_for = ASKED_STRETCH;
     ask(d, m);
 }
 
@@ -392,6 +411,37 @@ static void ask_places(struct delivery *d)
     m->places_count = count;
     d->asked_for = ASKED_PLACES;
     ask(d, m);
+}
+
+/* Asks for what came while a group of its had no member. False: there is nothing of that kind. */
+static bool ask_group(struct delivery *d)
+{
+    struct mqtt_conn *c = d->conn;
+    struct mqtt_sub *s = c->subs;
+    while (s && (!s->missed_to || !s->qos))
+        s = s->of_owner;
+    if (!s)
+        return false;
+    const struct missed_filter f = {s->inner, 0, false};
+    struct missed *m = missed_new(1, 0, 0);
+    m->what = MISSED_COLLECT;
+    m->from = session_place(s->missed_from, 0);
+    m->to = s->missed_to;
+    missed_add_filter(m, &f);
+    d->asked_for = ASKED_GROUP;
+    d->asked_member = s->member;
+    ask(d, m);
+    return true;
+}
+
+static void take_group(struct delivery *d, const struct missed *m)
+{
+    struct mqtt_sub *s = mqtt_subs_member(d->conn->front->subs, d->asked_member);
+    if (!s)
+        return; /* unsubscribed meanwhile */
+    s->missed_to = 0;
+    for (uint32_t i = 0; i < m->places_count; i++)
+        put_given(d, s->member, m->places[i]);
 }
 
 static int by_given(const void *a, const void *b)
@@ -441,6 +491,8 @@ static void pump(struct delivery *d)
         ask_places(d);
         return;
     }
+    if (ask_group(d))
+        return;
     if (d->given_count) {
         ask_given(d);
         return;
@@ -605,7 +657,7 @@ static void take_collected(struct delivery *d, struct missed *m)
 static void try_later(struct delivery *d, const struct missed *m)
 {
     struct worker *w = d->conn->front->opts.worker;
-    if (m->what == MISSED_COLLECT) {
+    if (d->asked_for == ASKED_STRETCH) {
         d->behind = true;
         d->from = m->from;
         buf_fini(&d->queue);
@@ -622,8 +674,10 @@ void mqtt_take_missed(struct mqtt_exchange *e)
         d->asked = NULL;
         if (e->x.reply.reason != REASON_ok)
             try_later(d, e->missed);
-        else if (e->missed->what == MISSED_COLLECT)
+        else if (d->asked_for == ASKED_STRETCH)
             take_collected(d, e->missed);
+        else if (d->asked_for == ASKED_GROUP)
+            take_group(d, e->missed);
         else if (d->asked_for == ASKED_GIVEN && c->state == MQTT_UP)
             take_given(d, e->missed);
         else if (d->asked_for != ASKED_GIVEN)

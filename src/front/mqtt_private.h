@@ -258,8 +258,8 @@ void mqtt_aliases_free(struct mqtt_conn *c);
 
 /* ---- mqtt_shared.c: shared subscriptions ---- */
 /* Makes the connection a member of the filter's group; the filter is a shared one. NULL: that has
- * as many as it may have. */
-struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter);
+ * as many as it may have. `restored`: its session has it already. */
+struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter, bool restored);
 /* It is none any more; the subscription is still to be removed. */
 void mqtt_leave(struct mqtt_sub *sub);
 /* The same with all of the connection, which ends: what it was given goes to others. */
@@ -309,6 +309,9 @@ void mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, u
 bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes);
 /* The member is to read a message from the journal, and send it. False: it has enough of these. */
 bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place);
+/* Position of the first message that it was to read as that member, and has not; 0: there is none.
+ */
+uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *sub);
 /* It has left its groups: gives back what it was given and has not acknowledged. */
 void mqtt_deliver_give_back(struct mqtt_conn *c);
 /* PUBACK, PUBREC, PUBCOMP. */

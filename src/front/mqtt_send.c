@@ -39,7 +39,7 @@ static uint64_t since_of(const struct mqtt_conn *c, struct slice filter)
 
 /* NULL: its group is full. */
 static struct mqtt_sub *add(struct mqtt_conn *c, const struct session_filter *f, uint64_t scope,
-                            uint64_t since)
+                            uint64_t since, bool restored)
 {
     struct mqtt_front *front = c->front;
     struct mqtt_sub *before = find_own(c, f->filter), *sub = before;
@@ -47,7 +47,7 @@ static struct mqtt_sub *add(struct mqtt_conn *c, const struct session_filter *f,
     if (!is_shared(f->filter)) /* takes the place of the one before */
         sub = mqtt_subs_add(front->subs, &c->subs, c, scope, f->filter);
     else if (!before)
-        sub = mqtt_join(c, scope, f->filter);
+        sub = mqtt_join(c, scope, f->filter, restored);
     if (!sub)
         return NULL;
     sub->qos = f->qos;
@@ -92,7 +92,7 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
                                         .as_published = f->as_published,
                                         .id = id};
     unsigned before = c->subs_count;
-    struct mqtt_sub *sub = add(c, &kept, scope, since_of(c, f->filter));
+    struct mqtt_sub *sub = add(c, &kept, scope, since_of(c, f->filter), false);
     if (!sub)
         return REASON_subscriptions_full;
     *ret_qos = f->qos;
@@ -113,7 +113,7 @@ void mqtt_restore_sub(struct mqtt_conn *c, const struct session_filter *f, uint6
     uint64_t scope;
     if (topic_share_split(f->filter, &group, &rest) != TOPIC_SHARE_BAD &&
         o->may_subscribe(o->arg, &c->principal, rest, &scope) == REASON_ok)
-        (void)add(c, f, scope, since); /* else its role has changed */
+        (void)add(c, f, scope, since, true); /* else its role has changed */
 }
 
 static uint8_t refused_code(const struct mqtt_conn *c, enum reason reason)

@@ -15,16 +15,26 @@
 
 #define BUCKETS 4096u /* a power of two */
 
+/* A group that has no member now. One with the same hash counts as the same. */
+struct asleep {
+    uint64_t account, hash, from;
+};
+
 struct mqtt_shares {
+    uint64_t born;
     pthread_mutex_t lock;
+    struct asleep *asleep; /* SHARE_ASLEEP_MAX, in a ring; account 0: none */
+    unsigned asleep_next;
+    bool forgot; /* one of them had to go */
     struct share_group *buckets[BUCKETS];
     _Atomic uint64_t bytes, mails; /* on their way */
 };
 
-struct mqtt_shares *mqtt_shares_new(void)
+struct mqtt_shares *mqtt_shares_new(uint64_t born)
 {
     struct mqtt_shares *s = calloc(1, sizeof *s);
     CHECK(s);
+    s->born = born;
     pthread_mutex_init(&s->lock, NULL);
     return s;
 }
@@ -37,6 +47,7 @@ void mqtt_shares_free(struct mqtt_shares *s)
         CHECK(!s->buckets[i]);
     CHECK(mqtt_shares_idle(s));
     pthread_mutex_destroy(&s->lock);
+    free(s->asleep);
     free(s);
 }
 
@@ -150,6 +161,45 @@ bool mqtt_share_leave(struct share_group *g, struct share_member m)
     }
     pthread_mutex_unlock(&s->lock);
     return over;
+}
+
+/* With the table's lock; NULL: it does not sleep. */
+static struct asleep *find_asleep(struct mqtt_shares *s, const struct share_group *g)
+{
+    for (unsigned i = 0; s->asleep && i < SHARE_ASLEEP_MAX; i++) {
+        if (s->asleep[i].hash == g->hash && s->asleep[i].account == g->account)
+            return &s->asleep[i];
+    }
+    return NULL;
+}
+
+void mqtt_share_sleep(struct share_group *g, uint64_t from)
+{
+    struct mqtt_shares *s = g->shares;
+    pthread_mutex_lock(&s->lock);
+    /* If it was founded anew meanwhile, that one has all from then on. */
+    if (!*find(s, g->account, g->hash, g->name, g->filter) && !find_asleep(s, g)) {
+        if (!s->asleep)
+            s->asleep = calloc(SHARE_ASLEEP_MAX, sizeof *s->asleep);
+        CHECK(s->asleep);
+        struct asleep *a = &s->asleep[s->asleep_next];
+        s->asleep_next = (s->asleep_next + 1) % SHARE_ASLEEP_MAX;
+        s->forgot |= a->account != 0;
+        *a = (struct asleep){g->account, g->hash, from};
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t mqtt_share_wake(struct share_group *g)
+{
+    struct mqtt_shares *s = g->shares;
+    pthread_mutex_lock(&s->lock);
+    struct asleep *a = find_asleep(s, g);
+    uint64_t from = a ? a->from : s->forgot ? UINT64_MAX : s->born;
+    if (a)
+        *a = (struct asleep){0};
+    pthread_mutex_unlock(&s->lock);
+    return from;
 }
 
 unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret)

@@ -34,7 +34,10 @@ struct share_group {
     /* Of the home's thread: what matches for the group, and from which position on. */
     struct mqtt_sub *subs;
     uint64_t since;
-    struct mail mail; /* tells it that the group is over; posted once */
+    uint64_t unclaimed; /* position of the first message that found no member; 0: none did */
+    struct mail mail;   /* tells it that the group is over; posted once */
+    /* Of the last member, before that: position of the first one it has left unread; 0: none. */
+    uint64_t unread;
     /* Of mqtt_share.c: */
     struct share_group *next; /* in its bucket, under the table's lock */
     uint64_t account, hash;
@@ -44,7 +47,8 @@ struct share_group {
     struct slice name, filter; /* behind the struct */
 };
 
-struct mqtt_shares *mqtt_shares_new(void);
+/* `born`: a position; what lies below was there before this server ran. */
+struct mqtt_shares *mqtt_shares_new(uint64_t born);
 /* All groups must be gone. Accepts NULL. */
 void mqtt_shares_free(struct mqtt_shares *s);
 
@@ -60,6 +64,12 @@ enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struc
 /* True: it was the last one, so the group is over and its home is to be told. The reference stays.
  */
 bool mqtt_share_leave(struct share_group *g, struct share_member m);
+/* A group that is over: what comes from that position on has nobody got. The newest
+ * SHARE_ASLEEP_MAX are remembered. */
+void mqtt_share_sleep(struct share_group *g, uint64_t from);
+/* Of a group that was founded just now: from which position on nobody has got its messages;
+ * UINT64_MAX: that is not known any more. To be asked once. */
+uint64_t mqtt_share_wake(struct share_group *g);
 /* The member whose turn it is, and then it is the next one's. Returns how many there are; 0: none,
  * and *ret is not set. */
 unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret);

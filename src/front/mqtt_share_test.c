@@ -47,7 +47,7 @@ static void leave(struct share_group *g, struct share_member m, bool last)
 
 static void members_take_turns(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new();
+    struct mqtt_shares *s = mqtt_shares_new(100);
     struct share_group *g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
     assert_ptr_equal(g->home, &fronts[0]);
     assert_int_equal(pick(g, 1), 1);
@@ -76,7 +76,7 @@ static void members_take_turns(void **state)
 
 static void groups_are_their_own(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new();
+    struct mqtt_shares *s = mqtt_shares_new(100);
     struct share_group *g[4] = {join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED),
                                 join(s, 2, "g", "a", member(0, 2), SHARE_FOUNDED),
                                 join(s, 1, "h", "a", member(0, 3), SHARE_FOUNDED),
@@ -90,7 +90,7 @@ static void groups_are_their_own(void **state)
 
 static void there_are_maxima(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new();
+    struct mqtt_shares *s = mqtt_shares_new(100);
     struct share_group *g = join(s, 1, "g", "a", member(0, 0), SHARE_FOUNDED), *none = NULL;
     for (uint32_t i = 1; i < SHARE_MEMBERS_MAX; i++)
         join(s, 1, "g", "a", member(0, i), SHARE_JOINED);
@@ -108,6 +108,38 @@ static void there_are_maxima(void **state)
     mqtt_shares_end(s, 1);
     mqtt_shares_end(s, SHARE_BYTES_MAX - 10);
     assert_true(mqtt_shares_idle(s));
+    mqtt_shares_free(s);
+}
+
+static void groups_sleep(void **state)
+{
+    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    assert_int_equal(mqtt_share_wake(g), 100); /* nobody has been there since the server began */
+    mqtt_share_ref(g);
+    leave(g, member(0, 1), true);
+    mqtt_share_sleep(g, 120);
+    mqtt_share_sleep(g, 130); /* it does already */
+    struct share_group *again = join(s, 1, "g", "a", member(1, 1), SHARE_FOUNDED);
+    assert_int_equal(mqtt_share_wake(again), 120);
+    mqtt_share_sleep(g, 140); /* told late: it is awake */
+    mqtt_share_unref(g);
+    mqtt_share_ref(again);
+    leave(again, member(1, 1), true);
+    mqtt_share_sleep(again, 150);
+    mqtt_share_unref(again);
+    for (uint32_t i = 0; i < SHARE_ASLEEP_MAX; i++) {
+        g = join(s, 2 + i, "g", "a", member(0, 1), SHARE_FOUNDED);
+        assert_int_equal(mqtt_share_wake(g), 100);
+        mqtt_share_ref(g);
+        leave(g, member(0, 1), true);
+        mqtt_share_sleep(g, 160);
+        mqtt_share_unref(g);
+    }
+    g = join(s, 1, "g", "a", member(0, 1),
+             SHARE_FOUNDED); /* it was forgotten, so nothing is known */
+    assert_true(mqtt_share_wake(g) == UINT64_MAX);
+    leave(g, member(0, 1), true);
     mqtt_shares_free(s);
 }
 
@@ -155,7 +187,7 @@ static void threads_come_and_go(void **state)
     struct worker_of w[THREADS];
     pthread_t threads[THREADS];
     unsigned founded = 0, ended = 0;
-    struct mqtt_shares *s = mqtt_shares_new();
+    struct mqtt_shares *s = mqtt_shares_new(100);
     for (unsigned i = 0; i < THREADS; i++) {
         w[i] = (struct worker_of){.shares = s, .index = i};
         threads[i] = thread_start("share", run, &w[i]);
@@ -172,9 +204,8 @@ static void threads_come_and_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(members_take_turns),
-        cmocka_unit_test(groups_are_their_own),
-        cmocka_unit_test(there_are_maxima),
+        cmocka_unit_test(members_take_turns),  cmocka_unit_test(groups_are_their_own),
+        cmocka_unit_test(there_are_maxima),    cmocka_unit_test(groups_sleep),
         cmocka_unit_test(threads_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,9 @@ static void begin_home(struct mqtt_front *f, struct share_group *g, uint64_t sco
 static void end_home(struct share_group *g)
 {
     struct mqtt_front *f = g->home;
+    uint64_t next = f->live_next > g->since ? f->live_next : g->since;
+    next = g->unclaimed ? g->unclaimed : next;
+    mqtt_share_sleep(g, g->unread && g->unread < next ? g->unread : next);
     mqtt_share_ref(g);
     mqtt_subs_remove_all(f->subs, &g->subs);
     mqtt_share_unref(g);
@@ -65,7 +68,7 @@ static void on_over(struct mail *m)
     mqtt_shares_end(s, 0);
 }
 
-struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter)
+struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter, bool restored)
 {
     struct mqtt_front *f = c->front;
     struct slice name, inner;
@@ -80,14 +83,21 @@ struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice fil
     struct share_member m = {f, f->last_member};
     enum share_joined joined = mqtt_share_join(
         f->opts.shares, c->principal.credential->account->number, name, inner, m, &g);
-    if (joined == SHARE_FOUNDED)
+    uint64_t from = UINT64_MAX;
+    if (joined == SHARE_FOUNDED) {
+        from = mqtt_share_wake(g);
         begin_home(f, g, scope, since);
-    else
+    } else {
         change_interest(f, -1);
+    }
     if (joined == SHARE_FULL)
         return NULL;
     struct mqtt_sub *sub = mqtt_subs_add_member(f->subs, &c->subs, c, filter, inner, m.number);
     sub->group = g;
+    if (restored && from < since) { /* its session had it while nobody was there */
+        sub->missed_from = from;
+        sub->missed_to = since;
+    }
     return sub;
 }
 
@@ -106,6 +116,7 @@ void mqtt_leave(struct mqtt_sub *sub)
     sub->left = true;
     if (!mqtt_share_leave(g, member_of(sub)))
         return;
+    g->unread = mqtt_deliver_unread(sub->owner, sub);
     if (g->home == f) {
         end_home(g);
         return;
@@ -173,7 +184,7 @@ static bool pick(struct share_group *g, struct share_member *to, unsigned *tried
 {
     unsigned count = mqtt_share_pick(g, to);
     *force = *tried >= count;
-    return (*tried)++ < 2 * count;
+    return count && (*tried)++ < 2 * count;
 }
 
 static void drop(void)
@@ -255,7 +266,10 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
         if (sub && take(sub, m, payload, force))
             return;
     }
-    drop();
+    if (!tried && m->place && !g->unclaimed)
+        g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread: it is over */
+    if (tried)
+        drop();
 }
 
 /* ---- the end of a member --------------------------------------------------------------------- */
@@ -268,10 +282,12 @@ bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
         return false;
     struct note *n =
         note_new(sub->group, &(struct live_message){.place = place}, (struct slice){0});
-    if (!n)
-        return false;
-    n->by_place = true;
-    hand_on(c->front, n);
+    if (n) {
+        n->by_place = true;
+        hand_on(c->front, n);
+    } else {
+        drop();
+    }
     return true;
 }
 

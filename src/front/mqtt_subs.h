@@ -35,7 +35,8 @@ struct mqtt_sub {
     uint32_t member;           /* in a group of a shared subscription: its number; 0: it is not */
     struct share_group *group; /* of a member, and of what matches for all; a reference */
     struct slice filter;       /* behind the struct; of a member the whole, "$share/..." */
-    struct slice inner;        /* of a member: what its group matches */
+    uint64_t missed_from, missed_to; /* of a member: positions that it is to read for its group */
+    struct slice inner;              /* of a member: what its group matches */
 };
 
 struct mqtt_subs *mqtt_subs_new(void);
