@@ -114,9 +114,9 @@ def test_known_senders_and_logins_beside_an_attacker(make_server):
 def test_unknown_devices_cost_no_memory(make_server):
     """What he sends is remembered in tables of fixed size, however often he sends something new."""
     count = 1000000 if FULL else 20000
-    # The windows of so many last for a minute: their table has to be full before it can be seen to stay so.
+    # The windows of so many last for a minute: their part of the table is full before the second flood.
     s = make_server({"auth.refusal_hold": "0ms", "auth.failures_address": "1000000000/60s",
-                     "auth.hash_queue_max": "64", "throttle.memory_max": "16MiB" if FULL else "1MiB"})
+                     "auth.hash_queue_max": "64", **({} if FULL else {"throttle.subjects_max": "80000"})})
     owner_on(s, "a")
 
     def flood(first, n):

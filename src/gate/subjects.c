@@ -62,12 +62,14 @@ struct subjects {
     struct slab *slab;
     struct subject **regions;
     uint32_t regions_max;
+    uint64_t failing_max;
     _Alignas(64) _Atomic uint64_t subjects; /* written with each insertion: a line of its own */
     _Atomic uint64_t index_bytes;
     _Atomic uint32_t next_shard; /* to be looked at by whoever passes by another */
     _Alignas(64) struct spin heads_lock;
     uint32_t heads_made; /* numbers 1.. */
     uint32_t free_head;  /* 0 = none */
+    uint64_t failing;    /* heads of failing credentials */
     struct spin generations_lock;
     struct generation *oldest;
 };
@@ -86,6 +88,7 @@ struct subjects *subjects_new(uint64_t subjects_max, uint64_t memory_max)
     memset(t, 0, sizeof *t);
     rand_secret(&t->seed, sizeof t->seed);
     t->subjects_max = subjects_max;
+    t->failing_max = subjects_max / SUBJECTS_FAILING_PART + 1;
     t->regions_max = (uint32_t)(subjects_max / HEADS_PER_REGION + 1);
     t->regions = calloc(t->regions_max, sizeof *t->regions);
     t->slab = slab_new(memory_max);
@@ -142,12 +145,19 @@ static struct subject *head_at(const struct subjects *t, uint32_t number)
     return &t->regions[i / HEADS_PER_REGION][i % HEADS_PER_REGION];
 }
 
+static bool is_failing(uint8_t kind)
+{
+    return kind == THROTTLE_FAILURE_CREDENTIAL;
+}
+
 /* Number of a free head, or 0: the maximum is reached or there is no memory. */
-static uint32_t take_head(struct subjects *t)
+static uint32_t take_head(struct subjects *t, uint8_t kind)
 {
     uint32_t number = 0;
     spin_lock(&t->heads_lock);
-    if (t->free_head) {
+    if (is_failing(kind) && t->failing >= t->failing_max) {
+        /* none */
+    } else if (t->free_head) {
         number = t->free_head;
         t->free_head = (uint32_t)head_at(t, number)->id;
     } else if (t->heads_made < t->subjects_max) {
@@ -157,6 +167,7 @@ static uint32_t take_head(struct subjects *t)
         if (*region)
             number = ++t->heads_made;
     }
+    t->failing += number && is_failing(kind);
     spin_unlock(&t->heads_lock);
     if (number) {
         t->subjects++;
@@ -169,8 +180,9 @@ static void give_head(struct subjects *t, uint32_t number)
 {
     struct subject *s = head_at(t, number);
     window_clear_all(s, t->slab);
-    s->kind = 0;
     spin_lock(&t->heads_lock);
+    t->failing -= is_failing(s->kind);
+    s->kind = 0;
     s->id = t->free_head;
     t->free_head = number;
     spin_unlock(&t->heads_lock);
@@ -315,7 +327,7 @@ struct subject *subjects_insert(struct subjects *t, uint64_t hash, struct thrott
     bool crowded = !entries_of(sh) || (sh->used + 1) * 4ull > (mask_of(sh) + 1ull) * 3;
     if (crowded && !grow(t, sh))
         return NULL;
-    uint32_t number = take_head(t);
+    uint32_t number = take_head(t, (uint8_t)key.kind);
     if (!number)
         return NULL;
     struct subject *s = head_at(t, number);
@@ -363,13 +375,33 @@ static unsigned tend(struct subjects *t, struct shard *sh, unsigned count, uint6
     return removed;
 }
 
-/* The next shard whose turn it is, unless it is locked: by someone else, or by the caller. */
-static unsigned tend_next(struct subjects *t, unsigned count, uint64_t now_ns)
+/* Removes a failing credential that is idle or failed less than `few` times, if one of the next
+ * `count` entries is of such. */
+static unsigned displace(struct subjects *t, struct shard *sh, unsigned count, uint32_t few,
+                         uint64_t now_ns)
+{
+    struct entry *entries = entries_of(sh);
+    uint32_t mask = mask_of(sh);
+    for (; sh->used && count > 0; count--) {
+        uint32_t i = sh->tend_at & mask;
+        const struct subject *s = entries[i].head ? head_at(t, entries[i].head) : NULL;
+        if (s && is_failing(s->kind) && (s->idle_at_ns <= now_ns || (s->len < few && !s->meters))) {
+            remove_place(t, sh, i);
+            return 1;
+        }
+        sh->tend_at = (i + 1) & mask;
+    }
+    return 0;
+}
+
+/* The next shard whose turn it is, unless it is locked: by someone else, or by the caller. With
+ * `few` a failing credential makes room, else whoever is idle. */
+static unsigned tend_next(struct subjects *t, unsigned count, uint32_t few, uint64_t now_ns)
 {
     struct shard *sh = &t->shards[t->next_shard++ % SHARDS];
     if (atomic_flag_test_and_set_explicit(&sh->lock.held, memory_order_acquire))
         return 0;
-    unsigned removed = tend(t, sh, count, now_ns);
+    unsigned removed = few ? displace(t, sh, count, few, now_ns) : tend(t, sh, count, now_ns);
     spin_unlock(&sh->lock);
     return removed;
 }
@@ -380,16 +412,18 @@ void subjects_tend(struct subjects *t, unsigned shard, uint64_t now_ns)
     if (__builtin_expect(now_ns >= sh->tend_ns, 0)) {
         sh->tend_ns = now_ns + TEND_EVERY_NS;
         tend(t, sh, TEND_ENTRIES, now_ns);
-        tend_next(t, TEND_ENTRIES, now_ns);
+        tend_next(t, TEND_ENTRIES, 0, now_ns);
     } else if (__builtin_expect(t->subjects >= t->subjects_max, 0)) {
         tend(t, sh, 2, now_ns);
     }
 }
 
-bool subjects_reclaim(struct subjects *t, uint64_t now_ns)
+bool subjects_reclaim(struct subjects *t, struct throttle_subject key, uint32_t few,
+                      uint64_t now_ns)
 {
+    bool failing = is_failing((uint8_t)key.kind);
     for (unsigned i = 0; i < RECLAIM_SHARDS; i++) {
-        if (tend_next(t, RECLAIM_ENTRIES, now_ns))
+        if (tend_next(t, RECLAIM_ENTRIES, failing ? few : 0, now_ns))
             return true;
     }
     return false;

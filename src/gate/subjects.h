@@ -5,7 +5,9 @@
  *
  * Subjects whose windows are all empty are removed: a few of the shard and of another one are
  * looked at now and then by whoever passes by, more when the table is full. So shards that nobody
- * asks for give back their memory too. One that still counts is never removed.
+ * asks for give back their memory too. One that still counts is never removed, but for failing
+ * credentials: a stranger makes up as many as he likes, so they have a part of the table only,
+ * where a new one takes the place of one that is not kept out yet.
  */
 #pragma once
 
@@ -13,7 +15,8 @@
 #include "gate/subject.h"
 #include "gate/throttle.h"
 
-#define SHARDS 512u
+#define SHARDS                512u
+#define SUBJECTS_FAILING_PART 8u /* of subjects_max: THROTTLE_FAILURE_CREDENTIAL */
 
 struct subjects;
 
@@ -35,7 +38,8 @@ void subjects_unlock(struct subjects *t, unsigned shard);
 /* NULL: nothing is counted of it. The head stays until the lock is released, and longer while its
  * windows are not empty. */
 struct subject *subjects_find(struct subjects *t, uint64_t hash, struct throttle_subject key);
-/* The head of a subject that subjects_find did not find, empty, with last_ns = 0. NULL: full. */
+/* The head of a subject that subjects_find did not find, empty, with last_ns = 0. NULL: full, or
+ * the part of its kind is. */
 struct subject *subjects_insert(struct subjects *t, uint64_t hash, struct throttle_subject key);
 void subjects_remove(struct subjects *t, uint64_t hash, struct throttle_subject key);
 /* Once in a while (or when the table is full) removes idle subjects of the shard and of another one
@@ -49,7 +53,9 @@ void subjects_prefetch(struct subjects *t, uint64_t hash);
 void subjects_prefetch_head(struct subjects *t, uint64_t hash);
 
 struct slab *subjects_slab(struct subjects *t);
-/* After subjects_insert said full: looks for an idle subject in some other shards. True: one made
- * room. The caller may hold locks: it only tries the others'. */
-bool subjects_reclaim(struct subjects *t, uint64_t now_ns);
+/* After subjects_insert said full: looks in some other shards for an idle subject; for a failing
+ * credential, for another one, idle or with less than `few` failures, which is at least 1. True:
+ * one made room. The caller may hold locks: it only tries the others'. */
+bool subjects_reclaim(struct subjects *t, struct throttle_subject key, uint32_t few,
+                      uint64_t now_ns);
 struct throttle_stats subjects_stats(struct subjects *t);

@@ -196,13 +196,23 @@ static unsigned not_counted(const struct seat *at, bool refused)
     return skip;
 }
 
+/* With less tries than that, none of the limits refuses. */
+static uint32_t fewest(const struct limit_set *l)
+{
+    uint32_t least = 1;
+    for (unsigned i = 0; i < l->windows_count; i++)
+        least = i == 0 || l->windows[i].count < least ? l->windows[i].count : least;
+    return least;
+}
+
 static void count(struct throttle *t, struct seat *at, unsigned skip)
 {
     if (!at->subject) /* looked up again: an ask before may have been for the same subject */
         find_subject(t, at);
     if (!at->subject)
         at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
-    if (!at->subject && subjects_reclaim(t->subjects, at->now_ns))
+    if (!at->subject &&
+        subjects_reclaim(t->subjects, at->ask->subject, fewest(at->ask->limits), at->now_ns))
         at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
     if (!at->subject) {
         metric_add(METRIC_throttle_table_full, 1);

@@ -81,8 +81,9 @@ struct throttle_verdict {
  * Decides one request of weight `cost` against all `asks` together: all are looked at first, then
  * counted (a refused one is counted only where the limits count attempts). `now_ns` is monotonic;
  * the table uses the later of it and its own last stamp. When the table is full of subjects whose
- * windows are not empty, a new subject is allowed and counted in throttle_table_full. The minimum
- * distance is that from the last try that was counted. count <= THROTTLE_ASKS_MAX, cost > 0.
+ * windows are not empty, a new subject is allowed and counted in throttle_table_full; failing
+ * credentials fill an eighth of it at most, and take each other's places. The minimum distance is
+ * that from the last try that was counted. count <= THROTTLE_ASKS_MAX, cost > 0.
  */
 void throttle_decide(struct throttle *t, const struct throttle_ask *asks, unsigned count,
                      uint32_t cost, uint64_t now_ns, struct throttle_verdict *ret);

@@ -386,6 +386,63 @@ static void full_table_keeps_who_blocks(void **state)
     throttle_free(t);
 }
 
+static void fails(struct throttle *t, uint64_t id, unsigned times, uint64_t now)
+{
+    static const struct limit_set s = {.windows = {{10, 60000}}, .windows_count = 1};
+    const struct throttle_ask ask = {{THROTTLE_FAILURE_CREDENTIAL, id}, &s};
+    struct throttle_verdict v;
+    for (unsigned i = 0; i < times; i++)
+        throttle_charge(t, &ask, 1, now);
+    throttle_peek(t, &ask, 1, now, &v);
+    assert_int_equal(v.allow, times < 10);
+}
+
+/* Who makes up credentials takes nobody's place but those of others like them. */
+static void failing_credentials_have_a_part(void **state)
+{
+    struct throttle *t = make(80000);
+    const uint64_t part = 80000 / 8 + 1;
+    fails(t, 1, 10, START);
+    for (uint64_t i = 0; i < 40000; i++)
+        fails(t, 100 + i, 1, START + i * NS_PER_US);
+    assert_int_equal(throttle_stats(t).subjects, part);
+    fails(t, 1, 10, START + NS_PER_S); /* who is kept out stays so */
+    /* Each new one was counted: the newest, which nobody had to make room for yet, still are. */
+    const struct limit_set s = {.windows = {{10, 60000}}, .windows_count = 1};
+    unsigned counted = 0;
+    for (uint64_t i = 39000; i < 40000; i++) {
+        struct throttle_ask ask = {{THROTTLE_FAILURE_CREDENTIAL, 100 + i}, &s};
+        counted += throttle_used(t, &ask, 0, START + NS_PER_S);
+    }
+    assert_true(counted > 900);
+    /* All others still have their windows. */
+    uint64_t before = metric_sum(METRIC_throttle_table_full);
+    for (uint64_t i = 0; i < 80000 - part; i++)
+        assert_true(decide(t, i, &s, 1, START + NS_PER_S).allow);
+    assert_int_equal(metric_sum(METRIC_throttle_table_full), before);
+    assert_int_equal(throttle_stats(t).subjects, 80000);
+    /* With all of them kept out, a new one is not counted. */
+    throttle_free(t);
+    t = make(800);
+    for (uint64_t i = 0; i < 101; i++)
+        fails(t, i, 10, START);
+    const struct throttle_ask ask = {{THROTTLE_FAILURE_CREDENTIAL, 500}, &s};
+    throttle_charge(t, &ask, 1, START);
+    assert_int_equal(throttle_used(t, &ask, 0, START), 0);
+    for (uint64_t i = 0; i < 101; i++)
+        fails(t, i, 10, START);
+    /* When their windows are empty they make room: for most, since only a few places are looked at.
+     */
+    unsigned now_counted = 0;
+    for (uint64_t i = 0; i < 50; i++) {
+        struct throttle_ask another = {{THROTTLE_FAILURE_CREDENTIAL, 1000 + i}, &s};
+        throttle_charge(t, &another, 1, START + 120 * NS_PER_S);
+        now_counted += throttle_used(t, &another, 0, START + 120 * NS_PER_S);
+    }
+    assert_true(now_counted >= 25);
+    throttle_free(t);
+}
+
 static void memory_is_bounded_and_given_back(void **state)
 {
     struct throttle *t =
@@ -764,6 +821,7 @@ int main(void)
         cmocka_unit_test(all_or_none),
         cmocka_unit_test(plan_changes),
         cmocka_unit_test(full_table_keeps_who_blocks),
+        cmocka_unit_test(failing_credentials_have_a_part),
         cmocka_unit_test(memory_is_bounded_and_given_back),
         cmocka_unit_test(clock_behind_the_table),
         cmocka_unit_test(buckets_keep_twice_the_count),
