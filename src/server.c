@@ -955,13 +955,13 @@ int server_run(struct config *config, const struct server_source *source, struct
     pthread_mutex_init(&s->barrier_lock, NULL);
     pthread_cond_init(&s->barrier_done, NULL);
     log_set_level(tune_log_level(config->server.log_level));
-    signal(SIGPIPE, SIG_IGN);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    tune_descriptors(config);
 
     unsigned opened = 0;
     int rc = 0;

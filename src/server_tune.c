@@ -6,6 +6,9 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "conn/descriptors.h"
+
+#define FILES_MAX 4096 /* descriptors that are no connections, about */
 
 enum ack_level tune_ack(const char *name)
 {
@@ -138,4 +141,10 @@ void tune_note_change(void *arg, const struct config_change *change)
                         change->after.len ? change->after.ptr : "", change->after.len));
     if (!change->live)
         log_line(LOG_WARN, "config.at_next_start", "setting=%s.%s", change->section, change->name);
+}
+
+void tune_descriptors(const struct config *c)
+{
+    descriptors_reserve((unsigned long)c->http.connections_max +
+                        (unsigned long)c->mqtt.connections_max + FILES_MAX);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server_tune.h - settings as the stages want them: what each may be given anew by a reload. Pure;
- * what is returned points into `c`, and into what was given.
+ * server_tune.h - settings as the stages want them: what each may be given anew by a reload.
+ * Pure but for tune_descriptors; what is returned points into `c`, and into what was given.
  */
 #pragma once
 
@@ -30,3 +30,6 @@ struct mqtt_tune tune_mqtt(const struct config *c);
 /* `tls`: NULL for listeners without. */
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
                                    const struct cidr *trusted, unsigned count, struct tls_set *tls);
+/* Makes room for the descriptors of all connections and files there may be. At a start, before
+ * there are threads. */
+void tune_descriptors(const struct config *c);

@@ -5,6 +5,7 @@ The figures are bench/attack_bench.py's, on pinned cores of a quiet machine; her
 any. SLUICE_FULL=1: 10,000 devices log in, and a million unknown ones are tried."""
 import json
 import os
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -128,6 +129,14 @@ def test_unknown_devices_cost_no_memory(make_server):
     was = rss_mib(s)
     assert set(flood(count + 1, count)["status"]) == {"401"}
     assert rss_mib(s) <= was * 1.1 + 8
+
+
+def test_the_kernel_has_room_for_all_connections(make_server):
+    """Making it larger while threads run stops whoever accepts for tens of milliseconds each time."""
+    s = make_server({"http.connections_max": "3000", "mqtt.connections_max": "500"})
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{s.pid}/status").read_text().splitlines())
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert int(fields["FDSize"]) >= min(3500, hard)
 
 
 # ---- refusals that are held ----
