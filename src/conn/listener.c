@@ -29,7 +29,7 @@ struct listener {
 };
 
 #define LISTENER_REST_NS 100000000ull
-#define ACCEPTS_MAX      64u /* in one turn: those who are connected are served in between */
+#define ACCEPTS_MAX      16u /* in one turn: those who are connected are served in between */
 
 static bool is_path(struct slice where)
 {

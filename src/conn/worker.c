@@ -107,6 +107,8 @@ static void end_turn(struct worker *w)
     else if (!again && w->is_sleepless)
         uv_idle_stop(&w->sleepless);
     w->is_sleepless = again;
+    if (w->now_ns)
+        metric_observe(METRIC_worker_turn, clock_mono_ns() - w->now_ns);
     w->now_ns = 0;
     w->wall_us = 0;
 }
