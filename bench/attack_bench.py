@@ -3,7 +3,7 @@
 """Warm senders while somebody attacks the gate and a fleet logs in cold: the third row of the budget in
 the design.
 
-The server has one core, all clients (`sluice load`) the other one, the attackers and the fleet at nice 19
+The server has one core, all clients (`sluice load`) the other one, the attackers and the fleet standing back
 there, so that a warm sender's latency is the server's and not the client's. The attack comes from 50
 connections, each from an address of its own unless --attack-sources says otherwise: first secrets of one warm
 device, never the same twice, then devices that do not exist. Meanwhile --cold devices with bcrypt hashes log in for the first time, each on a
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
 import harness  # noqa: E402
-from common import parse, parser, write_report  # noqa: E402
+from common import parse, parser, stand_back, write_report  # noqa: E402
 from http_bench import cpu_seconds, machine  # noqa: E402
 
 with warnings.catch_warnings():
@@ -51,11 +51,20 @@ def bcrypt_seconds(cost):
     return statistics.median(times), stored
 
 
+def turn_ms(before, after):
+    """[what 99 % of the turns of the workers' loops took at most, the longest], to a bucket's upper end."""
+    name = 'sluice_worker_turn_seconds_bucket{le="'
+    turns = sorted((float(k[len(name):-2]), n - before.get(k, 0)) for k, n in after.items()
+                   if k.startswith(name) and k[len(name):-2] != "+Inf")
+    total = turns[-1][1] if turns else 0
+    return [min((le * 1000 for le, n in turns if n >= share * total), default=0) for share in (0.99, 1)]
+
+
 class Load:
     """A `sluice load` under way."""
     number = 0
 
-    def __init__(self, bench, name, *args, nice=0, url="/v1/telemetry"):
+    def __init__(self, bench, name, *args, back=False, url="/v1/telemetry"):
         Load.number += 1
         self.name, self.json = name, bench.home / f"{name}-{Load.number}.json"
         self.log = bench.home / f"{name}-{Load.number}.log"
@@ -65,7 +74,8 @@ class Load:
         def pin():
             if bench.args.client_cpu is not None:
                 os.sched_setaffinity(0, {bench.args.client_cpu})
-            os.nice(nice)
+            if back:
+                stand_back()
 
         with open(self.log, "w") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -140,12 +150,12 @@ class Bench:
         first, count = "127.1.0.1", self.args.attack_sources
         return Load(self, f"attack-{how}", "--device", who[0], "--token", who[1], "--connections",
                     self.args.attack_connections, "--seconds", 900, "--reconnect", "--source",
-                    f"{first}-127.1.0.{count}", nice=19)
+                    f"{first}-127.1.0.{count}", back=True)
 
     def logins(self, csv, name="logins"):
         # Into a feed that is there: what making 10,000 feeds costs is not the gate's.
         return Load(self, name, "--once", "--devices", csv, "--feed", "warm-00000.temperature", "--seconds", 900,
-                    "--timeout", 900, "--source", "127.2.0.1-127.2.255.254", nice=19)
+                    "--timeout", 900, "--source", "127.2.0.1-127.2.255.254", back=True)
 
     # ---- phases ----
 
@@ -160,6 +170,7 @@ class Bench:
         rss = self.watch.between(begun, ended) or [0]
         result["server_busy"] = (cpu_seconds(self.server.pid) - cpu) / (ended - begun)
         result["rss_mib"] = [round(rss[0], 1), round(max(rss), 1), round(rss[-1], 1)]
+        result["turn_ms"] = turn_ms(before, after)
         for name in ("hashes_run", "hashes_decoy", "shield_busy", "shield_shed", "shield_failure_window"):
             result[name] = after[f"sluice_{name}_total"] - before[f"sluice_{name}_total"]
         if rate:
@@ -219,7 +230,7 @@ def row(name, r):
     refused = attack["answers_per_second"] if attack else 0
     print(f"{name:26} {r['answers_per_second']:8.0f} {r.get('offered', 1) * 100:7.1f} {latency['p50']:7.3f} "
           f"{latency['p99']:7.3f} {latency['p99.9']:8.3f} {r['server_busy'] * 100:5.0f} {refused:9.0f} "
-          f"{r['hashes_run']:6.0f} {r['hashes_decoy']:6.0f}  {r['rss_mib']}")
+          f"{r['hashes_run']:6.0f} {r['hashes_decoy']:6.0f} {r['turn_ms'][0]:8.2f} {r['turn_ms'][1]:6.2f}  {r['rss_mib']}")
 
 
 def table(args, report):
@@ -227,7 +238,7 @@ def table(args, report):
     print(f"bcrypt cost {args.cost}: {report['hash_ms']:.2f} ms; {args.attack_connections} attacking connections from "
           f"{args.attack_sources} addresses; {args.cold} devices log in; offered {report['rate']:.0f}/s")
     print(f"{'warm senders':26} {'per s':>8} {'of off.':>7} {'p50 ms':>7} {'p99 ms':>7} {'p99.9 ms':>8} {'CPU %':>5} "
-          f"{'attack/s':>9} {'hashes':>6} {'decoys':>6}  RSS MiB first, most, last")
+          f"{'attack/s':>9} {'hashes':>6} {'decoys':>6} {'turn p99':>8} {'max ms':>6}  RSS MiB first, most, last")
     row("full rate", report["best"])
     row("quiet", report["quiet"])
     a = report["attacked"]
