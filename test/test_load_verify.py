@@ -236,7 +236,26 @@ def test_without_a_key_that_reads_nothing_is_sent(fleet):
     assert server.metric("messages_accepted_total") == before
 
 
+def test_the_fleet_is_made_on_the_server(fleet, feed, tmp_path):
+    """And used; the file is there for later, and is not written over."""
+    server, _, key = fleet
+    root = server.cli("key", "add", "demo", "root", "--role", "admin")["key"]
+    csv = tmp_path / "made.csv"
+    args = ["--create", 5, "--account", "demo", "--admin-key", root, "--devices", csv, "--connections", 2]
+    got, _ = load(server.url, *args, "--requests", 50, "--verify", key, "--feed", feed + "-%device%")
+    assert got["verified"]["sound"] and got["verified"]["stored"] == 50
+    assert [line.split(",")[0] for line in csv.read_text().splitlines()] == [f"demo-load-{i:06d}" for i in range(5)]
+    for change, what in ((lambda: None, "File exists"), (csv.unlink, "there is a device with that id already"),
+                         (lambda: (csv.unlink(), args.__setitem__(5, key)), "(403)")):
+        change()
+        run = subprocess.run([BIN, "load", server.url, *(str(a) for a in args)], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 1 and what in run.stderr, run.stderr
+
+
 @pytest.mark.parametrize("args,what", [
+    (["http://x", "--create", "5"], "--create needs --account"),
+    (["http://x", "--account", "a"], "are for --create"),
+    (["mqtt://x", "--topic", "t", "--create", "5", "--account", "a", "--admin-key", "k", "--devices", "f"], "--verify-url"),
     (["mqtt://x", "--topic", "a/feeds/b", "--verify", "k"], "give --verify-url"),
     (["mqtt://x", "--topic", "a", "--verify", "k", "--verify-url", "http://x"], "such as USER/feeds/NAME"),
     (["mqtt://x", "--topic", "a/f/b", "--verify", "k", "--verify-url", "http://x", "--qos", "0"], "--qos 1"),

@@ -174,3 +174,25 @@ int ask(struct ask *a, struct slice target, struct slice body, struct response *
         clock_sleep_ns(wait);
     }
 }
+
+bool ask_member(struct json v, struct slice name, struct json *ret)
+{
+    struct json key;
+    struct slice rest = v.type == JSON_OBJECT ? json_members(v) : (struct slice){0};
+    while (rest.len && json_next_member(&rest, &key, ret))
+        if (slice_eq(key.raw, name))
+            return true;
+    return false;
+}
+
+bool ask_text(const struct response *r, struct slice name, struct buf *out)
+{
+    struct json whole, value;
+    size_t at;
+    const char *why;
+    if (!json_parse(r->body, &whole, &at, &why) || !ask_member(whole, name, &value) ||
+        value.type != JSON_STRING)
+        return false;
+    json_unescape(value, out);
+    return out->len > 0 && !out->failed;
+}

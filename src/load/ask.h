@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "codec/json.h"
 #include "load/response.h"
 #include "load/tls_client.h"
 #include "load/url.h"
@@ -37,3 +38,9 @@ void ask_fini(struct ask *a);
  */
 int ask(struct ask *a, struct slice target, struct slice body, struct response *ret,
         struct error *err);
+
+/* The text of that member of an answer that is a JSON object, at the end of `out`. False: there is
+ * none. */
+bool ask_text(const struct response *r, struct slice name, struct buf *out);
+/* The member of that name. False: there is none, or `v` is no object. */
+bool ask_member(struct json v, struct slice name, struct json *ret);

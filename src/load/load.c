@@ -11,6 +11,7 @@
 #include "load/attack.h"
 #include "load/client.h"
 #include "load/compare.h"
+#include "load/create.h"
 #include "load/fleet.h"
 #include "load/load_opts.h"
 #include "load/mqtt_client.h"
@@ -72,7 +73,10 @@ static void follow_recording(struct load_opts *opts, const struct fleet *fleet)
 static int run(struct load_opts *opts, struct result *result, struct error *err)
 {
     struct fleet fleet;
-    int rc = fleet_init(&fleet, opts, err);
+    int rc = opts->create ? create_devices(opts, err) : 0;
+    if (rc)
+        return rc;
+    rc = fleet_init(&fleet, opts, err);
     if (rc == 0 && opts->once && fleet.count > LOAD_CONNECTIONS_MAX)
         rc = error_set(err, -E2BIG, "--once: more than %u devices", LOAD_CONNECTIONS_MAX);
     if (opts->once)

@@ -24,6 +24,9 @@ const char load_opts_help[] =
     "  --devices FILE      CSV, one device_id,secret a line; a first line "
     "device_id,secret,NAME,..\n"
     "                      names header fields of which every device has its own\n"
+    "  --create N --account NAME --admin-key KEY   make N devices first, by the server's admin "
+    "API\n"
+    "                      (at --verify-url, if not http://), and write them to --devices\n"
     "  --device ID --token SECRET   one device; each may hold %seq% (16 digits), a new one at "
     "each\n"
     "                      request: guesses of a secret, or devices that nobody knows\n"
@@ -122,6 +125,9 @@ enum {
     OPT_REQUESTS,
     OPT_RATE,
     OPT_TIMEOUT,
+    OPT_CREATE,
+    OPT_ACCOUNT,
+    OPT_ADMIN_KEY,
     OPT_ATTACK,
     OPT_ATTACK_CONNECTIONS,
     OPT_ATTACK_RATE,
@@ -183,6 +189,9 @@ static const struct option long_options[] = {
     {"attack", required_argument, NULL, OPT_ATTACK},
     {"attack-connections", required_argument, NULL, OPT_ATTACK_CONNECTIONS},
     {"attack-rate", required_argument, NULL, OPT_ATTACK_RATE},
+    {"create", required_argument, NULL, OPT_CREATE},
+    {"account", required_argument, NULL, OPT_ACCOUNT},
+    {"admin-key", required_argument, NULL, OPT_ADMIN_KEY},
     {"shape", required_argument, NULL, OPT_SHAPE},
     {"think", required_argument, NULL, OPT_THINK},
     {"storm", required_argument, NULL, OPT_STORM},
@@ -274,6 +283,8 @@ static bool take_number(struct load_opts *o, int option, const char *text)
         return parse_unsigned(text, 1, LOAD_CONNECTIONS_MAX, &o->attack_connections);
     case OPT_ATTACK_RATE:
         return parse_number(text, 0.001, ARRIVAL_RATE_MAX, &o->attack_rate);
+    case OPT_CREATE:
+        return parse_unsigned(text, 1, LOAD_DEVICES_MAX, &o->create);
     case OPT_SPEED:
         return parse_number(text, 0.001, 1000, &o->speed);
     case OPT_STORM:
@@ -388,6 +399,10 @@ static const char **plain_of(struct load_opts *o, int option)
         return &o->compare;
     case OPT_JSON:
         return &o->json;
+    case OPT_ACCOUNT:
+        return &o->account;
+    case OPT_ADMIN_KEY:
+        return &o->admin_key;
     case OPT_HTML:
         return &o->html;
     case OPT_ACK_LOG:
@@ -504,6 +519,20 @@ static const char *check(const struct load_opts *o)
     return NULL;
 }
 
+/* The same of --create. */
+static const char *check_create(const struct load_opts *o)
+{
+    if (!o->create)
+        return o->account || o->admin_key ? "--account and --admin-key are for --create" : NULL;
+    if (!o->account || !o->admin_key || !o->devices)
+        return "--create needs --account, --admin-key, and --devices to write them to";
+    if (strlen(o->account) > 64 || strpbrk(o->admin_key, "\r\n"))
+        return "--create: no such account or key";
+    if (o->mqtt && !o->verify_url.host[0])
+        return "--create needs to know where the server's API is: give --verify-url";
+    return NULL;
+}
+
 /* The same of recordings. */
 static const char *check_recorded(const struct load_opts *o)
 {
@@ -524,7 +553,8 @@ static const char *check_recorded(const struct load_opts *o)
 static const char *check_verify(const struct load_opts *o)
 {
     if (!o->verify_key)
-        return o->verify_url.host[0] ? "--verify-url is for --verify" : NULL;
+        return o->verify_url.host[0] && !o->create ? "--verify-url is for --verify and --create"
+                                                   : NULL;
     if (o->mqtt && !o->verify_url.host[0])
         return "of what mqtt:// sent, --verify needs to know where to read: give --verify-url";
     if (o->mqtt && (o->qos == 0 || o->mqtt != MQTT_5))
@@ -563,7 +593,7 @@ static void complete(struct load_opts *o)
         o->subscribers = 1;
     if (!o->mqtt && !o->payload && !o->feed && strcmp(o->method, "POST") == 0)
         o->feed = "temperature";
-    if (o->verify_key && !o->mqtt && !o->verify_url.host[0])
+    if ((o->verify_key || o->create) && !o->mqtt && !o->verify_url.host[0])
         o->verify_url = o->url;
     if (o->replay && !o->feed)
         o->feed = "temperature";
@@ -625,6 +655,8 @@ enum load_opts_outcome load_opts_parse(int argc, char **argv, struct load_opts *
     }
     complete(&o);
     problem = check_recorded(&o);
+    if (!problem)
+        problem = check_create(&o);
     if (!problem)
         problem = check_verify(&o);
     if (problem) {

@@ -48,7 +48,9 @@ struct load_opts {
     const char *subscribe; /* the filter of the subscribers */
     unsigned qos, window, feeds, payload_bytes, subscribers;
 
-    const char *devices;              /* CSV file */
+    const char *devices; /* CSV file */
+    unsigned create;     /* so many are made first, and that file is written; 0: it is read */
+    const char *account, *admin_key;
     const char *device, *token, *key; /* device and token may hold %seq% */
     bool basic; /* Authorization: Basic instead of X-Device-Id and X-Device-Token */
     bool fixed; /* each connection keeps its device */

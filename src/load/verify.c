@@ -10,28 +10,6 @@
 #define TARGET_MAX    8192
 #define PAGE_ELEMENTS "1000"
 
-/* The member of that name. False: there is none, or `v` is no object. */
-static bool member(struct json v, struct slice name, struct json *ret)
-{
-    struct json key;
-    struct slice rest = v.type == JSON_OBJECT ? json_members(v) : (struct slice){0};
-    while (rest.len && json_next_member(&rest, &key, ret))
-        if (slice_eq(key.raw, name))
-            return true;
-    return false;
-}
-
-/* {"username":"...",...} */
-static void take_user(struct slice body, struct buf *out)
-{
-    struct json whole, name;
-    size_t at;
-    const char *why;
-    if (json_parse(body, &whole, &at, &why) && member(whole, SLICE("username"), &name) &&
-        name.type == JSON_STRING)
-        json_unescape(name, out);
-}
-
 int verify_begin(struct verify *v, const struct load_opts *opts, struct error *err)
 {
     struct response r;
@@ -42,9 +20,7 @@ int verify_begin(struct verify *v, const struct load_opts *opts, struct error *e
         rc = ask(&v->ask, SLICE("/api/v2/user"), (struct slice){0}, &r, err);
     if (rc)
         return rc;
-    if (r.status == 200)
-        take_user(r.body, &v->user);
-    if (v->user.len == 0)
+    if (r.status != 200 || !ask_text(&r, SLICE("username"), &v->user))
         return error_set(err, -EACCES, "--verify: the key is none of an account there (%u)",
                          r.status);
     rc = ask(&v->ask, SLICE("/api/v2/time/ISO-8601"), (struct slice){0}, &r, err);
@@ -96,7 +72,7 @@ static int take_page(struct slice body, uint32_t feed, struct ledger *l, uint32_
     while (json_next_element(&rest, &one)) {
         uint64_t sequence;
         ++*ret_count;
-        if (!member(one, SLICE("value"), &value))
+        if (!ask_member(one, SLICE("value"), &value))
             return -EPROTO;
         if (verify_sequence(value.raw, &sequence))
             ledger_found(l, sequence, feed);
