@@ -3,12 +3,15 @@
 import datetime
 import itertools
 import json
+import os
+import re
 import threading
 
 import pytest
 import requests
 
 from conftest import owner_on
+from fault_proxy import FaultProxy
 from harness import Server, wait_for
 from mqtt_wire import PUBACK, Mqtt
 from postgres import Postgres
@@ -101,6 +104,9 @@ def test_corrections_follow(make_sink, database, schema):
     drained(server)
     assert database.execute(f"SELECT feed, value, number, lat FROM {schema}.message ORDER BY position") == [
         ("t", "1.10", 1.1, 1.0), ("t", "3", 3.0, None)]
+    server.cli("account", "erase", "bob")
+    drained(server)
+    assert database.execute(f"SELECT count(*) FROM {schema}.message") == [(0,)]
 
 
 def test_partitions(make_sink, database, schema):
@@ -241,6 +247,59 @@ def test_each_message_once_whatever_is_killed(make_sink, database, schema):
     assert len(rows) == len(set(rows)), "some are there twice"
     assert sender.accepted <= set(rows), "some are missing"
     assert set(rows) <= set(range(sender.sent))
+
+
+def test_each_message_once_on_a_bad_line(make_server, database, schema):
+    """Connections that are refused, cut after some bytes in either direction, reset, half closed, slow or hang:
+    SLUICE_SINK_SCHEDULES of them."""
+    schedules = int(os.environ.get("SLUICE_SINK_SCHEDULES", 5))
+    proxy = FaultProxy(database.port, seed=44)
+    try:
+        server = make_server(settings_of(database, schema, batch_max="10", timeout="2s",
+                                         url=f"postgresql://sluice@127.0.0.1:{proxy.port}/telemetry"))
+        owner = sender_on(server, "zoe", "t")
+        numbers = itertools.count()
+        for _ in range(schedules):
+            proxy.faults = 5
+            for _ in range(5):
+                seen = proxy.connections
+                proxy.break_all()
+                send(owner, "t", *({"value": str(next(numbers))} for _ in range(20)))
+                wait_for("another connection", lambda: proxy.connections > seen, PATIENCE)
+            proxy.faults = 0
+            proxy.break_all()
+            drained(server)
+        rows = [int(v) for v, in database.execute(f"SELECT value FROM {schema}.message ORDER BY position")]
+        assert rows == list(range(next(numbers))), proxy.seen
+        assert status(server)["failures"] >= schedules and status(server)["dead_letters"] == 0, proxy.seen
+    finally:
+        proxy.close()
+
+
+def test_a_long_outage_costs_no_ingest(make_server, database, schema):
+    """The journal holds up to hold_size for it; what was before is given up, counted and named, and nobody is
+    refused."""
+    server = make_server({**settings_of(database, schema, hold_size="1MiB"), "journal.segment_size": "1MiB"})
+    owner = sender_on(server, "una", "t")
+    send(owner, "t", {"value": "first"})
+    drained(server)
+    database.stop()
+    try:
+        sent = 0
+        while status(server)["given_up"] == 0:
+            send(owner, "t", *({"value": f"{sent + i} {'x' * 900}"} for i in range(200)))
+            sent += 200
+            assert sent < 40000
+        send(owner, "t", {"value": "last"})
+    finally:
+        database.start()
+    drained(server)
+    rows = [v.split()[0] for v, in database.execute(f"SELECT value FROM {schema}.message ORDER BY position")]
+    numbers = [int(v) for v in rows[1:-1]]
+    assert (rows[0], rows[-1]) == ("first", "last") and numbers == list(range(numbers[0], sent))
+    gaps = re.findall(r"sink.gave_up sink=postgres from=(\d+) to=(\d+)", server.log())
+    assert gaps and sum(int(b) - int(a) for a, b in gaps) == status(server)["given_up"] >= numbers[0] > 0
+    assert server.metric('sink_given_up_total{sink="postgres"}') == status(server)["given_up"]
 
 
 def test_outage_and_another_password(make_sink, database, schema):
