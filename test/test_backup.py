@@ -547,6 +547,30 @@ def test_the_audit_log(make_server, tmp_path, sealed):
         there.kill()
 
 
+def test_the_audit_log_ends_where_the_backup_does(make_server, tmp_path):
+    """Lines that are written while it is being copied are of changes that the backup does not hold."""
+    server = make_server(SMALL)
+    owner = owner_on(server, "acme")
+    fill(server, owner, 3)
+    to = tmp_path / "backup"
+    command = subprocess.Popen([harness.BIN, "backup", to, "--data", server.data, "--rate", "1"])
+    wait_for("the copying", lambda: (to / "journal").exists() or command.poll() is not None, 60)
+    command.send_signal(signal.SIGSTOP)
+    try:
+        server.cli("account", "add", "late")
+        files = server.data / "audit"
+        wait_for("its line", lambda: any(b'"late"' in p.read_bytes() for p in files.glob("*.jsonl")), 60)
+    finally:
+        command.send_signal(signal.SIGCONT)
+    assert command.wait(100) == 0
+    there = restore(make_server, to)
+    there.cli("account", "add", "after")
+    assert there.cli_run("audit", "verify").returncode == 0
+    names = [e["account"] for e in there.cli("audit", "list")["entries"] if e["op"] == "account_add"]
+    assert names == ["after", "acme"]
+    assert sorted(a["name"] for a in there.cli("account", "list")["accounts"]) == ["acme", "after"]
+
+
 def p99(times):
     return sorted(times)[int(len(times) * 0.99)]
 

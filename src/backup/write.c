@@ -7,6 +7,7 @@
 #include "backup/files.h"
 #include "base/clock.h"
 #include "codec/text.h"
+#include "view/audit.h"
 
 struct writing {
     const struct backup_write_opts *opts;
@@ -101,6 +102,30 @@ static int copy_journal(struct writing *w)
     return rc;
 }
 
+static int copy_audit(struct writing *w)
+{
+    char dir[PATH_MAX], path[PATH_MAX];
+    struct names names = {0};
+    struct audit_cut cut;
+    int rc = path_join(dir, w->staged, "audit", w->err);
+    if (rc == 0)
+        rc = make_folder(w, "audit");
+    if (rc == 0)
+        rc = audit_find_cut(w->disk, dir, &cut, w->err);
+    if (rc == 0)
+        rc = names_list(w->disk, dir, &names, w->err);
+    for (size_t i = 0; rc == 0 && i < names.count; i++) {
+        uint64_t bytes;
+        if (!audit_cut_has(&cut, names.at[i], &bytes))
+            continue;
+        rc = path_join(path, "audit", names.at[i], w->err);
+        if (rc == 0)
+            rc = copy(w, path, bytes);
+    }
+    names_fini(&names);
+    return rc ? rc : sync_folder(w, "audit");
+}
+
 /* All that is in it. */
 static int copy_folder(struct writing *w, const char *folder)
 {
@@ -169,7 +194,7 @@ static int write_all(struct writing *w)
     if (rc == 0)
         rc = copy_folder(w, "history");
     if (rc == 0)
-        rc = copy_folder(w, "audit");
+        rc = copy_audit(w);
     if (rc == 0)
         rc = copy_files(w);
     if (rc == 0)

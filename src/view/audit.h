@@ -69,6 +69,17 @@ struct audit_stats audit_stats(const struct audit *a);
  * of some moment of this call was. Any thread. 0, also without a log, or a negative errno with a
  * sentence. */
 int audit_link(struct disk *disk, const char *dir, const char *to, struct error *err);
+/* Where the files in `dir` end that audit_link made, as its state says: they grow on with those
+ * that they are links of. */
+struct audit_cut {
+    char file[AUDIT_NAME_BYTES]; /* the last one; "": there is none yet */
+    uint64_t bytes;              /* of that file */
+};
+/* 0 or a negative errno with a sentence. Any thread. */
+int audit_find_cut(struct disk *disk, const char *dir, struct audit_cut *ret, struct error *err);
+/* Whether the file `name` in that directory is to be copied, and how much of it: UINT64_MAX is all
+ * of it. */
+bool audit_cut_has(const struct audit_cut *cut, const char *name, uint64_t *ret_bytes);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
