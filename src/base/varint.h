@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <endian.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,14 @@ static inline void buf_put_text(struct buf *out, struct slice text)
     buf_put_slice(out, text);
 }
 
+/* The 7 low bits of each of the 8 bytes, one after the other. */
+static inline uint64_t varint_squeeze(uint64_t w)
+{
+    w = (w & 0x007f007f007f007full) | (w & 0x7f007f007f007f00ull) >> 1;
+    w = (w & 0x00003fff00003fffull) | (w & 0x3fff00003fff0000ull) >> 2;
+    return (w & 0x000000000fffffffull) | (w & 0x0fffffff00000000ull) >> 4;
+}
+
 /* Returns behind the last byte, or NULL when the number does not end before `end` or has more than
  * 64 bits. */
 static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, uint64_t *ret)
@@ -52,6 +61,17 @@ static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, u
     if (at < end && *at < 0x80) { /* most are that short */
         *ret = *at;
         return at + 1;
+    }
+    if (end - at >= 8) { /* and nearly all no longer than 8 bytes: without a loop, whose end is hard
+                            to foretell */
+        uint64_t w, ends;
+        memcpy(&w, at, sizeof w);
+        w = le64toh(w);
+        ends = ~w & 0x8080808080808080ull;
+        if (ends) {
+            *ret = varint_squeeze(w & (ends ^ (ends - 1)) & 0x7f7f7f7f7f7f7f7full);
+            return at + (__builtin_ctzll(ends) + 1) / 8;
+        }
     }
     for (unsigned shift = 0; shift < 70 && at < end; shift += 7) {
         uint8_t byte = *at++;

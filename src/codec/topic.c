@@ -3,11 +3,7 @@
 
 bool topic_name_valid(struct slice name)
 {
-    for (size_t i = 0; i < name.len; i++) {
-        if (name.ptr[i] == '+' || name.ptr[i] == '#')
-            return false;
-    }
-    return name.len > 0;
+    return name.len > 0 && !memchr(name.ptr, '+', name.len) && !memchr(name.ptr, '#', name.len);
 }
 
 bool topic_filter_valid(struct slice filter)
@@ -26,9 +22,12 @@ bool topic_filter_valid(struct slice filter)
 
 struct slice topic_level(struct slice *rest)
 {
-    const char *slash = rest->len ? memchr(rest->ptr, '/', rest->len) : NULL;
-    struct slice level = slice_of(rest->ptr, slash ? (size_t)(slash - rest->ptr) : rest->len);
-    *rest = slash ? slice_of(slash + 1, rest->len - level.len - 1) : (struct slice){0};
+    size_t len = 0;
+    while (len < rest->len && rest->ptr[len] != '/') /* they are short: memchr would take longer */
+        len++;
+    struct slice level = slice_of(rest->ptr, len);
+    *rest =
+        len < rest->len ? slice_of(rest->ptr + len + 1, rest->len - len - 1) : (struct slice){0};
     return level;
 }
 

@@ -38,9 +38,13 @@ bool utf8_text(struct slice s)
 {
     if (s.len == 0)
         return true; /* its pointer may be NULL */
-    const char *end = s.ptr + s.len;
-    for (const char *p = s.ptr; p < end;) {
-        if ((size_t)(end - p) >= 8 && plain_word(p)) { /* most text is that */
+    const char *p = s.ptr, *end = s.ptr + s.len;
+    while (end - p >= 8 && plain_word(p)) /* most text is that to its end */
+        p += 8;
+    if (end - p < 8 && s.len >= 8 && plain_word(end - 8)) /* what is left and some of before */
+        return true;
+    while (p < end) {
+        if (end - p >= 8 && plain_word(p)) {
             p += 8;
             continue;
         }
