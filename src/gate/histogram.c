@@ -25,6 +25,13 @@ static uint64_t width_ns(uint32_t window_ms)
     return ((uint64_t)window_ms * NS_PER_MS + BUCKETS - 2) / (BUCKETS - 1);
 }
 
+/* The bucket that the present is in: mostly the newest, and then nothing is divided. */
+static uint64_t bucket_of(const struct histogram *h, uint64_t width, uint64_t now_ns)
+{
+    uint64_t begin = h->newest * width;
+    return now_ns >= begin && now_ns - begin < width ? h->newest : now_ns / width;
+}
+
 static struct histogram *find(const struct subject *s, struct window w)
 {
     return (struct histogram *)(void *)meter_find(s, w);
@@ -50,7 +57,7 @@ static uint64_t counted(const struct histogram *h, uint64_t now, uint64_t *ret_f
 static uint64_t drained_in(const struct histogram *h, uint64_t keep, uint64_t now_ns)
 {
     uint64_t width = width_ns(h->meter.window_ms), j;
-    uint64_t total = counted(h, now_ns / width, &j);
+    uint64_t total = counted(h, bucket_of(h, width, now_ns), &j);
     uint64_t at_ns = now_ns;
     for (; total > keep && j <= h->newest; j++) {
         if (!h->buckets[j % BUCKETS])
@@ -74,7 +81,7 @@ uint32_t histogram_used(const struct subject *s, struct window w, uint64_t now_n
 {
     const struct histogram *h = find(s, w);
     uint64_t first;
-    uint64_t total = h ? counted(h, now_ns / width_ns(w.window_ms), &first) : 0;
+    uint64_t total = h ? counted(h, bucket_of(h, width_ns(w.window_ms), now_ns), &first) : 0;
     return total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
 }
 
@@ -106,14 +113,14 @@ bool histogram_push(struct subject *s, struct slab *slab, struct window w, uint3
 {
     bool made;
     struct histogram *h = (struct histogram *)(void *)meter_make(s, slab, w, &made);
-    uint64_t now = now_ns / width_ns(w.window_ms);
     if (!h)
         return false;
     if (made) {
-        h->newest = now;
+        h->newest = now_ns / width_ns(w.window_ms);
         h->total = 0;
         memset(h->buckets, 0, sizeof h->buckets);
     }
+    uint64_t now = bucket_of(h, width_ns(w.window_ms), now_ns);
     advance(h, now);
     uint32_t *at = &h->buckets[now % BUCKETS];
     uint32_t room = UINT32_MAX - *at; /* refused attempts count without end */

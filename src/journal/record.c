@@ -138,28 +138,28 @@ static bool get_fields(const char **at, const char *end, unsigned mask, struct r
 size_t record_decode(struct slice in, struct record *ret)
 {
     const char *at = in.ptr, *end = in.ptr + in.len;
+    struct record *r = ret;
     uint64_t total, mask, receive, key_len = 0, topic_len = 0;
     if (!get_varint(&at, end, &total) || total > (size_t)(end - at) || total < 1)
         return 0;
     end = at + total;
-    struct record r = {.kind = (enum record_kind)(uint8_t)*at++};
-    if (r.kind < RECORD_DATUM || r.kind > RECORD_GAP)
+    *r = (struct record){.kind = (enum record_kind)(uint8_t)*at++};
+    if (r->kind < RECORD_DATUM || r->kind > RECORD_GAP)
         return 0;
-    if (!get_varint(&at, end, &mask) || mask > HAS_ALL || !get_varint(&at, end, &r.account) ||
+    if (!get_varint(&at, end, &mask) || mask > HAS_ALL || !get_varint(&at, end, &r->account) ||
         !get_varint(&at, end, &receive))
         return 0;
-    r.receive_us = (int64_t)unzigzag(receive);
-    if (!get_fields(&at, end, (unsigned)mask, &r, &key_len, &topic_len))
+    r->receive_us = (int64_t)unzigzag(receive);
+    if (!get_fields(&at, end, (unsigned)mask, r, &key_len, &topic_len))
         return 0;
     size_t rest = (size_t)(end - at);
     if (key_len > rest || topic_len > rest - key_len)
         return 0;
-    r.producer.key = slice_of(at, (size_t)key_len);
+    r->producer.key = slice_of(at, (size_t)key_len);
     at += key_len;
-    r.topic = slice_of(at, (size_t)topic_len);
+    r->topic = slice_of(at, (size_t)topic_len);
     at += topic_len;
-    r.payload = slice_of(at, (size_t)(end - at));
-    *ret = r;
+    r->payload = slice_of(at, (size_t)(end - at));
     return (size_t)(end - in.ptr);
 }
 

@@ -24,7 +24,8 @@ size_t record_head(const struct record *r, char head[RECORD_HEAD_MAX]);
 /* Appends the record. False: it does not fit (out is unchanged). */
 bool record_encode(struct buf *out, const struct record *r);
 /* Reads the record at the front of `in`; slices of *ret borrow from it. Bytes used, or 0 if these
- * are not a record (whatever they claim, nothing outside `in` is touched). */
+ * are not a record (whatever they claim, nothing outside `in` is touched); then *ret is undefined.
+ */
 size_t record_decode(struct slice in, struct record *ret);
 /* Bytes of the record at the front, without looking inside; 0 if it cannot be one. */
 size_t record_skip(struct slice in);
