@@ -183,8 +183,8 @@ def test_views_hold_no_value(make_server, tmp_path, sealed):
     sent = []
     for _ in range(40):
         sent.append(canary())
-        send(owner, "door", sent[-1])
         flushes = server.metric("history_flushes_total")
+        send(owner, "door", sent[-1])
         wait_for("a flush", lambda: server.metric("history_flushes_total") > flushes)
     wait_for("a merge", lambda: server.metric("history_rows_merged_total") >= 32)
     assert values(owner, "door") == sent[::-1]
