@@ -6,14 +6,18 @@ those who are in already notice of it.
 --warm devices publish at QoS 1, open loop, at 15 % of the rate that fills the server. Meanwhile --cold devices with
 bcrypt hashes connect, each from an address of its own. Who is told that the server is busy comes back after
 some seconds (--backoff, half of it to one and a half), as firmware does, and keeps its connection once it is in.
+All clients share one core, on which the cold ones stand back; the server has all cores for what they leave.
 
     bench/mqtt_storm.py --bin build/src/sluice --cost 10 --json results.json
 """
-import asyncio
+import heapq
 import json
+import multiprocessing
 import os
 import random
 import resource
+import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,80 +30,115 @@ sys.path.insert(0, str(ROOT / "test"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import harness  # noqa: E402
-from common import parse, parser, write_report  # noqa: E402
+from common import parse, parser, stand_back, write_report  # noqa: E402
 from attack_bench import SECRET, bcrypt_seconds  # noqa: E402
 from http_bench import cpu_seconds, machine  # noqa: E402
 from mqtt_wire import CONNACK, connect  # noqa: E402
 
 
 class Storm:
-    """The cold devices."""
+    """The cold devices: one process, as little work for each try as Python can do, and it stands back."""
 
     def __init__(self, port, devices, backoff_s, limit_s):
         self.port, self.devices, self.backoff_s, self.limit_s = port, devices, backoff_s, limit_s
-        self.answers, self.waits, self.tries, self.kept = Counter(), [], [], []
+        self.answers, self.waits, self.tries = Counter(), [], [0] * len(devices)
         self.slowest_answer = 0.0
-        self.begun = time.monotonic()
+        self.poll, self.open, self.kept, self.due = select.epoll(), {}, [], []
 
-    async def ask(self, i, device):
-        """The CONNACK's code, or why there is none."""
-        source = f"127.{3 + (i >> 16)}.{i >> 8 & 255}.{i & 255 or 1}"
-        begun = time.monotonic()
+    def begin(self, i):
+        """Connects and asks; the answer comes by `poll`."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: the port is chosen by the whole address
+        sock.bind((f"127.{3 + (i >> 16)}.{i >> 8 & 255}.{i & 255 or 1}", 0))
+        sock.connect_ex(("127.0.0.1", self.port))
+        self.tries[i] += 1
+        self.open[sock.fileno()] = [sock, i, time.monotonic(), False]
+        self.poll.register(sock.fileno(), select.EPOLLOUT)
+
+    def ready(self, fd):
+        """The connection is there, or has an answer, or is broken. The CONNACK's code or a word, when it is over."""
+        entry = self.open[fd]
+        sock, i, _, asked = entry
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
+            if not asked:
+                sock.send(connect(self.devices[i], self.devices[i], SECRET, version=5, keep_alive=0))
+                entry[3] = True
+                self.poll.modify(fd, select.EPOLLIN)
+                return None
+            answer = sock.recv(1024)
         except OSError as e:
-            return f"not connected: {e.strerror}", None
-        try:
-            writer.write(connect(device, device, SECRET, version=5, keep_alive=0))
-            head = await reader.readexactly(2)
-            body = await reader.readexactly(head[1])
-            self.slowest_answer = max(self.slowest_answer, time.monotonic() - begun)
-            return (body[1] if head[0] >> 4 == CONNACK else "no CONNACK"), writer
-        except (OSError, asyncio.IncompleteReadError):
-            return "closed", writer
+            return e.strerror
+        return answer[3] if len(answer) > 3 and answer[0] >> 4 == CONNACK else "closed"
 
-    async def device(self, i, device):
-        tries = 0
-        while time.monotonic() - self.begun < self.limit_s:
-            tries += 1
-            code, writer = await self.ask(i, device)
-            self.answers[f"0x{code:02x}" if isinstance(code, int) else code] += 1
-            if code == 0:
-                self.waits.append(time.monotonic() - self.begun)
-                self.tries.append(tries)
-                self.kept.append(writer)
-                return
-            if writer:
-                writer.close()
-            await asyncio.sleep(self.backoff_s * random.uniform(0.5, 1.5))
+    def over(self, fd, answer, now):
+        sock, i, begun, _ = self.open.pop(fd)
+        self.poll.unregister(fd)
+        self.answers[f"0x{answer:02x}" if isinstance(answer, int) else answer] += 1
+        if isinstance(answer, int):
+            self.slowest_answer = max(self.slowest_answer, now - begun)
+        if answer == 0:
+            self.waits.append(now - self.begun)
+            self.kept.append(sock)
+            return
+        sock.close()
+        heapq.heappush(self.due, (now + self.backoff_s * random.uniform(0.5, 1.5), i))
 
-    async def run(self):
-        await asyncio.gather(*(self.device(i + 1, d) for i, d in enumerate(self.devices)))
-        return self.begun
-
-    def result(self):
-        self.waits.sort()
+    def run(self):
+        now = self.begun = time.monotonic()
+        self.due = [(now, i) for i in range(len(self.devices))]
+        while len(self.kept) < len(self.devices) and now < self.begun + self.limit_s:
+            for _ in range(64):
+                if not self.due or self.due[0][0] > now:
+                    break
+                self.begin(heapq.heappop(self.due)[1])
+            wait = min(1, max(0, self.due[0][0] - now)) if self.due else 1
+            events = self.poll.poll(wait)
+            now = time.monotonic()
+            for fd, _ in events:
+                answer = self.ready(fd)
+                if answer is not None:
+                    self.over(fd, answer, now)
         return {"devices": len(self.devices), "in": len(self.waits), "answers": dict(self.answers),
                 "seconds": self.waits[-1] if self.waits else None,
                 "median_s": self.waits[len(self.waits) // 2] if self.waits else None,
-                "tries_mean": sum(self.tries) / max(1, len(self.tries)), "tries_max": max(self.tries, default=0),
-                "slowest_answer_s": self.slowest_answer}
+                "tries_mean": sum(self.tries) / len(self.tries), "tries_max": max(self.tries),
+                "slowest_answer_s": self.slowest_answer, "client_cpu_s": time.process_time()}
+
+
+def storm_process(args, cpu, out):
+    os.sched_setaffinity(0, {cpu})
+    stand_back()
+    out.send(Storm(*args).run())
+
+
+def storm_of(cpu, *args):
+    """Storm(*args).run() in a process of its own."""
+    here, there = multiprocessing.Pipe(False)
+    process = multiprocessing.Process(target=storm_process, args=(args, cpu, there))
+    process.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        process.join()
 
 
 class Bench:
     def __init__(self, args, home):
         self.args, self.home = args, home
         self.hash_s, self.stored = bcrypt_seconds(args.cost)
+        self.cheap = bcrypt_seconds(4)[1]  # the warm ones' are computed once, before anything is measured
         settings = {"journal.segment_size": "64MiB", "http.connections_max": "100000", "mqtt.connections_max": "100000",
                     "listen.backlog": "16384", **args.settings}
         self.server = harness.Server(home / "server", settings)
         self.server.start(60)
         self.server.add_account("bench")
-        self.warm = self.devices("warm", args.warm)
-        self.cold = self.devices("cold", args.cold)
+        self.warm = self.devices("warm", args.warm, self.cheap)
+        self.cold = self.devices("cold", args.cold, self.stored)
 
-    def devices(self, name, count):
-        made = self.server.add_devices("bench", [(f"{name}-{i:05d}", SECRET, self.stored) for i in range(count)])
+    def devices(self, name, count, stored):
+        made = self.server.add_devices("bench", [(f"{name}-{i:05d}", SECRET, stored) for i in range(count)])
         return [d["X-Device-Id"] for d in made]
 
     def senders(self, seconds, rate=None):
@@ -111,21 +150,22 @@ class Bench:
                    "--devices", str(csv), "--order", "fixed", "--topic", "bench/feeds/%device%.temperature",
                    "--payload", "21.5", "--connections", str(self.args.warm), "--window", "20", "--timeout", "900",
                    "--seconds", str(seconds), *(["--rate", f"{rate:.0f}"] if rate else [])]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   preexec_fn=lambda: os.sched_setaffinity(0, {self.args.client_cpu}))
 
         def end(early=False):
+            cpu = cpu_seconds(process.pid)
             if early:
                 process.send_signal(2)
             said = process.communicate(timeout=900)[0]
             assert out.exists(), said
-            return json.loads(out.read_text())
+            return {**json.loads(out.read_text()), "client_cpu_s": cpu}
         return end
 
     def log_in(self):
         """The warm ones once, so that their secrets are known and their feeds are there."""
-        until = time.monotonic() + 20 + 3 * self.args.warm * self.hash_s
-        while self.server.metric("hashes_run_total") < self.args.warm and time.monotonic() < until:
-            asyncio.run(Storm(self.server.mqtt_port, self.warm, 1, 120).run())
+        done = storm_of(self.args.client_cpu, self.server.mqtt_port, self.warm, 1, 120)
+        assert done["in"] == len(self.warm), done
         self.senders(3)()
 
     def phase(self, rate, run):
@@ -141,9 +181,8 @@ class Bench:
     def storm(self, rate):
         end = self.senders(self.args.limit, rate)
         time.sleep(2)
-        storm = Storm(self.server.mqtt_port, self.cold, self.args.backoff, self.args.limit)
-        asyncio.run(storm.run())
-        return {**end(early=True), "storm": storm.result()}
+        storm = storm_of(self.args.client_cpu, self.server.mqtt_port, self.cold, self.args.backoff, self.args.limit)
+        return {**end(early=True), "storm": storm}
 
     def run(self):
         self.log_in()
@@ -170,8 +209,11 @@ def table(args, report):
     s, cores = report["stormed"]["storm"], os.cpu_count()
     if s["in"]:
         ideal = s["in"] * report["hash_ms"] / 1000 / cores
+        clients = (s["client_cpu_s"] + report["stormed"]["client_cpu_s"]) / s["seconds"]
+        left = cores - clients - report["quiet"]["server_busy"]
         print(f"storm: {s['in']} of {s['devices']} in {s['seconds']:.1f} s, half of them in {s['median_s']:.1f}; hashes x cost / "
-              f"{cores} cores is {ideal:.1f} s: ratio {s['seconds'] / ideal:.2f}; tries {s['tries_mean']:.1f} mean, "
+              f"{cores} cores is {ideal:.1f} s: ratio {s['seconds'] / ideal:.2f}, and {s['seconds'] / ideal * left / cores:.2f} of the "
+              f"{left:.2f} that the clients ({clients:.2f}) and the warm messages leave; tries {s['tries_mean']:.1f} mean, "
               f"{s['tries_max']} most; slowest answer {s['slowest_answer_s']:.2f} s; {s['answers']}")
 
 
@@ -184,6 +226,7 @@ def parse_args():
     p.add_argument("--share", type=float, default=0.15, help="of the full rate that is offered")
     p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--limit", type=float, default=900, help="seconds that the storm may take")
+    p.add_argument("--client-cpu", type=int, default=1)
     return parse(p)
 
 
