@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gate/tempo.h"
 
-#define LEAST_SHARE 0.05 /* of a core */
+#define LEAST_SHARE  0.05 /* of a core */
+#define KERNEL_SHARE 0.17 /* what the kernel does for the process, on top of its time */
+#define CACHE_SHARE  0.3  /* what a hash takes longer between others' turns on a full core */
 
 void tempo_full(struct tempo *t, bool full, uint64_t now_ns)
 {
@@ -46,10 +48,12 @@ uint64_t tempo_each_ns(const struct tempo *t)
 uint64_t tempo_expected_ns(uint64_t cpu_ns, unsigned threads, unsigned cores, uint64_t busy_ns,
                            uint64_t wall_ns)
 {
-    double left = cores - (wall_ns ? (double)busy_ns / (double)wall_ns : 0);
+    double busy = wall_ns ? (double)busy_ns / (double)wall_ns : 0;
+    double left = cores - busy * (1 + KERNEL_SHARE);
     if (left > threads)
         left = threads;
     if (left < LEAST_SHARE)
         left = LEAST_SHARE;
-    return (uint64_t)((double)cpu_ns / left);
+    double slower = 1 + CACHE_SHARE * (busy < cores ? busy / cores : 1);
+    return (uint64_t)((double)cpu_ns * slower / left);
 }
