@@ -379,6 +379,17 @@ static bool too_long(struct shield *s, uint64_t source, enum desk_class class, u
     return clerk_wait_ns(s, desk_ahead(s->desk, source, class)) > limit;
 }
 
+/* Whether the clerk may sleep although it could begin a flight of that class: while others of as
+ * much right are ready it was told of those, or all threads compute and will tell it. Under the
+ * lock, before the flight is there. */
+static bool clerk_sleeps(struct shield *s, enum desk_class class)
+{
+    unsigned ahead = class == DESK_ADMIN
+                         ? desk_ready(s->desk, DESK_ADMIN)
+                         : desk_ready(s->desk, DESK_KNOWN) + desk_ready(s->desk, DESK_NEW);
+    return class == DESK_SUSPECT ? !desk_flights(s->desk) : !ahead;
+}
+
 static enum shield_answer enqueue(struct shield *s, struct question *q, struct shield_wait *w)
 {
     struct throttle_ask ask = source_ask(s, q->source);
@@ -404,7 +415,7 @@ static enum shield_answer enqueue(struct shield *s, struct question *q, struct s
         metric_add(f ? METRIC_shield_joined : METRIC_shield_misses, 1);
         if (!f)
             f = made = make_flight(s, q);
-        wake = made != NULL;
+        wake = made && clerk_sleeps(s, class);
         if (!f || !desk_join(s->desk, f, w, q->source, merit, suspect, q->now_ns)) {
             desk_flight_free(made);
             wake = false;
