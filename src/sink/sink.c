@@ -68,20 +68,12 @@ struct sink {
 
 /* ---- what others see ------------------------------------------------------------------------- */
 
-static enum sink_state state_of(const struct sink *s)
-{
-    return s->paused     ? SINK_PAUSED
-           : s->stuck    ? SINK_STUCK
-           : s->failures ? SINK_FAILING
-                         : SINK_RUNNING;
-}
-
 static void publish(struct sink *s)
 {
     const struct course *c = &s->live;
     pthread_mutex_lock(&s->lock);
     struct sink_stats *t = &s->stats;
-    t->state = state_of(s);
+    t->state = s->stuck ? SINK_STUCK : s->failures ? SINK_FAILING : SINK_RUNNING;
     t->breaker = s->breaker.state;
     t->opened = s->breaker.opened;
     t->position = s->floor;
@@ -101,7 +93,8 @@ struct sink_stats sink_stats(struct sink *s)
 {
     pthread_mutex_lock(&s->lock);
     struct sink_stats t = s->stats;
-    t.state = state_of(s);
+    if (s->paused)
+        t.state = SINK_PAUSED;
     pthread_mutex_unlock(&s->lock);
     uint64_t end = journal_durable(s->opts.journal);
     int64_t now = clock_wall_us(), oldest = (int64_t)t.lag_us;
