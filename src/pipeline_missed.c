@@ -42,17 +42,18 @@ static bool may_read(const struct job *j, struct slice feed_key)
            (!feed_key.len || credential_covers(j->credential, feed_key));
 }
 
-static bool has(const struct missed *m, uint64_t place)
+/* Whether `place` is one of those, which ascend. */
+static bool is_among(const uint64_t *places, uint32_t count, uint64_t place)
 {
-    uint32_t low = 0, high = m->had_count;
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t mid = (low + high) / 2;
-        if (m->had[mid] < place)
+        if (places[mid] < place)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < m->had_count && m->had[low] == place;
+    return low < count && places[low] == place;
 }
 
 static void on_topic(void *arg, const struct live_message *message)
@@ -60,7 +61,7 @@ static void on_topic(void *arg, const struct live_message *message)
     struct looking *l = arg;
     const struct missed *m = l->missed;
     if ((message->published && !message->qos) || message->place < m->from ||
-        has(m, message->place) || !may_read(l->job, message->feed_key))
+        is_among(m->had, m->had_count, message->place) || !may_read(l->job, message->feed_key))
         return;
     for (unsigned i = 0; i < m->filters_count; i++) {
         const struct missed_filter *f = &m->filters[i];
@@ -148,23 +149,11 @@ struct reading {
     struct missed *missed;
 };
 
-static bool is_wanted(const struct missed *m, uint64_t place)
-{
-    uint32_t low = 0, high = m->places_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (m->places[mid] < place)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < m->places_count && m->places[low] == place;
-}
-
 static void on_message(void *arg, const struct live_message *message)
 {
     const struct reading *r = arg;
-    if (!is_wanted(r->missed, message->place) || !may_read(r->job, message->feed_key))
+    if (!is_among(r->missed->places, r->missed->places_count, message->place) ||
+        !may_read(r->job, message->feed_key))
         return;
     missed_put(r->missed, message);
 }
