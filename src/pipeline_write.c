@@ -53,6 +53,12 @@ static void put_accepted(struct job *j, uint64_t first_offset)
     buf_put_str(out, levels[j->ack]);
     buf_put_slice(out, SLICE("\"}"));
     x->reply.status = 202;
+    if (j->ack == ACK_RECEIVED)
+        return;
+    /* Of its last message: what has passed that has passed all of them. */
+    buf_put_slice(&x->reply.fields, SLICE("Location: /v1/receipts/"));
+    buf_put_dec(&x->reply.fields, first_offset + j->count - 1);
+    buf_put_slice(&x->reply.fields, SLICE("\r\n"));
 }
 
 /* The ids were written without their offsets: now those are known. */

@@ -395,6 +395,15 @@ static void put_metrics(void *arg, struct buf *out)
     sinks_put_metrics(&s->sinks, out);
 }
 
+static void put_watermarks(void *arg, uint64_t offset, struct buf *out)
+{
+    struct server *s = arg;
+    buf_printf(out, ",\"applied\":{\"latest\":%s,\"history\":%s}",
+               view_applied(s->views.latest_view) > offset ? "true" : "false",
+               view_applied(s->views.history_view) > offset ? "true" : "false");
+    sinks_put_passed(&s->sinks, offset, out);
+}
+
 /* ---- erasure ---- */
 
 static int open_eraser(struct server *s, struct error *err)
@@ -483,6 +492,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .ready = is_ready,
                 .status = put_status,
                 .metrics = put_metrics,
+                .watermarks = put_watermarks,
                 .arg = s,
                 .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},

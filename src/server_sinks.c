@@ -144,6 +144,15 @@ void sinks_put_status(const struct sinks *s, struct buf *out)
     buf_put_str(out, "}");
 }
 
+void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out)
+{
+    buf_put_str(out, ",\"delivered\":{");
+    for (unsigned i = 0; i < s->count; i++)
+        buf_printf(out, "%s\"%s\":%s", i ? "," : "", sink_name(s->at[i]),
+                   sink_stats(s->at[i]).position > offset ? "true" : "false");
+    buf_put_str(out, "}");
+}
+
 struct family {
     const char *name, *type, *help;
     uint64_t values[SINKS_MAX];

@@ -35,6 +35,8 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
 /* Stops the threads, without waiting for a target. */
 void sinks_close(struct sinks *s);
 
+/* The member of a receipt: which are past that offset. Any thread. */
+void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out);
 /* The member of /v1/status about them, and their families of /metrics. Any thread. */
 void sinks_put_status(const struct sinks *s, struct buf *out);
 void sinks_put_metrics(const struct sinks *s, struct buf *out);

@@ -43,6 +43,8 @@ CALLS = [
     ("telemetry_send", {"json": {"temperature": 21.5, "place": {"value": 1, "lat": 1, "lon": 2, "ele": 3}}}),
     ("telemetry_send", {"data": '{"temperature":22}\n{"temperature":23}\n', "type": "application/x-ndjson",
                         "query": {"ack": "applied"}}),
+    ("receipt_get", {"path": {"offset": of("telemetry_send", "position", "offset")}}),
+    ("receipt_get", {"path": {"offset": 10**12}, "status": 404}),
     ("telemetry_send", {"json": [{"a": "text"}], "query": {"ack": "received"}}),
     ("telemetry_send", {"data": '{"temperature":', "type": "application/json", "status": 422}),
     ("telemetry_latest", {}),

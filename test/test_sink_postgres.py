@@ -87,6 +87,10 @@ def test_rows_are_what_was_sent(make_sink, database, schema):
     assert age < 60
     m = server.metrics()
     assert m['sluice_sink_delivered_total{sink="postgres"}'] == 5
+    r = requests.post(f"{server.url}/v1/telemetry", json={"air": 8}, headers=owner.auth, timeout=20)
+    receipt = lambda: requests.get(server.url + r.headers["Location"], headers=owner.key_auth, timeout=20).json()
+    wait_for("the receipt to say so", lambda: receipt()["delivered"] == {"postgres": True}, PATIENCE)
+    assert database.execute(f"SELECT count(*) FROM {schema}.message WHERE value = '8'") == [(1,)]
     assert m['sluice_sink_up{sink="postgres"}'] == 1 and m['sluice_sink_lag_messages{sink="postgres"}'] == 0
 
 

@@ -39,6 +39,8 @@ struct api {
     bool (*ready)(void *arg, const char **why);  /* for /readyz */
     void (*status)(void *arg, struct buf *out);  /* further members of /v1/status */
     void (*metrics)(void *arg, struct buf *out); /* further families of /metrics */
+    /* Further members of a receipt: which views and sinks have passed the offset. Any thread. */
+    void (*watermarks)(void *arg, uint64_t offset, struct buf *out);
     void *arg;
 };
 

@@ -64,6 +64,11 @@ enum api_read api_time(const struct api *a, enum route_op op, struct exchange *x
 /* The same in UTC; the reply is complete. */
 void api_time_of_day(enum route_op op, struct exchange *x);
 
+/* ---- receipt.c ---- */
+/* OP_RECEIPT; as api_read. */
+enum api_read api_receipt(const struct api *a, const struct route_match *m, struct exchange *x,
+                          const struct api_caller *c, bool may_block);
+
 /* ---- chart.c ---- */
 /* OP_DATA_CHART; as api_read. */
 enum api_read api_chart(const struct api *a, struct exchange *x, const struct feed *f,

@@ -342,6 +342,8 @@ enum api_read api_read(const struct api *a, const struct route_match *m, struct 
     case OP_GET_FEED:
     case OP_GET_GROUP:
         return api_message(a, m, x, c, may_block);
+    case OP_RECEIPT:
+        return api_receipt(a, m, x, c, may_block);
     case OP_FEED_DETAILS:
         return read_details(a, x, c->account, c->feed, may_block);
     case OP_FEED_GET:

@@ -30,6 +30,10 @@ static const struct route routes[] = {
      DOC(.id = "telemetry_latest", .tag = "telemetry",
          .summary = "The newest datum of every feed the credential may see",
          .answer = "200 LatestData")},
+    {METHOD_GET, "/v1/receipts/{o}", PUBLIC, ROUTE_READ, OP_RECEIPT, PERM_data_read,
+     DOC(.id = "receipt_get", .tag = "telemetry",
+         .summary = "Which views and sinks have passed a message; Location of a 202 leads here",
+         .answer = "200 Passed")},
     {METHOD_POST, DATA, SURFACE_PUBLIC, false, ROUTE_WRITE, OP_DATA_CREATE, PERM_data_write,
      DOC(.id = "data_create", .tag = "data", .summary = "Send a datum", .query = "ack",
          .body = "NewDatum text/csv" FORMS, .answer = "200 Datum")},
@@ -287,7 +291,7 @@ static bool path_matches(const char *pattern, struct slice path, struct route_ma
             m->group = p;
         else if (slice_eq(w, SLICE("{k}")))
             m->feed = p;
-        else if (slice_eq(w, SLICE("{id}")))
+        else if (slice_eq(w, SLICE("{id}")) || slice_eq(w, SLICE("{o}")))
             m->id = p;
         else if (!slice_eq(w, p))
             return false;

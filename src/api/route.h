@@ -36,6 +36,7 @@ enum route_op {
     OP_ADMIN,
     OP_TELEMETRY_POST,
     OP_TELEMETRY_GET,
+    OP_RECEIPT,
     OP_USER,
     OP_THROTTLE,
     OP_KEY_REGENERATE,
@@ -100,7 +101,8 @@ struct route_doc {
 struct route {
     enum method method;
     const char *path; /* "{u}" username, "{g}" group key, "{k}" feed key (inside the group where
-                         there is one), "{id}" datum id, "*" the rest */
+                         there is one), "{id}" datum id, "{o}" offset, "*" the
+                         rest */
     enum surface surface;
     bool everywhere; /* served on the public surface and on the operator's */
     enum route_class class;
