@@ -65,6 +65,7 @@ struct unit {
 
 struct server {
     struct config *config; /* in force; replaced by reloads, on the admin thread, under its lock */
+    struct config *first;  /* what the stages were opened with and may borrow from until closed */
     pthread_mutex_t config_lock; /* for the main thread, once others run */
     const struct server_source *source;
     struct disk *disk;
@@ -398,9 +399,7 @@ static void put_metrics(void *arg, struct buf *out)
 static void put_watermarks(void *arg, uint64_t offset, struct buf *out)
 {
     struct server *s = arg;
-    buf_printf(out, ",\"applied\":{\"latest\":%s,\"history\":%s}",
-               view_applied(s->views.latest_view) > offset ? "true" : "false",
-               view_applied(s->views.history_view) > offset ? "true" : "false");
+    views_put_passed(&s->views, offset, out);
     sinks_put_passed(&s->sinks, offset, out);
 }
 
@@ -900,7 +899,8 @@ static int reload(void *arg, json_t **ret, struct error *err)
     s->tls.set = tls;
     tune_shared(s);
     on_all_workers(s, on_tune);
-    config_free(before); /* nobody looks at it any more */
+    if (before != s->first) /* nobody looks at it any more */
+        config_free(before);
     tls_set_unref(tls_before);
     server_tls_note(tls);
     log_line(LOG_INFO, "config.reloaded", "file=%s changed=%zu at_next_start=%zu", s->source->file,
@@ -959,7 +959,7 @@ int server_run(struct config *config, const struct server_source *source, struct
 {
     struct server *s = calloc(1, sizeof *s);
     CHECK(s);
-    s->config = config;
+    s->config = s->first = config;
     s->source = source;
     pthread_mutex_init(&s->config_lock, NULL);
     pthread_mutex_init(&s->barrier_lock, NULL);
@@ -988,7 +988,8 @@ int server_run(struct config *config, const struct server_source *source, struct
     }
     while (opened)
         stages[--opened].close(s);
-    config_free(s->config);
+    config_free(s->config == s->first ? NULL : s->config);
+    config_free(s->first);
     pthread_mutex_destroy(&s->config_lock);
     pthread_mutex_destroy(&s->barrier_lock);
     pthread_cond_destroy(&s->barrier_done);

@@ -198,6 +198,13 @@ void views_put_status(const struct views *v, struct buf *out)
                (unsigned long long)s.dropped);
 }
 
+void views_put_passed(const struct views *v, uint64_t offset, struct buf *out)
+{
+    buf_printf(out, ",\"applied\":{\"latest\":%s,\"history\":%s}",
+               view_applied(v->latest_view) > offset ? "true" : "false",
+               view_applied(v->history_view) > offset ? "true" : "false");
+}
+
 int views_flush_audit(void *arg)
 {
     struct views *v = arg;

@@ -49,6 +49,8 @@ void views_close(struct views *v);
 
 /* The members of /v1/status about them. Any thread. */
 void views_put_status(const struct views *v, struct buf *out);
+/* The member of a receipt: which are past that offset. Any thread. */
+void views_put_passed(const struct views *v, uint64_t offset, struct buf *out);
 /* Returns when whatever was changed before now can be read in the audit log; `arg` is the struct
  * views. 0 or a negative errno. Any thread but a view's. */
 int views_flush_audit(void *arg);

@@ -159,3 +159,19 @@ def test_without_a_file_or_a_server(tmp_path):
         assert "no server runs" in refused.value.stderr
     finally:
         server.close()
+
+
+def test_a_sink_connects_as_before_after_a_reload(tmp_path):
+    path = tmp_path / "sluice.yaml"
+    absent = tmp_path / "absent"
+    path.write_text(f'postgres:\n  url: "host=127.0.0.1 port=1"\n  password_file: {absent}\n  retry_max: 200ms\n')
+    server = Server(tmp_path / "home", config=path).start()
+
+    def sink():
+        return json.loads(server.operator("/v1/status"))["sinks"]["postgres"]
+
+    server.cli("reload")
+    before = sink()["failures"]
+    wait_for("another attempt", lambda: sink()["failures"] > before + 1)
+    assert str(absent) in sink()["error"]
+    server.close()
