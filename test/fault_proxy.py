@@ -10,13 +10,14 @@ FAULTS = ("refuse", "cut", "cut_answer", "reset", "half_close", "slow", "hang")
 
 class FaultProxy:
     """Listens on .port, leads to `target` (a port of this machine). .faults: how many of the connections to
-    come are spoiled; after them all are good ones again."""
+    come are spoiled, by one of .kinds each; after them all are good ones again."""
 
-    def __init__(self, target, seed):
+    def __init__(self, target, seed, port=0):
         self.target, self.random, self.faults, self.seen = target, random.Random(seed), 0, []
+        self.kinds = FAULTS
         self.connections = self.breaks = 0
         self.lock = threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", port))
         self.port = self.listener.getsockname()[1]
         self.open = set()
         self.threads = [self.run(self.accept)]
@@ -38,7 +39,7 @@ class FaultProxy:
                 self.connections += 1
                 if self.faults:
                     self.faults -= 1
-                    fault = self.random.choice(FAULTS)
+                    fault = self.random.choice(self.kinds)
                     # Most of a connection's beginning is the login: look at what comes behind it, too.
                     after = self.random.choice((0, 50, 400, 1000, 3000, 6000, 12000)) + self.random.randrange(300)
                     self.seen.append(fault)

@@ -15,13 +15,19 @@ from pathlib import Path
 import psycopg2
 
 from harness import ROOT, free_port, wait_for
+from sink_conformance import Message, Target
 
 PROGRAMS = Path("usr/lib/postgresql/15/bin")
 QUICK = ["-c", "fsync=off", "-c", "jit=off", "-c", "shared_buffers=16MB", "-c", "max_connections=20",
          "-c", "unix_socket_directories=", "-c", "autovacuum=off", "-c", "log_min_messages=fatal"]
 
 
-class Postgres:
+class Postgres(Target):
+    """A place is a schema."""
+    kind, exactly_once, replay_replaces = "postgres", True, True
+    # PostgreSQL has no text with a zero byte, nor any that is not UTF-8.
+    poison, poison_why = (("raw/x", b"zero \0 byte"), ("raw/x", b"\xff\xfe")), "UTF8"
+
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="sluice-postgres-"))
         self.home.chmod(0o755)
@@ -119,9 +125,22 @@ class Postgres:
 
     # ---- SQL ----
 
-    @property
-    def url(self):
-        return f"postgresql://sluice@127.0.0.1:{self.port}/telemetry"
+    def settings(self, place, port=None):
+        return {"postgres.url": f"postgresql://sluice@127.0.0.1:{port or self.port}/telemetry",
+                "postgres.password_file": str(self.password), "postgres.schema": place}
+
+    def read(self, place):
+        """While the tables are not made yet there is nothing."""
+        try:
+            rows = self.execute(f"SELECT position, value, account, feed, device, topic FROM {place}.message")
+        except psycopg2.errors.UndefinedTable:
+            return []
+        return [Message(offset, v.encode() if isinstance(v, str) else bytes(v), *names) for offset, v, *names in rows]
+
+    def accept_poison(self, place):
+        """Whoever reads bytes there may have the text made of them."""
+        self.execute(f"ALTER TABLE {place}.message ALTER value DROP NOT NULL, "
+                     "ALTER value TYPE bytea USING convert_to(value, 'UTF8')")
 
     def connect(self, admin=False):
         user, password, database = (("postgres", "admin secret", "postgres") if admin else
