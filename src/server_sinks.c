@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server_sinks.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 
 #include "base/clock.h"
 #include "base/rand.h"
+#include "sink/postgres.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
 #define DAY_MS   86400000ull
@@ -40,7 +42,7 @@ static void give_names(void *arg, const struct record *r, struct sink_names *ret
         ret->device = n->credential->name;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- kinds ----------------------------------------------------------------------------------- */
 
 /* A sink that is away for long must not bring the journal to its cap, where messages are refused;
  * nor is a segment given up that is being filled. */
@@ -51,37 +53,81 @@ static uint64_t hold_of(const struct config *c, uint64_t wanted)
     return bytes > least ? bytes : least;
 }
 
-static int open_postgres(struct sinks *s, const struct config *c, const struct sink_opts *common,
+/* One entry is all that the server has to know of a kind. */
+struct kind {
+    const char *name; /* of the sink, and of the section of its settings */
+    const struct sink_ops *ops;
+    /* The settings that every kind has. */
+    void (*read)(const struct config *c, struct sink_opts *ret);
+    /* What the ops work on; *ret stays NULL if the kind is turned off. 0, or a negative errno with
+     * a sentence. */
+    int (*make)(const struct config *c, const struct journal_position *at, void **ret,
+                struct error *err);
+};
+
+#define READ(kind)                                                                                 \
+    static void read_##kind(const struct config *c, struct sink_opts *ret)                         \
+    {                                                                                              \
+        ret->accounts = c->kind.accounts;                                                          \
+        ret->feeds = c->kind.feeds;                                                                \
+        ret->batch_count = (unsigned)c->kind.batch_max;                                            \
+        ret->batch_bytes = c->kind.batch_size;                                                     \
+        ret->linger_ns = c->kind.batch_time * NS_PER_MS;                                           \
+        ret->retry_max_ns = c->kind.retry_max * NS_PER_MS;                                         \
+        ret->hold_bytes = hold_of(c, c->kind.hold_size);                                           \
+        ret->dead_bytes = c->kind.dead_size;                                                       \
+    }
+
+READ(postgres)
+
+static int make_postgres(const struct config *c, const struct journal_position *at, void **ret,
                          struct error *err)
 {
+    struct postgres_opts opts = {.name = "postgres",
+                                 .url = c->postgres.url,
+                                 .password_file = c->postgres.password_file,
+                                 .schema = c->postgres.schema,
+                                 .timeout_ns = c->postgres.timeout * NS_PER_MS,
+                                 .keep_days = (c->postgres.keep + DAY_MS - 1) / DAY_MS};
+    memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
+    return c->postgres.url[0] ? postgres_new(&opts, ret, err) : 0;
+}
+
+static const struct kind kinds[] = {
+    {"postgres", &postgres_ops, read_postgres, make_postgres},
+};
+static_assert(sizeof kinds / sizeof *kinds <= SINKS_MAX, "one sink of each kind");
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+/* Starts the sink, if it is configured. */
+static int open_kind(struct sinks *s, const struct kind *k, const struct config *c,
+                     const struct sink_opts *common, struct error *err)
+{
     struct sink_opts opts = *common;
-    struct postgres_opts target = {.name = "postgres",
-                                   .url = c->postgres.url,
-                                   .password_file = c->postgres.password_file,
-                                   .schema = c->postgres.schema,
-                                   .timeout_ns = c->postgres.timeout * NS_PER_MS,
-                                   .keep_days = (c->postgres.keep + DAY_MS - 1) / DAY_MS};
-    struct journal_position position = journal_position(common->journal);
-    memcpy(target.log_id, position.log_id, sizeof target.log_id);
-    int rc = postgres_new(&target, &s->postgres, err);
+    struct sink_own *own = &s->own[s->count];
+    struct journal_position at = journal_position(opts.journal);
+    int rc = k->make(c, &at, &own->of, err);
     if (rc)
         return rc;
-    opts.name = "postgres";
-    opts.ops = &postgres_ops;
-    opts.of = s->postgres;
-    opts.arg = &s->postgres_namer;
-    opts.accounts = c->postgres.accounts;
-    opts.feeds = c->postgres.feeds;
-    opts.batch_count = (unsigned)c->postgres.batch_max;
-    opts.batch_bytes = c->postgres.batch_size;
-    opts.linger_ns = c->postgres.batch_time * NS_PER_MS;
-    opts.retry_max_ns = c->postgres.retry_max * NS_PER_MS;
+    if (!own->of)
+        return sink_forget(opts.journal, k->name);
+    own->ops = opts.ops = k->ops;
+    opts.name = k->name;
+    opts.of = own->of;
+    opts.arg = &own->namer;
+    k->read(c, &opts);
     opts.breaker.open_max_ns = opts.retry_max_ns;
     opts.breaker.open_ns = opts.retry_max_ns / 4;
-    opts.hold_bytes = hold_of(c, c->postgres.hold_size);
-    opts.dead_bytes = c->postgres.dead_size;
-    rc = sink_start(&opts, &s->at[s->count], err);
-    s->count += rc == 0;
+    rc = opts.disk->mkdir(opts.disk, opts.dir);
+    if (rc < 0)
+        rc = error_set(err, rc, "cannot make %s: %s", opts.dir, strerror(-rc));
+    else
+        rc = sink_start(&opts, &s->at[s->count], err);
+    if (rc)
+        k->ops->free(own->of);
+    else
+        s->count++;
     return rc;
 }
 
@@ -97,26 +143,25 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
         .names = give_names,
         .retry_ns = RETRY_NS,
         .breaker = {.volume_min = 5, .fail_percent = 50, .window_ns = 60 * NS_PER_S}};
-    rand_secret(&common.seed, sizeof common.seed);
-    s->postgres_namer.catalog = catalog;
-    if (!c->postgres.url[0])
-        return sink_forget(journal, "postgres");
     if (snprintf(dir, sizeof dir, "%s/sinks", c->server.data) >= (int)sizeof dir)
         return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
-    int rc = disk->mkdir(disk, dir);
-    if (rc < 0)
-        return error_set(err, rc, "cannot make %s: %s", dir, strerror(-rc));
-    return open_postgres(s, c, &common, err);
+    int rc = 0;
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && rc == 0; i++) {
+        s->own[s->count].namer.catalog = catalog;
+        rand_secret(&common.seed, sizeof common.seed);
+        rc = open_kind(s, &kinds[i], c, &common, err);
+    }
+    return rc;
 }
 
 void sinks_close(struct sinks *s)
 {
-    for (unsigned i = 0; i < s->count; i++)
+    for (unsigned i = 0; i < s->count; i++) {
         sink_stop(s->at[i]);
+        s->own[i].ops->free(s->own[i].of);
+        let_go(&s->own[i].namer);
+    }
     s->count = 0;
-    postgres_free(s->postgres);
-    s->postgres = NULL;
-    let_go(&s->postgres_namer);
 }
 
 /* ---- what is told ---------------------------------------------------------------------------- */

@@ -7,7 +7,6 @@
 
 #include "catalog/catalog.h"
 #include "config.h"
-#include "sink/postgres.h"
 #include "sink/sink.h"
 
 #define SINKS_MAX 4
@@ -20,11 +19,16 @@ struct sink_namer {
     struct credential *credential;
 };
 
+struct sink_own {
+    const struct sink_ops *ops;
+    void *of; /* what they work on */
+    struct sink_namer namer;
+};
+
 struct sinks {
     struct sink *at[SINKS_MAX];
+    struct sink_own own[SINKS_MAX];
     unsigned count;
-    struct postgres *postgres;
-    struct sink_namer postgres_namer;
 };
 
 /* Starts those that are configured; retention waits no longer for the others. 0, or a negative

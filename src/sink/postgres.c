@@ -201,6 +201,15 @@ static enum sink_outcome on_send(void *of, const struct sink_batch *b, struct er
     return rc;
 }
 
+static void on_free(void *of)
+{
+    struct postgres *p = of;
+    buf_fini(&p->sql);
+    buf_fini(&p->cell);
+    buf_fini(&p->rows);
+    free(p);
+}
+
 const struct sink_ops postgres_ops = {
     .kind = "postgres",
     .transactional = true,
@@ -208,6 +217,7 @@ const struct sink_ops postgres_ops = {
     .send = on_send,
     .close = on_close,
     .cancel = on_cancel,
+    .free = on_free,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -223,7 +233,7 @@ static bool is_plain_name(const char *name)
     return n <= POSTGRES_SCHEMA_MAX;
 }
 
-int postgres_new(const struct postgres_opts *opts, struct postgres **ret, struct error *err)
+int postgres_new(const struct postgres_opts *opts, void **ret, struct error *err)
 {
     struct error why = {""};
     if (pq_check_url(opts->url, &why) < 0)
@@ -244,15 +254,4 @@ int postgres_new(const struct postgres_opts *opts, struct postgres **ret, struct
     buf_init(&p->rows, 64 << 20);
     *ret = p;
     return 0;
-}
-
-void postgres_free(struct postgres *p)
-{
-    if (!p)
-        return;
-    pq_close(&p->pq);
-    buf_fini(&p->sql);
-    buf_fini(&p->cell);
-    buf_fini(&p->rows);
-    free(p);
 }

@@ -8,8 +8,6 @@
 
 #include "sink/sink.h"
 
-struct postgres;
-
 struct postgres_opts {
     const char *name;          /* of the sink: names its cursor */
     const char *url;           /* without a password */
@@ -20,10 +18,7 @@ struct postgres_opts {
     uint8_t log_id[16];        /* of the journal: a cursor of another one is refused */
 };
 
-/* The table of functions; `of` is a struct postgres. */
 extern const struct sink_ops postgres_ops;
 
-/* Checks the settings; connects to nothing. 0, or -EINVAL with a sentence. */
-int postgres_new(const struct postgres_opts *opts, struct postgres **ret, struct error *err);
-/* Accepts NULL. */
-void postgres_free(struct postgres *p);
+/* What the ops work on. Checks the settings; connects to nothing. 0, or -EINVAL with a sentence. */
+int postgres_new(const struct postgres_opts *opts, void **ret, struct error *err);

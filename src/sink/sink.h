@@ -66,6 +66,8 @@ struct sink_ops {
     void (*close)(void *of);
     /* Ends what open or send waits for, now and later: the sink stops. Any thread. May be NULL. */
     void (*cancel)(void *of);
+    /* The owner's, once the sink is stopped; the runner never calls it. */
+    void (*free)(void *of);
 };
 
 /* ---- the runner ---------------------------------------------------------------------------- */
