@@ -111,6 +111,7 @@ static void add(struct course *c, const struct record *seen, struct slice raw, u
         return;
     size_t was = c->text.len;
     m->offset = offset;
+    m->verdict = SINK_UNKNOWN;
     m->raw = keep(c, raw);
     CHECK(record_decode(m->raw, &m->record) == raw.len);
     if (!open_record(c, &m->record, offset)) {

@@ -8,7 +8,8 @@
  *    it keeps no cursor, by sending again.
  * 2. A slice that the target refuses for what is in it is halved; one message that is refused alone
  *    is a dead letter. It is durable there before the cursor may pass it. The next slice stands for
- *    its place too.
+ *    its place too. A target that judges messages one by one needs no halves: what it took, and
+ *    what it refused, is passed over, and not sent again after a failure.
  * 3. The journal's named cursor follows `position`, up to a second behind: it only holds retention
  *    up, and says where to begin when the target does not.
  * 4. A sink that lags by more than `hold_bytes` of journal gives the oldest up: that is counted,
@@ -60,7 +61,7 @@ struct sink {
     struct breaker breaker;
     bool connected, stuck, idle;
     unsigned failures; /* in a row */
-    uint64_t next_try_ns, looked_ns;
+    uint64_t next_try_ns, looked_ns, tended_ns;
     uint64_t position; /* see 1 */
     uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
     uint64_t committed; /* the named cursor */
@@ -261,54 +262,78 @@ static bool bury(struct sink *s, const struct sink_message *m, const struct erro
     return false;
 }
 
-static void confirmed(struct sink *s, struct course *c, const struct sink_batch *b, uint64_t now_ns)
+/* Passes over the messages at the front that have a verdict. False: one is refused, and there is no
+ * room for it; it alone will be sent again. */
+static bool settle(struct sink *s, struct course *c, uint64_t now_ns)
 {
-    succeeded(s, now_ns);
-    s->stuck = false;
-    c->first += b->count;
-    if (!b->again) {
-        s->position = b->to;
-        if (s->floor < b->to)
-            s->floor = b->to;
+    bool room = true;
+    uint64_t taken = 0;
+    for (; c->first < c->count; c->first++) {
+        struct sink_message *m = &c->messages[c->first];
+        struct error why = {""};
+        if (m->verdict == SINK_UNKNOWN)
+            break;
+        if (m->verdict == SINK_REFUSED) {
+            error_set(&why, 0, "%s", m->why);
+            room = bury(s, m, &why, now_ns);
+        }
+        if (!room) {
+            m->verdict = SINK_UNKNOWN;
+            c->bad_end = c->first + 1;
+            break;
+        }
+        taken += m->verdict == SINK_TAKEN;
     }
-    pthread_mutex_lock(&s->lock);
-    s->stats.delivered += b->count;
-    s->stats.batches++;
-    pthread_mutex_unlock(&s->lock);
+    count(s, &s->stats.delivered, taken);
+    return room;
+}
+
+/* The target is where the first message without a verdict begins. */
+static void advance(struct sink *s, struct course *c, bool again)
+{
+    uint64_t to = c->first < c->count ? c->messages[c->first].offset : c->to;
+    if (!again) {
+        s->position = to;
+        if (s->floor < to)
+            s->floor = to;
+    }
     if (c->first == c->count)
         course_next(c, c->to);
     else
-        c->from = b->to;
+        c->from = to;
 }
 
-/* Sends the next slice of the course's batch. False: the target is away, or stuck. */
-static bool deliver(struct sink *s, struct course *c, bool again, uint64_t now_ns)
+/* Sends the next slice of the course's batch. */
+static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_ns)
 {
     struct error err = {""};
-    unsigned n = slice_count(c), end = c->first + n;
+    unsigned n = slice_count(c), first = c->first, end = first + n;
     struct sink_batch b = {.from = again ? c->from : s->position,
                            .to = end < c->count ? c->messages[end].offset : c->to,
-                           .messages = c->messages + c->first,
+                           .messages = c->messages + first,
                            .count = n,
                            .again = again};
     enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, &err);
     now_ns = clock_mono_ns();
-    if (found == SINK_DONE) {
-        confirmed(s, c, &b, now_ns);
-        return true;
+    if (found == SINK_DONE || (found == SINK_POISON && n)) {
+        succeeded(s, now_ns); /* it is there, and may say what it does not like */
+        if (found == SINK_POISON)
+            c->bad_end = end;
+        if (found == SINK_POISON && n == 1) {
+            b.messages[0].verdict = SINK_REFUSED;
+            b.messages[0].why = err.text;
+        }
+        for (unsigned i = 0; i < n && found == SINK_DONE; i++)
+            if (b.messages[i].verdict == SINK_UNKNOWN)
+                b.messages[i].verdict = SINK_TAKEN;
+        s->stuck = s->stuck && found == SINK_POISON;
+        count(s, &s->stats.batches, found == SINK_DONE);
+    } else {
+        fail(s, found != SINK_MOVED, &err, now_ns);
     }
-    if (found == SINK_POISON && n) {
-        succeeded(s, now_ns); /* it is there, and says what it does not like */
-        c->bad_end = end;
-        if (n > 1)
-            return true;
-        if (!bury(s, b.messages, &err, now_ns))
-            return false;
-        c->first++;
-        return true;
-    }
-    fail(s, found != SINK_MOVED, &err, now_ns);
-    return false;
+    settle(s, c, now_ns);
+    if (found == SINK_DONE || (found == SINK_AWAY && c->first > first))
+        advance(s, c, again);
 }
 
 /* ---- dead letters once more ------------------------------------------------------------------ */
@@ -337,6 +362,8 @@ static bool retry_one(struct sink *s, struct course *c, struct buf *storage)
     if (course_message(c, letter.offset, letter.record)) {
         struct sink_batch b = {letter.offset, letter.offset + 1, c->messages, 1, true};
         found = s->opts.ops->send(s->opts.of, &b, &err);
+        if (found == SINK_DONE && c->messages[0].verdict == SINK_REFUSED)
+            found = SINK_POISON;
     }
     if (found == SINK_AWAY || found == SINK_MOVED) {
         fail(s, true, &err, clock_mono_ns());
@@ -440,6 +467,17 @@ static bool in_spare_time(struct sink *s, uint64_t now_ns)
     return true;
 }
 
+/* Looks after a connection that nothing is sent over. */
+static void tend(struct sink *s, uint64_t now_ns)
+{
+    struct error err = {""};
+    if (!s->opts.ops->tend || (s->tended_ns && now_ns - s->tended_ns < LOOK_NS))
+        return;
+    s->tended_ns = now_ns;
+    if (s->opts.ops->tend(s->opts.of, &err) != SINK_DONE)
+        fail(s, true, &err, now_ns);
+}
+
 /* Does one thing. How long to rest then; 0: not at all. */
 static uint64_t step(struct sink *s)
 {
@@ -476,7 +514,10 @@ static uint64_t step(struct sink *s)
         deliver(s, &s->live, false, now_ns);
         return 0;
     }
-    return in_spare_time(s, now_ns) ? 0 : ns;
+    if (in_spare_time(s, now_ns))
+        return 0;
+    tend(s, now_ns);
+    return ns;
 }
 
 static void rest(struct sink *s, uint64_t ns)

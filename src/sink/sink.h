@@ -30,23 +30,34 @@ struct sink_names {
     struct slice account, feed, device;
 };
 
+/* What the target said of one message, if it judges them one by one. */
+enum sink_verdict {
+    SINK_UNKNOWN,
+    SINK_TAKEN,   /* it is safe there */
+    SINK_REFUSED, /* for what it is */
+};
+
 struct sink_message {
     uint64_t offset;
     struct record record; /* opened */
     struct sink_names names;
     struct slice raw; /* as in the journal, for dead letters */
+    enum sink_verdict verdict;
+    const char *why; /* of a refusal; a constant */
 };
 
 struct sink_batch {
     uint64_t from, to; /* the stretch of the journal it stands for: where the target's cursor is,
                           and where it shall be */
-    const struct sink_message *messages;
+    /* A target without a cursor may judge one by one, and leave its verdicts here whatever the
+     * outcome; it sends none again that has one. */
+    struct sink_message *messages;
     unsigned count; /* may be 0: then only the cursor moves */
     bool again;     /* of a replay: the messages may be there already, and no cursor moves */
 };
 
 enum sink_outcome {
-    SINK_DONE = 1, /* all of it is safe at the target */
+    SINK_DONE = 1, /* all of it is safe at the target, but for what has a verdict of its own */
     SINK_AWAY,     /* it was not delivered, or nobody knows; later it may be */
     SINK_POISON,   /* nothing of it was: the target refuses a message of it for what it is */
     SINK_MOVED,    /* nothing of it was: the target's cursor is not at `from` */
@@ -62,6 +73,9 @@ struct sink_ops {
     enum sink_outcome (*open)(void *of, uint64_t *position, struct error *err);
     /* Delivers the batch; returns within a time of its own, whatever the target does. */
     enum sink_outcome (*send)(void *of, const struct sink_batch *b, struct error *err);
+    /* While nothing is sent, about once a second: looks after the connection. DONE or AWAY. May be
+     * NULL. */
+    enum sink_outcome (*tend)(void *of, struct error *err);
     /* Lets go of the connection: after AWAY or MOVED, at a pause and at the end. */
     void (*close)(void *of);
     /* Ends what open or send waits for, now and later: the sink stops. Any thread. May be NULL. */

@@ -10,13 +10,14 @@
 
 struct target {
     bool transactional;
+    bool judges; /* each message alone */
     bool has_cursor;
     uint64_t next;
     uint8_t seen[RECORDS_MAX]; /* how often each offset is there */
     bool poison[RECORDS_MAX];
     uint64_t last;   /* offset of the last message of what came live */
     bool disordered; /* a message came after a later one, not as a repetition */
-    unsigned opens, sends, sent_again;
+    unsigned opens, sends, sent_again, tended;
     /* Faults, of 100: */
     unsigned open_fails, send_fails, unknown, hangs;
     bool away;
@@ -70,6 +71,25 @@ static void take_messages(struct target *t, const struct sink_batch *b)
     }
 }
 
+/* The connection breaks behind some of them, or not; what was taken before is known. */
+static enum sink_outcome judge(struct target *t, const struct sink_batch *b, struct error *err)
+{
+    unsigned n = chance(t, t->unknown) ? (unsigned)rand_below(&t->rand, b->count + 1) : b->count;
+    for (unsigned i = 0; i < n; i++) {
+        struct sink_message *m = &b->messages[i];
+        struct sink_batch one = *b;
+        one.messages = m;
+        one.count = 1;
+        if (m->verdict != SINK_UNKNOWN)
+            continue;
+        m->verdict = t->poison[m->offset] ? SINK_REFUSED : SINK_TAKEN;
+        m->why = "it has a zero byte";
+        if (m->verdict == SINK_TAKEN)
+            take_messages(t, &one);
+    }
+    return n < b->count ? away(err, "the connection broke") : SINK_DONE;
+}
+
 static enum sink_outcome target_send(void *of, const struct sink_batch *b, struct error *err)
 {
     struct target *t = of;
@@ -83,6 +103,8 @@ static enum sink_outcome target_send(void *of, const struct sink_batch *b, struc
     }
     if (t->transactional && !b->again && b->from != t->next)
         return SINK_MOVED;
+    if (t->judges)
+        return judge(t, b, err);
     for (unsigned i = 0; i < b->count; i++)
         if (t->poison[b->messages[i].offset]) {
             error_set(err, -EINVAL, "it has a zero byte");
@@ -94,6 +116,13 @@ static enum sink_outcome target_send(void *of, const struct sink_batch *b, struc
     return chance(t, t->unknown) ? away(err, "the connection broke behind the commit") : SINK_DONE;
 }
 
+static enum sink_outcome target_tend(void *of, struct error *err)
+{
+    struct target *t = of;
+    t->tended++;
+    return t->away ? away(err, "the connection broke") : SINK_DONE;
+}
+
 static void target_close(void *of)
 {
 }
@@ -103,8 +132,11 @@ static const struct sink_ops transactional_ops = {.kind = "fake",
                                                   .open = target_open,
                                                   .send = target_send,
                                                   .close = target_close};
-static const struct sink_ops repeating_ops = {
-    .kind = "fake", .open = target_open, .send = target_send, .close = target_close};
+static const struct sink_ops repeating_ops = {.kind = "fake",
+                                              .open = target_open,
+                                              .send = target_send,
+                                              .close = target_close,
+                                              .tend = target_tend};
 
 static void give_names(void *arg, const struct record *r, struct sink_names *ret)
 {
@@ -193,7 +225,7 @@ static void turn(struct bench *b)
         clock_sleep_ns(ns);
 }
 
-static void settle(struct bench *b)
+static void arrive(struct bench *b)
 {
     for (unsigned i = 0; i < 20000 && b->s->floor < journal_durable(b->f->j); i++)
         turn(b);
@@ -231,10 +263,11 @@ static void no_faults(struct target *t)
 
 /* Nothing is lost, whatever fails and wherever it is killed; nothing is there twice if the target
  * keeps the cursor; what is poisoned is a dead letter, and nothing else is. */
-static void schedule(bool transactional, uint64_t seed)
+static void schedule(bool transactional, bool judges, uint64_t seed)
 {
     struct bench *b = bench_new(transactional, seed);
     struct target *t = &b->target;
+    t->judges = judges;
     struct rand r = {seed * 77};
     for (unsigned i = 0; i < RECORDS_MAX; i++)
         t->poison[i] = rand_below(&r, 60) == 0;
@@ -253,7 +286,7 @@ static void schedule(bool transactional, uint64_t seed)
             crash(b, rand_below(&r, 2));
     }
     no_faults(t);
-    settle(b);
+    arrive(b);
     for (uint64_t i = 0; i < b->records; i++) {
         assert_int_equal(is_dead(b, i), t->poison[i]);
         if (t->poison[i])
@@ -270,13 +303,13 @@ static void schedule(bool transactional, uint64_t seed)
 static void transactional_targets_get_each_once(void **state)
 {
     for (uint64_t seed = 1; seed <= 60; seed++)
-        schedule(true, seed);
+        schedule(true, false, seed);
 }
 
 static void other_targets_get_each_at_least_once(void **state)
 {
     for (uint64_t seed = 1; seed <= 60; seed++)
-        schedule(false, seed);
+        schedule(false, seed % 2, seed);
 }
 
 /* One of 256 is found with two attempts for each halving. */
@@ -286,11 +319,74 @@ static void poison_is_found_by_halving(void **state)
     b->s->opts.batch_count = 16;
     append(b, 16);
     b->target.poison[11] = true;
-    settle(b);
+    arrive(b);
     assert_true(is_dead(b, 11));
     assert_in_range(b->target.sends, 5, 12);
     assert_int_equal(sink_stats(b->s).dead, 1);
     assert_int_equal(sink_stats(b->s).delivered, 15);
+    bench_free(b);
+}
+
+/* Many of them cost no attempt more, and what was taken or buried is not sent again after a
+ * failure. */
+static void verdicts_need_no_halving(void **state)
+{
+    struct bench *b = bench_new(false, 13);
+    b->target.judges = true;
+    for (unsigned i = 0; i < 64; i += 3)
+        b->target.poison[i] = true;
+    append(b, 64);
+    arrive(b);
+    assert_int_equal(b->target.sends, 4);
+    b->target.unknown = 80;
+    append(b, 200);
+    arrive(b);
+    struct sink_stats s = sink_stats(b->s);
+    assert_true(s.failures > 0);
+    assert_int_equal(s.dead, 22);
+    assert_int_equal(s.delivered, 264 - 22);
+    for (unsigned i = 0; i < 264; i++)
+        assert_int_equal(b->target.seen[i], !b->target.poison[i]);
+    bench_free(b);
+}
+
+/* Also where the dead letters are full: only the one for which there is no room is sent again. */
+static void verdicts_outlast_full_dead_letters(void **state)
+{
+    struct bench *b = bench_new(false, 14);
+    destroy(b->s);
+    b->opts.dead_bytes = 400;
+    struct error err = {""};
+    assert_int_equal(make(&b->opts, &b->s, &err), 0);
+    b->target.judges = true;
+    for (unsigned i = 0; i < 40; i++)
+        b->target.poison[i] = i % 2;
+    append(b, 40);
+    for (unsigned i = 0; i < 200; i++)
+        turn(b);
+    assert_int_equal(sink_stats(b->s).state, SINK_STUCK);
+    assert_true(sink_stats(b->s).lag > 20);
+    for (unsigned i = 0; i < 40; i++)
+        b->target.poison[i] = false;
+    arrive(b);
+    for (unsigned i = 0; i < 40; i++)
+        assert_true(b->target.seen[i] == !is_dead(b, i));
+    bench_free(b);
+}
+
+static void an_idle_connection_is_tended(void **state)
+{
+    struct bench *b = bench_new(false, 15);
+    for (unsigned i = 0; i < 60; i++)
+        turn(b);
+    assert_in_range(b->target.tended, 8, 13); /* in 12 s */
+    b->target.away = true;
+    for (unsigned i = 0; i < 20; i++)
+        turn(b);
+    assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
+    b->target.away = false;
+    append(b, 1);
+    arrive(b);
     bench_free(b);
 }
 
@@ -309,7 +405,7 @@ static void a_target_that_is_away_only_makes_it_lag(void **state)
     assert_string_equal(s.error, "no connection");
     assert_true(b->target.opens < 12); /* in about a minute */
     b->target.away = false;
-    settle(b);
+    arrive(b);
     turn(b);
     s = sink_stats(b->s);
     assert_int_equal(s.state, SINK_RUNNING);
@@ -340,7 +436,7 @@ static void full_dead_letters_stop_it(void **state)
     assert_true(s.lag > 20);
     for (unsigned i = 0; i < 40; i++) /* somebody looks after it */
         b->target.poison[i] = false;
-    settle(b);
+    arrive(b);
     turn(b);
     assert_int_equal(sink_stats(b->s).state, SINK_RUNNING);
     bench_free(b);
@@ -357,7 +453,7 @@ static void it_holds_back_only_so_much(void **state)
         b->opts.hold_bytes = 4 * 65536;
         bench_open(b);
         append(b, 20);
-        settle(b);
+        arrive(b);
         b->target.away = true;
         while (journal_hold_from(b->f->j, b->opts.hold_bytes) < 500) {
             append_large(b, 20, 800);
@@ -369,7 +465,7 @@ static void it_holds_back_only_so_much(void **state)
         assert_true(s.given_up > 0 && s.gaps > 0);
         crash(b, true); /* what was given up was told; it is not found again as something new */
         b->target.away = false;
-        settle(b);
+        arrive(b);
         uint64_t lost = 0;
         for (uint64_t i = 0; i < b->records; i++)
             lost += b->target.seen[i] == 0;
@@ -394,10 +490,10 @@ static void a_pause_outlives_a_restart(void **state)
     assert_int_equal(sink_stats(b->s).lag, 10);
     assert_int_equal(sink_pause(b->s, false), 0);
     assert_int_equal(sink_pause(b->s, false), 0);
-    settle(b);
+    arrive(b);
     crash(b, true);
     append(b, 1);
-    settle(b);
+    arrive(b);
     assert_int_equal(b->target.seen[10], 1);
     bench_free(b);
 }
@@ -406,7 +502,7 @@ static void a_replay_goes_behind_what_is_live(void **state)
 {
     struct bench *b = bench_new(true, 8);
     append(b, 100);
-    settle(b);
+    arrive(b);
     memset(b->target.seen + 20, 0, 40); /* somebody deleted them */
     append(b, 16);
     assert_int_equal(sink_replay(b->s, 20, 60), 0);
@@ -424,7 +520,7 @@ static void a_replay_goes_behind_what_is_live(void **state)
     assert_int_equal(b->target.next, 116);
     no_faults(&b->target);
     append(b, 3);
-    settle(b);
+    arrive(b);
     assert_int_equal(sink_replay(b->s, 5, 5), 0); /* nothing */
     assert_false(b->s->replaying);
     bench_free(b);
@@ -442,7 +538,7 @@ static void only_what_is_selected_comes(void **state)
         b->s->opts.accounts = cases[i].accounts;
         b->s->opts.feeds = cases[i].feeds;
         append(b, 100);
-        settle(b);
+        arrive(b);
         assert_int_equal(sink_stats(b->s).delivered, 10 * cases[i].of_ten);
         assert_int_equal(b->target.next, 100);
         bench_free(b);
@@ -455,11 +551,11 @@ static void it_goes_where_the_target_is(void **state)
 {
     struct bench *b = bench_new(true, 10);
     append(b, 100);
-    settle(b);
+    arrive(b);
     memset(b->target.seen + 30, 0, 70);
     b->target.next = 30;
     append(b, 1);
-    settle(b);
+    arrive(b);
     for (unsigned i = 0; i < 101; i++)
         assert_int_equal(b->target.seen[i], 1);
     b->target.next = 1000;
@@ -469,7 +565,7 @@ static void it_goes_where_the_target_is(void **state)
     assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
     assert_non_null(strstr(sink_stats(b->s).error, "fed from another one"));
     b->target.next = 101;
-    settle(b);
+    arrive(b);
     assert_int_equal(b->target.seen[101], 1);
     bench_free(b);
 }
@@ -478,7 +574,7 @@ static void who_is_forgotten_holds_nothing_back(void **state)
 {
     struct bench *b = bench_new(true, 11);
     append(b, 10);
-    settle(b);
+    arrive(b);
     destroy(b->s);
     b->s = NULL;
     assert_int_equal(sink_forget(b->f->j, "fake"), 0);
@@ -535,6 +631,9 @@ int main(void)
         cmocka_unit_test(transactional_targets_get_each_once),
         cmocka_unit_test(other_targets_get_each_at_least_once),
         cmocka_unit_test(poison_is_found_by_halving),
+        cmocka_unit_test(verdicts_need_no_halving),
+        cmocka_unit_test(verdicts_outlast_full_dead_letters),
+        cmocka_unit_test(an_idle_connection_is_tended),
         cmocka_unit_test(a_target_that_is_away_only_makes_it_lag),
         cmocka_unit_test(full_dead_letters_stop_it),
         cmocka_unit_test(it_holds_back_only_so_much),
