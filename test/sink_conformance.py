@@ -310,6 +310,7 @@ class Conformance:
             s = wait_for("the sink to see it", lambda: (s := sink.status())["breaker"] != "closed" and s, PATIENCE)
             assert s["state"] == "failing" and s["lag"] >= 30 and s["oldest_ms"] > 0
             assert sink.target.away in s["error"]
+            assert sink.target.away in sink.server.cli("sink", "resume", sink.target.kind)["error"]
             assert sink.server.metric(f'sink_up{{sink="{sink.target.kind}"}}') == 0
         finally:
             sink.target.start()

@@ -147,7 +147,7 @@ static int answer(const struct said *said, unsigned status, struct slice body)
     json_t *result = json_loadb(body.ptr, body.len, 0, NULL);
     const char *error = json_string_value(json_object_get(result, "error"));
     bool unconfirmed = json_is_false(json_object_get(result, "workers_confirmed"));
-    bool bad = status != 200 || !json_is_object(result) || error;
+    bool bad = status != 200 || !json_is_object(result); /* a sink may have an error of its own */
     bool partly = !bad && print_errors(said, result);
     if (said->json && result) {
         json_dumpf(result, stdout, JSON_INDENT(2));
