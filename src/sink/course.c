@@ -20,6 +20,8 @@
 /* Batches of the journal that are looked through at a time without finding enough. */
 #define TURNS_MAX 64u
 
+#define WHYS_BYTES 65536u
+
 #define U(v) (unsigned long long)(v)
 
 /* ---- selection ------------------------------------------------------------------------------- */
@@ -112,6 +114,8 @@ static void add(struct course *c, const struct record *seen, struct slice raw, u
     size_t was = c->text.len;
     m->offset = offset;
     m->verdict = SINK_UNKNOWN;
+    m->why = NULL;
+    m->own = 0;
     m->raw = keep(c, raw);
     CHECK(record_decode(m->raw, &m->record) == raw.len);
     if (!open_record(c, &m->record, offset)) {
@@ -226,12 +230,30 @@ enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_n
     return COURSE_READY;
 }
 
+void course_keep_whys(struct course *c)
+{
+    for (unsigned i = c->first; i < c->count; i++) {
+        struct sink_message *m = &c->messages[i];
+        if (m->verdict != SINK_REFUSED ||
+            (m->why >= c->whys.ptr && m->why < c->whys.ptr + c->whys.len))
+            continue;
+        size_t at = c->whys.len, len = strlen(m->why) + 1;
+        if (c->whys.cap - at < len) { /* where so many are refused, nobody reads them all */
+            m->why = "it was refused, as others were before it";
+            continue;
+        }
+        buf_put(&c->whys, m->why, len);
+        m->why = c->whys.ptr + at;
+    }
+}
+
 void course_next(struct course *c, uint64_t from)
 {
     c->from = from;
     c->count = c->first = c->bad_end = 0;
     c->ready = false;
     buf_clear(&c->text);
+    buf_clear(&c->whys);
     if (c->to < from)
         c->to = from;
 }
@@ -252,7 +274,8 @@ int course_begin(struct course *c, bool named, uint64_t from, uint64_t end, stru
         c->messages = calloc(c->opts->batch_count, sizeof *c->messages);
         buf_init(&c->text, most);
         buf_init(&c->opened, BATCH_BYTES_MAX);
-        CHECK(c->messages && buf_reserve(&c->text, most));
+        buf_init(&c->whys, WHYS_BYTES);
+        CHECK(c->messages && buf_reserve(&c->text, most) && buf_reserve(&c->whys, WHYS_BYTES));
     }
     journal_reader_close(c->reader);
     c->reader = reader;
@@ -269,6 +292,7 @@ void course_end(struct course *c)
     free(c->messages);
     buf_fini(&c->text);
     buf_fini(&c->opened);
+    buf_fini(&c->whys);
     c->reader = NULL;
     c->messages = NULL;
 }

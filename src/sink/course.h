@@ -27,6 +27,7 @@ struct course {
     unsigned count;
     struct buf text;   /* what the messages point into; never moves */
     struct buf opened; /* of one record */
+    struct buf whys;   /* of refusals; never moves */
     uint64_t begun_ns; /* when the first record came into it */
     bool ready;        /* it is being delivered: nothing is added */
     unsigned first;    /* messages before are delivered, or dead */
@@ -51,5 +52,8 @@ enum course_found {
 enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_ns);
 /* The batch is delivered: the next one begins where the cursor is now. */
 void course_next(struct course *c, uint64_t from);
+/* The target has refused messages of the batch, and why is its own: keeps that, until course_next.
+ */
+void course_keep_whys(struct course *c);
 /* Decodes a record of a dead letter as the one message of the batch; false: it is none any more. */
 bool course_message(struct course *c, uint64_t offset, struct slice raw);

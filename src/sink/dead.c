@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/clock.h"
+#include "base/rand.h"
 #include "journal/format.h"
 
 #define MARK       "SLUDEAD1"
@@ -195,6 +197,18 @@ int dead_put(struct dead_letters *d, const struct dead_letter *letter)
     return rc;
 }
 
+/* Under the lock. */
+static void copy_out(const struct dead_letter *letter, struct buf *storage, struct dead_letter *ret)
+{
+    buf_clear(storage);
+    buf_put_slice(storage, letter->why);
+    buf_put_slice(storage, letter->record);
+    CHECK(!storage->failed);
+    *ret = *letter;
+    ret->why.ptr = storage->ptr;
+    ret->record.ptr = storage->ptr + letter->why.len;
+}
+
 bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
                struct dead_letter *ret)
 {
@@ -202,41 +216,93 @@ bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
     size_t at;
     pthread_mutex_lock(&d->lock);
     bool found = find(d, offset, &at, &letter);
-    if (found) {
-        buf_clear(storage);
-        buf_put_slice(storage, letter.why);
-        buf_put_slice(storage, letter.record);
-        CHECK(!storage->failed);
-        *ret = letter;
-        ret->why.ptr = storage->ptr;
-        ret->record.ptr = storage->ptr + letter.why.len;
-    }
+    if (found)
+        copy_out(&letter, storage, ret);
     pthread_mutex_unlock(&d->lock);
     return found;
 }
 
-int dead_remove(struct dead_letters *d, uint64_t offset)
+/* Whether one of the letter's times lies behind `after_us` and not behind `until_us`. */
+static bool is_due(const struct dead_letter *l, const struct dead_schedule *schedule,
+                   int64_t after_us, int64_t until_us)
+{
+    struct rand jitter = {l->offset};
+    int64_t due_us = l->at_us;
+    for (unsigned i = 0; i < schedule->count && due_us <= until_us; i++) {
+        int64_t pause_us = schedule->pauses_s[i] * US_PER_S;
+        due_us += pause_us + (int64_t)rand_below(&jitter, (uint64_t)pause_us / 5);
+        if (due_us > after_us && due_us <= until_us)
+            return true;
+    }
+    return false;
+}
+
+bool dead_due(struct dead_letters *d, uint64_t offset, const struct dead_schedule *schedule,
+              int64_t after_us, int64_t until_us, struct buf *storage, struct dead_letter *ret)
+{
+    struct dead_letter letter, first = {0};
+    bool found = false;
+    size_t at = MARK_BYTES;
+    pthread_mutex_lock(&d->lock);
+    while (letter_at(buf_slice(&d->image), &at, true, &letter)) {
+        if (letter.offset < offset || (found && letter.offset >= first.offset) ||
+            !is_due(&letter, schedule, after_us, until_us))
+            continue;
+        found = true;
+        first = letter;
+    }
+    if (found)
+        copy_out(&first, storage, ret);
+    pthread_mutex_unlock(&d->lock);
+    return found;
+}
+
+static bool is_among(uint64_t offset, const uint64_t *offsets, unsigned count)
+{
+    unsigned low = 0, high = count;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        if (offsets[middle] == offset)
+            return true;
+        if (offsets[middle] < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count)
 {
     struct dead_letter letter;
-    size_t at;
+    struct buf kept;
+    uint64_t gone = 0;
     int rc = 0;
     pthread_mutex_lock(&d->lock);
-    if (find(d, offset, &at, &letter) && letter.offset == offset) {
-        size_t n = HEAD + FIXED + letter.why.len + letter.record.len;
-        char *copy = malloc(n);
-        CHECK(copy);
-        memcpy(copy, d->image.ptr + at, n);
-        memmove(d->image.ptr + at, d->image.ptr + at + n, d->image.len - at - n);
-        d->image.len -= n;
-        rc = write_anew(d);
-        if (rc) { /* at the end it is as good as where it was */
-            memcpy(d->image.ptr + d->image.len, copy, n);
-            d->image.len += n;
-        } else {
-            d->count--;
-        }
-        free(copy);
+    buf_init(&kept, d->image.max);
+    buf_put(&kept, d->image.ptr, MARK_BYTES);
+    for (size_t at = MARK_BYTES, begin = at; letter_at(buf_slice(&d->image), &at, true, &letter);
+         begin = at) {
+        if (is_among(letter.offset, offsets, count))
+            gone++;
+        else
+            buf_put(&kept, d->image.ptr + begin, at - begin);
     }
+    if (gone && kept.failed) {
+        rc = -ENOMEM;
+    } else if (gone) {
+        struct buf was = d->image;
+        d->image = kept;
+        kept = was;
+        rc = write_anew(d);
+        if (rc) { /* as it was; the file is written when the next letter comes */
+            kept = d->image;
+            d->image = was;
+        } else {
+            d->count -= gone;
+        }
+    }
+    buf_fini(&kept);
     pthread_mutex_unlock(&d->lock);
     return rc;
 }

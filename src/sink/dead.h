@@ -39,8 +39,19 @@ int dead_put(struct dead_letters *d, const struct dead_letter *letter);
 /* Copies the first letter from `offset` on; its slices point into `storage`. False: none. */
 bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
                struct dead_letter *ret);
-/* The letter of that offset is gone. 0, also when there was none, or negative errno: it is there.
+/* A schedule that letters are tried again by: pauses, one behind the other, since it was put here.
  */
-int dead_remove(struct dead_letters *d, uint64_t offset);
+struct dead_schedule {
+    const uint32_t *pauses_s; /* ascending or not; none is 0 */
+    unsigned count;
+};
+/* The same of those that become due, by the schedule, after `after_us` and not after `until_us`. Up
+ * to a fifth is added to each pause, by offset: what failed together does not come back together.
+ */
+bool dead_due(struct dead_letters *d, uint64_t offset, const struct dead_schedule *schedule,
+              int64_t after_us, int64_t until_us, struct buf *storage, struct dead_letter *ret);
+/* The letters of these offsets, ascending, are gone. 0, also where there was none, or a negative
+ * errno: they are there. Writes the whole file: for many at a time. */
+int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count);
 /* How many, and their bytes. */
 void dead_count(struct dead_letters *d, uint64_t *ret_count, uint64_t *ret_bytes);

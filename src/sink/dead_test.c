@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/rand.h"
 #include "journal/disk_sim.h"
 
@@ -69,8 +70,8 @@ static void letters_stay_over_a_power_cut(void **state)
     d = open_dead(sim, 1 << 20);
     holds(d, (uint64_t[]){3, 7}, 2);
     assert_int_equal(put(d, 5), DEAD_STORED);
-    assert_int_equal(dead_remove(d, 3), 0);
-    assert_int_equal(dead_remove(d, 4), 0);
+    assert_int_equal(dead_remove(d, &(uint64_t){3}, 1), 0);
+    assert_int_equal(dead_remove(d, &(uint64_t){4}, 1), 0);
     dead_close(d);
     disk_sim_cut(sim);
     d = open_dead(sim, 1 << 20);
@@ -89,7 +90,7 @@ static void a_full_queue_takes_no_more(void **state)
     assert_in_range(n, 2, 5);
     assert_int_equal(put(d, n), DEAD_FULL);
     assert_int_equal(put(d, 0), DEAD_STORED);
-    assert_int_equal(dead_remove(d, 0), 0);
+    assert_int_equal(dead_remove(d, &(uint64_t){0}, 1), 0);
     assert_int_equal(put(d, n), DEAD_STORED);
     dead_close(d);
     disk_sim_free(sim);
@@ -112,6 +113,66 @@ static void damage_is_told_and_a_torn_end_cut(void **state)
     assert_int_equal(disk_sim_poke(sim, "x.dead", 20, "?", 1), 0);
     struct error err = {""};
     assert_int_equal(dead_open(disk_sim_disk(sim), "x.dead", 1 << 20, &d, &err), -EBADMSG);
+    disk_sim_free(sim);
+}
+
+static void many_are_removed_together(void **state)
+{
+    struct disk_sim *sim = disk_sim_new(1);
+    struct dead_letters *d = open_dead(sim, 1 << 20);
+    for (uint64_t i = 0; i < 9; i++)
+        assert_int_equal(put(d, 9 - i), DEAD_STORED);
+    assert_int_equal(dead_remove(d, NULL, 0), 0);
+    assert_int_equal(dead_remove(d, (uint64_t[]){0, 1, 4, 5, 8, 20}, 6), 0);
+    holds(d, (uint64_t[]){2, 3, 6, 7, 9}, 5);
+    disk_sim_faults(sim)->sync_fails = 65536;
+    assert_true(dead_remove(d, (uint64_t[]){2, 9}, 2) < 0);
+    *disk_sim_faults(sim) = (struct disk_sim_faults){0};
+    holds(d, (uint64_t[]){2, 3, 6, 7, 9}, 5);
+    assert_int_equal(put(d, 1), DEAD_STORED);
+    dead_close(d);
+    disk_sim_cut(sim);
+    d = open_dead(sim, 1 << 20);
+    holds(d, (uint64_t[]){1, 2, 3, 6, 7, 9}, 6);
+    dead_close(d);
+    disk_sim_free(sim);
+}
+
+/* Each letter comes at each of its times once, whatever the stretches are that are looked at. */
+static void letters_become_due(void **state)
+{
+    static const uint32_t pauses[] = {10, 100, 1000};
+    const struct dead_schedule schedule = {pauses, 3};
+    struct disk_sim *sim = disk_sim_new(1);
+    struct dead_letters *d = open_dead(sim, 1 << 20);
+    struct rand r = {5};
+    struct buf storage;
+    struct dead_letter l;
+    unsigned times[20] = {0};
+    int64_t first[20] = {0}, last[20] = {0};
+    buf_init(&storage, 1 << 20);
+    for (uint64_t i = 0; i < 20; i++)
+        assert_int_equal(put(d, i), DEAD_STORED);
+    for (int64_t at = 0, next; at < 2000 * US_PER_S; at = next) {
+        next = at + 1 + (int64_t)rand_below(&r, 4 * US_PER_S);
+        for (uint64_t from = 0; dead_due(d, from, &schedule, at, next, &storage, &l);
+             from = l.offset + 1) {
+            assert_true(l.offset >= from && slice_eq(l.why, SLICE("it is bad")));
+            if (times[l.offset]++ == 0)
+                first[l.offset] = next;
+            last[l.offset] = next;
+        }
+    }
+    bool apart = false;
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(times[i], 3);
+        assert_in_range(first[i], 10 * US_PER_S, 16 * US_PER_S);
+        assert_in_range(last[i], 1110 * US_PER_S, 1336 * US_PER_S);
+        apart |= last[i] > last[0] + 20 * US_PER_S || last[i] < last[0] - 20 * US_PER_S;
+    }
+    assert_true(apart);
+    buf_fini(&storage);
+    dead_close(d);
     disk_sim_free(sim);
 }
 
@@ -156,6 +217,8 @@ int main(void)
         cmocka_unit_test(letters_stay_over_a_power_cut),
         cmocka_unit_test(a_full_queue_takes_no_more),
         cmocka_unit_test(damage_is_told_and_a_torn_end_cut),
+        cmocka_unit_test(many_are_removed_together),
+        cmocka_unit_test(letters_become_due),
         cmocka_unit_test(what_is_stored_is_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,6 +36,8 @@
     (1000 * NS_PER_MS) /* between two commits of the named cursor, two looks at the hold */
 #define STUCK_NS  (1000 * NS_PER_MS)
 #define PAUSED_NS (500 * NS_PER_MS)
+#define DUE_US    US_PER_S /* between two looks for letters that are due */
+#define SENT_MAX  64u      /* letters that are removed together */
 
 #define U(v) (unsigned long long)(v)
 
@@ -49,6 +51,8 @@ struct sink {
     pthread_mutex_t lock; /* of all up to the next comment, and of live.reader, for who wakes it */
     pthread_cond_t woken, answered;
     bool stop, paused, wake;
+    bool resumed;       /* what was waited for before is not waited for any more */
+    char disabled[200]; /* paused: because the target said so; else empty */
     bool replaying;
     uint64_t replay_from, replay_to;
     bool retry_asked; /* of dead letters, from retry_at to retry_last */
@@ -65,6 +69,12 @@ struct sink {
     uint64_t position; /* see 1 */
     uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
     uint64_t committed; /* the named cursor */
+    /* Letters that became due between these two are being tried, from that offset on: */
+    int64_t due_after_us, due_until_us;
+    uint64_t due_at;
+    bool due;
+    uint64_t sent[SENT_MAX]; /* letters that are still to be removed */
+    unsigned sent_count;
 };
 
 /* ---- what others see ------------------------------------------------------------------------- */
@@ -95,7 +105,9 @@ struct sink_stats sink_stats(struct sink *s)
     pthread_mutex_lock(&s->lock);
     struct sink_stats t = s->stats;
     if (s->paused)
-        t.state = SINK_PAUSED;
+        t.state = s->disabled[0] ? SINK_DISABLED : SINK_PAUSED;
+    if (s->paused && s->disabled[0])
+        snprintf(t.error, sizeof t.error, "%s", s->disabled);
     pthread_mutex_unlock(&s->lock);
     uint64_t end = journal_durable(s->opts.journal);
     int64_t now = clock_wall_us(), oldest = (int64_t)t.lag_us;
@@ -108,7 +120,7 @@ struct sink_stats sink_stats(struct sink *s)
 
 const char *sink_state_name(enum sink_state state)
 {
-    static const char *const names[] = {"running", "failing", "paused", "stuck"};
+    static const char *const names[] = {"running", "failing", "paused", "stuck", "disabled"};
     return names[state];
 }
 
@@ -145,6 +157,23 @@ static void let_go(struct sink *s)
     s->connected = false;
 }
 
+/* For ever, until somebody resumes it; if that cannot be written, it is tried again, and said. */
+static void disable(struct sink *s, const struct error *err)
+{
+    char text[128];
+    size_t len = strnlen(err->text, sizeof s->disabled - 1);
+    int rc = disk_replace(s->opts.disk, s->paused_path, err->text, len);
+    log_line(LOG_ERROR, rc ? "sink.not_disabled" : "sink.disabled",
+             "sink=%s position=%llu why=\"%s\" error=\"%s\"", s->opts.name, U(s->position),
+             log_text(text, slice_str(err->text)), rc ? strerror(-rc) : "");
+    if (rc)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->paused = true;
+    snprintf(s->disabled, sizeof s->disabled, "%s", err->text);
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* The target is away, or nobody knows what became of the slice. */
 static void fail(struct sink *s, bool away, const struct error *err, uint64_t now_ns)
 {
@@ -166,6 +195,19 @@ static void fail(struct sink *s, bool away, const struct error *err, uint64_t no
     s->stats.failures++;
     snprintf(s->stats.error, sizeof s->stats.error, "%s", err->text);
     pthread_mutex_unlock(&s->lock);
+}
+
+/* What an attempt to send came to, that is neither DONE nor POISON. */
+static void send_failed(struct sink *s, enum sink_outcome found, const struct error *err,
+                        uint64_t now_ns)
+{
+    const struct sink_ops *ops = s->opts.ops;
+    uint64_t asked_ns = ops->pause_ns && found == SINK_AWAY ? ops->pause_ns(s->opts.of) : 0;
+    fail(s, found != SINK_MOVED, err, now_ns);
+    if (s->next_try_ns < now_ns + asked_ns)
+        s->next_try_ns = now_ns + asked_ns;
+    if (found == SINK_GONE)
+        disable(s, err);
 }
 
 static void succeeded(struct sink *s, uint64_t now_ns)
@@ -329,10 +371,11 @@ static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_n
         s->stuck = s->stuck && found == SINK_POISON;
         count(s, &s->stats.batches, found == SINK_DONE);
     } else {
-        fail(s, found != SINK_MOVED, &err, now_ns);
+        send_failed(s, found, &err, now_ns);
     }
+    course_keep_whys(c);
     settle(s, c, now_ns);
-    if (found == SINK_DONE || (found == SINK_AWAY && c->first > first))
+    if (found == SINK_DONE || (c->first > first && (found == SINK_AWAY || found == SINK_GONE)))
         advance(s, c, again);
 }
 
@@ -347,33 +390,57 @@ static void retried(struct sink *s, int code)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Those that were sent; if they cannot be removed, they are sent once more some day. */
+static void remove_sent(struct sink *s)
+{
+    int rc = s->sent_count ? dead_remove(s->dead, s->sent, s->sent_count) : 0;
+    if (rc)
+        log_line(LOG_ERROR, "sink.letters_not_removed", "sink=%s count=%u error=%s", s->opts.name,
+                 s->sent_count, strerror(-rc));
+    s->sent_count = 0;
+}
+
+/* Sends what is in a letter, as the only message of the course. */
+static enum sink_outcome resend(struct sink *s, struct course *c, const struct dead_letter *letter,
+                                struct error *err)
+{
+    course_next(c, letter->offset);
+    if (!course_message(c, letter->offset, letter->record))
+        return SINK_POISON;
+    struct sink_batch b = {letter->offset, letter->offset + 1, c->messages, 1, true};
+    enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, err);
+    if (found == SINK_DONE && c->messages[0].verdict == SINK_REFUSED)
+        found = SINK_POISON;
+    if (found == SINK_DONE) {
+        s->sent[s->sent_count++] = letter->offset;
+        if (s->sent_count == SENT_MAX)
+            remove_sent(s);
+    } else if (found != SINK_POISON) {
+        send_failed(s, found, err, clock_mono_ns());
+    }
+    return found;
+}
+
 /* One letter. False: there are no more, or the target is away. */
 static bool retry_one(struct sink *s, struct course *c, struct buf *storage)
 {
     struct dead_letter letter;
     struct error err = {""};
     if (!dead_next(s->dead, s->retry_at, storage, &letter) || letter.offset > s->retry_last) {
+        remove_sent(s);
         retried(s, 0);
         return false;
     }
     s->retry_at = letter.offset + 1;
-    course_next(c, letter.offset);
-    enum sink_outcome found = SINK_POISON;
-    if (course_message(c, letter.offset, letter.record)) {
-        struct sink_batch b = {letter.offset, letter.offset + 1, c->messages, 1, true};
-        found = s->opts.ops->send(s->opts.of, &b, &err);
-        if (found == SINK_DONE && c->messages[0].verdict == SINK_REFUSED)
-            found = SINK_POISON;
-    }
-    if (found == SINK_AWAY || found == SINK_MOVED) {
-        fail(s, true, &err, clock_mono_ns());
+    enum sink_outcome found = resend(s, c, &letter, &err);
+    if (found != SINK_DONE && found != SINK_POISON) {
+        remove_sent(s);
         retried(s, -EAGAIN);
         return false;
     }
-    bool sent = found == SINK_DONE && dead_remove(s->dead, letter.offset) == 0;
     pthread_mutex_lock(&s->lock);
-    s->retry_sent += sent;
-    s->retry_kept += !sent;
+    s->retry_sent += found == SINK_DONE;
+    s->retry_kept += found != SINK_DONE;
     pthread_mutex_unlock(&s->lock);
     return true;
 }
@@ -392,6 +459,46 @@ static void retry_dead(struct sink *s)
     }
     course_end(&c);
     buf_fini(&storage);
+}
+
+/* Tries a letter whose time has come. False: there is none. */
+static bool retry_due(struct sink *s)
+{
+    struct course c = {.opts = &s->opts, .sealer = s->sealer};
+    struct dead_letter letter;
+    struct error err = {""};
+    struct buf storage;
+    int64_t now_us = clock_wall_us();
+    bool tried = false;
+    if (!s->opts.again.count)
+        return false;
+    if (!s->due && now_us < s->due_until_us)
+        s->due_until_us = now_us; /* the clock was set back */
+    if (!s->due && now_us - s->due_until_us < DUE_US)
+        return false;
+    if (!s->due) {
+        s->due_after_us = s->due_until_us;
+        s->due_until_us = now_us;
+        s->due_at = 0;
+        s->due = true;
+    }
+    buf_init(&storage, SIZE_MAX / 2);
+    s->due = dead_due(s->dead, s->due_at, &s->opts.again, s->due_after_us, s->due_until_us,
+                      &storage, &letter);
+    if (!s->due) {
+        remove_sent(s);
+    } else if (course_begin(&c, false, s->position, UINT64_MAX, &err) == 0) {
+        enum sink_outcome found = resend(s, &c, &letter, &err);
+        tried = true;
+        if (found == SINK_DONE || found == SINK_POISON) /* else it is tried first, next time */
+            s->due_at = letter.offset + 1;
+        if (found == SINK_POISON)
+            log_line(LOG_INFO, "sink.letter_kept", "sink=%s offset=%llu", s->opts.name,
+                     U(letter.offset));
+    }
+    course_end(&c);
+    buf_fini(&storage);
+    return tried;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -445,6 +552,8 @@ static bool in_spare_time(struct sink *s, uint64_t now_ns)
 {
     uint64_t ns;
     struct error err = {""};
+    if (retry_due(s))
+        return true;
     if (!asked(s, &s->replaying))
         return false;
     struct course *c = &s->replay;
@@ -478,6 +587,18 @@ static void tend(struct sink *s, uint64_t now_ns)
         fail(s, true, &err, now_ns);
 }
 
+/* Somebody resumed it: he wants to see at once whether it goes now. */
+static void forget_pauses(struct sink *s)
+{
+    uint64_t opened = s->breaker.opened;
+    breaker_init(&s->breaker, &s->opts.breaker);
+    s->breaker.opened = opened;
+    s->next_try_ns = 0;
+    pthread_mutex_lock(&s->lock);
+    s->resumed = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* Does one thing. How long to rest then; 0: not at all. */
 static uint64_t step(struct sink *s)
 {
@@ -492,6 +613,8 @@ static uint64_t step(struct sink *s)
         s->idle = false;
         return PAUSED_NS;
     }
+    if (asked(s, &s->resumed))
+        forget_pauses(s);
     bool away = s->next_try_ns > now_ns || breaker_wait_ns(&s->breaker, now_ns);
     if (away) {
         if (asked(s, &s->retry_asked))
@@ -545,19 +668,25 @@ static void run(void *arg)
         if (ns)
             rest(s, ns);
     }
+    remove_sent(s);
     commit(s);
     let_go(s);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static bool exists(struct disk *disk, const char *path)
+/* Whether it was paused when it ended, and if the target did that, why. */
+static int find_paused(struct sink *s, struct error *err)
 {
-    struct disk_file *f;
-    if (disk->open(disk, path, O_RDONLY, &f) != 0)
-        return false;
-    disk->close(disk, f);
-    return true;
+    struct buf why;
+    buf_init(&why, sizeof s->disabled - 1);
+    int rc = disk_read_file(s->opts.disk, s->paused_path, &why);
+    if (rc == 0 && why.len)
+        memcpy(s->disabled, why.ptr, why.len);
+    s->paused = rc != -ENOENT;
+    buf_fini(&why);
+    return rc == 0 || rc == -ENOENT ? 0
+                                    : error_set(err, rc, "%s: %s", s->paused_path, strerror(-rc));
 }
 
 /* Where the named cursor is; begins one at the oldest record. */
@@ -614,6 +743,8 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     if (!rc)
         rc = dead_open(opts->disk, path, opts->dead_bytes, &s->dead, err);
     if (!rc)
+        rc = find_paused(s, err);
+    if (!rc)
         rc = find_cursor(s, err);
     if (!rc)
         rc = course_begin(&s->live, true, s->position, UINT64_MAX, err);
@@ -621,7 +752,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
         destroy(s);
         return rc;
     }
-    s->paused = exists(opts->disk, s->paused_path);
+    s->due_until_us = clock_wall_us();
     *ret = s;
     publish(s);
     return 0;
@@ -674,6 +805,9 @@ int sink_pause(struct sink *s, bool paused)
     pthread_mutex_lock(&s->lock);
     bool was = s->paused;
     s->paused = paused;
+    s->disabled[0] = 0;
+    if (was && !paused)
+        s->resumed = true;
     wake(s);
     pthread_mutex_unlock(&s->lock);
     if (was != paused)

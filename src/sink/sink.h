@@ -43,7 +43,8 @@ struct sink_message {
     struct sink_names names;
     struct slice raw; /* as in the journal, for dead letters */
     enum sink_verdict verdict;
-    const char *why; /* of a refusal; a constant */
+    const char *why; /* of a refusal; valid until `send` returns */
+    unsigned own;    /* the target's; 0 at first, and kept until there is a verdict */
 };
 
 struct sink_batch {
@@ -61,6 +62,7 @@ enum sink_outcome {
     SINK_AWAY,     /* it was not delivered, or nobody knows; later it may be */
     SINK_POISON,   /* nothing of it was: the target refuses a message of it for what it is */
     SINK_MOVED,    /* nothing of it was: the target's cursor is not at `from` */
+    SINK_GONE,     /* as AWAY, and the target wants no more: paused until an operator resumes it */
 };
 
 struct sink_ops {
@@ -80,6 +82,8 @@ struct sink_ops {
     void (*close)(void *of);
     /* Ends what open or send waits for, now and later: the sink stops. Any thread. May be NULL. */
     void (*cancel)(void *of);
+    /* How long it asked to be left alone, behind AWAY from send; 0: it did not. May be NULL. */
+    uint64_t (*pause_ns)(void *of);
     /* The owner's, once the sink is stopped; the runner never calls it. */
     void (*free)(void *of);
 };
@@ -105,9 +109,10 @@ struct sink_opts {
     uint64_t linger_ns;              /* how long a batch waits for more */
     uint64_t retry_ns, retry_max_ns; /* see breaker_pause_ns */
     struct breaker_opts breaker;
-    uint64_t hold_bytes; /* of journal that a lagging sink keeps from being removed */
-    uint64_t dead_bytes; /* of dead letters */
-    uint64_t seed;       /* of the jitter */
+    uint64_t hold_bytes;        /* of journal that a lagging sink keeps from being removed */
+    uint64_t dead_bytes;        /* of dead letters */
+    struct dead_schedule again; /* when letters are tried again by themselves; empty: never */
+    uint64_t seed;              /* of the jitter */
 };
 
 /* Opens what it keeps and the reader, and starts the thread. 0 or a negative errno. */
@@ -136,7 +141,8 @@ enum sink_state {
     SINK_RUNNING,
     SINK_FAILING, /* the target is away; see the breaker */
     SINK_PAUSED,
-    SINK_STUCK, /* the dead letters are full */
+    SINK_STUCK,    /* the dead letters are full */
+    SINK_DISABLED, /* paused because the target said GONE; `error` says how */
 };
 
 struct sink_stats {
@@ -156,5 +162,5 @@ struct sink_stats {
     char error[256];                 /* of the last failure, while it fails */
 };
 struct sink_stats sink_stats(struct sink *s);
-/* "running", "failing", "paused", "stuck". */
+/* "running", "failing", "paused", "stuck", "disabled". */
 const char *sink_state_name(enum sink_state state);

@@ -20,7 +20,8 @@ struct target {
     unsigned opens, sends, sent_again, tended;
     /* Faults, of 100: */
     unsigned open_fails, send_fails, unknown, hangs;
-    bool away;
+    bool away, gone;
+    uint64_t asks_ns; /* to be left alone */
     struct rand rand;
 };
 
@@ -95,6 +96,10 @@ static enum sink_outcome target_send(void *of, const struct sink_batch *b, struc
     struct target *t = of;
     t->sends++;
     assert_true(b->from <= b->to);
+    if (t->gone) {
+        error_set(err, 0, "HTTP 410");
+        return SINK_GONE;
+    }
     if (t->away || chance(t, t->send_fails))
         return away(err, "the connection broke");
     if (chance(t, t->hangs)) {
@@ -132,11 +137,17 @@ static const struct sink_ops transactional_ops = {.kind = "fake",
                                                   .open = target_open,
                                                   .send = target_send,
                                                   .close = target_close};
+static uint64_t target_pause(void *of)
+{
+    return ((struct target *)of)->asks_ns;
+}
+
 static const struct sink_ops repeating_ops = {.kind = "fake",
                                               .open = target_open,
                                               .send = target_send,
                                               .close = target_close,
-                                              .tend = target_tend};
+                                              .tend = target_tend,
+                                              .pause_ns = target_pause};
 
 static void give_names(void *arg, const struct record *r, struct sink_names *ret)
 {
@@ -498,6 +509,123 @@ static void a_pause_outlives_a_restart(void **state)
     bench_free(b);
 }
 
+/* Who wants no more gets none, also after a restart, until somebody says otherwise. */
+static void a_target_that_is_gone_disables_it(void **state)
+{
+    struct bench *b = bench_new(false, 7);
+    b->target.gone = true;
+    append(b, 10);
+    for (unsigned i = 0; i < 10; i++)
+        turn(b);
+    assert_int_equal(b->target.sends, 1);
+    for (unsigned restart = 0; restart < 2; restart++) {
+        struct sink_stats s = sink_stats(b->s);
+        assert_int_equal(s.state, SINK_DISABLED);
+        assert_string_equal(s.error, "HTTP 410");
+        assert_int_equal(s.lag, 10);
+        crash(b, true);
+        for (unsigned i = 0; i < 10; i++)
+            turn(b);
+    }
+    assert_int_equal(b->target.sends, 1);
+    assert_int_equal(sink_pause(b->s, true), 0); /* then it is no longer the target's word */
+    assert_int_equal(sink_stats(b->s).state, SINK_PAUSED);
+    b->target.gone = false;
+    assert_int_equal(sink_pause(b->s, false), 0);
+    arrive(b);
+    turn(b);
+    assert_int_equal(sink_stats(b->s).state, SINK_RUNNING);
+    assert_string_equal(sink_stats(b->s).error, "");
+    assert_int_equal(b->target.seen[9], 1);
+    bench_free(b);
+}
+
+/* A target that asks for an hour gets it, though the longest pause of ours is 10 s; who resumes the
+ * sink by hand need not wait. */
+static void a_target_is_left_alone_as_it_asks(void **state)
+{
+    struct bench *b = bench_new(false, 7);
+    append(b, 10);
+    b->target.send_fails = 100;
+    b->target.asks_ns = 3600 * NS_PER_S;
+    while (b->target.sends == 0)
+        turn(b);
+    uint64_t begun = clock_mono_ns();
+    while (b->target.sends == 1)
+        turn(b);
+    assert_in_range(clock_mono_ns() - begun, 3599 * NS_PER_S, 3602 * NS_PER_S);
+    no_faults(&b->target);
+    begun = clock_mono_ns();
+    assert_int_equal(sink_pause(b->s, true), 0);
+    assert_int_equal(sink_pause(b->s, false), 0);
+    arrive(b);
+    assert_true(clock_mono_ns() - begun < NS_PER_S);
+    bench_free(b);
+}
+
+static void pass_time(uint64_t ns)
+{
+    fake.mono_ns += ns;
+    fake.wall_us += (int64_t)(ns / NS_PER_US);
+}
+
+/* Letters are tried again at 5 s and 60 s behind that, both up to a fifth later, and then no more.
+ */
+static void letters_are_tried_by_a_schedule(void **state)
+{
+    static const uint32_t pauses[] = {5, 60};
+    struct bench *b = bench_new(false, 7);
+    b->s->opts.again = (struct dead_schedule){pauses, 2};
+    b->target.poison[3] = b->target.poison[7] = true;
+    append(b, 10);
+    arrive(b);
+    uint64_t begun = clock_mono_ns();
+    unsigned sends = b->target.sends;
+    while (b->target.sends < sends + 2)
+        turn(b);
+    assert_in_range(clock_mono_ns() - begun, 5 * NS_PER_S, 8 * NS_PER_S);
+    b->target.poison[3] = false;
+    while (b->target.sends < sends + 4)
+        turn(b);
+    assert_in_range(clock_mono_ns() - begun, 65 * NS_PER_S, 80 * NS_PER_S);
+    for (unsigned i = 0; i < 10; i++)
+        turn(b);
+    assert_int_equal(b->target.seen[3], 1);
+    assert_false(is_dead(b, 3));
+    assert_true(is_dead(b, 7));
+    pass_time(100000 * NS_PER_S);
+    for (unsigned i = 0; i < 100; i++)
+        turn(b);
+    assert_int_equal(b->target.sends, sends + 4);
+    bench_free(b);
+}
+
+/* A target that is away when a letter is due gets it when it is back; what is live goes first. */
+static void a_letter_waits_for_its_target(void **state)
+{
+    static const uint32_t pauses[] = {5};
+    struct bench *b = bench_new(false, 7);
+    b->s->opts.again = (struct dead_schedule){pauses, 1};
+    b->target.poison[3] = true;
+    append(b, 10);
+    arrive(b);
+    b->target.poison[3] = false;
+    b->target.away = true;
+    for (unsigned i = 0; i < 100; i++)
+        turn(b);
+    assert_true(is_dead(b, 3));
+    append(b, 10);
+    b->target.away = false;
+    while (b->target.seen[19] == 0)
+        turn(b);
+    assert_int_equal(b->target.seen[3], 0);
+    for (unsigned i = 0; i < 10; i++)
+        turn(b);
+    assert_int_equal(b->target.seen[3], 1);
+    assert_false(is_dead(b, 3));
+    bench_free(b);
+}
+
 static void a_replay_goes_behind_what_is_live(void **state)
 {
     struct bench *b = bench_new(true, 8);
@@ -638,6 +766,10 @@ int main(void)
         cmocka_unit_test(full_dead_letters_stop_it),
         cmocka_unit_test(it_holds_back_only_so_much),
         cmocka_unit_test(a_pause_outlives_a_restart),
+        cmocka_unit_test(a_target_that_is_gone_disables_it),
+        cmocka_unit_test(a_target_is_left_alone_as_it_asks),
+        cmocka_unit_test(letters_are_tried_by_a_schedule),
+        cmocka_unit_test(a_letter_waits_for_its_target),
         cmocka_unit_test(a_replay_goes_behind_what_is_live),
         cmocka_unit_test(only_what_is_selected_comes),
         cmocka_unit_test(it_goes_where_the_target_is),
