@@ -6,9 +6,11 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/rand.h"
 #include "sink/postgres.h"
+#include "sink/webhook.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
 #define DAY_MS   86400000ull
@@ -93,8 +95,42 @@ static int make_postgres(const struct config *c, const struct journal_position *
     return c->postgres.url[0] ? postgres_new(&opts, ret, err) : 0;
 }
 
+READ(webhook)
+
+static void read_webhook_own(const struct config *c, struct sink_opts *ret)
+{
+    read_webhook(c, ret);
+    if (c->webhook.retry_dead && strcmp(c->webhook.order, "feed") != 0)
+        ret->again = webhook_schedule;
+}
+
+static int make_webhook(const struct config *c, const struct journal_position *at, void **ret,
+                        struct error *err)
+{
+    struct cidr allowed[CONFIG_NETWORKS_MAX];
+    struct webhook_opts opts = {.url = c->webhook.url,
+                                .secret_file = c->webhook.secret_file,
+                                .ca_file = c->webhook.ca_file,
+                                .allowed = allowed,
+                                .by_feed = !strcmp(c->webhook.order, "feed"),
+                                .batch_max = (unsigned)c->webhook.events_max,
+                                .messages_max = (unsigned)c->webhook.batch_max,
+                                .at_once = (unsigned)c->webhook.connections,
+                                .timeout_ns = c->webhook.timeout * NS_PER_MS,
+                                .source = {.node = (uint16_t)c->server.node}};
+    memcpy(opts.source.log_id, at->log_id, sizeof opts.source.log_id);
+    struct slice rest = slice_str(c->webhook.allow), item;
+    while (config_list_next(&rest, &item)) {
+        CHECK(opts.allowed_count < CONFIG_NETWORKS_MAX &&
+              cidr_parse(item, &allowed[opts.allowed_count])); /* as was checked */
+        opts.allowed_count++;
+    }
+    return c->webhook.url[0] ? webhook_new(&opts, ret, err) : 0;
+}
+
 static const struct kind kinds[] = {
     {"postgres", &postgres_ops, read_postgres, make_postgres},
+    {"webhook", &webhook_ops, read_webhook_own, make_webhook},
 };
 static_assert(sizeof kinds / sizeof *kinds <= SINKS_MAX, "one sink of each kind");
 

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 # What the binary is built from, and what `make run` itself uses.
 RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev libcrypt-dev libjansson-dev
-     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev
+     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev libcurl4-openssl-dev
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist

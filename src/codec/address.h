@@ -22,6 +22,11 @@ bool address_parse(struct slice text, struct address *ret);
 void address_format(struct buf *out, const struct address *a); /* without port */
 bool address_is_v4(const struct address *a);
 bool address_is_loopback(const struct address *a);
+/* Whether nobody on the internet has it for himself: it is not of IPv6's global unicast or is in
+ * one of IANA's special-purpose registries (RFC 6890 and what was added since), as it is or as the
+ * IPv4 address that it carries. What the machine can reach only because of where it stands is among
+ * them. */
+bool address_is_special(const struct address *a);
 /* What limits count: a number for the IPv4 /32 or the IPv6 /64. */
 uint64_t address_source(const struct address *a);
 /* Appends what a source stands for: "192.0.2.7", "2001:db8::/64", nothing for none. */

@@ -402,12 +402,91 @@ static void forwarded(void **state)
     assert_string_equal(shown(&a), "10.0.0.1:0");
 }
 
+/* The first and the last address of each block, and those beside them. */
+static const char *const special[] = {
+    "0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.127.255.255",
+    "127.0.0.1", "127.255.255.255", "169.254.0.0", "169.254.169.254", "169.254.255.255",
+    "172.16.0.0", "172.31.255.255", "192.0.0.0", "192.0.0.255", "192.0.2.0", "192.0.2.255",
+    "192.31.196.0", "192.52.193.255", "192.88.99.0", "192.88.99.255", "192.168.0.0",
+    "192.168.255.255", "192.175.48.0", "198.18.0.0", "198.19.255.255", "198.51.100.0",
+    "198.51.100.255", "203.0.113.0", "203.0.113.255", "224.0.0.0", "239.255.255.255", "240.0.0.0",
+    "255.255.255.255",
+    /* IPv6 */
+    "::", "::1", "::2", "::7f00:1", "::127.0.0.1", "::8.8.8.8", "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254", "::ffff:10.1.2.3", "::ffff:0:8.8.8.8", "64:ff9b::127.0.0.1",
+    "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:0:0:0:1::", "64:ff9b:1::8.8.8.8",
+    "100::", "100::1", "100:0:0:1::1", "1fff:ffff::", "2001::", "2001::1",
+    "2001:0:7f00:1::", "2001:2::1", "2001:10::1", "2001:20::1",
+    "2001:1ff:ffff::", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+    "2002::", "2002:7f00:1::", "2002:808:808::1", "2002:ffff:ffff::", "2620:4f:8000::1", "3ffe::1",
+    "3fff::", "3fff:fff:ffff::", "4000::", "5f00::1", "fc00::", "fd00:ec2::254",
+    "fdff:ffff::", "fe80::1", "febf::1", "fec0::1", "feff::1", "ff00::", "ff02::1", "ffff:ffff::"};
+static const char *const public[] = {"1.0.0.0",
+                                     "9.255.255.255",
+                                     "11.0.0.0",
+                                     "100.63.255.255",
+                                     "100.128.0.0",
+                                     "126.255.255.255",
+                                     "128.0.0.0",
+                                     "169.253.255.255",
+                                     "169.255.0.0",
+                                     "172.15.255.255",
+                                     "172.32.0.0",
+                                     "191.255.255.255",
+                                     "192.0.1.0",
+                                     "192.0.3.0",
+                                     "192.31.195.255",
+                                     "192.31.197.0",
+                                     "192.52.192.255",
+                                     "192.88.98.255",
+                                     "192.88.100.0",
+                                     "192.167.255.255",
+                                     "192.169.0.0",
+                                     "192.175.47.255",
+                                     "198.17.255.255",
+                                     "198.20.0.0",
+                                     "198.51.99.255",
+                                     "198.51.101.0",
+                                     "203.0.112.255",
+                                     "203.0.114.0",
+                                     "223.255.255.255",
+                                     "8.8.8.8",
+                                     "::ffff:8.8.8.8",
+                                     "64:ff9b::8.8.8.8",
+                                     "2000::1",
+                                     "2001:200::",
+                                     "2001:db7:ffff::",
+                                     "2001:db9::",
+                                     "2001:4860:4860::8888",
+                                     "2003::",
+                                     "2606:4700::1111",
+                                     "2620:4f:7fff::",
+                                     "2620:4f:8001::",
+                                     "3ffd:ffff::",
+                                     "3fff:1000::",
+                                     "2a00:1450::1"};
+
+static void special_addresses(void **state)
+{
+    for (unsigned i = 0; i < sizeof special / sizeof *special; i++) {
+        struct address a = addr(special[i]);
+        if (!address_is_special(&a))
+            fail_msg("%s is taken for a public address", special[i]);
+    }
+    for (unsigned i = 0; i < sizeof public / sizeof *public; i++) {
+        struct address a = addr(public[i]);
+        if (address_is_special(&a))
+            fail_msg("%s is not taken for a public address", public[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses_and_formats),
         cmocka_unit_test(kinds_and_sources),
         cmocka_unit_test(cidrs),
+        cmocka_unit_test(special_addresses),
         cmocka_unit_test(proxy_version_1),
         cmocka_unit_test(proxy_version_2),
         cmocka_unit_test(proxy_version_2_long_forms),

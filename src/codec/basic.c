@@ -17,7 +17,7 @@ static int value_of(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-static bool base64_decode(struct slice in, struct buf *out)
+bool base64_decode(struct slice in, struct buf *out)
 {
     if (in.len % 4 != 0)
         return false;

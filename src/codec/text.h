@@ -22,9 +22,14 @@ bool query_next(struct slice *rest, struct slice *name, struct slice *value);
 bool time_parse(struct slice text, int64_t *ret_us);
 /* "2020-05-12T20:52:50Z". */
 void time_format_s(struct buf *out, int64_t us);
+/* "2020-05-12T20:52:50.123456Z". */
+void time_format_us(struct buf *out, int64_t us);
 /* "2019-05-03T17:35:13.637+0000", as Adafruit's X-Pagination-End. */
 void time_format_ms(struct buf *out, int64_t us);
 
+/* Appends the bytes of a base64 text (RFC 4648 section 4), in the one form each has: padded, unused
+ * bits zero, nothing else in it. False: it is none; `out` may have got some of it. */
+bool base64_decode(struct slice in, struct buf *out);
 /* Basic credentials of an Authorization value (RFC 7617): user up to the first colon. Decoded into
  * `out`. False: not Basic, or bad base64. */
 bool basic_decode(struct slice authorization, struct buf *out, struct slice *ret_user,

@@ -172,8 +172,14 @@ static void times_format_and_return(void **state)
     time_format_ms(&out, 1556904913637999);
     buf_put_u8(&out, ' ');
     time_format_ms(&out, -1);
+    buf_put_u8(&out, ' ');
+    time_format_us(&out, -1);
+    buf_put_u8(&out, ' ');
+    time_format_us(&out, 1589316770000042);
     assert_true(slice_eq(buf_slice(&out), SLICE("2020-05-12T20:52:50Z 2019-05-03T17:35:13.637+0000 "
-                                                "1969-12-31T23:59:59.999+0000")));
+                                                "1969-12-31T23:59:59.999+0000 "
+                                                "1969-12-31T23:59:59.999999Z "
+                                                "2020-05-12T20:52:50.000042Z")));
     struct rand r = {.state = 5};
     for (int i = 0; i < 100000; i++) { /* against the C library's calendar, over all years */
         int64_t us = (int64_t)rand_below(&r, 315569519999999999ull) - 62167219200000000ll, back;

@@ -122,6 +122,12 @@ void time_format_s(struct buf *out, int64_t us)
     put_seconds(out, us, 'Z');
 }
 
+void time_format_us(struct buf *out, int64_t us)
+{
+    put_seconds(out, us, '.');
+    buf_printf(out, "%06lldZ", (long long)(us - civil_floor_div(us, US_PER_S) * US_PER_S));
+}
+
 void time_format_ms(struct buf *out, int64_t us)
 {
     unsigned ms = (unsigned)((us - civil_floor_div(us, US_PER_S) * US_PER_S) / 1000);
