@@ -215,6 +215,10 @@ CALLS = [
     ("admin_sink_resume", {"json": {"sink": "postgres"}}),
     ("admin_sink_replay", {"json": {"sink": "postgres", "from": "1h", "to": "12"}}),
     ("admin_sink_replay", {"json": {"sink": "postgres", "from": "never"}, "status": 400}),
+    ("admin_sink_test", {"json": {"sink": "webhook"}}),
+    ("admin_sink_test", {"json": {"sink": "postgres"}, "status": 400}),
+    ("admin_sink_log", {"query": {"sink": "webhook", "limit": 3}}),
+    ("admin_sink_log", {"query": {"sink": "webhook", "limit": 1000}, "status": 400}),
     ("admin_dlq_list", {"query": {"sink": "postgres"}}),
     ("admin_dlq_list", {"query": {"sink": "none"}, "status": 404}),
     ("admin_dlq_retry", {"json": {"sink": "postgres"}}),
@@ -267,8 +271,11 @@ def api(make_server, tmp_path):
     config = tmp_path / "sluice.yaml"
     config.write_text("ack:\n  timeout: 4s\n")
     (tmp_path / "psk.key").write_bytes(b"k" * 32)
+    (tmp_path / "webhook.secret").write_text(f"whsec_{'a' * 32}\n")
     server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE,
                           "tls.psk_key_file": str(tmp_path / "psk.key"),
+                          "webhook.url": "http://127.0.0.1:1/",
+                          "webhook.secret_file": str(tmp_path / "webhook.secret"),
                           "postgres.url": "host=127.0.0.1 port=1"}, config=config)
     server.add_account("ann")
     server.add_account("ops")

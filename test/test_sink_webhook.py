@@ -139,6 +139,29 @@ def test_it_waits_as_long_as_it_is_asked_to(make_sink, target, place):
     assert sink.values() == ["1", "2"]
 
 
+def test_attempts_are_shown(make_sink, target, place):
+    """Those of messages and those by hand, which go beside a sink that is paused too."""
+    sink = make_sink()
+    cli = sink.server.cli
+    owner = sender_on(sink, "ann", "air")
+    cli("sink", "pause", "webhook")
+    tested = cli("sink", "test", "webhook")
+    assert tested["taken"] and tested["status"] == 200 and "offset" not in tested
+    assert [t["type"] for _, t in target.events(place)] == ["webhook.test"]
+    cli("sink", "resume", "webhook")
+    target.rule(place, status=503, body="later")
+    send(owner, "air", {"value": "1"})
+    wait_for("attempts", lambda: len(target.tried(place)) > 2, PATIENCE)
+    target.rule(place)
+    position = sink.drained()["position"]
+    newest, before, *_ = cli("sink", "log", "webhook", "--limit", "2")["attempts"]
+    assert newest["taken"] and newest["messages"] == 1 and newest["offset"] < position
+    assert not before["taken"] and (before["status"], before["said"]) == (503, "HTTP 503: later")
+    assert before["offset"] == newest["offset"]
+    assert cli("sink", "log", "webhook")["attempts"][-1]["said"] == "HTTP 200"
+    assert "sink_test" in [e["op"] for e in cli("audit", "list")["entries"]]
+
+
 def test_redirects_are_not_followed(make_sink, target, place):
     """Neither to the machine's metadata nor to a good place."""
     sink = make_sink()

@@ -197,6 +197,8 @@ class Webhooks(Target):
     def read(self, place):
         found = []
         for id, e in self.events(place):
+            if e["type"] == "webhook.test":
+                continue
             d = e["data"]
             (_, value, _), = values_of(e)
             found.append(Message(int(id.rsplit("_", 1)[1]), value, d["account"], d.get("feed"), d["device"],

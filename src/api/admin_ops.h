@@ -31,6 +31,8 @@ enum reason sink_list(struct admin *a, struct admin_call *call);      /* admin_s
 enum reason sink_pause_it(struct admin *a, struct admin_call *call);
 enum reason sink_resume_it(struct admin *a, struct admin_call *call);
 enum reason sink_replay_it(struct admin *a, struct admin_call *call);
+enum reason sink_test_it(struct admin *a, struct admin_call *call);
+enum reason sink_log(struct admin *a, struct admin_call *call);
 enum reason dead_list(struct admin *a, struct admin_call *call);
 enum reason dead_retry(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);

@@ -10,6 +10,8 @@
 #include "journal/record.h"
 
 #define RETRY_PATIENCE_NS (10 * NS_PER_S) /* of who asks: others wait for this thread */
+#define TEST_PATIENCE_NS  (10 * NS_PER_S) /* likewise */
+#define LOG_DEFAULT       20u
 #define LIST_DEFAULT      100u
 #define LIST_MAX          1000u
 
@@ -102,6 +104,56 @@ enum reason sink_pause_it(struct admin *a, struct admin_call *call)
 enum reason sink_resume_it(struct admin *a, struct admin_call *call)
 {
     return pause_or_resume(a, call, false);
+}
+
+/* ---- attempts -------------------------------------------------------------------------------- */
+
+static json_t *show_attempt(const struct attempt *a)
+{
+    struct buf time;
+    buf_init(&time, 64);
+    time_format_us(&time, a->at_us);
+    json_t *o = json_pack("{s:s%, s:b, s:I, s:s}", "time", time.ptr, time.len, "taken", a->taken,
+                          "took_ms", (json_int_t)(a->took_ns / NS_PER_MS), "said", a->said);
+    buf_fini(&time);
+    if (a->status)
+        json_object_set_new(o, "status", json_integer(a->status));
+    if (a->count)
+        json_object_update_new(o, json_pack("{s:I, s:I}", "offset", (json_int_t)a->offset,
+                                            "messages", (json_int_t)a->count));
+    return o;
+}
+
+enum reason sink_test_it(struct admin *a, struct admin_call *call)
+{
+    struct sink *s;
+    struct attempt attempt;
+    enum reason reason = find(a, call, &s);
+    if (reason != REASON_ok)
+        return reason;
+    if (!sink_test(s, TEST_PATIENCE_NS, &attempt))
+        return admin_refuse(call, REASON_bad_request, "a sink of this kind cannot be tried so");
+    reason = note(a, call, SLICE("sink_test"), "");
+    if (reason == REASON_ok)
+        call->ret_result = show_attempt(&attempt);
+    return reason;
+}
+
+enum reason sink_log(struct admin *a, struct admin_call *call)
+{
+    struct sink *s;
+    struct attempt attempt;
+    unsigned limit;
+    enum reason reason = find(a, call, &s);
+    if (reason != REASON_ok)
+        return reason;
+    if (!admin_number(call, "limit", LOG_DEFAULT, ATTEMPTS_MAX, &limit))
+        return REASON_bad_request;
+    json_t *list = json_array();
+    for (unsigned n = 0; n < limit && sink_attempt(s, n, &attempt); n++)
+        json_array_append_new(list, show_attempt(&attempt));
+    call->ret_result = json_pack("{s:o}", "attempts", list);
+    return REASON_ok;
 }
 
 /* ---- replays --------------------------------------------------------------------------------- */

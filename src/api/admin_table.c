@@ -109,7 +109,7 @@
 
 #define SINK                                                                                       \
     {                                                                                              \
-        "sink", "SINK", ADMIN_NEEDED, false, "Name of the sink: postgres"                          \
+        "sink", "SINK", ADMIN_NEEDED, false, "Name of the sink, as sink list tells it"             \
     }
 #define PLACES                                                                                     \
     "an offset, a time such as 2026-11-28T16:00:00Z, a day, or a length such as 24h ago; times "   \
@@ -448,6 +448,24 @@ const struct admin_command admin_commands[] = {
       {"to", "PLACE", ADMIN_OPTION, false, "Where to end, likewise; default: where the sink is"}},
      sink_replay_it,
      "Sink"},
+    {"sink",
+     "test",
+     "Send a sink's target something that is no message, and show what it says",
+     "sluice sink test webhook",
+     true,
+     {SINK},
+     sink_test_it,
+     "Attempt"},
+    {"sink",
+     "log",
+     "Show what a sink's target said to the last attempts, the newest first; a restart forgets "
+     "them",
+     "sluice sink log webhook",
+     false,
+     {SINK,
+      {"limit", "N", ADMIN_OPTION, false, "At most N (default 20, at most 256)", ADMIN_COUNT}},
+     sink_log,
+     "Attempts"},
     {"dlq",
      "list",
      "Show a sink's dead letters: messages that its target refuses for what they are",

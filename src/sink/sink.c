@@ -134,6 +134,18 @@ struct dead_letters *sink_dead(struct sink *s)
     return s->dead;
 }
 
+bool sink_test(struct sink *s, uint64_t patience_ns, struct attempt *ret)
+{
+    if (s->opts.ops->test)
+        s->opts.ops->test(s->opts.of, patience_ns, ret);
+    return s->opts.ops->test != NULL;
+}
+
+bool sink_attempt(struct sink *s, unsigned n, struct attempt *ret)
+{
+    return s->opts.ops->attempt && s->opts.ops->attempt(s->opts.of, n, ret);
+}
+
 static void count(struct sink *s, uint64_t *of, uint64_t n)
 {
     pthread_mutex_lock(&s->lock);

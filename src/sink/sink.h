@@ -18,6 +18,7 @@
 #include "flow/record.h"
 #include "journal/journal.h"
 #include "seal/seal.h"
+#include "sink/attempts.h"
 #include "sink/breaker.h"
 #include "sink/dead.h"
 
@@ -84,6 +85,11 @@ struct sink_ops {
     void (*cancel)(void *of);
     /* How long it asked to be left alone, behind AWAY from send; 0: it did not. May be NULL. */
     uint64_t (*pause_ns)(void *of);
+    /* Sends something that is no message, beside all others, and waits at most that long. Any
+     * thread. NULL: there is no such thing. */
+    void (*test)(void *of, uint64_t patience_ns, struct attempt *ret);
+    /* See attempts_get. Any thread. NULL: nobody remembers. */
+    bool (*attempt)(void *of, unsigned n, struct attempt *ret);
     /* The owner's, once the sink is stopped; the runner never calls it. */
     void (*free)(void *of);
 };
@@ -135,6 +141,10 @@ int sink_replay(struct sink *s, uint64_t from, uint64_t to);
 int sink_retry_dead(struct sink *s, uint64_t offset, uint64_t patience_ns, unsigned *ret_sent,
                     unsigned *ret_kept);
 struct dead_letters *sink_dead(struct sink *s);
+/* Tries the target, also while the sink is paused. False: its kind cannot be. */
+bool sink_test(struct sink *s, uint64_t patience_ns, struct attempt *ret);
+/* The n-th last attempt. False: so many are not remembered. */
+bool sink_attempt(struct sink *s, unsigned n, struct attempt *ret);
 const char *sink_name(const struct sink *s);
 
 enum sink_state {

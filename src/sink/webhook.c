@@ -62,6 +62,7 @@ struct webhook {
     struct buf whys;   /* texts of refusals */
     bool cautious;     /* the endpoint failed: one request goes ahead */
     uint64_t pause_ns; /* that it asked for */
+    struct attempts *attempts;
     atomic_bool cancelled;
 };
 
@@ -74,26 +75,43 @@ struct sending {
     struct error *err;
 };
 
+static struct posts *new_posts(const struct webhook_opts *opts, unsigned at_once)
+{
+    return posts_new(&(struct posts_opts){.at_once = at_once,
+                                          .timeout_ns = opts->timeout_ns,
+                                          .allowed = opts->allowed,
+                                          .allowed_count = opts->allowed_count,
+                                          .ca_file = opts->ca_file,
+                                          .resolve = opts->resolve});
+}
+
 /* ---- secrets --------------------------------------------------------------------------------- */
 
-static int read_secrets(struct webhook *w, uint64_t now_ns, struct error *err)
+static int read_secrets(const struct webhook_opts *opts, struct webhook_secrets *ret,
+                        struct error *err)
 {
-    const char *path = w->opts.secret_file;
+    const char *path = opts->secret_file;
     struct error why = {""};
     struct buf text;
-    if (w->secrets.count && now_ns - w->secrets_read_ns < SECRETS_AGE_NS)
-        return 0;
     buf_init(&text, SECRETS_BYTES);
     int rc = disk_read_file(disk_posix(), path, &text);
     if (rc < 0)
         rc = error_set(err, rc, "webhook.secret_file: %s: %s", path, strerror(-rc));
-    else if ((rc = webhook_secrets_parse(buf_slice(&text), &w->secrets, &why)) < 0)
+    else if ((rc = webhook_secrets_parse(buf_slice(&text), ret, &why)) < 0)
         error_set(err, rc, "webhook.secret_file: %s: %s", path, why.text);
-    else
-        w->secrets_read_ns = now_ns;
     if (text.ptr)
         explicit_bzero(text.ptr, text.cap);
     buf_fini(&text);
+    return rc;
+}
+
+static int renew_secrets(struct webhook *w, uint64_t now_ns, struct error *err)
+{
+    if (w->secrets.count && now_ns - w->secrets_read_ns < SECRETS_AGE_NS)
+        return 0;
+    int rc = read_secrets(&w->opts, &w->secrets, err);
+    if (rc == 0)
+        w->secrets_read_ns = now_ns;
     return rc;
 }
 
@@ -189,24 +207,30 @@ static bool put_body(struct sending *s, struct request *r)
     return !r->body.failed;
 }
 
-static void set_headers(struct sending *s, struct request *r)
+/* Signs the body, as of now. */
+static void set_headers(struct request *r, const struct webhook_secrets *secrets, const char *id)
 {
-    char id[WEBHOOK_ID_BYTES];
     int64_t now_s = clock_wall_us() / US_PER_S;
-    webhook_event_id(id, &s->w->opts.source, s->b->messages[r->first].offset);
-    /* The same batch again is the same event; one that begins alike and is longer is not. */
-    if (r->count > 1)
-        snprintf(id + strlen(id), sizeof id - strlen(id), "-%u", r->count);
     snprintf(r->id, sizeof r->id, "webhook-id: %s", id);
     snprintf(r->time, sizeof r->time, "webhook-timestamp: %lld", (long long)now_s);
     buf_clear(&r->signature);
     buf_put_str(&r->signature, "webhook-signature: ");
-    webhook_sign(&s->w->secrets, slice_str(id), now_s, buf_slice(&r->body), &r->signature);
+    webhook_sign(secrets, slice_str(id), now_s, buf_slice(&r->body), &r->signature);
     buf_put_u8(&r->signature, 0);
     CHECK(!r->signature.failed);
     r->post.headers[0] = r->id;
     r->post.headers[1] = r->time;
     r->post.headers[2] = r->signature.ptr;
+    r->post.body = buf_slice(&r->body);
+}
+
+static void put_id(const struct sending *s, const struct request *r, char id[WEBHOOK_ID_BYTES])
+{
+    webhook_event_id(id, &s->w->opts.source, s->b->messages[r->first].offset);
+    /* The same batch again is the same event; one that begins alike and is longer is not. */
+    size_t len = strlen(id);
+    if (r->count > 1)
+        snprintf(id + len, WEBHOOK_ID_BYTES - len, "-%u", r->count);
 }
 
 static void mark(struct sending *s, const struct request *r, enum state state)
@@ -230,6 +254,7 @@ static void start(struct sending *s, unsigned first)
 {
     struct webhook *w = s->w;
     struct request *r = w->requests;
+    char id[WEBHOOK_ID_BYTES];
     while (r->used)
         r++;
     r->first = first;
@@ -238,10 +263,10 @@ static void start(struct sending *s, unsigned first)
         judge(s, r, SINK_REFUSED, "its payload is damaged");
         return;
     }
-    set_headers(s, r);
+    put_id(s, r, id);
+    set_headers(r, &w->secrets, id);
     mark(s, r, UNDER_WAY);
     r->post.url = w->opts.url;
-    r->post.body = buf_slice(&r->body);
     r->post.owner = r;
     r->used = true;
     posts_start(w->posts, &r->post);
@@ -275,13 +300,27 @@ static bool is_to_blame(struct sending *s, const struct request *r)
     return r->count == 1 && !s->w->opts.by_feed && m->own >= BLAME_MAX;
 }
 
+static struct attempt attempt_of(const struct post *post)
+{
+    struct attempt a = {.at_us = clock_wall_us(),
+                        .took_ns = post->took_ns,
+                        .status = post->end == POST_ANSWERED ? post->status : 0};
+    a.taken = a.status >= 200 && a.status < 300;
+    snprintf(a.said, sizeof a.said, "%s", post->why);
+    return a;
+}
+
 static void conclude(struct sending *s, struct request *r)
 {
     const struct post *post = &r->post;
-    unsigned status = post->end == POST_ANSWERED ? post->status : 0;
+    struct attempt a = attempt_of(post);
+    unsigned status = a.status;
+    a.offset = s->b->messages[r->first].offset;
+    a.count = r->count;
+    attempts_put(s->w->attempts, &a);
     r->used = false;
     mark(s, r, FAILED);
-    if (status >= 200 && status < 300) {
+    if (a.taken) {
         judge(s, r, SINK_TAKEN, "");
         s->done += r->count;
         s->w->cautious = false;
@@ -363,7 +402,7 @@ static enum sink_outcome on_send(void *of, const struct sink_batch *b, struct er
     struct webhook *w = of;
     struct sending s = {.w = w, .b = b, .err = err};
     w->pause_ns = 0;
-    if (read_secrets(w, clock_mono_ns(), err) < 0)
+    if (renew_secrets(w, clock_mono_ns(), err) < 0)
         return SINK_AWAY;
     CHECK(b->count <= w->opts.messages_max);
     memset(w->states, WAITING, b->count);
@@ -379,10 +418,9 @@ static enum sink_outcome on_send(void *of, const struct sink_batch *b, struct er
 static enum sink_outcome on_open(void *of, uint64_t *position, struct error *err)
 {
     struct webhook *w = of;
-    w->secrets_read_ns = 0;
     w->secrets.count = 0;
     w->pause_ns = 0;
-    return read_secrets(w, clock_mono_ns(), err) < 0 ? SINK_AWAY : SINK_DONE;
+    return renew_secrets(w, clock_mono_ns(), err) < 0 ? SINK_AWAY : SINK_DONE;
 }
 
 /* Connections are kept by libcurl, for a while. */
@@ -396,6 +434,53 @@ static void on_cancel(void *of)
     struct webhook *w = of;
     atomic_store(&w->cancelled, true);
     posts_wake(w->posts);
+}
+
+/* With a connection of its own, as the other ones are the sink's thread's. */
+static void post_test(const struct webhook_opts *opts, const struct webhook_secrets *secrets,
+                      struct attempt *ret)
+{
+    char id[WEBHOOK_ID_BYTES];
+    struct request r = {.post = {.url = opts->url}};
+    struct posts *p = new_posts(opts, 1);
+    int64_t now_us = clock_wall_us();
+    buf_init(&r.body, BODY_BYTES);
+    buf_init(&r.signature, HEADER_BYTES * WEBHOOK_SECRETS_MAX);
+    buf_put_str(&r.body, "{\"type\":\"webhook.test\",\"timestamp\":\"");
+    time_format_us(&r.body, now_us);
+    buf_put_str(&r.body, "\",\"data\":{}}");
+    snprintf(id, sizeof id, "msg_test_%lld", (long long)now_us);
+    set_headers(&r, secrets, id);
+    posts_start(p, &r.post);
+    while (!posts_next(p))
+        posts_wait(p, WAIT_NS);
+    *ret = attempt_of(&r.post);
+    posts_free(p);
+    buf_fini(&r.body);
+    buf_fini(&r.signature);
+}
+
+static void on_test(void *of, uint64_t patience_ns, struct attempt *ret)
+{
+    struct webhook *w = of;
+    struct webhook_opts opts = w->opts;
+    struct webhook_secrets secrets;
+    struct error err = {""};
+    if (opts.timeout_ns > patience_ns)
+        opts.timeout_ns = patience_ns;
+    *ret = (struct attempt){.at_us = clock_wall_us()};
+    if (read_secrets(&opts, &secrets, &err) < 0) {
+        snprintf(ret->said, sizeof ret->said, "%.*s", (int)sizeof ret->said - 1, err.text);
+        return;
+    }
+    post_test(&opts, &secrets, ret);
+    webhook_secrets_wipe(&secrets);
+    attempts_put(w->attempts, ret);
+}
+
+static bool on_attempt(void *of, unsigned n, struct attempt *ret)
+{
+    return attempts_get(((struct webhook *)of)->attempts, n, ret);
 }
 
 static uint64_t on_pause(void *of)
@@ -413,6 +498,7 @@ static void on_free(void *of)
     }
     webhook_secrets_wipe(&w->secrets);
     free(w->allowed);
+    attempts_free(w->attempts);
     buf_fini(&w->whys);
     free(w->states);
     free(w->keys);
@@ -432,6 +518,8 @@ const struct sink_ops webhook_ops = {
     .close = on_close,
     .cancel = on_cancel,
     .pause_ns = on_pause,
+    .test = on_test,
+    .attempt = on_attempt,
     .free = on_free,
 };
 
@@ -464,12 +552,9 @@ int webhook_new(const struct webhook_opts *opts, void **ret, struct error *err)
         buf_init(&w->requests[i].body, 8 * BATCH_BYTES_MAX);
         buf_init(&w->requests[i].signature, 4096);
     }
-    w->posts = posts_new(&(struct posts_opts){.at_once = opts->at_once,
-                                              .timeout_ns = opts->timeout_ns,
-                                              .allowed = w->allowed,
-                                              .allowed_count = opts->allowed_count,
-                                              .ca_file = opts->ca_file,
-                                              .resolve = opts->resolve});
+    w->opts.allowed = w->allowed;
+    w->posts = new_posts(&w->opts, opts->at_once);
+    w->attempts = attempts_new();
     *ret = w;
     return 0;
 }

@@ -366,6 +366,55 @@ static void secrets_change_without_a_restart(void **state)
     bench_free(b);
 }
 
+/* What the endpoint said is remembered, the newest first, and what is asked by hand too. */
+static void attempts_are_remembered(void **state)
+{
+    struct bench *b = bench_new(&(struct webhook_opts){0});
+    struct attempt a;
+    assert_false(webhook_ops.attempt(b->w, 0, &a));
+    assert_int_equal(send_some(b, 0, 2), SINK_DONE);
+    b->script.status[2] = 503;
+    assert_int_equal(send_some(b, 2, 1), SINK_AWAY);
+    assert_true(webhook_ops.attempt(b->w, 0, &a));
+    assert_int_equal(a.status, 503);
+    assert_false(a.taken);
+    assert_int_equal(a.count, 1);
+    assert_int_equal(a.offset, b->messages[2].offset);
+    assert_string_equal(a.said, "HTTP 503: why!");
+    assert_in_range(clock_wall_us() - a.at_us, 0, 60 * US_PER_S);
+    assert_true(webhook_ops.attempt(b->w, 2, &a) && a.taken);
+    assert_false(webhook_ops.attempt(b->w, 3, &a));
+    webhook_ops.test(b->w, 10 * NS_PER_S, &a);
+    receiver_meet(b->r);
+    assert_true(a.taken && a.status == 200 && a.count == 0);
+    const struct receiver_request *q = &b->r->seen[b->r->count - 1];
+    assert_int_equal(strncmp(q->body, "{\"type\":\"webhook.test\",", 23), 0);
+    assert_int_equal(strncmp(receiver_header(q, "webhook-id"), "msg_test_", 9), 0);
+    assert_true(webhook_ops.attempt(b->w, 3, &a));
+    unlink(b->secret_file);
+    webhook_ops.test(b->w, 10 * NS_PER_S, &a);
+    assert_false(a.taken);
+    assert_non_null(strstr(a.said, "webhook.secret_file"));
+    bench_free(b);
+}
+
+static void only_so_many_attempts_are_remembered(void **state)
+{
+    struct attempts *all = attempts_new();
+    struct attempt a = {0};
+    for (unsigned i = 0; i < 3 * ATTEMPTS_MAX + 5; i++) {
+        a.offset = i;
+        attempts_put(all, &a);
+    }
+    for (unsigned i = 0; i < ATTEMPTS_MAX; i++) {
+        assert_true(attempts_get(all, i, &a));
+        assert_int_equal(a.offset, 3 * ATTEMPTS_MAX + 4 - i);
+    }
+    assert_false(attempts_get(all, ATTEMPTS_MAX, &a));
+    attempts_free(all);
+    attempts_free(NULL);
+}
+
 static void *cancel_soon(void *of)
 {
     struct bench *b = of;
@@ -419,6 +468,8 @@ int main(void)
         cmocka_unit_test(batches_are_one_event),
         cmocka_unit_test(a_bad_message_is_found_in_a_batch),
         cmocka_unit_test(secrets_change_without_a_restart),
+        cmocka_unit_test(attempts_are_remembered),
+        cmocka_unit_test(only_so_many_attempts_are_remembered),
         cmocka_unit_test(a_stop_waits_for_no_answer),
         cmocka_unit_test(settings_are_checked),
     };
