@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/rand.h"
 #include "sink/postgres.h"
+#include "sink/rabbitmq.h"
 #include "sink/webhook.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
@@ -95,6 +96,25 @@ static int make_postgres(const struct config *c, const struct journal_position *
     return c->postgres.url[0] ? postgres_new(&opts, ret, err) : 0;
 }
 
+READ(rabbitmq)
+
+static int make_rabbitmq(const struct config *c, const struct journal_position *at, void **ret,
+                         struct error *err)
+{
+    struct rabbitmq_opts opts = {.url = c->rabbitmq.url,
+                                 .password_file = c->rabbitmq.password_file,
+                                 .ca_file = c->rabbitmq.ca_file,
+                                 .exchange = c->rabbitmq.exchange,
+                                 .queue = c->rabbitmq.queue,
+                                 .routing_key = c->rabbitmq.routing_key,
+                                 .mandatory = c->rabbitmq.mandatory,
+                                 .batch_max = (unsigned)c->rabbitmq.batch_max,
+                                 .timeout_ns = c->rabbitmq.timeout * NS_PER_MS,
+                                 .heartbeat_s = (unsigned)(c->rabbitmq.heartbeat / 1000)};
+    memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
+    return c->rabbitmq.url[0] ? rabbitmq_new(&opts, ret, err) : 0;
+}
+
 READ(webhook)
 
 static void read_webhook_own(const struct config *c, struct sink_opts *ret)
@@ -130,6 +150,7 @@ static int make_webhook(const struct config *c, const struct journal_position *a
 
 static const struct kind kinds[] = {
     {"postgres", &postgres_ops, read_postgres, make_postgres},
+    {"rabbitmq", &rabbitmq_ops, read_rabbitmq, make_rabbitmq},
     {"webhook", &webhook_ops, read_webhook_own, make_webhook},
 };
 static_assert(sizeof kinds / sizeof *kinds <= SINKS_MAX, "one sink of each kind");

@@ -154,7 +154,8 @@ class Sender(threading.Thread):
                 send(self.owner, "n", *({"value": f"{n}"} for n in numbers))
                 self.accepted.update(numbers)
             except (requests.RequestException, AssertionError):
-                self.over.wait(0.02)
+                pass
+            self.over.wait(0.02)
 
     def __enter__(self):
         self.start()
@@ -307,8 +308,9 @@ class Conformance:
         try:
             for i in range(30):
                 send(owner, "t", {"value": f"{i}"})
-            s = wait_for("the sink to see it", lambda: (s := sink.status())["breaker"] != "closed" and s, PATIENCE)
-            assert s["state"] == "failing" and s["lag"] >= 30 and s["oldest_ms"] > 0
+            s = wait_for("the sink to see it", lambda: (s := sink.status())["breaker"] != "closed" and
+                         s["oldest_ms"] > 0 and s, PATIENCE)
+            assert s["state"] == "failing" and s["lag"] >= 30
             assert sink.target.away in s["error"]
             assert sink.target.away in sink.server.cli("sink", "resume", sink.target.kind)["error"]
             assert sink.server.metric(f'sink_up{{sink="{sink.target.kind}"}}') == 0
@@ -347,26 +349,28 @@ class Conformance:
 
     @pytest.mark.alone
     def test_a_target_that_hangs_slows_nobody_down(self, make_sink, target):
-        """The 99th percentile of a message's latency, with the target well and hanging by turns."""
+        """The 99th percentile of a message's latency, with the target well and hanging by turns. What else the
+        machine does spoils some of these periods, a target that slows us down would spoil each."""
         proxy = target.proxy(seed=7)
         proxy.kinds = ("hang",)
         try:
             sink = make_sink(port=proxy.port, timeout="1s")
             owner = sender_on(sink, "pat", "t")
-            session, latencies = requests.Session(), {False: [], True: []}
+            session, best = requests.Session(), {False: 1e9, True: 1e9}
             for hangs in (False, True) * 3:
                 proxy.faults = 10 ** 6 if hangs else 0
                 proxy.break_all()
+                latencies = []
                 for i in range(PERIOD):
                     begun = time.monotonic()
                     r = session.post(f"{sink.server.url}/v1/telemetry", json={"t": i}, headers=owner.auth, timeout=20)
-                    latencies[hangs].append(time.monotonic() - begun)
+                    latencies.append(time.monotonic() - begun)
                     assert r.status_code == 202, r.text
+                best[hangs] = min(best[hangs], sorted(latencies)[PERIOD * 99 // 100 - 1])
             proxy.faults = 0
             proxy.break_all()
-            well, hanging = (sorted(v)[len(v) * 99 // 100] for v in (latencies[False], latencies[True]))
-            print(f"p99 {well * 1e3:.1f} ms, while it hangs {hanging * 1e3:.1f} ms")
-            assert "hang" in proxy.seen and hanging <= 1.2 * well + 0.005
+            print(f"p99 {best[False] * 1e3:.1f} ms, while it hangs {best[True] * 1e3:.1f} ms")
+            assert "hang" in proxy.seen and best[True] <= 1.2 * best[False] + 0.005
             sink.drained()
             assert len(sink.messages()) == 6 * PERIOD
         finally:

@@ -3,7 +3,7 @@
 # Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench]
 #
 # Asks nothing, installs only what is missing, says what it does; a second run does nothing.
-# promtool, nginx and PostgreSQL come with packages that also start (and, at every boot, start again) a daemon.
+# promtool, nginx, PostgreSQL and RabbitMQ come with packages that also start (and, at every boot, start again) a daemon.
 # We need only the programs, so they are unpacked to build-tools and nothing is installed.
 # SLUICE_PACKAGES=skip leaves the machine alone: then what is missing shows in the build.
 set -eu
@@ -11,13 +11,14 @@ cd "$(dirname "$0")/.."
 
 # What the binary is built from, and what `make run` itself uses.
 RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev libcrypt-dev libjansson-dev
-     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev libcurl4-openssl-dev
+     librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev librabbitmq-dev
+     libcurl4-openssl-dev
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
       python3-requests python3-jsonschema python3-cryptography
       mosquitto-clients python3-paho-mqtt strace
-      python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
+      python3-pika python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
 command -v npm >/dev/null || TEST="$TEST nodejs npm"
 BENCH="wrk"
@@ -105,20 +106,38 @@ unpack_postgresql() {
     rm -rf build-tools/unpack
 }
 
-download() {
-    (cd build-tools/unpack && apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$1")
+# RabbitMQ and the parts of Erlang it wants, to build-tools/rabbitmq. What these want themselves is in every
+# Debian, or in TEST.
+RABBITMQ="rabbitmq-server erlang-asn1 erlang-base erlang-crypto erlang-eldap erlang-ftp erlang-inets erlang-mnesia
+          erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-snmp erlang-ssl
+          erlang-syntax-tools erlang-tftp erlang-tools erlang-xmerl"
+unpack_rabbitmq() {
+    [ "$purpose" = test ] || [ "$purpose" = bench ] || return 0
+    [ -d build-tools/rabbitmq ] && return
+    [ -d /usr/lib/rabbitmq ] && return
+    say "unpacking the package rabbitmq-server to build-tools/rabbitmq (not installed: no daemon is wanted)"
+    # shellcheck disable=SC2086  # a list of words
+    fetch_package $RABBITMQ
+    mv build-tools/unpack/root build-tools/rabbitmq
+    rm -rf build-tools/unpack
 }
 
-# What the package holds, in build-tools/unpack/root.
+download() {
+    (cd build-tools/unpack && apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$@")
+}
+
+# What the packages hold, in build-tools/unpack/root.
 fetch_package() {
     rm -rf build-tools/unpack
     mkdir -p build-tools/unpack
-    if ! download "$1" 2>/dev/null; then # no package lists yet, or old ones
-        need_root "$1"
+    if ! download "$@" 2>/dev/null; then # no package lists yet, or old ones
+        need_root "$@"
         update_lists
-        download "$1" || die "apt-get could not download $1"
+        download "$@" || die "apt-get could not download $*"
     fi
-    dpkg-deb -x build-tools/unpack/*.deb build-tools/unpack/root
+    for package in build-tools/unpack/*.deb; do
+        dpkg-deb -x "$package" build-tools/unpack/root
+    done
 }
 
 # unpack_program PROGRAM PACKAGE: puts one program of a package into build-tools/bin.
@@ -142,3 +161,4 @@ for pair in $programs; do
     unpack_program "${pair%%:*}" "${pair##*:}"
 done
 unpack_postgresql
+unpack_rabbitmq

@@ -17,45 +17,27 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "sink/password.h"
 #include "sink/postgres_own.h"
-
-#define PASSWORD_MAX 4096u
 
 #define U(v) (unsigned long long)(v)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-/* The file's first line. */
-static int read_password(const struct postgres *p, struct buf *ret, struct error *err)
-{
-    const char *path = p->opts.password_file;
-    int rc = path[0] ? disk_read_file(disk_posix(), path, ret) : 0;
-    if (rc < 0)
-        return error_set(err, rc, "postgres.password_file: %s: %s", path, strerror(-rc));
-    const char *end = ret->len ? memchr(ret->ptr, '\n', ret->len) : NULL;
-    if (end)
-        ret->len = (size_t)(end - ret->ptr);
-    buf_put_u8(ret, 0);
-    return ret->failed ? error_set(err, -EFBIG, "postgres.password_file: %s is too long", path) : 0;
-}
-
 static enum sink_outcome dial(struct postgres *p, struct error *err)
 {
     struct buf password;
-    buf_init(&password, PASSWORD_MAX);
-    enum sink_outcome rc = read_password(p, &password, err) == 0
-                               ? pq_connect(&p->pq, p->opts.url, password.ptr, err)
-                               : SINK_AWAY;
-    if (password.ptr)
-        OPENSSL_cleanse(password.ptr, password.len);
-    buf_fini(&password);
+    enum sink_outcome rc =
+        password_read("postgres.password_file", p->opts.password_file, &password, err) == 0
+            ? pq_connect(&p->pq, p->opts.url, password.ptr, err)
+            : SINK_AWAY;
+    password_forget(&password);
     if (rc != SINK_DONE)
         return rc;
     buf_clear(&p->sql);
