@@ -338,6 +338,7 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_disabled, NULL);
         return;
     }
+    job_exchange(j)->request.proven = true;
     if (j->match.route == &no_route) {
         job_refuse(j, REASON_invalid_url, NULL);
         return;

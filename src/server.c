@@ -554,9 +554,9 @@ static void on_tick(void *arg)
 {
     struct unit *u = arg;
     lane_tick(u->lane);
-    /* By the second tick every socket was read once more: a request that had arrived before the
-     * stop gets its answer. */
-    if (u->stop && ++u->stop_ticks == 2) {
+    /* By the second tick every socket was read once more, or waits to be: a request that had
+     * arrived before the stop gets its answer. */
+    if (u->stop && ++u->stop_ticks >= 2) {
         for (unsigned i = 0; i < 3; i++) {
             if (u->fronts[i])
                 http_front_close_idle(u->fronts[i]);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/metric.h"
 #include "conn/listener_private.h"
 #include "conn/opening_private.h"
@@ -29,7 +30,8 @@ struct listener {
 };
 
 #define LISTENER_REST_NS 100000000ull
-#define ACCEPTS_MAX      16u /* in one turn: those who are connected are served in between */
+#define ACCEPTS_MAX      16u /* at once: those who are connected are served in between */
+#define ACCEPT_NS        (20 * NS_PER_US) /* what one costs, about */
 
 static bool is_path(struct slice where)
 {
@@ -126,8 +128,11 @@ static void on_connection(uv_poll_t *handle, int status, int events)
 {
     struct listener *l = handle->data;
     (void)events;
-    for (unsigned i = 0; status == 0 && i < ACCEPTS_MAX; i++) {
+    /* One at least, or another listener could take all the time there is. */
+    for (unsigned i = 0; status == 0 && i < ACCEPTS_MAX && (!i || worker_may_toil(l->worker));
+         i++) {
         struct sockaddr_storage from = {0};
+        worker_toiled(l->worker, ACCEPT_NS);
         if (!openings_have_room(l)) {
             l->full = true;
             rest(l);

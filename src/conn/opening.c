@@ -45,7 +45,8 @@ bool openings_have_room(struct listener *l)
     struct worker *w = listener_worker(l);
     if (list->count < listener_tune_now(l)->opening_max)
         return true;
-    if (worker_now_ns(w) < list->first->since_ns + PATIENCE_NS)
+    if (worker_now_ns(w) < list->first->since_ns + PATIENCE_NS ||
+        stream_held(list->first->stream)) /* it is the next one to go on */
         return false;
     metric_add(METRIC_openings_evicted, 1);
     stream_close(list->first->stream);
@@ -66,6 +67,12 @@ bool opening_is_needed(const struct listener *l, const struct stream *s)
 static void on_due(struct deadline *d)
 {
     struct opening *o = (struct opening *)((char *)d - offsetof(struct opening, deadline));
+    struct worker *w = o->stream->worker;
+    if (stream_held(o->stream)) {
+        deadline_set(worker_wheel(w), d,
+                     worker_now_ns(w) + listener_tune_now(o->listener)->opening_ns);
+        return;
+    }
     metric_add(METRIC_connections_timed_out, 1);
     stream_close(o->stream);
 }
@@ -197,17 +204,11 @@ static void fail(struct opening *o)
 static void shake_hands(struct opening *o, struct tls_set *tls)
 {
     struct stream *s = o->stream;
-    if (!worker_may_toil(s->worker)) {
-        stream_again(s);
-        return;
-    }
     if (!s->tls && !(s->tls = tls_conn_new(tls, s, listener_alpn(o->listener), &o->raw))) {
         stream_close(s);
         return;
     }
-    uint64_t begun = clock_mono_ns();
     enum tls_step step = tls_conn_handshake(s->tls);
-    worker_toiled(s->worker, clock_mono_ns() - begun);
     if (step == TLS_STEP_MORE || s->closing)
         return;
     if (step == TLS_STEP_FAILED) {

@@ -28,6 +28,11 @@
 
 #define LINGER_NS (2 * NS_PER_S)
 
+/* What a newcomer's request costs until it is answered, at least: most of it is done when the
+ * worker settles. */
+#define NEWCOMER_NS   (40 * NS_PER_US)
+#define NEWCOMER_READ 16384u /* at once: refusals of many small requests take their time too */
+
 static void watch(struct stream *s);
 static void read_some(struct stream *s);
 
@@ -226,58 +231,126 @@ static bool wants_input(const struct stream *s)
            (!s->ws || (ws_conn_end(s->ws) == WS_END_NOT && !ws_conn_choked(s->ws)));
 }
 
-bool stream_held(const struct stream *s)
+static bool is_held(const struct stream *s)
 {
     return s->hold && *s->hold && !s->lingering;
 }
 
+bool stream_held(const struct stream *s)
+{
+    return is_held(s) || (s->place.next && !s->lingering);
+}
+
+static void list_init(struct stream_place *list)
+{
+    list->next = list->prev = list;
+}
+
+static bool list_is_empty(const struct stream_place *list)
+{
+    return list->next == list;
+}
+
 static void list_drop(struct stream *s)
 {
-    if (!s->listed_place)
+    struct stream_place *p = &s->place;
+    if (!p->next)
         return;
-    *s->listed_place = s->listed_next;
-    if (s->listed_next)
-        s->listed_next->listed_place = s->listed_place;
-    s->listed_place = NULL;
+    p->next->prev = p->prev;
+    p->prev->next = p->next;
+    p->next = NULL;
+    s->put_off = false;
 }
 
-static void list_put(struct stream **first, struct stream *s)
+static void list_put(struct stream_place *list, struct stream *s)
 {
     list_drop(s);
-    s->listed_next = *first;
-    s->listed_place = first;
-    if (s->listed_next)
-        s->listed_next->listed_place = &s->listed_next;
-    *first = s;
+    s->place = (struct stream_place){.next = list, .prev = list->prev};
+    list->prev->next = &s->place;
+    list->prev = &s->place;
 }
 
-void stream_let_go(struct stream *first)
+/* Puts all of a list behind those of another. */
+static void list_move(struct stream_place *from, struct stream_place *to)
 {
-    while (first) {
-        struct stream *s = first;
-        first = s->listed_next;
-        list_drop(s);
-        watch(s);
-    }
+    if (list_is_empty(from))
+        return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    list_init(from);
+}
+
+/* The first of a list that has one, off it. */
+static struct stream *list_take(struct stream_place *list)
+{
+    struct stream *s = (struct stream *)((char *)list->next - offsetof(struct stream, place));
+    list_drop(s);
+    return s;
+}
+
+void stream_lists_init(struct stream_lists *l)
+{
+    list_init(&l->held);
+    list_init(&l->again);
+    list_init(&l->newcomers);
+}
+
+void stream_let_go(struct stream_lists *l)
+{
+    while (!list_is_empty(&l->held))
+        watch(list_take(&l->held));
 }
 
 void stream_again(struct stream *s)
 {
-    if (!s->closing && !s->listed_place)
-        list_put(worker_again(s->worker), s);
+    struct stream_lists *l = worker_streams(s->worker);
+    if (!s->closing && !s->place.next)
+        list_put(s->known ? &l->again : &l->newcomers, s);
 }
 
-void stream_go_on(struct stream **list)
+void stream_set_known(struct stream *s, bool known)
 {
-    struct stream *mine = NULL; /* who is put there meanwhile goes on a turn later */
-    while (*list)               /* the first to come is the last in the list */
-        list_put(&mine, *list);
-    while (mine) {
-        struct stream *s = mine;
-        list_drop(s);
-        read_some(s);
-        watch(s);
-    }
+    s->known = known;
+    if (known && s->put_off) /* it has waited for long enough */
+        list_put(&worker_streams(s->worker)->again, s);
+}
+
+static void go_on(struct stream *s)
+{
+    read_some(s);
+    watch(s);
+}
+
+static void go_on_with_newcomer(struct worker *w, struct stream *s)
+{
+    uint64_t begun = clock_mono_ns();
+    go_on(s);
+    uint64_t took = clock_mono_ns() - begun;
+    worker_toiled(w, took > NEWCOMER_NS ? took : NEWCOMER_NS);
+}
+
+/* Those who are put on a list meanwhile go on a turn later. */
+void stream_go_on(struct worker *w)
+{
+    struct stream_lists *l = worker_streams(w);
+    struct stream_place mine;
+    list_init(&mine);
+    list_move(&l->again, &mine);
+    while (!list_is_empty(&mine))
+        go_on(list_take(&mine));
+    list_move(&l->newcomers, &mine);
+    /* One at least, or what else is toil could take all the time there is. */
+    for (bool first = true; !list_is_empty(&mine) && (first || worker_may_toil(w)); first = false)
+        go_on_with_newcomer(w, list_take(&mine));
+    list_move(&l->newcomers, &mine);
+    list_move(&mine, &l->newcomers);
+}
+
+bool stream_lists_wait(const struct stream_lists *l)
+{
+    return !list_is_empty(&l->again) || !list_is_empty(&l->newcomers);
 }
 
 void stream_may_hold(struct stream *s)
@@ -308,7 +381,7 @@ static bool read_tls(struct stream *s, char *to, size_t room)
 /* One read. Whether another may bring more at once. */
 static bool read_once(struct stream *s)
 {
-    size_t room = WORKER_SCRATCH;
+    size_t room = s->known ? WORKER_SCRATCH : NEWCOMER_READ;
     if (s->kept.len && s->kept.max - s->kept.len < room)
         room = s->kept.max - s->kept.len;
     char *to = worker_scratch(s->worker);
@@ -337,7 +410,8 @@ static void read_some(struct stream *s)
         if (s->opening || !s->tls) /* else bytes may have come along with the handshake's last */
             return;
     }
-    for (unsigned i = 0; i < READS_MAX && wants_input(s) && !stream_held(s); i++) {
+    unsigned most = s->known ? READS_MAX : 1;
+    for (unsigned i = 0; i < most && wants_input(s) && !is_held(s); i++) {
         if (!read_once(s))
             break;
     }
@@ -401,6 +475,7 @@ static void linger(struct stream *s)
         return;
     }
     s->lingering = true;
+    s->put_off = false; /* what it still sends is dropped, which costs nothing */
     s->linger.due = on_linger_due;
     deadline_set(worker_wheel(s->worker), &s->linger, worker_now_ns(s->worker) + LINGER_NS);
     if (s->offering) /* the owner still looks at it: offer() drops it */
@@ -482,8 +557,14 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     }
     if (events & UV_WRITABLE && stream_unsent(s))
         send_unsent(s);
-    if (events & UV_READABLE)
-        read_some(s);
+    if (events & UV_READABLE) {
+        if (s->known || s->lingering)
+            read_some(s);
+        else if (!s->place.next)
+            stream_again(s);
+        else
+            s->put_off = true; /* told once more: it waits for longer than a turn */
+    }
     watch(s);
 }
 
@@ -493,9 +574,9 @@ static void watch(struct stream *s)
 {
     if (s->closing)
         return;
-    bool in = wants_input(s);
-    if (in && stream_held(s)) {
-        list_put(worker_held(s->worker), s);
+    bool in = wants_input(s) && !s->put_off;
+    if (in && is_held(s)) {
+        list_put(&worker_streams(s->worker)->held, s);
         in = false;
     } else if (in && s->tls && !s->opening && !s->lingering && tls_conn_has_more(s->tls)) {
         stream_again(s);

@@ -66,12 +66,18 @@ bool stream_count_in(struct stream *s, unsigned *open, unsigned max);
 /* Nobody owns it; closes it. */
 void stream_disown(struct stream *s);
 
+/* Whether its last request proved who it is. Until one did, and again when one did not, it is a
+ * newcomer: all those together get a bounded part of each turn of the worker, first come, first
+ * served, after what those who are known have sent. */
+void stream_set_known(struct stream *s, bool known);
+
 /* Stops and restarts reading. Resuming offers kept input again before new is read. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
 /* Not read from while the worker holds reading (worker_hold_reading). */
 void stream_may_hold(struct stream *s);
-/* Whether that is so now: what has not come is not the peer's fault. */
+/* Whether that is so now, or it is a newcomer whose turn has not come: what was not read is not the
+ * peer's fault. */
 bool stream_held(const struct stream *s);
 /* Input kept unconsumed now. */
 size_t stream_kept(const struct stream *s);

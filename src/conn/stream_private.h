@@ -12,6 +12,11 @@ struct opening;
 struct tls_conn;
 struct ws_conn;
 
+/* A place in a list that is a ring; the list is the one place that is no stream's. */
+struct stream_place {
+    struct stream_place *next, *prev;
+};
+
 struct stream {
     uv_poll_t poll;
     int fd;
@@ -31,32 +36,41 @@ struct stream {
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
     bool told_end;    /* the owner, of the end of WebSocket's frames */
+    bool known;       /* its last request proved who it is; else it is a newcomer */
+    bool put_off;     /* it waits among the newcomers, and is not watched for input meanwhile */
     const bool *hold; /* the worker's; NULL: never held */
-    /* In one of the worker's lists: it wants input and is held, or goes on next turn. */
-    struct stream *listed_next, **listed_place;
+    struct stream_place place;                        /* in one of the worker's lists */
     struct stream *certified_next, **certified_place; /* conn/certified.c */
 };
 
 /* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
  * the socket is closed. */
 struct stream *stream_new(struct worker *w, int fd);
-/* Those that want input and are held: taken off the list and watched again. */
-void stream_let_go(struct stream *first);
-/* Has what it read already, or a handshake it put off, looked at in the next turn of the loop. */
+/* What a worker keeps of streams: each is in one list at most. */
+struct stream_lists {
+    struct stream_place held;      /* want input, and reading is held */
+    struct stream_place again;     /* have read more already: looked at in the next turn */
+    struct stream_place newcomers; /* have input, or a handshake to go on with */
+};
+void stream_lists_init(struct stream_lists *l);
+/* Those that are held: taken off the list and watched again. */
+void stream_let_go(struct stream_lists *l);
+/* Has what it read already looked at in the next turn of the loop. */
 void stream_again(struct stream *s);
-/* Those: taken off the list and looked at. */
-void stream_go_on(struct stream **list);
+/* At the end of a turn: looks at those, and at as many newcomers as the worker has time for. */
+void stream_go_on(struct worker *w);
+/* Whether some are to be looked at in the next turn. */
+bool stream_lists_wait(const struct stream_lists *l);
 /* Through TLS, if there is any. */
 void stream_send(struct stream *s, struct slice bytes);
 /* The bytes as they are: sends them, keeping what the kernel does not take at once. */
 void stream_put(struct stream *s, struct slice bytes);
 /* Of worker.c: what streams look at. */
 const bool *worker_hold_flag(const struct worker *w);
-struct stream **worker_held(struct worker *w);
-struct stream **worker_again(struct worker *w);
+struct stream_lists *worker_streams(struct worker *w);
 struct certified *worker_certified(struct worker *w);
-/* Handshakes take long, and whoever is connected waits meanwhile: whether this turn of the loop has
- * time for one more; and that one took so long. */
+/* Newcomers and handshakes may come in any number, and whoever is known waits meanwhile: whether
+ * this turn of the loop has time for one more; and that one took so long. */
 bool worker_may_toil(const struct worker *w);
 void worker_toiled(struct worker *w, uint64_t ns);
 /* Begins to read. */

@@ -14,7 +14,7 @@
 #include "conn/stream_private.h"
 
 #define SCRATCH_BLOCKS 4u
-#define TOIL_NS        (2 * NS_PER_MS) /* of a turn */
+#define TOIL_NS        (NS_PER_MS / 2) /* of a turn, for accepting, and again for newcomers */
 
 struct worker {
     unsigned index;
@@ -37,8 +37,7 @@ struct worker {
     size_t scratch_held;
     size_t scratch_looked_at; /* up to here a settle gives nothing back: requests are still found */
     bool hold;                /* reading from sockets */
-    struct stream *held;      /* that would be read from */
-    struct stream *again;     /* to be looked at in the next turn */
+    struct stream_lists streams;
     struct certified certified;
     uint64_t toiled_ns; /* in this turn */
     unsigned settling;  /* depth */
@@ -100,7 +99,7 @@ static void end_turn(struct worker *w)
 {
     worker_settle(w);
     bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
-    again = again || w->again || w->certified.doubted;
+    again = again || stream_lists_wait(&w->streams) || w->certified.doubted;
     w->toiled_ns = 0;
     if (again && !w->is_sleepless)
         uv_idle_start(&w->sleepless, on_sleepless);
@@ -117,8 +116,8 @@ static void on_after_poll(uv_check_t *handle)
 {
     struct worker *w = handle->data;
     w->toiled_ns = 0; /* whoever was put off has time of its own, or newcomers would go before */
-    stream_go_on(&w->again);
     certified_go_on(w);
+    stream_go_on(w);
     end_turn(w);
 }
 
@@ -157,6 +156,7 @@ struct worker *worker_new(unsigned index)
     CHECK(uv_timer_init(&w->loop, &w->tick) == 0);
     w->wake.data = w->after_poll.data = w->before_poll.data = w->tick.data = w;
     wheel_init(&w->wheel, clock_mono_ns());
+    stream_lists_init(&w->streams);
     return w;
 }
 
@@ -263,14 +263,9 @@ const bool *worker_hold_flag(const struct worker *w)
     return &w->hold;
 }
 
-struct stream **worker_held(struct worker *w)
+struct stream_lists *worker_streams(struct worker *w)
 {
-    return &w->held;
-}
-
-struct stream **worker_again(struct worker *w)
-{
-    return &w->again;
+    return &w->streams;
 }
 
 struct certified *worker_certified(struct worker *w)
@@ -297,7 +292,7 @@ void worker_hold_reading(struct worker *w, bool hold)
     if (hold)
         metric_add(METRIC_reading_held, 1);
     else
-        stream_let_go(w->held);
+        stream_let_go(&w->streams);
 }
 
 const char *worker_http_date(struct worker *w)

@@ -83,6 +83,7 @@ struct request {
     uint64_t source;                          /* the client's address as limits count it */
     bool
         only_unchanged; /* a GET whose answer nobody makes: that its version is known, or nothing */
+    bool proven;        /* the pipeline: the credential is good, whatever else becomes of it */
     bool shared;        /* a proxy's connection: the next request on it may be another client's */
     uint64_t start_ns;  /* monotonic: the request was whole */
 };

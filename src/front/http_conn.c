@@ -300,6 +300,8 @@ static void on_send(struct exchange *x)
         e->close = true;
         c->state = HTTP_CLOSING;
     }
+    if (c->front->opts.surface == SURFACE_PUBLIC)
+        stream_set_known(c->stream, x->request.proven);
     http_reply_format(e, c->front->opts.worker);
     e->done = true;
     if (c->kept == e)
@@ -506,6 +508,7 @@ static void hand_over(struct http_conn *c)
     const struct http_websocket to = c->front->opts.websocket;
     metric_add(METRIC_websocket_upgrades, 1);
     forget(c);
+    stream_set_known(s, false); /* what the next owner speaks begins with who it is */
     if (!stream_begin_websocket(s) || !to.accept(to.arg, s))
         stream_disown(s);
 }
@@ -629,8 +632,10 @@ bool http_accept(void *front, struct stream *s)
     f->conns_count++;
     stream_set_owner(s, &conn_ops, c,
                      f->opts.limits.head_bytes + f->opts.body_max + WORKER_SCRATCH);
-    if (f->opts.surface == SURFACE_PUBLIC) /* operators look on while devices wait */
+    if (f->opts.surface == SURFACE_PUBLIC)
         stream_may_hold(s);
+    else /* operators look on while devices wait */
+        stream_set_known(s, true);
     /* The first request must be there within the header's time, not the idle time. */
     c->due_ns = worker_now_ns(f->opts.worker) + f->opts.tune.head_timeout_ns;
     deadline_set(worker_wheel(f->opts.worker), &c->deadline, c->due_ns);
@@ -677,7 +682,7 @@ void http_front_stop(struct http_front *f)
 void http_front_close_idle(struct http_front *f)
 {
     for (struct http_conn *c = f->conns; c; c = c->next) {
-        if (!c->first && !c->waiting_body)
+        if (!c->first && !c->waiting_body && !stream_held(c->stream))
             stream_finish(c->stream);
     }
 }

@@ -187,6 +187,11 @@ static void on_due(struct deadline *d)
         arm(c); /* what has not come was not read by us */
         return;
     }
+    if (c->state == MQTT_NEW && stream_held(c->stream)) {
+        struct worker *w = c->front->opts.worker;
+        deadline_set(worker_wheel(w), d, worker_now_ns(w) + c->front->opts.tune.connect_timeout_ns);
+        return;
+    }
     metric_add(METRIC_connections_timed_out, 1);
     if (c->state == MQTT_UP)
         mqtt_close(c, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times keep alive");
@@ -616,6 +621,7 @@ static void on_told(struct mqtt_claim *claim, enum claim_event event)
 void mqtt_begin(struct mqtt_conn *c)
 {
     c->state = MQTT_UP;
+    stream_set_known(c->stream, true);
     buf_clear(&c->front->gather);
     mqtt_put_connack(&c->front->gather, c);
     if (!c->front->gather.len) {
