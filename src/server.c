@@ -392,8 +392,7 @@ static void put_status(void *arg, struct buf *out)
 
 static void put_metrics(void *arg, struct buf *out)
 {
-    struct server *s = arg;
-    sinks_put_metrics(&s->sinks, out);
+    sinks_put_metrics(&((struct server *)arg)->sinks, out);
 }
 
 static void put_watermarks(void *arg, uint64_t offset, struct buf *out)
@@ -456,6 +455,7 @@ static struct admin *make_admin(struct server *s)
                                           .sealed = s->keyring != NULL,
                                           .sinks = s->sinks.at,
                                           .sinks_count = s->sinks.count,
+                                          .hooks = s->sinks.hooks,
                                           .journal = s->journal,
                                           .psk = &s->tls.psk,
                                           .audit = {s->disk, s->views.audit_path, s->keyring},

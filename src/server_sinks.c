@@ -117,6 +117,18 @@ static int make_rabbitmq(const struct config *c, const struct journal_position *
 
 READ(webhook)
 
+/* As was checked: at most CONFIG_NETWORKS_MAX. */
+static unsigned read_networks(const char *list, struct cidr *ret)
+{
+    struct slice rest = slice_str(list), item;
+    unsigned count = 0;
+    while (config_list_next(&rest, &item)) {
+        CHECK(count < CONFIG_NETWORKS_MAX && cidr_parse(item, &ret[count]));
+        count++;
+    }
+    return count;
+}
+
 static void read_webhook_own(const struct config *c, struct sink_opts *ret)
 {
     read_webhook(c, ret);
@@ -139,12 +151,7 @@ static int make_webhook(const struct config *c, const struct journal_position *a
                                 .timeout_ns = c->webhook.timeout * NS_PER_MS,
                                 .source = {.node = (uint16_t)c->server.node}};
     memcpy(opts.source.log_id, at->log_id, sizeof opts.source.log_id);
-    struct slice rest = slice_str(c->webhook.allow), item;
-    while (config_list_next(&rest, &item)) {
-        CHECK(opts.allowed_count < CONFIG_NETWORKS_MAX &&
-              cidr_parse(item, &allowed[opts.allowed_count])); /* as was checked */
-        opts.allowed_count++;
-    }
+    opts.allowed_count = read_networks(c->webhook.allow, allowed);
     return c->webhook.url[0] ? webhook_new(&opts, ret, err) : 0;
 }
 
@@ -188,6 +195,47 @@ static int open_kind(struct sinks *s, const struct kind *k, const struct config 
     return rc;
 }
 
+static bool has_account(void *arg, uint64_t number)
+{
+    struct account *account =
+        catalog_account_by_number(((struct sink_namer *)arg)->catalog, number);
+    account_unref(account);
+    return account != NULL;
+}
+
+/* Webhooks of accounts. */
+static int open_hooks(struct sinks *s, const struct config *c, const struct sink_opts *common,
+                      struct error *err)
+{
+    struct journal_position at = journal_position(common->journal);
+    struct hooks_opts opts = {.journal = common->journal,
+                              .keyring = common->keyring,
+                              .disk = common->disk,
+                              .dir = common->dir,
+                              .names = give_names,
+                              .has_account = has_account,
+                              .arg = &s->hooks_namer,
+                              .max = (unsigned)c->webhooks.max,
+                              .account_max = (unsigned)c->webhooks.account_max,
+                              .at_once = (unsigned)c->webhooks.connections,
+                              .timeout_ns = c->webhooks.timeout * NS_PER_MS,
+                              .retry_max_ns = c->webhooks.retry_max * NS_PER_MS,
+                              .give_up_ns = c->webhooks.give_up * NS_PER_MS,
+                              .hold_bytes = hold_of(c, c->webhooks.hold_size),
+                              .allowed = s->hooks_allowed,
+                              .allowed_count = read_networks(c->webhooks.allow, s->hooks_allowed),
+                              .ca_file = c->webhooks.ca_file,
+                              .node = (uint16_t)c->server.node,
+                              .seed = common->seed + 1};
+    if (!c->webhooks.enabled)
+        return sink_forget(common->journal, "webhooks");
+    memcpy(opts.log_id, at.log_id, sizeof opts.log_id);
+    int rc = common->disk->mkdir(common->disk, common->dir);
+    if (rc < 0)
+        return error_set(err, rc, "cannot make %s: %s", common->dir, strerror(-rc));
+    return hooks_open(&opts, &s->hooks, err);
+}
+
 int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struct journal *journal,
                struct keyring *keyring, struct catalog *catalog, struct error *err)
 {
@@ -208,11 +256,15 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
         rand_secret(&common.seed, sizeof common.seed);
         rc = open_kind(s, &kinds[i], c, &common, err);
     }
-    return rc;
+    s->hooks_namer.catalog = catalog;
+    return rc ? rc : open_hooks(s, c, &common, err);
 }
 
 void sinks_close(struct sinks *s)
 {
+    hooks_close(s->hooks);
+    s->hooks = NULL;
+    let_go(&s->hooks_namer);
     for (unsigned i = 0; i < s->count; i++) {
         sink_stop(s->at[i]);
         s->own[i].ops->free(s->own[i].of);
@@ -222,6 +274,16 @@ void sinks_close(struct sinks *s)
 }
 
 /* ---- what is told ---------------------------------------------------------------------------- */
+
+static void put_hooks_status(const struct sinks *s, struct buf *out)
+{
+    struct hooks_stats t = hooks_stats(s->hooks);
+    buf_printf(out,
+               ",\"webhooks\":{\"count\":%llu,\"failing\":%llu,\"disabled\":%llu,\"behind\":%llu,"
+               "\"under_way\":%llu,\"delivered\":%llu,\"failures\":%llu,\"dead\":%llu}",
+               U(t.count), U(t.failing), U(t.disabled), U(t.behind), U(t.under_way), U(t.delivered),
+               U(t.failures), U(t.dead));
+}
 
 void sinks_put_status(const struct sinks *s, struct buf *out)
 {
@@ -244,6 +306,8 @@ void sinks_put_status(const struct sinks *s, struct buf *out)
         buf_put_str(out, "}");
     }
     buf_put_str(out, "}");
+    if (s->hooks)
+        put_hooks_status(s, out);
 }
 
 void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out)
@@ -272,6 +336,29 @@ static void put_family(const struct sinks *s, const struct family *f, struct buf
         else
             buf_printf(out, "%llu\n", U(f->values[i]));
     }
+}
+
+static void put_hooks_metrics(const struct sinks *s, struct buf *out)
+{
+    struct hooks_stats t = hooks_stats(s->hooks);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } all[] = {
+        {"count", "gauge", "Webhooks of accounts", t.count},
+        {"failing", "gauge", "Of these, failing now", t.failing},
+        {"disabled", "gauge", "Of these, disabled: they answered 410, or failed for too long",
+         t.disabled},
+        {"behind", "gauge", "Of these, not at the end of the journal", t.behind},
+        {"requests", "gauge", "Requests under way", t.under_way},
+        {"delivered_total", "counter", "Messages delivered", t.delivered},
+        {"failures_total", "counter", "Attempts that failed because an endpoint did", t.failures},
+        {"dead_total", "counter", "Messages refused for good", t.dead}};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        buf_printf(
+            out,
+            "# HELP sluice_webhooks_%s %s\n# TYPE sluice_webhooks_%s %s\nsluice_webhooks_%s %llu\n",
+            all[i].name, all[i].help, all[i].name, all[i].type, all[i].name, U(all[i].value));
 }
 
 void sinks_put_metrics(const struct sinks *s, struct buf *out)
@@ -308,6 +395,8 @@ void sinks_put_metrics(const struct sinks *s, struct buf *out)
         [LOST] = {"given_up_total", "counter",
                   "Records given up, as it lagged by more than it may hold"},
     };
+    if (s->hooks)
+        put_hooks_metrics(s, out);
     if (!s->count)
         return;
     for (unsigned i = 0; i < s->count; i++) {

@@ -7,6 +7,7 @@
 
 #include "catalog/catalog.h"
 #include "config.h"
+#include "sink/hooks.h"
 #include "sink/sink.h"
 
 #define SINKS_MAX 4
@@ -29,6 +30,9 @@ struct sinks {
     struct sink *at[SINKS_MAX];
     struct sink_own own[SINKS_MAX];
     unsigned count;
+    struct hooks *hooks; /* webhooks of accounts; NULL: turned off */
+    struct sink_namer hooks_namer;
+    struct cidr hooks_allowed[CONFIG_NETWORKS_MAX];
 };
 
 /* Starts those that are configured; retention waits no longer for the others. 0, or a negative

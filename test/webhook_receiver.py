@@ -75,6 +75,8 @@ class Receiver:
         values = list(values_of(event))
         note({"at": time.time(), "id": headers["webhook-id"], "values": [v.decode("latin-1") for _, v, _ in values],
               "signatures": len(headers["webhook-signature"].split())})
+        if rules.get("wait"):
+            await asyncio.sleep(rules["wait"])
         if rules.get("delay"):
             await asyncio.sleep(random.random() * rules["delay"])
         if any(bad.encode("latin-1") in value for _, value, _ in values for bad in rules.get("refuse", [])):
@@ -153,7 +155,7 @@ class Webhooks(Target):
                 **{f"webhook.{name}": value for name, value in self.own.items()}}
 
     def rule(self, place, **rules):
-        """What it answers there from now on: refuse, status, headers, body, delay, bytes."""
+        """What it answers there from now on: refuse, status, headers, body, wait and delay (at most, by chance; s), bytes."""
         self.replace(f"{place}.rules", json.dumps(rules))
 
     def start(self):

@@ -16,6 +16,7 @@
 #include "catalog/catalog.h"
 #include "flow/reason.h"
 #include "gate/psk.h"
+#include "sink/hooks.h"
 #include "sink/sink.h"
 #include "view/audit.h"
 
@@ -109,6 +110,7 @@ struct admin_opts {
     /* Sinks, and the journal they read. NULL: no server runs. */
     struct sink *const *sinks;
     unsigned sinks_count;
+    struct hooks *hooks; /* NULL: likewise, or they are turned off */
     struct journal *journal;
     const struct psk_master *psk; /* devices' pre-shared keys are derived from it */
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */

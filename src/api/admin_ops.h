@@ -33,6 +33,18 @@ enum reason sink_resume_it(struct admin *a, struct admin_call *call);
 enum reason sink_replay_it(struct admin *a, struct admin_call *call);
 enum reason sink_test_it(struct admin *a, struct admin_call *call);
 enum reason sink_log(struct admin *a, struct admin_call *call);
+enum reason webhook_add(struct admin *a, struct admin_call *call); /* admin_webhooks.c */
+enum reason webhook_list(struct admin *a, struct admin_call *call);
+enum reason webhook_show(struct admin *a, struct admin_call *call);
+enum reason webhook_change(struct admin *a, struct admin_call *call);
+enum reason webhook_remove(struct admin *a, struct admin_call *call);
+enum reason webhook_pause(struct admin *a, struct admin_call *call);
+enum reason webhook_resume(struct admin *a, struct admin_call *call);
+enum reason webhook_rotate(struct admin *a, struct admin_call *call);
+enum reason webhook_replay(struct admin *a, struct admin_call *call);
+enum reason webhook_retry(struct admin *a, struct admin_call *call);
+enum reason webhook_try(struct admin *a, struct admin_call *call);
+enum reason webhook_log(struct admin *a, struct admin_call *call);
 enum reason dead_list(struct admin *a, struct admin_call *call);
 enum reason dead_retry(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);
@@ -93,7 +105,13 @@ bool admin_number(struct admin_call *call, const char *name, unsigned fallback, 
  * none of these. */
 bool admin_moment(struct slice text, int64_t *ret_us);
 
+/* The argument as a place in the journal: an offset, or a time, which the journal knows by its
+ * segments; `fallback` if it is not there. False: refused. */
+bool admin_place(struct admin *a, struct admin_call *call, const char *name, bool behind,
+                 uint64_t fallback, uint64_t *ret);
+
 /* A new object; nothing in it is secret. */
+json_t *admin_json_attempt(const struct attempt *a);
 json_t *admin_json_account(const struct account *account);
 json_t *admin_json_credential(const struct credential *credential);
 

@@ -108,7 +108,7 @@ enum reason sink_resume_it(struct admin *a, struct admin_call *call)
 
 /* ---- attempts -------------------------------------------------------------------------------- */
 
-static json_t *show_attempt(const struct attempt *a)
+json_t *admin_json_attempt(const struct attempt *a)
 {
     struct buf time;
     buf_init(&time, 64);
@@ -135,7 +135,7 @@ enum reason sink_test_it(struct admin *a, struct admin_call *call)
         return admin_refuse(call, REASON_bad_request, "a sink of this kind cannot be tried so");
     reason = note(a, call, SLICE("sink_test"), "");
     if (reason == REASON_ok)
-        call->ret_result = show_attempt(&attempt);
+        call->ret_result = admin_json_attempt(&attempt);
     return reason;
 }
 
@@ -151,16 +151,15 @@ enum reason sink_log(struct admin *a, struct admin_call *call)
         return REASON_bad_request;
     json_t *list = json_array();
     for (unsigned n = 0; n < limit && sink_attempt(s, n, &attempt); n++)
-        json_array_append_new(list, show_attempt(&attempt));
+        json_array_append_new(list, admin_json_attempt(&attempt));
     call->ret_result = json_pack("{s:o}", "attempts", list);
     return REASON_ok;
 }
 
 /* ---- replays --------------------------------------------------------------------------------- */
 
-/* A place in the journal: an offset, or a time, which the journal knows by its segments. */
-static bool read_place(struct admin *a, struct admin_call *call, const char *name, bool behind,
-                       uint64_t fallback, uint64_t *ret)
+bool admin_place(struct admin *a, struct admin_call *call, const char *name, bool behind,
+                 uint64_t fallback, uint64_t *ret)
 {
     struct slice text = admin_arg(call, name);
     char *end = NULL;
@@ -195,8 +194,8 @@ enum reason sink_replay_it(struct admin *a, struct admin_call *call)
         return reason;
     struct journal_position p = journal_position(admin_opts(a)->journal);
     uint64_t end = sink_stats(s).position; /* what lies behind comes anyway */
-    if (!read_place(a, call, "from", false, p.oldest, &from) ||
-        !read_place(a, call, "to", true, end, &to))
+    if (!admin_place(a, call, "from", false, p.oldest, &from) ||
+        !admin_place(a, call, "to", true, end, &to))
         return REASON_bad_request;
     from = from < p.oldest ? p.oldest : from;
     to = to > end ? end : to;
@@ -255,7 +254,7 @@ enum reason dead_list(struct admin *a, struct admin_call *call)
     enum reason reason = find(a, call, &s);
     if (reason != REASON_ok)
         return reason;
-    if (!read_place(a, call, "from", false, 0, &from) ||
+    if (!admin_place(a, call, "from", false, 0, &from) ||
         !admin_number(call, "limit", LIST_DEFAULT, LIST_MAX, &limit))
         return REASON_bad_request;
     json_t *list = json_array();
@@ -282,7 +281,7 @@ enum reason dead_retry(struct admin *a, struct admin_call *call)
     enum reason reason = find(a, call, &s);
     if (reason != REASON_ok)
         return reason;
-    if (!read_place(a, call, "offset", false, UINT64_MAX, &offset))
+    if (!admin_place(a, call, "offset", false, UINT64_MAX, &offset))
         return REASON_bad_request;
     dead_count(sink_dead(s), &count, &bytes);
     int rc = count ? sink_retry_dead(s, offset, RETRY_PATIENCE_NS, &sent, &kept) : 0;

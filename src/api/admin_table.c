@@ -115,6 +115,24 @@
     "an offset, a time such as 2026-11-28T16:00:00Z, a day, or a length such as 24h ago; times "   \
     "are as exact as the journal's segments are"
 
+#define WEBHOOK                                                                                    \
+    {                                                                                              \
+        "webhook", "WEBHOOK", ADMIN_NEEDED, false, "Its number, as webhook list tells it",         \
+            ADMIN_COUNT                                                                            \
+    }
+#define WEBHOOK_TO_BE                                                                              \
+    {"feeds",                                                                                      \
+     "FEEDS",                                                                                      \
+     ADMIN_OPTION,                                                                                 \
+     false,                                                                                        \
+     "Feed keys, and topics, that it gets, comma-separated, * at the end matches; empty: all",     \
+     ADMIN_LIST},                                                                                  \
+        {"order", "ORDER", ADMIN_OPTION, false,                                                    \
+         "none, or feed: the messages of a feed one after the other"},                             \
+    {                                                                                              \
+        "events_max", "N", ADMIN_OPTION, false, "Messages of one request (1 to 1000)", ADMIN_COUNT \
+    }
+
 const struct admin_command admin_commands[] = {
     {"account",
      "add",
@@ -484,6 +502,109 @@ const struct admin_command admin_commands[] = {
      {SINK, {"offset", "N", ADMIN_OPTION, false, "Only the one of this offset"}},
      dead_retry,
      "DeadRetried"},
+
+    {"webhook",
+     "add",
+     "Post what comes of an account to a URL, from now on; the answer has the secret that requests "
+     "are signed with",
+     "sluice webhook add acme https://hooks.example.org/x",
+     true,
+     {ACCOUNT,
+      {"url", "URL", ADMIN_NEEDED, false, "https:// or http://, no password in it"},
+      WEBHOOK_TO_BE},
+     webhook_add,
+     "Webhook"},
+    {"webhook",
+     "list",
+     "Show webhooks: how far each is, and what keeps it",
+     "sluice webhook list --account acme",
+     false,
+     {{"account", "ACCOUNT", ADMIN_OPTION, false, "Only this account's"}},
+     webhook_list,
+     "WebhookList"},
+    {"webhook",
+     "show",
+     "Show one",
+     "sluice webhook show 7",
+     false,
+     {WEBHOOK},
+     webhook_show,
+     "Webhook"},
+    {"webhook",
+     "change",
+     "Change where it posts to, and what",
+     "sluice webhook change 7 --feeds \"trucks.*\"",
+     true,
+     {WEBHOOK,
+      {"url", "URL", ADMIN_OPTION, false, "Where from now on; default: as it is"},
+      WEBHOOK_TO_BE},
+     webhook_change,
+     "Webhook"},
+    {"webhook",
+     "remove",
+     "Post nothing there any more, and forget it",
+     "sluice webhook remove 7",
+     true,
+     {WEBHOOK},
+     webhook_remove,
+     "Webhook"},
+    {"webhook",
+     "pause",
+     "Post nothing until it is resumed",
+     "sluice webhook pause 7",
+     true,
+     {WEBHOOK},
+     webhook_pause,
+     "Webhook"},
+    {"webhook",
+     "resume",
+     "Let it go on where it was, at once, also if it was disabled",
+     "sluice webhook resume 7",
+     true,
+     {WEBHOOK},
+     webhook_resume,
+     "Webhook"},
+    {"webhook",
+     "rotate",
+     "Make a new secret, which signs beside the last one until the next rotation",
+     "sluice webhook rotate 7",
+     true,
+     {WEBHOOK},
+     webhook_rotate,
+     "Webhook"},
+    {"webhook",
+     "replay",
+     "Post everything from a place on once more, as far as the journal reaches",
+     "sluice webhook replay 7 --from 24h",
+     true,
+     {WEBHOOK,
+      {"from", "PLACE", ADMIN_OPTION, false, "Where to begin: " PLACES "; default: the oldest"}},
+     webhook_replay,
+     "Webhook"},
+    {"webhook",
+     "retry",
+     "Try messages that it refused at once",
+     "sluice webhook retry 7",
+     true,
+     {WEBHOOK},
+     webhook_retry,
+     "Webhook"},
+    {"webhook",
+     "test",
+     "Send it an event of the type webhook.test, and show what it says",
+     "sluice webhook test 7",
+     true,
+     {WEBHOOK},
+     webhook_try,
+     "Attempt"},
+    {"webhook",
+     "log",
+     "Show what it said to the last attempts, the newest first; a restart forgets them",
+     "sluice webhook log 7",
+     false,
+     {WEBHOOK},
+     webhook_log,
+     "Attempts"},
 
     {"audit",
      "list",

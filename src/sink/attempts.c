@@ -9,13 +9,15 @@
 struct attempts {
     pthread_mutex_t lock;
     uint64_t count; /* ever */
-    struct attempt ring[ATTEMPTS_MAX];
+    unsigned max;
+    struct attempt ring[];
 };
 
-struct attempts *attempts_new(void)
+struct attempts *attempts_new(unsigned max)
 {
-    struct attempts *a = calloc(1, sizeof *a);
-    CHECK(a);
+    struct attempts *a = calloc(1, sizeof *a + max * sizeof *a->ring);
+    CHECK(a && max);
+    a->max = max;
     pthread_mutex_init(&a->lock, NULL);
     return a;
 }
@@ -31,16 +33,16 @@ void attempts_free(struct attempts *a)
 void attempts_put(struct attempts *a, const struct attempt *one)
 {
     pthread_mutex_lock(&a->lock);
-    a->ring[a->count++ % ATTEMPTS_MAX] = *one;
+    a->ring[a->count++ % a->max] = *one;
     pthread_mutex_unlock(&a->lock);
 }
 
 bool attempts_get(struct attempts *a, unsigned n, struct attempt *ret)
 {
     pthread_mutex_lock(&a->lock);
-    bool found = n < ATTEMPTS_MAX && n < a->count;
+    bool found = n < a->max && n < a->count;
     if (found)
-        *ret = a->ring[(a->count - 1 - n) % ATTEMPTS_MAX];
+        *ret = a->ring[(a->count - 1 - n) % a->max];
     pthread_mutex_unlock(&a->lock);
     return found;
 }

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ATTEMPTS_MAX     256u
+#define ATTEMPTS_MAX     256u /* that anybody remembers */
 #define ATTEMPT_SAID_MAX 256u
 
 struct attempt {
@@ -24,7 +24,8 @@ struct attempt {
 
 struct attempts;
 
-struct attempts *attempts_new(void);
+/* One that remembers so many. */
+struct attempts *attempts_new(unsigned max);
 /* Accepts NULL. */
 void attempts_free(struct attempts *a);
 void attempts_put(struct attempts *a, const struct attempt *one);

@@ -43,15 +43,14 @@ static bool listed(const char *list, struct slice name)
     return false;
 }
 
-static bool selected(const struct sink_opts *o, const struct record *r,
-                     const struct sink_names *names)
+bool course_selects(const char *accounts, const char *feeds, const struct record *r,
+                    const struct sink_names *names)
 {
     /* Of what is deleted the names may be gone while the target still has it. */
     bool all = r->kind == RECORD_DELETED;
     struct slice feed = r->kind == RECORD_PUBLISH ? r->topic : names->feed;
-    return (!o->accounts[0] || listed(o->accounts, names->account) ||
-            (all && !names->account.len)) &&
-           (!o->feeds[0] || listed(o->feeds, feed) || (all && !feed.len));
+    return (!accounts[0] || listed(accounts, names->account) || (all && !names->account.len)) &&
+           (!feeds[0] || listed(feeds, feed) || (all && !feed.len));
 }
 
 static bool is_message(const struct record *r)
@@ -106,10 +105,10 @@ static void add(struct course *c, const struct record *seen, struct slice raw, u
     struct sink_message *m = &c->messages[c->count];
     const struct sink_names *before = c->count ? &m[-1].names : &(struct sink_names){{0}, {0}, {0}};
     struct sink_names names = {{0}, {0}, {0}};
-    if (!is_message(seen))
+    if (!is_message(seen) || (c->opts->wants && !c->opts->wants(c->opts->wants_arg, seen)))
         return;
     c->opts->names(c->opts->arg, seen, &names);
-    if (select && !selected(c->opts, seen, &names))
+    if (select && !course_selects(c->opts->accounts, c->opts->feeds, seen, &names))
         return;
     size_t was = c->text.len;
     m->offset = offset;
@@ -203,12 +202,13 @@ static bool more(struct course *c, bool *ret_failed)
 enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_ns)
 {
     bool failed = false;
+    unsigned most = c->opts->turns ? c->opts->turns : TURNS_MAX;
     *ret_ns = 0;
     for (unsigned turns = 0; !c->ready; turns++) {
         bool empty = c->to == c->from;
         if (c->to >= c->end && empty)
             return COURSE_OVER;
-        c->ready = is_full(c) || c->to >= c->end || turns == TURNS_MAX;
+        c->ready = is_full(c) || c->to >= c->end || turns == most;
         if (c->ready)
             break;
         if (c->given_left == 0 && !more(c, &failed)) {

@@ -55,5 +55,8 @@ void course_next(struct course *c, uint64_t from);
 /* The target has refused messages of the batch, and why is its own: keeps that, until course_next.
  */
 void course_keep_whys(struct course *c);
+/* Whether lists of accounts and feeds, see sink_opts, have the message. */
+bool course_selects(const char *accounts, const char *feeds, const struct record *r,
+                    const struct sink_names *names);
 /* Decodes a record of a dead letter as the one message of the batch; false: it is none any more. */
 bool course_message(struct course *c, uint64_t offset, struct slice raw);

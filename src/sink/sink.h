@@ -107,12 +107,16 @@ struct sink_opts {
     /* Fills in what is called how; the slices are valid until the next call. Sink's thread. */
     void (*names)(void *arg, const struct record *r, struct sink_names *ret);
     void *arg;
+    /* Asked before that: false, nobody wants the record. NULL: everything is wanted. */
+    bool (*wants)(void *arg, const struct record *r);
+    void *wants_arg;
     /* Selection: names with commas between; a feed's with '*' at its end matches. Empty: all. A
      * message to a topic that is no feed has the topic in a feed's place. */
     const char *accounts, *feeds;
     unsigned batch_count;
-    uint64_t batch_bytes;            /* of records, and those of the last one on top */
-    uint64_t linger_ns;              /* how long a batch waits for more */
+    uint64_t batch_bytes; /* of records, and those of the last one on top */
+    unsigned turns;       /* batches of the journal that are looked through at a time; 0: 64 */
+    uint64_t linger_ns;   /* how long a batch waits for more */
     uint64_t retry_ns, retry_max_ns; /* see breaker_pause_ns */
     struct breaker_opts breaker;
     uint64_t hold_bytes;        /* of journal that a lagging sink keeps from being removed */

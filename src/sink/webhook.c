@@ -25,29 +25,20 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "codec/text.h"
-#include "sink/posts.h"
-#include "sink/webhook_sign.h"
+#include "sink/webhook_post.h"
 
 #define SECRETS_AGE_NS (5 * NS_PER_S)
 #define SECRETS_BYTES  4096u
-#define BLAME_ALONE    1u
-#define BLAME_OTHERS   3u /* others were delivered meanwhile */
-#define BLAME_MAX      9u
-#define BODY_BYTES     (256u << 10) /* of a batch: enough; one message may have more */
-#define HEADER_BYTES   512u
+#define ATTEMPTS       256u
 #define WAIT_NS        (1000 * NS_PER_MS)
 
 /* What is going on with a message that has no verdict. */
 enum state { WAITING, UNDER_WAY, FAILED };
 
 struct request {
-    struct post post;
+    struct webhook_post it;
     bool used;
     unsigned first, count; /* messages of the batch */
-    struct buf body;
-    char id[HEADER_BYTES], time[HEADER_BYTES];
-    struct buf signature;
 };
 
 struct webhook {
@@ -75,14 +66,14 @@ struct sending {
     struct error *err;
 };
 
-static struct posts *new_posts(const struct webhook_opts *opts, unsigned at_once)
+static struct posts_opts posts_of(const struct webhook_opts *opts, unsigned at_once)
 {
-    return posts_new(&(struct posts_opts){.at_once = at_once,
-                                          .timeout_ns = opts->timeout_ns,
-                                          .allowed = opts->allowed,
-                                          .allowed_count = opts->allowed_count,
-                                          .ca_file = opts->ca_file,
-                                          .resolve = opts->resolve});
+    return (struct posts_opts){.at_once = at_once,
+                               .timeout_ns = opts->timeout_ns,
+                               .allowed = opts->allowed,
+                               .allowed_count = opts->allowed_count,
+                               .ca_file = opts->ca_file,
+                               .resolve = opts->resolve};
 }
 
 /* ---- secrets --------------------------------------------------------------------------------- */
@@ -162,75 +153,41 @@ static unsigned breadth(const struct webhook *w)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* How many messages may be in a request that begins with this one. */
-static unsigned width(const struct webhook *w, const struct sink_message *m)
-{
-    unsigned n = m->own < 16 ? w->opts.batch_max >> m->own : 0;
-    return n ? n : 1;
-}
-
 /* One event, or as many as are waiting, as one. */
 static bool put_body(struct sending *s, struct request *r)
 {
     const struct webhook *w = s->w;
     const struct sink_message *m = &s->b->messages[r->first];
-    unsigned most = width(w, m);
+    unsigned most = webhook_width(w->opts.batch_max, m->own);
+    struct buf *body = &r->it.body;
     char id[WEBHOOK_ID_BYTES];
-    buf_reuse(&r->body, BODY_BYTES);
+    buf_reuse(body, WEBHOOK_BODY_BYTES);
     if (w->opts.batch_max == 1) {
-        buf_put_u8(&r->body, '{');
-        bool good = webhook_event_put(&r->body, &w->opts.source, m);
-        buf_put_u8(&r->body, '}');
+        buf_put_u8(body, '{');
+        bool good = webhook_event_put(body, &w->opts.source, m);
+        buf_put_u8(body, '}');
         r->count = 1;
-        return good && !r->body.failed;
+        return good && !body->failed;
     }
-    buf_put_str(&r->body, "{\"type\":\"batch\",\"timestamp\":\"");
-    time_format_us(&r->body, m->record.receive_us);
-    buf_put_str(&r->body, "\",\"data\":[");
+    webhook_batch_begin(body, m->record.receive_us);
     for (r->count = 0; r->first + r->count < s->b->count && r->count < most; r->count++, m++) {
         unsigned i = r->first + r->count;
         if (r->count &&
-            (!is_waiting(s, i) || !has_its_turn(s, i, r->first) || r->body.len >= BODY_BYTES))
+            (!is_waiting(s, i) || !has_its_turn(s, i, r->first) || body->len >= WEBHOOK_BODY_BYTES))
             break;
-        size_t before = r->body.len;
+        size_t before = body->len;
         webhook_event_id(id, &w->opts.source, m->offset);
-        buf_printf(&r->body, "%s{\"id\":\"%s\",", r->count ? "," : "", id);
-        if (!webhook_event_put(&r->body, &w->opts.source, m)) {
+        buf_printf(body, "%s{\"id\":\"%s\",", r->count ? "," : "", id);
+        if (!webhook_event_put(body, &w->opts.source, m)) {
             if (r->count == 0)
                 return false;
-            r->body.len = before; /* it comes first next time, and is found out */
+            body->len = before; /* it comes first next time, and is found out */
             break;
         }
-        buf_put_u8(&r->body, '}');
+        buf_put_u8(body, '}');
     }
-    buf_put_str(&r->body, "]}");
-    return !r->body.failed;
-}
-
-/* Signs the body, as of now. */
-static void set_headers(struct request *r, const struct webhook_secrets *secrets, const char *id)
-{
-    int64_t now_s = clock_wall_us() / US_PER_S;
-    snprintf(r->id, sizeof r->id, "webhook-id: %s", id);
-    snprintf(r->time, sizeof r->time, "webhook-timestamp: %lld", (long long)now_s);
-    buf_clear(&r->signature);
-    buf_put_str(&r->signature, "webhook-signature: ");
-    webhook_sign(secrets, slice_str(id), now_s, buf_slice(&r->body), &r->signature);
-    buf_put_u8(&r->signature, 0);
-    CHECK(!r->signature.failed);
-    r->post.headers[0] = r->id;
-    r->post.headers[1] = r->time;
-    r->post.headers[2] = r->signature.ptr;
-    r->post.body = buf_slice(&r->body);
-}
-
-static void put_id(const struct sending *s, const struct request *r, char id[WEBHOOK_ID_BYTES])
-{
-    webhook_event_id(id, &s->w->opts.source, s->b->messages[r->first].offset);
-    /* The same batch again is the same event; one that begins alike and is longer is not. */
-    size_t len = strlen(id);
-    if (r->count > 1)
-        snprintf(id + len, WEBHOOK_ID_BYTES - len, "-%u", r->count);
+    webhook_batch_end(body);
+    return !body->failed;
 }
 
 static void mark(struct sending *s, const struct request *r, enum state state)
@@ -263,77 +220,54 @@ static void start(struct sending *s, unsigned first)
         judge(s, r, SINK_REFUSED, "its payload is damaged");
         return;
     }
-    put_id(s, r, id);
-    set_headers(r, &w->secrets, id);
+    webhook_event_id(id, &w->opts.source, s->b->messages[first].offset);
+    webhook_batch_id(id, r->count);
+    webhook_post_sign(&r->it, &w->secrets, id);
     mark(s, r, UNDER_WAY);
-    r->post.url = w->opts.url;
-    r->post.owner = r;
+    r->it.post.url = w->opts.url;
+    r->it.post.owner = r;
     r->used = true;
-    posts_start(w->posts, &r->post);
+    posts_start(w->posts, &r->it.post);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
-
-/* It says something about what was sent, not about who is there. */
-static bool is_refusing(unsigned status)
-{
-    return status == 400 || status == 413 || status == 415 || status == 422;
-}
-
-/* It may be for what was sent that nothing good came of it. */
-static bool is_doubtful(const struct post *post)
-{
-    unsigned s = post->status;
-    return post->end == POST_TIMED_OUT ||
-           (post->end == POST_ANSWERED && (s == 408 || (s >= 500 && (s < 502 || s > 504))));
-}
 
 /* Whether the message is the one to blame, by now. */
 static bool is_to_blame(struct sending *s, const struct request *r)
 {
     struct sink_message *m = &s->b->messages[r->first];
-    if (!is_doubtful(&r->post))
-        return false;
     for (unsigned i = 0; i < r->count; i++)
-        if (m[i].own < BLAME_MAX)
-            m[i].own += s->done ? BLAME_OTHERS : BLAME_ALONE;
-    return r->count == 1 && !s->w->opts.by_feed && m->own >= BLAME_MAX;
-}
-
-static struct attempt attempt_of(const struct post *post)
-{
-    struct attempt a = {.at_us = clock_wall_us(),
-                        .took_ns = post->took_ns,
-                        .status = post->end == POST_ANSWERED ? post->status : 0};
-    a.taken = a.status >= 200 && a.status < 300;
-    snprintf(a.said, sizeof a.said, "%s", post->why);
-    return a;
+        if (m[i].own < WEBHOOK_BLAME_MAX)
+            m[i].own += s->done ? WEBHOOK_BLAME_OTHERS : WEBHOOK_BLAME_ALONE;
+    return r->count == 1 && !s->w->opts.by_feed && m->own >= WEBHOOK_BLAME_MAX;
 }
 
 static void conclude(struct sending *s, struct request *r)
 {
-    const struct post *post = &r->post;
-    struct attempt a = attempt_of(post);
-    unsigned status = a.status;
+    const struct post *post = &r->it.post;
+    enum webhook_fault fault = webhook_fault(post);
+    struct attempt a = webhook_attempt(post);
     a.offset = s->b->messages[r->first].offset;
     a.count = r->count;
     attempts_put(s->w->attempts, &a);
     r->used = false;
     mark(s, r, FAILED);
-    if (a.taken) {
+    if (fault == WEBHOOK_TAKEN) {
         judge(s, r, SINK_TAKEN, "");
         s->done += r->count;
         s->w->cautious = false;
         return;
     }
     error_set(s->err, 0, "%s", post->why);
-    if (is_refusing(status) && r->count > 1) {
+    if (fault == WEBHOOK_DOUBTFUL && is_to_blame(s, r))
+        fault = WEBHOOK_REFUSED;
+    if (fault == WEBHOOK_REFUSED && r->count > 1) {
         s->too_much = true;
-    } else if (is_refusing(status) || is_to_blame(s, r)) {
+    } else if (fault == WEBHOOK_REFUSED) {
         judge(s, r, SINK_REFUSED, post->why);
     } else {
         s->failed = true;
-        s->gone |= status == 410;
+        s->gone |= fault == WEBHOOK_GONE;
         if (post->retry_after_ns > s->w->pause_ns)
             s->w->pause_ns = post->retry_after_ns;
     }
@@ -347,7 +281,7 @@ static void abandon(struct sending *s)
         struct request *r = &s->w->requests[i];
         if (!r->used)
             continue;
-        posts_abandon(s->w->posts, &r->post);
+        posts_abandon(s->w->posts, &r->it.post);
         r->used = false;
         mark(s, r, WAITING);
     }
@@ -362,7 +296,7 @@ static bool stopped(const struct sending *s)
 static void send_all(struct sending *s)
 {
     struct posts *p = s->w->posts;
-    unsigned under_way = 0, next;
+    unsigned under_way = 0, next = 0;
     for (;;) {
         while (under_way < breadth(s->w) && !stopped(s) && choose(s, &next)) {
             start(s, next);
@@ -436,44 +370,20 @@ static void on_cancel(void *of)
     posts_wake(w->posts);
 }
 
-/* With a connection of its own, as the other ones are the sink's thread's. */
-static void post_test(const struct webhook_opts *opts, const struct webhook_secrets *secrets,
-                      struct attempt *ret)
-{
-    char id[WEBHOOK_ID_BYTES];
-    struct request r = {.post = {.url = opts->url}};
-    struct posts *p = new_posts(opts, 1);
-    int64_t now_us = clock_wall_us();
-    buf_init(&r.body, BODY_BYTES);
-    buf_init(&r.signature, HEADER_BYTES * WEBHOOK_SECRETS_MAX);
-    buf_put_str(&r.body, "{\"type\":\"webhook.test\",\"timestamp\":\"");
-    time_format_us(&r.body, now_us);
-    buf_put_str(&r.body, "\",\"data\":{}}");
-    snprintf(id, sizeof id, "msg_test_%lld", (long long)now_us);
-    set_headers(&r, secrets, id);
-    posts_start(p, &r.post);
-    while (!posts_next(p))
-        posts_wait(p, WAIT_NS);
-    *ret = attempt_of(&r.post);
-    posts_free(p);
-    buf_fini(&r.body);
-    buf_fini(&r.signature);
-}
-
 static void on_test(void *of, uint64_t patience_ns, struct attempt *ret)
 {
     struct webhook *w = of;
-    struct webhook_opts opts = w->opts;
+    struct posts_opts opts = posts_of(&w->opts, 1);
     struct webhook_secrets secrets;
     struct error err = {""};
+    *ret = (struct attempt){.at_us = clock_wall_us()};
     if (opts.timeout_ns > patience_ns)
         opts.timeout_ns = patience_ns;
-    *ret = (struct attempt){.at_us = clock_wall_us()};
-    if (read_secrets(&opts, &secrets, &err) < 0) {
+    if (read_secrets(&w->opts, &secrets, &err) < 0) {
         snprintf(ret->said, sizeof ret->said, "%.*s", (int)sizeof ret->said - 1, err.text);
         return;
     }
-    post_test(&opts, &secrets, ret);
+    webhook_test(&opts, w->opts.url, &secrets, ret);
     webhook_secrets_wipe(&secrets);
     attempts_put(w->attempts, ret);
 }
@@ -492,10 +402,8 @@ static void on_free(void *of)
 {
     struct webhook *w = of;
     posts_free(w->posts);
-    for (unsigned i = 0; i < w->opts.at_once; i++) {
-        buf_fini(&w->requests[i].body);
-        buf_fini(&w->requests[i].signature);
-    }
+    for (unsigned i = 0; i < w->opts.at_once; i++)
+        webhook_post_fini(&w->requests[i].it);
     webhook_secrets_wipe(&w->secrets);
     free(w->allowed);
     attempts_free(w->attempts);
@@ -506,10 +414,7 @@ static void on_free(void *of)
     free(w);
 }
 
-/* Standard Webhooks' example of a schedule, less its first attempt. */
-static const uint32_t pauses_s[] = {5,         5 * 60,    30 * 60,   2 * 3600, 5 * 3600,
-                                    10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600};
-const struct dead_schedule webhook_schedule = {pauses_s, sizeof pauses_s / sizeof *pauses_s};
+const struct dead_schedule webhook_schedule = {webhook_pauses_s, WEBHOOK_PAUSES};
 
 const struct sink_ops webhook_ops = {
     .kind = "webhook",
@@ -545,16 +450,15 @@ int webhook_new(const struct webhook_opts *opts, void **ret, struct error *err)
     w->requests = calloc(opts->at_once, sizeof *w->requests);
     CHECK(w->states && w->keys && w->requests);
     /* All that a batch may have, so that it never moves. */
-    size_t most = opts->messages_max * sizeof w->requests->post.why;
+    size_t most = opts->messages_max * sizeof w->requests->it.post.why;
     buf_init(&w->whys, most);
     CHECK(buf_reserve(&w->whys, most));
-    for (unsigned i = 0; i < opts->at_once; i++) {
-        buf_init(&w->requests[i].body, 8 * BATCH_BYTES_MAX);
-        buf_init(&w->requests[i].signature, 4096);
-    }
+    for (unsigned i = 0; i < opts->at_once; i++)
+        webhook_post_init(&w->requests[i].it);
     w->opts.allowed = w->allowed;
-    w->posts = new_posts(&w->opts, opts->at_once);
-    w->attempts = attempts_new();
+    struct posts_opts posts = posts_of(&w->opts, opts->at_once);
+    w->posts = posts_new(&posts);
+    w->attempts = attempts_new(ATTEMPTS);
     *ret = w;
     return 0;
 }
