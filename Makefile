@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Short names for what tools/ does. The build itself is Meson's.
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench fuzz format docs clean
+.PHONY: help run test check build bench incident fuzz format docs clean
 
 # `make run SECONDS=20` ends by itself. The name means something to shells, so it travels as an
 # argument and not in the environment.
@@ -30,6 +30,11 @@ bench: ## CPU per message beside nginx's empty 204, results in build/bench.json 
 	@tools/build.sh
 	@PATH="$(CURDIR)/build-tools/bin:$$PATH:/usr/sbin" /usr/bin/python3 bench/http_bench.py \
 		--bin build/src/sluice --json build/bench.json $(ARGS)
+
+incident: ## the incident replayed beside Sluice, ten minutes; writes docs/incident.md and README's table [ARGS=--quick]
+	@tools/install_packages.sh incident
+	@tools/build.sh
+	@/usr/bin/python3 bench/incident.py --bin build/src/sluice $(ARGS)
 
 fuzz: ## search for crashes with every fuzz target [SECONDS=60 each]
 	@tools/fuzz.sh $(or $(SECONDS),60)

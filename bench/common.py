@@ -24,9 +24,9 @@ def parser(doc):
     return p
 
 
-def parse(p):
+def parse(p, words=None):
     """The arguments; the binary that they name is the one that harness starts."""
-    args = p.parse_args()
+    args = p.parse_args(words)
     if args.bin:
         harness.BIN = str(Path(args.bin).resolve())
     args.settings = dict(s.split("=", 1) for s in args.set)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench]
+# Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench|incident]
 #
 # Asks nothing, installs only what is missing, says what it does; a second run does nothing.
 # promtool, nginx, PostgreSQL and RabbitMQ come with packages that also start (and, at every boot, start again) a daemon.
@@ -22,14 +22,18 @@ TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
 command -v npm >/dev/null || TEST="$TEST nodejs npm"
 BENCH="wrk"
+# The incident's gateway; redis-tools holds the server's program too, and starts no daemon.
+INCIDENT="golang-go golang-golang-x-crypto-dev golang-golang-x-sync-dev golang-github-gomodule-redigo-dev
+          redis-tools"
 
 purpose=${1:-run}
 case $purpose in
 run) wanted=$RUN programs= ;;
 test) wanted="$RUN $TEST" programs="promtool:prometheus" ;;
 bench) wanted="$RUN $TEST $BENCH" programs="promtool:prometheus nginx:nginx" ;;
+incident) wanted="$RUN $INCIDENT" programs= ;;
 *)
-    echo "usage: $0 [run|test|bench]" >&2
+    echo "usage: $0 [run|test|bench|incident]" >&2
     exit 2
     ;;
 esac
