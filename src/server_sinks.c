@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/rand.h"
+#include "sink/kafka.h"
 #include "sink/postgres.h"
 #include "sink/rabbitmq.h"
 #include "sink/webhook.h"
@@ -81,7 +82,32 @@ struct kind {
         ret->dead_bytes = c->kind.dead_size;                                                       \
     }
 
+READ(kafka)
 READ(postgres)
+
+static int make_kafka(const struct config *c, const struct journal_position *at, void **ret,
+                      struct error *err)
+{
+    struct kafka_opts opts = {
+        .name = "kafka",
+        .brokers = c->kafka.brokers,
+        .topic = c->kafka.topic,
+        .cursor_topic = c->kafka.cursor_topic,
+        .key = strcmp(c->kafka.key, "device") == 0 ? KAFKA_KEY_DEVICE : KAFKA_KEY_FEED,
+        .compression = c->kafka.compression,
+        .security = c->kafka.security,
+        .mechanism = c->kafka.mechanism,
+        .username = c->kafka.username,
+        .password_file = c->kafka.password_file,
+        .ca_file = c->kafka.ca_file,
+        .certificate = c->kafka.certificate,
+        .key_file = c->kafka.key_file,
+        .message_max = c->kafka.message_max,
+        .timeout_ns = c->kafka.timeout * NS_PER_MS,
+    };
+    memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
+    return c->kafka.brokers[0] ? kafka_new(&opts, ret, err) : 0;
+}
 
 static int make_postgres(const struct config *c, const struct journal_position *at, void **ret,
                          struct error *err)
@@ -156,6 +182,7 @@ static int make_webhook(const struct config *c, const struct journal_position *a
 }
 
 static const struct kind kinds[] = {
+    {"kafka", &kafka_ops, read_kafka, make_kafka},
     {"postgres", &postgres_ops, read_postgres, make_postgres},
     {"rabbitmq", &rabbitmq_ops, read_rabbitmq, make_rabbitmq},
     {"webhook", &webhook_ops, read_webhook_own, make_webhook},

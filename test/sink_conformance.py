@@ -41,6 +41,8 @@ class Target:
     replay_replaces = False  # a replay puts nothing there twice
     away = "connect"       # in what the sink says while the server is stopped
     port = None            # where the server listens; for the proxy
+    batch_max = "50"       # messages of a batch, so that there are many
+    heals = False          # its client library goes on over a new connection by itself, so the sink sees no failure
     # Two messages that the server refuses for what they are: (topic, value); and in why the first one is dead.
     poison, poison_why = (), ""
 
@@ -117,7 +119,7 @@ def make_sink(make_server, target, place):
     """make_sink(setting=...): a server with a sink of that kind; `port` of a proxy; `rest`: other settings."""
 
     def make(port=None, rest=None, **own):
-        quick = {"retry_max": "300ms", "batch_time": "5ms", "batch_max": "50", **own}
+        quick = {"retry_max": "300ms", "batch_time": "5ms", "batch_max": target.batch_max, **own}
         settings = {**target.settings(place, port), **{f"{target.kind}.{name}": value for name, value in
                                                        quick.items()}, **(rest or {})}
         return Sink(make_server(settings), target, place)
@@ -294,7 +296,7 @@ class Conformance:
                 sink.drained()
             assert [int(v) for v in sink.values()] == list(range(next(numbers))), proxy.seen
             s = sink.status()
-            assert s["failures"] >= schedules and s["dead_letters"] == 0, proxy.seen
+            assert (s["failures"] >= schedules or target.heals) and s["dead_letters"] == 0, proxy.seen
         finally:
             proxy.close()
 
