@@ -10,6 +10,7 @@
  *   dispatch          write_run  -> journal -> reply    pipeline_write.c
  *                     read_run   -> views   -> reply    pipeline_read.c
  *                     change_run -> catalog -> reply    pipeline_change.c
+ *                     consume_run -> consume thread -> reply  pipeline_consume.c
  *
  * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
  * again from job_post's mail on the same lane.
@@ -238,6 +239,9 @@ static void dispatch(struct job *j)
         account_unref(account);
         return;
     }
+    case ROUTE_CONSUME:
+        consume_run(j); /* pipeline_consume.c */
+        return;
     case ROUTE_SESSION:
         session_run(j); /* pipeline_session.c */
         return;

@@ -13,6 +13,7 @@
 #include "flow/live.h"
 #include "gate/overload.h"
 #include "seal/seal.h"
+#include "sink/consume.h"
 #include "view/view.h"
 
 struct pipeline;
@@ -42,6 +43,7 @@ struct missed_limits {
 struct pipeline_opts {
     struct api api;
     struct admin *admin;
+    struct consume *consume;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct view *session_view;               /* the same of who opens a session */
     struct sessions *sessions;

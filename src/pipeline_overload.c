@@ -38,6 +38,9 @@ bool overload_lets(struct job *j)
         return reads || q->only_unchanged || turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_CHANGE:
         return reads || turn_away(j, METRIC_overload_reads_shed);
+    case ROUTE_CONSUME: /* what is done makes room */
+        return reads || j->match.route->op != OP_CONSUME_FETCH ||
+               turn_away(j, METRIC_overload_reads_shed);
     case ROUTE_WRITE:
     case ROUTE_TOPIC:
         return level < OVERLOAD_DISK || !overload_sheds(j->overload, j->account->number) ||

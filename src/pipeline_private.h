@@ -61,6 +61,7 @@ struct job {
     void (*from_pool)(struct job *j);
     struct backlog *backlog; /* being collected */
     struct admin_call *call;
+    struct consume_call *consume;
 };
 
 /* An append on its way, with the requests that are in it. */
@@ -262,6 +263,10 @@ void session_run(struct job *j);
 /* ---- pipeline_missed.c ---- */
 /* ROUTE_MISSED: what a session is to get of the journal. */
 void missed_run(struct job *j);
+
+/* ---- pipeline_consume.c ---- */
+/* ROUTE_CONSUME: consumer groups. */
+void consume_run(struct job *j);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -496,6 +496,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .openapi = buf_slice(&s->openapi),
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
+        .consume = s->sinks.consumers.consume,
         .keyring = s->keyring,
         .latest_view = s->views.latest_view,
         .history_view = s->views.history_view,
@@ -719,17 +720,10 @@ static void on_stop(struct mail *m)
         u->doors_count = 0;
     }
     for (unsigned i = 0; i < 3; i++) {
-        if (!u->fronts[i])
-            continue;
-        if (u->abort)
-            http_front_abort(u->fronts[i]);
-        else
-            http_front_stop(u->fronts[i]);
+        if (u->fronts[i])
+            (u->abort ? http_front_abort : http_front_stop)(u->fronts[i]);
     }
-    if (u->abort)
-        mqtt_front_abort(u->mqtt);
-    else
-        mqtt_front_stop(u->mqtt);
+    (u->abort ? mqtt_front_abort : mqtt_front_stop)(u->mqtt);
     u->stop = true; /* on_tick closes what is idle */
     check_quiet(u);
 }
@@ -767,6 +761,7 @@ static void close_units(struct server *s)
     pthread_mutex_unlock(&s->config_lock);
     if (!s->units_count)
         return;
+    consume_quit(s->sinks.consumers.consume);
     if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
         /* Requests still wait for a hash or the catalog, or the disk hangs. What was accepted is
          * durable but for the level received, which gets a moment more. Nothing is closed: the

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/rand.h"
+#include "server_consume.h"
 #include "sink/kafka.h"
 #include "sink/postgres.h"
 #include "sink/rabbitmq.h"
@@ -277,7 +278,8 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
         .breaker = {.volume_min = 5, .fail_percent = 50, .window_ns = 60 * NS_PER_S}};
     if (snprintf(dir, sizeof dir, "%s/sinks", c->server.data) >= (int)sizeof dir)
         return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
-    int rc = 0;
+    s->consumers.namer.catalog = catalog;
+    int rc = consumers_open(&s->consumers, c, &common, hold_of(c, c->consume.hold_size), err);
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && rc == 0; i++) {
         s->own[s->count].namer.catalog = catalog;
         rand_secret(&common.seed, sizeof common.seed);
@@ -298,6 +300,8 @@ void sinks_close(struct sinks *s)
         let_go(&s->own[i].namer);
     }
     s->count = 0;
+    consumers_close(&s->consumers);
+    let_go(&s->consumers.namer);
 }
 
 /* ---- what is told ---------------------------------------------------------------------------- */
@@ -335,6 +339,7 @@ void sinks_put_status(const struct sinks *s, struct buf *out)
     buf_put_str(out, "}");
     if (s->hooks)
         put_hooks_status(s, out);
+    consumers_put_status(&s->consumers, out);
 }
 
 void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out)
@@ -424,6 +429,7 @@ void sinks_put_metrics(const struct sinks *s, struct buf *out)
     };
     if (s->hooks)
         put_hooks_metrics(s, out);
+    consumers_put_metrics(&s->consumers, out);
     if (!s->count)
         return;
     for (unsigned i = 0; i < s->count; i++) {

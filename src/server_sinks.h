@@ -7,6 +7,7 @@
 
 #include "catalog/catalog.h"
 #include "config.h"
+#include "sink/consume.h"
 #include "sink/hooks.h"
 #include "sink/sink.h"
 
@@ -26,6 +27,13 @@ struct sink_own {
     struct sink_namer namer;
 };
 
+/* Consumer groups: server_consume.h. */
+struct consumers {
+    struct consume *consume;
+    struct sink_namer namer;
+    unsigned max;
+};
+
 struct sinks {
     struct sink *at[SINKS_MAX];
     struct sink_own own[SINKS_MAX];
@@ -33,6 +41,7 @@ struct sinks {
     struct hooks *hooks; /* webhooks of accounts; NULL: turned off */
     struct sink_namer hooks_namer;
     struct cidr hooks_allowed[CONFIG_NETWORKS_MAX];
+    struct consumers consumers;
 };
 
 /* Starts those that are configured; retention waits no longer for the others. 0, or a negative

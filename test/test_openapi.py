@@ -26,10 +26,16 @@ def of(operation, *names):
     return take
 
 
+def tokens(number, *more):
+    """The token of that message of the last fetch, in a list."""
+    return lambda answers: [answers["consume_fetch"]["messages"][number]["token"], *more]
+
+
 FEED = {"username": "ann", "feed_key": "temperature"}
 
 ANN = {"username": "ann"}
 HOUSE = {**ANN, "group_path": "green-house"}
+GROUP = {"consumer_group": "workers"}
 AIR = {**HOUSE, "feed_key": "air"}
 
 CALLS = [
@@ -47,6 +53,15 @@ CALLS = [
     ("receipt_get", {"path": {"offset": 10**12}, "status": 404}),
     ("telemetry_send", {"json": [{"a": "text"}], "query": {"ack": "received"}}),
     ("telemetry_send", {"data": '{"temperature":', "type": "application/json", "status": 422}),
+    ("consume_fetch", {"path": GROUP, "query": {"from": "oldest", "max": 10, "wait": 1, "lease": 60, "feeds": "temp*,a"}}),
+    ("consume_fetch", {"path": GROUP, "query": {"max": "many"}, "status": 400}),
+    ("consume_list", {}),
+    ("consume_extend", {"path": GROUP, "json": {"tokens": tokens(0), "lease": 50}}),
+    ("consume_ack", {"path": GROUP, "json": {"tokens": tokens(0, "1-1")}}),
+    ("consume_ack", {"path": GROUP, "json": {"tokens": []}, "status": 422}),
+    ("consume_nack", {"path": GROUP, "json": {"tokens": tokens(1), "delay": 0.5}}),
+    ("consume_remove", {"path": GROUP}),
+    ("consume_remove", {"path": GROUP, "status": 404}),
     ("telemetry_latest", {}),
     ("feed_create", {"path": {"username": "ann"}, "json": {"name": "Humid"}, "query": {"group_key": "attic"}}),
     ("feed_create", {"path": {"username": "ann"}, "json": {"feed": {"name": "Humidity", "license": "CC0"}}}),

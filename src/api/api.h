@@ -16,6 +16,7 @@
 #include "gate/throttle.h"
 #include "journal/journal.h"
 #include "view/history.h"
+#include "sink/consume.h"
 #include "view/latest.h"
 
 /* What the operations look at; lives as long as the server. */
@@ -121,6 +122,12 @@ enum reason api_change(const struct api *a, const struct route_match *m, struct 
 bool api_deletes(enum route_op op);
 bool api_creates(enum route_op op);
 bool api_is_of_group(enum route_op op);
+
+/* ---- consume.c ---- */
+/* Fills the ask of a ROUTE_CONSUME; what it points to lives in `storage`, which is the caller's and
+ * empty, or borrows from the request. REASON_ok, or the reason with a sentence. */
+enum reason api_consume(const struct route_match *m, const struct request *q,
+                        struct consume_ask *ask, struct buf *storage, struct error *err);
 
 /* ---- openapi.c ---- */
 /* The OpenAPI 3.1 document: api/openapi.json with a path for every row of the tables of routes and

@@ -92,11 +92,8 @@ static json_t *responses_of(const char *answer, bool needs_credential)
 /* What stands in a path for a part of it, and the parameter that it is. */
 static const struct {
     const char *part, *parameter;
-} parts[] = {{"{u}", "username"},
-             {"{g}", "group_path"},
-             {"{k}", "feed_key"},
-             {"{id}", "datum_id"},
-             {"{o}", "offset"}};
+} parts[] = {{"{u}", "username"},  {"{g}", "group_path"}, {"{k}", "feed_key"},
+             {"{id}", "datum_id"}, {"{o}", "offset"},     {"{c}", "consumer_group"}};
 
 /* The path as OpenAPI writes it; its parameters are appended to the list. */
 static void put_path(const char *path, struct buf *out, json_t *parameters)

@@ -18,6 +18,8 @@
 #define GROUP_DATA GROUP "/feeds/{k}/data"
 #define FORMS      " application/x-www-form-urlencoded multipart/form-data"
 #define PUBLIC     SURFACE_PUBLIC, false
+#define CONSUME    "/v1/consume/{c}"
+#define CONSUMES   (PERM_consume | PERM_data_read)
 
 static const struct route routes[] = {
     /* The first is what devices do all day. */
@@ -34,6 +36,29 @@ static const struct route routes[] = {
      DOC(.id = "receipt_get", .tag = "telemetry",
          .summary = "Which views and sinks have passed a message; Location of a 202 leads here",
          .answer = "200 Passed")},
+    {METHOD_GET, "/v1/consume", PUBLIC, ROUTE_CONSUME, OP_CONSUME_LIST, CONSUMES,
+     DOC(.id = "consume_list", .tag = "consume",
+         .summary = "The consumer groups of the account that the credential may use",
+         .answer = "200 [ConsumerGroup]")},
+    {METHOD_GET, CONSUME, PUBLIC, ROUTE_CONSUME, OP_CONSUME_FETCH, CONSUMES,
+     DOC(.id = "consume_fetch", .tag = "consume",
+         .summary = "Take messages that nobody of the group has; the first fetch makes the group",
+         .query = "consume_max consume_wait consume_lease consume_feeds consume_from",
+         .answer = "200 ConsumedMessages")},
+    {METHOD_DELETE, CONSUME, PUBLIC, ROUTE_CONSUME, OP_CONSUME_REMOVE, CONSUMES,
+     DOC(.id = "consume_remove", .tag = "consume", .summary = "Remove a group", .answer = "204")},
+    {METHOD_POST, CONSUME "/ack", PUBLIC, ROUTE_CONSUME, OP_CONSUME_ACK, CONSUMES,
+     DOC(.id = "consume_ack", .tag = "consume",
+         .summary = "Say that messages are done: they are not handed out again",
+         .body = "ConsumeAck", .answer = "200 ConsumeTold")},
+    {METHOD_POST, CONSUME "/nack", PUBLIC, ROUTE_CONSUME, OP_CONSUME_NACK, CONSUMES,
+     DOC(.id = "consume_nack", .tag = "consume",
+         .summary = "Give messages back: they are handed out again, at once or after a delay",
+         .body = "ConsumeNack", .answer = "200 ConsumeTold")},
+    {METHOD_POST, CONSUME "/extend", PUBLIC, ROUTE_CONSUME, OP_CONSUME_EXTEND, CONSUMES,
+     DOC(.id = "consume_extend", .tag = "consume",
+         .summary = "Keep messages for longer: a new lease from now on", .body = "ConsumeExtend",
+         .answer = "200 ConsumeTold")},
     {METHOD_POST, DATA, SURFACE_PUBLIC, false, ROUTE_WRITE, OP_DATA_CREATE, PERM_data_write,
      DOC(.id = "data_create", .tag = "data", .summary = "Send a datum", .query = "ack",
          .body = "NewDatum text/csv" FORMS, .answer = "200 Datum")},
@@ -291,7 +316,8 @@ static bool path_matches(const char *pattern, struct slice path, struct route_ma
             m->group = p;
         else if (slice_eq(w, SLICE("{k}")))
             m->feed = p;
-        else if (slice_eq(w, SLICE("{id}")) || slice_eq(w, SLICE("{o}")))
+        else if (slice_eq(w, SLICE("{id}")) || slice_eq(w, SLICE("{o}")) ||
+                 slice_eq(w, SLICE("{c}")))
             m->id = p;
         else if (!slice_eq(w, p))
             return false;

@@ -21,6 +21,7 @@ enum route_class {
     ROUTE_WRITE,    /* data points to the journal */
     ROUTE_TOPIC,    /* a message to a topic that is no feed, to the journal */
     ROUTE_CHANGE,   /* changes the catalog */
+    ROUTE_CONSUME,  /* consumer groups */
     ROUTE_CONNECT,  /* needs a credential, which is the connection's from then on */
     ROUTE_SESSION,  /* an MQTT session, to the journal */
     ROUTE_MISSED,   /* what it missed, from there */
@@ -37,6 +38,12 @@ enum route_op {
     OP_TELEMETRY_POST,
     OP_TELEMETRY_GET,
     OP_RECEIPT,
+    OP_CONSUME_LIST,
+    OP_CONSUME_FETCH,
+    OP_CONSUME_ACK,
+    OP_CONSUME_NACK,
+    OP_CONSUME_EXTEND,
+    OP_CONSUME_REMOVE,
     OP_USER,
     OP_THROTTLE,
     OP_KEY_REGENERATE,
@@ -101,8 +108,8 @@ struct route_doc {
 struct route {
     enum method method;
     const char *path; /* "{u}" username, "{g}" group key, "{k}" feed key (inside the group where
-                         there is one), "{id}" datum id, "{o}" offset, "*" the
-                         rest */
+                         there is one), "{id}" datum id, "{o}" offset, "{c}" consumer group,
+                         "*" the rest */
     enum surface surface;
     bool everywhere; /* served on the public surface and on the operator's */
     enum route_class class;

@@ -41,6 +41,7 @@ static const struct command commands[] = {
     {"backup", "Write a backup of a running server, or of a data directory; verify it", cmd_backup},
     {"restore", "Bring a backup back into a new data directory", cmd_restore},
     {"capture", "Record a sample of the requests that arrive", cmd_capture},
+    {"consume", "Run a command for each message of a consumer group", cmd_consume},
     {"load", "Simulate a fleet of devices and measure the answers", load_command},
     {"version", "Print the version", cmd_version},
     {"help", "Explain a command: sluice help device add", cmd_help},

@@ -44,3 +44,4 @@ int cmd_cert(int argc, char **argv);
 int cmd_backup(int argc, char **argv); /* and its verify, stage, release */
 int cmd_restore(int argc, char **argv);
 int cmd_capture(int argc, char **argv);
+int cmd_consume(int argc, char **argv);

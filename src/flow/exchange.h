@@ -121,6 +121,7 @@ struct exchange_ops {
     void (*keep)(struct exchange *x);
     void (*release)(struct exchange *x);
     void (*send)(struct exchange *x);
+    bool (*gone)(const struct exchange *x); /* NULL: cannot be told */
 };
 
 /* It is about to be answered: asks for the cache lines that this will touch. */
@@ -138,6 +139,12 @@ static inline void exchange_keep(struct exchange *x)
 static inline void exchange_release(struct exchange *x)
 {
     x->ops->release(x);
+}
+
+/* Nobody will read the reply, as far as is known now. */
+static inline bool exchange_gone(const struct exchange *x)
+{
+    return x->ops->gone && x->ops->gone(x);
 }
 
 /* The reply is complete. The exchange may be gone when this returns. */

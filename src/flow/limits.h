@@ -43,3 +43,14 @@
 #define CAPTURE_BYTES_MAX  (4u << 20)  /* recorded requests that nobody has taken yet */
 #define CAPTURE_LINE_MAX   (32u << 10) /* one of them */
 #define CAPTURE_LEASE_NS   (10000000000ull) /* recording ends so long after somebody took them */
+/* Consumer groups (docs/consume.md): */
+#define CONSUME_GROUP_MAX    64         /* bytes of a name */
+#define CONSUME_FEEDS_MAX    1024       /* bytes of the patterns that choose feeds */
+#define CONSUME_MESSAGES_MAX 1000       /* of one answer, and tokens of one request */
+#define CONSUME_ANSWER_BYTES (1u << 20) /* of one answer, as in the journal; the last on top */
+#define CONSUME_WAITING_MAX  256        /* fetches that wait in a group */
+#define CONSUME_WAIT_S_MAX   60
+#define CONSUME_LEASE_S_MAX  3600
+#define CONSUME_DELAY_S_MAX  3600
+#define CONSUME_READ_BATCHES 64         /* of the journal, read for a group at a time */
+#define CONSUME_FILE_BYTES   (4u << 20) /* that their file grows by until it is written anew */

@@ -57,7 +57,7 @@ static void names_what_is_none(void **state)
 static void comes_back(void **state)
 {
     (void)state;
-    for (uint64_t mask = 0; mask < 512; mask++) {
+    for (uint64_t mask = 0; mask < 1024; mask++) {
         struct buf text;
         uint64_t again = 0;
         struct slice bad;

@@ -311,7 +311,15 @@ static void on_send(struct exchange *x)
     keep_reading(c);
 }
 
+/* A client that ends its side while it waits has left: no library does that to read on. */
+static bool on_gone(const struct exchange *x)
+{
+    const struct http_exchange *e = of((struct exchange *)x);
+    return !e->conn || e->conn->ended;
+}
+
 static const struct exchange_ops exchange_ops = {
+    .gone = on_gone,
     .prefetch = on_prefetch,
     .keep = on_keep,
     .release = on_release,

@@ -115,6 +115,11 @@ static int say(struct ask *a, struct slice target, struct slice body)
     return rc;
 }
 
+static bool told_to_stop(const struct ask *a)
+{
+    return a->stop && *a->stop;
+}
+
 static int hear(struct ask *a, struct response *ret)
 {
     buf_clear(&a->in);
@@ -123,7 +128,7 @@ static int hear(struct ask *a, struct response *ret)
         if (!to)
             return -EMSGSIZE;
         ssize_t n = get(a, to, READ_BYTES);
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && errno == EINTR && !told_to_stop(a))
             continue;
         if (n <= 0)
             return n == 0 ? -ECONNRESET : errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -162,6 +167,8 @@ int ask(struct ask *a, struct slice target, struct slice body, struct response *
         bool later = rc == 0 && (ret->status == 429 || ret->status == 503);
         if (rc == 0 && !later)
             return 0;
+        if (told_to_stop(a))
+            return -EINTR;
         uint64_t wait = later ? ret->retry_s * NS_PER_S : 0;
         wait = wait > AGAIN_NS_MAX ? AGAIN_NS_MAX : wait < AGAIN_NS ? AGAIN_NS : wait;
         bool over = clock_mono_ns() + wait - began > a->timeout_ns;

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <signal.h>
+
 #include "base/buf.h"
 #include "base/error.h"
 #include "codec/json.h"
@@ -21,6 +23,7 @@ struct ask {
     SSL *ssl;
     int fd;
     struct buf in;
+    const volatile sig_atomic_t *stop; /* once that is not 0, a signal ends the waiting; or NULL */
 };
 
 /* Opens nothing yet; borrows `url` and `key`. TLS as the options have it. 0, or negative errno with
@@ -34,7 +37,7 @@ void ask_fini(struct ask *a);
  * The answer to GET `target`, or to POST of `body` as JSON if that is not empty; it borrows from
  * `a` until the next question. A connection that cannot be opened, a GET whose connection breaks,
  * and the answers 429 and 503 are tried again until the options' time-out: the server may just be
- * starting. 0, or negative errno with a sentence.
+ * starting. 0, or negative errno with a sentence; -EINTR: `stop`.
  */
 int ask(struct ask *a, struct slice target, struct slice body, struct response *ret,
         struct error *err);

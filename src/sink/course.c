@@ -26,15 +26,21 @@
 
 /* ---- selection ------------------------------------------------------------------------------- */
 
-/* Whether a list of names, '*' at the end of one matches, has this one. */
-static bool listed(const char *list, struct slice name)
+bool course_item(struct slice *rest, struct slice *ret)
 {
-    struct slice rest = slice_str(list);
-    while (rest.len) {
-        const char *comma = memchr(rest.ptr, ',', rest.len);
-        struct slice item = slice_of(rest.ptr, comma ? (size_t)(comma - rest.ptr) : rest.len);
-        rest = slice_from(rest, comma ? item.len + 1 : item.len);
-        item = slice_trim(item);
+    if (!rest->len)
+        return false;
+    const char *comma = memchr(rest->ptr, ',', rest->len);
+    *ret = slice_of(rest->ptr, comma ? (size_t)(comma - rest->ptr) : rest->len);
+    *rest = slice_from(*rest, comma ? ret->len + 1 : ret->len);
+    *ret = slice_trim(*ret);
+    return true;
+}
+
+bool course_listed(const char *list, struct slice name)
+{
+    struct slice rest = slice_str(list), item;
+    while (course_item(&rest, &item)) {
         if (item.len && item.ptr[item.len - 1] == '*'
                 ? slice_starts(name, slice_of(item.ptr, item.len - 1))
                 : slice_eq(name, item))
@@ -49,8 +55,9 @@ bool course_selects(const char *accounts, const char *feeds, const struct record
     /* Of what is deleted the names may be gone while the target still has it. */
     bool all = r->kind == RECORD_DELETED;
     struct slice feed = r->kind == RECORD_PUBLISH ? r->topic : names->feed;
-    return (!accounts[0] || listed(accounts, names->account) || (all && !names->account.len)) &&
-           (!feeds[0] || listed(feeds, feed) || (all && !feed.len));
+    return (!accounts[0] || course_listed(accounts, names->account) ||
+            (all && !names->account.len)) &&
+           (!feeds[0] || course_listed(feeds, feed) || (all && !feed.len));
 }
 
 static bool is_message(const struct record *r)

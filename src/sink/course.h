@@ -36,6 +36,11 @@ struct course {
     bool failing, told_unreadable;
 };
 
+/* A list of names with commas between: the next one; false at its end. */
+bool course_item(struct slice *rest, struct slice *ret);
+/* Whether the list has this one: '*' at the end of a name matches the rest. */
+bool course_listed(const char *list, struct slice name);
+
 /* Opens a reader at `from`; a named one (named: holds retention up) for what comes live. 0 or a
  * negative errno with a sentence; then the course is as it was. */
 int course_begin(struct course *c, bool named, uint64_t from, uint64_t end, struct error *err);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Consumer groups: to their thread and back. A fetch waits there, for as long as a minute; its
+ * connection is read on meanwhile. What was handed out to a client that is not there any more, or
+ * to a credential that is not what it was, is given back at once.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "pipeline_private.h"
+
+#define TEXTS_MAX (sizeof(struct consume_token) * (CONSUME_MESSAGES_MAX + 1))
+
+struct consume_call {
+    struct consume_ask ask;
+    struct buf texts;
+    bool revoked;
+};
+
+static void end_call(struct job *j)
+{
+    buf_fini(&j->consume->texts);
+    free(j->consume);
+    j->consume = NULL;
+}
+
+static void refuse(struct job *j, enum reason reason, const char *text)
+{
+    bool later =
+        reason == REASON_busy || reason == REASON_stopping || reason == REASON_outcome_unknown;
+    job_exchange(j)->reply.retry_ns = later ? NS_PER_S : 0;
+    job_refuse(j, reason, text);
+}
+
+static bool is_still_who_it_was(const struct job *j)
+{
+    struct credential *now =
+        catalog_credential(j->lane->p->opts.api.catalog, j->credential->number);
+    bool same = now && now->version == j->credential->version;
+    credential_unref(now);
+    return same;
+}
+
+/* The client is gone, or may not have it: it was given back. */
+static void on_returned(struct job *j)
+{
+    struct buf *body = &job_exchange(j)->reply.body;
+    bool revoked = j->consume->revoked;
+    end_call(j);
+    if (revoked) {
+        refuse(j, REASON_revoked, NULL);
+        return;
+    }
+    buf_clear(body);
+    buf_put_str(body, "{\"messages\":[]}");
+    job_exchange(j)->reply.status = 200;
+    job_send(j);
+}
+
+static void on_return_done(struct consume_ask *ask)
+{
+    job_post(ask->owner, on_returned);
+}
+
+static void on_answered(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct consume_ask *ask = &j->consume->ask;
+    if (ask->count) {
+        j->consume->revoked = !is_still_who_it_was(j);
+        if (j->consume->revoked || exchange_gone(x)) {
+            buf_clear(&x->reply.body);
+            ask->op = CONSUME_RETURN;
+            ask->done = on_return_done;
+            consume_submit(j->lane->p->opts.consume, ask);
+            return;
+        }
+    }
+    if (ask->reason != REASON_ok) {
+        char text[sizeof ask->text];
+        enum reason reason = ask->reason;
+        memcpy(text, ask->text, sizeof text);
+        end_call(j);
+        refuse(j, reason, text);
+        return;
+    }
+    if (ask->missed_to > ask->missed_from)
+        buf_printf(&x->reply.fields, "X-Sluice-Gap: %llu-%llu\r\n",
+                   (unsigned long long)ask->missed_from, (unsigned long long)ask->missed_to - 1);
+    x->reply.status = ask->op == CONSUME_REMOVE ? 204 : 200;
+    end_call(j);
+    job_send(j);
+}
+
+static void on_done(struct consume_ask *ask)
+{
+    job_post(ask->owner, on_answered);
+}
+
+void consume_run(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    struct error err = {""};
+    if (x->request.method == METHOD_HEAD) { /* GET hands out */
+        buf_put_str(&x->reply.fields, "Allow: GET\r\n");
+        job_refuse(j, REASON_method, NULL);
+        return;
+    }
+    if (!job_throttle(j, 1, 0))
+        return;
+    job_keep(j);
+    x->reply.no_store = true;
+    struct consume_call *call = calloc(1, sizeof *call);
+    CHECK(call);
+    j->consume = call;
+    buf_init(&call->texts, TEXTS_MAX);
+    call->ask = (struct consume_ask){.account = j->account->number,
+                                     .credential = j->credential,
+                                     .out = &x->reply.body,
+                                     .done = on_done,
+                                     .owner = j};
+    enum reason reason = api_consume(&j->match, &x->request, &call->ask, &call->texts, &err);
+    if (reason != REASON_ok) {
+        end_call(j);
+        refuse(j, reason, err.text);
+        return;
+    }
+    bool waits = call->ask.wait_ns > 0;
+    consume_submit(j->lane->p->opts.consume, &call->ask);
+    if (waits)
+        exchange_release(x);
+}
