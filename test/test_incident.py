@@ -51,6 +51,7 @@ def made_up():
     return {"cases": cases, "failed": {}, "hash_ms": 50, "warm_hash_ms": 0.8, "document_bytes": 65000,
             "machine": {"cpu": "a machine", "cores": 2, "kernel": "6.1", "load_before": 0.1},
             "versions": {"Sluice": "sluice 0.1.0", "Go": None}, "begun": 0, "took_s": 590,
+            "measured_s": 400, "others_s": 8,
             "arguments": vars(incident.parse_args([]))}
 
 
@@ -101,6 +102,14 @@ def test_the_readme_gets_the_table_between_its_markers():
     assert report.put_into_readme(once, report.readme_part(figures)) == once
     with pytest.raises(ValueError):
         report.put_into_readme("# Name\n", report.readme_part(figures))
+
+
+def test_a_machine_that_was_not_idle_is_told_of():
+    numbers = made_up()
+    texts = (report.document, report.readme_part)
+    assert not any("not idle" in text(report.Figures(numbers)) for text in texts)
+    numbers["others_s"] = 140
+    assert all("not idle**: other programs took 35 %" in text(report.Figures(numbers)) for text in texts)
 
 
 def test_the_readme_has_the_markers():
@@ -157,7 +166,7 @@ def test_a_quick_run(tmp_path):
     assert text == report.document(report.Figures(numbers))
     assert cells(text, "was")[1].startswith("**failed**: start: ")
     assert cells(text, "sluice")[1] == report.number(full["per_second"])
-    assert "This was a quick run" in text
+    assert "This was a quick run" in text and numbers["measured_s"] > 0
     for plot in re.findall(r"\((incident/\w+\.svg)\)", text):
         assert (tmp_path / plot).read_text().startswith("<svg")
     assert [d.stat().st_mtime_ns for d in documents] == before
