@@ -19,6 +19,8 @@
 #define LOOK_NS   (1000 * NS_PER_MS)
 #define SLEEP_NS  (200 * NS_PER_MS)
 #define POLL_NS   (10 * NS_PER_MS) /* while requests are under way */
+#define WAYS      10u              /* that are given behind one turn */
+#define WAY_NS    (50 * NS_PER_US)
 #define KEY_BYTES 32
 
 #define U(v) (unsigned long long)(v)
@@ -102,6 +104,26 @@ static enum hook_state state_of(const struct hook *k)
            : k->paused    ? HOOK_PAUSED
            : k->failures  ? HOOK_FAILING
                           : HOOK_RUNNING;
+}
+
+/* ---- the mutex ------------------------------------------------------------------------------- */
+
+/* Takes it for somebody else than the thread. Mutexes are not fair: a thread that has something to
+ * do for long would give this one away and have it back before anybody else wakes up. */
+static void ask(struct hooks *h)
+{
+    atomic_fetch_add(&h->asking, 1);
+    pthread_mutex_lock(&h->lock);
+    atomic_fetch_sub(&h->asking, 1);
+}
+
+static void give_way(struct hooks *h)
+{
+    for (unsigned i = 0; i < WAYS && atomic_load(&h->asking); i++) {
+        pthread_mutex_unlock(&h->lock);
+        clock_sleep_ns(WAY_NS);
+        pthread_mutex_lock(&h->lock);
+    }
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -258,6 +280,7 @@ static void run(void *arg)
         publish(h);
         if (!any && !h->stop)
             rest(h);
+        give_way(h);
     }
     hooks_abandon(h, NULL);
     hooks_save_positions(h);
@@ -345,7 +368,7 @@ void hooks_close(struct hooks *h)
 {
     if (!h)
         return;
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     h->stop = true;
     wake(h);
     pthread_mutex_unlock(&h->lock);
@@ -467,7 +490,7 @@ int hooks_add(struct hooks *h, uint64_t account, const struct hook_settings *set
     int rc = set->url.ptr ? check(set, err) : error_set(err, -EINVAL, "url: it is missing");
     if (rc)
         return rc;
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     rc = add(h, account, set, &k, err);
     if (rc == 0) {
         *ret_id = k->id;
@@ -491,7 +514,7 @@ int hooks_change(struct hooks *h, uint64_t id, const struct hook_settings *set, 
     int rc = check(set, err);
     if (rc)
         return rc;
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     if (k) {
         apply(k, set);
@@ -506,7 +529,7 @@ int hooks_change(struct hooks *h, uint64_t id, const struct hook_settings *set, 
 
 int hooks_remove(struct hooks *h, uint64_t id, struct error *err)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     int rc = k ? 0 : not_found(err, id);
     if (k) {
@@ -520,7 +543,7 @@ int hooks_remove(struct hooks *h, uint64_t id, struct error *err)
 
 int hooks_pause(struct hooks *h, uint64_t id, bool paused, struct error *err)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     int rc = k ? 0 : not_found(err, id);
     if (k) {
@@ -539,7 +562,7 @@ int hooks_pause(struct hooks *h, uint64_t id, bool paused, struct error *err)
 
 int hooks_rotate(struct hooks *h, uint64_t id, char secret[HOOK_SECRET_MAX], struct error *err)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     int rc = k ? 0 : not_found(err, id);
     if (k) {
@@ -555,7 +578,7 @@ int hooks_rotate(struct hooks *h, uint64_t id, char secret[HOOK_SECRET_MAX], str
 
 int hooks_replay(struct hooks *h, uint64_t id, uint64_t from, struct error *err)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     int rc = k ? 0 : not_found(err, id);
     if (k && from < hook_position(h, k)) {
@@ -572,7 +595,7 @@ int hooks_replay(struct hooks *h, uint64_t id, uint64_t from, struct error *err)
 
 int hooks_retry(struct hooks *h, uint64_t id, unsigned *ret_count, struct error *err)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     int rc = k ? 0 : not_found(err, id);
     *ret_count = k ? k->owed_count : 0;
@@ -599,7 +622,7 @@ int hooks_test(struct hooks *h, uint64_t id, uint64_t patience_ns, struct attemp
                                .allowed = h->opts.allowed,
                                .allowed_count = h->opts.allowed_count,
                                .ca_file = h->opts.ca_file};
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     struct hook *k = hooks_find(h, id);
     if (k) {
         snprintf(url, sizeof url, "%s", k->url);
@@ -610,7 +633,7 @@ int hooks_test(struct hooks *h, uint64_t id, uint64_t patience_ns, struct attemp
         return not_found(err, id);
     webhook_test(&posts, url, &keys, ret);
     webhook_secrets_wipe(&keys);
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     k = hooks_find(h, id);
     if (k)
         attempts_put(k->attempts, ret);
@@ -653,7 +676,7 @@ static void tell(const struct hooks *h, const struct hook *k, struct hook_info *
 
 bool hooks_next(struct hooks *h, uint64_t id, uint64_t account, struct hook_info *ret)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     const struct hook *k = h->all;
     while (k && (k->id < id || (account && k->account != account)))
         k = k->next;
@@ -665,7 +688,7 @@ bool hooks_next(struct hooks *h, uint64_t id, uint64_t account, struct hook_info
 
 bool hooks_attempt(struct hooks *h, uint64_t id, unsigned n, struct attempt *ret)
 {
-    pthread_mutex_lock(&h->lock);
+    ask(h);
     const struct hook *k = hooks_find(h, id);
     bool found = k && attempts_get(k->attempts, n, ret);
     pthread_mutex_unlock(&h->lock);

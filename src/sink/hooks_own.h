@@ -16,6 +16,7 @@
 #pragma once
 
 #include <limits.h>
+#include <stdatomic.h>
 
 #include "base/rand.h"
 #include "base/thread.h"
@@ -99,6 +100,7 @@ struct hooks {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t woken;
+    atomic_uint asking; /* who waits for the lock */
     bool stop;
     struct hook *all, *buckets[HOOKS_BUCKETS];
     struct hook *removed; /* taken out by who asked; the thread ends their requests and frees */

@@ -590,6 +590,35 @@ static void they_hold_back_only_so_much(void **state)
     bench_free(b);
 }
 
+/* With its own thread, which reads for long without a rest: who asks for something is answered
+ * meanwhile, not behind all of it. */
+static void who_asks_is_answered(void **state)
+{
+    struct bench *b = bench_new();
+    struct error err = {""};
+    struct hook_info k;
+    uint64_t seen = 0;
+    unsigned places = 0; /* where it was seen to be, on its way */
+    destroy(b->h);
+    for (unsigned i = 0; i < 150; i++)
+        append(b, 9, 0, 500);
+    assert_int_equal(hooks_open(&b->opts, &b->h, &err), 0);
+    uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = -1});
+    add_one(b, 9, (struct hook_settings){.by_feed = -1, .feeds = SLICE("none")});
+    while (info(b, id).lag)
+        clock_sleep_ns(NS_PER_MS);
+    assert_int_equal(hooks_replay(b->h, id, 0, &err), 0);
+    while (hooks_next(b->h, id, 0, &k) && k.lag) {
+        places += k.position > seen;
+        seen = k.position;
+    }
+    if (places < 3)
+        fail_msg("seen at %u places", places);
+    hooks_close(b->h);
+    assert_int_equal(make(&b->opts, &b->h, &err), 0);
+    bench_free(b);
+}
+
 /* With its own thread: a stop waits for no answer, and a test goes beside everything else. */
 static void it_runs_and_stops(void **state)
 {
@@ -639,6 +668,7 @@ int main(void)
         cmocka_unit_test(batches_and_both_secrets),
         cmocka_unit_test(what_is_said_lasts),
         cmocka_unit_test(they_hold_back_only_so_much),
+        cmocka_unit_test(who_asks_is_answered),
         cmocka_unit_test(it_runs_and_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
