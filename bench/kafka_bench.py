@@ -3,6 +3,10 @@
 """How fast the Kafka sink drains, beside librdkafka's own producer, against a broker on the same machine.
 
     ninja -C build bench/kafka_bench && /usr/bin/python3 bench/kafka_bench.py [--messages N] [--batch N] [--rounds N]
+
+2-core virtual machine with a load of 16 to 20 from others, batches of 20,000, three rounds, messages/s: plain 44,000, 88,000,
+165,000; with the sink's headers 21,000, 41,000, 43,000; the sink 15,000, 24,000, 44,000. CPU of the process per message,
+median: plain 2.2 us, with headers 7.3 us, the sink 11.5 us. A measurement on a machine of one's own is for this file to give.
 """
 import argparse
 import statistics
