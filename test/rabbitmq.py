@@ -43,6 +43,7 @@ class RabbitMQ(Target):
     kind = "rabbitmq"
     poison = (("raw/x", b"z" * (SIZE_MAX + 1)), ("raw/no/queue", b"nobody wants it"))
     poison_why = "larger than configured max size"
+    schedulers = 1
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="sluice-rabbitmq-"))
@@ -98,9 +99,9 @@ class RabbitMQ(Target):
         def up():
             if self.process is None or self.process.poll() is not None:
                 self.process = self.spawn(
-                    "erlexec", "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w", "+S", "1:1",
-                    "+sbwt", "none", "-syslog", "logger", "[]", "-syslog", "syslog_error_logger", "false",
-                    "-kernel", "inet_dist_use_interface", "{127,0,0,1}")
+                    "erlexec", "-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w",
+                    "+S", f"{self.schedulers}:{self.schedulers}", "+sbwt", "none", "-syslog", "logger", "[]",
+                    "-syslog", "syslog_error_logger", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}")
             try:
                 self.connect().close()
                 return True
