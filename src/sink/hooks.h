@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sink/hooks.h - webhooks of accounts: any number of endpoints, each with a URL, secrets, a choice
- * of feeds and a pace of its own, all on one thread (decision 0050). What belongs to an account is
+ * of feeds and a pace of its own, all on one thread (decision 0053). What belongs to an account is
  * posted to its endpoints, at least once, as Standard Webhooks 1.0.0.
  *
  * Owned by the server. Calls from any thread but its own; they wait for a mutex that is held for
