@@ -93,6 +93,8 @@ void history_close(struct history *h)
             log_line(LOG_ERROR, "history.close_unflushed", "path=%s error=%s cursor=%llu", h->path,
                      strerror(-code), (unsigned long long)h->durable);
     }
+    if (h->batch)
+        rocksdb_writebatch_destroy(h->batch);
     history_db_close(&h->db);
     open_free(h->open);
     points_fini(&h->points);
@@ -228,12 +230,37 @@ static void forget_open(struct history *h, struct open_feed **all, size_t n, uin
     h->base_bytes = open_bytes(h->open);
 }
 
+/* An empty batch, with as much memory as the rounds before needed: else it would grow to tens of
+ * megabytes each time, by copies into pages that the kernel has to clear first. */
+static rocksdb_writebatch_t *take_batch(struct history *h)
+{
+    if (h->batch)
+        rocksdb_writebatch_clear(h->batch);
+    else
+        h->batch = rocksdb_writebatch_create();
+    return h->batch;
+}
+
+/* Keeps the batch for the next round, unless this one needed much less. */
+static void give_batch(struct history *h)
+{
+    size_t bytes;
+    rocksdb_writebatch_data(h->batch, &bytes);
+    if (bytes > h->batch_bytes)
+        h->batch_bytes = bytes;
+    if (bytes >= h->batch_bytes / 4)
+        return;
+    rocksdb_writebatch_destroy(h->batch);
+    h->batch = NULL;
+    h->batch_bytes = 0;
+}
+
 /* Writes what is open, and the cursor, to RocksDB's memory. 0 or a negative errno. */
 static int write_open(struct history *h)
 {
     struct open_feed **all;
     size_t n = open_active(h->open, &all);
-    rocksdb_writebatch_t *b = rocksdb_writebatch_create();
+    rocksdb_writebatch_t *b = take_batch(h);
     uint64_t points = 0, cursor = h->applied;
     for (size_t i = 0; i < n; i++) {
         if (i + FETCH < n)
@@ -255,7 +282,7 @@ static int write_open(struct history *h)
         h->bytes_since = 0;
     }
     atomic_fetch_add(&h->version, 1);
-    rocksdb_writebatch_destroy(b);
+    give_batch(h);
     free(all);
     return code;
 }

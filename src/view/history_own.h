@@ -80,6 +80,8 @@ struct history {
     struct buf sealed;
     struct point_list points; /* for encoding; text is not used */
     struct buf text, row;
+    rocksdb_writebatch_t *batch; /* of the next flush; NULL: to be made */
+    size_t batch_bytes;          /* the most it has held */
 
     _Atomic uint64_t rolled; /* as KEY_ROLLED */
     _Atomic int roll_again;  /* enum roll_again */
