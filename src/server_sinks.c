@@ -377,7 +377,7 @@ static void put_hooks_metrics(const struct sinks *s, struct buf *out)
         const char *name, *type, *help;
         uint64_t value;
     } all[] = {
-        {"count", "gauge", "Webhooks of accounts", t.count},
+        {"defined", "gauge", "Webhooks of accounts", t.count},
         {"failing", "gauge", "Of these, failing now", t.failing},
         {"disabled", "gauge", "Of these, disabled: they answered 410, or failed for too long",
          t.disabled},

@@ -75,7 +75,7 @@ def test_each_account_has_its_own(make, receiver):
     assert [k["webhook"] for k in listed] == [int(every), int(air)]
     assert all(k["state"] == "running" and k["failures"] == 0 and "signing_secret" not in k for k in listed)
     m = server.metrics()
-    assert (m["sluice_webhooks_count"], m["sluice_webhooks_delivered_total"], m["sluice_webhooks_failing"]) == (3, 25, 0)
+    assert (m["sluice_webhooks_defined"], m["sluice_webhooks_delivered_total"], m["sluice_webhooks_failing"]) == (3, 25, 0)
     assert json.loads(server.operator("/v1/status"))["webhooks"]["count"] == 3
     assert not any("unsigned" in t for place in ("a-all", "a-air", "b-all") for t in receiver.tried(place))
     server.cli("account", "erase", "ann")
