@@ -166,3 +166,6 @@ for pair in $programs; do
 done
 unpack_postgresql
 unpack_rabbitmq
+if [ "$purpose" = test ] || [ "$purpose" = bench ]; then
+    tools/fetch_kafka.sh || say "Apache Kafka cannot be had: what needs a broker of it says so and is skipped"
+fi
