@@ -79,6 +79,15 @@ def wire(server):
         w.close()
 
 
+@pytest.fixture(scope="module")
+def receiver():
+    """Where webhooks are posted to."""
+    from webhook_receiver import Webhooks  # which knows what a sink is; few tests do
+    receiver = Webhooks()
+    yield receiver
+    receiver.close()
+
+
 _numbers = itertools.count(1)
 
 

@@ -13,13 +13,6 @@ from sink_conformance import PATIENCE, Conformance, make_sink, place, send, send
 from webhook_receiver import FIRST, SECOND, Webhooks
 
 
-@pytest.fixture(scope="module")
-def receiver():
-    receiver = Webhooks()
-    yield receiver
-    receiver.close()
-
-
 @pytest.fixture
 def target(receiver):
     return receiver

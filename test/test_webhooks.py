@@ -10,16 +10,9 @@ import requests
 from conftest import owner_on
 from harness import CliError, wait_for
 from sink_conformance import Sender, send
-from webhook_receiver import Webhooks, values_of
+from webhook_receiver import values_of
 
 PATIENCE = 60
-
-
-@pytest.fixture(scope="module")
-def receiver():
-    receiver = Webhooks()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "sink/ready.h"
 
-#define POLL_MS    100 /* how soon a cancel is seen */
 #define CONNECT_NS (10 * NS_PER_S)
 #define FRAME_MAX  131072 /* RabbitMQ's default; it may want less */
 
@@ -104,12 +104,9 @@ void amqp_link_fini(struct amqp_link *l)
     pthread_mutex_destroy(&l->lock);
 }
 
-bool amqp_link_cancelled(struct amqp_link *l)
+bool amqp_link_cancelled(const struct amqp_link *l)
 {
-    pthread_mutex_lock(&l->lock);
-    bool cancelled = l->cancelled;
-    pthread_mutex_unlock(&l->lock);
-    return cancelled;
+    return atomic_load(&l->cancelled);
 }
 
 void amqp_link_cancel(struct amqp_link *l)
@@ -210,7 +207,7 @@ void amqp_link_close(struct amqp_link *l)
     if (!l->conn)
         return;
     /* The answer is not waited for, nor is TLS's at the end. */
-    if (l->healthy && amqp_link_writable(l, clock_mono_ns() + POLL_MS * NS_PER_MS))
+    if (l->healthy && amqp_link_writable(l, clock_mono_ns() + READY_LOOK_MS * NS_PER_MS))
         amqp_send_method(l->conn, 0, AMQP_CONNECTION_CLOSE_METHOD, &bye);
     pthread_mutex_lock(&l->lock);
     if (l->fd >= 0)
@@ -238,24 +235,13 @@ enum sink_outcome amqp_link_reopen(struct amqp_link *l, struct error *err)
 
 bool amqp_link_writable(struct amqp_link *l, uint64_t end_ns)
 {
-    struct pollfd f = {.fd = amqp_get_sockfd(l->conn), .events = POLLOUT};
-    for (;;) {
-        uint64_t now = clock_mono_ns();
-        if (now >= end_ns || f.fd < 0 || amqp_link_cancelled(l))
-            return false;
-        uint64_t left_ms = (end_ns - now) / NS_PER_MS + 1;
-        int n = poll(&f, 1, left_ms < POLL_MS ? (int)left_ms : POLL_MS);
-        if (n > 0)
-            return true;
-        if (n < 0 && errno != EINTR)
-            return false;
-    }
+    return ready_wait(amqp_get_sockfd(l->conn), POLLOUT, end_ns, &l->cancelled);
 }
 
 enum sink_outcome amqp_link_frame(struct amqp_link *l, bool wait, amqp_frame_t *ret, bool *ret_has,
                                   struct error *err)
 {
-    struct timeval most = {.tv_usec = wait ? POLL_MS * 1000 : 0};
+    struct timeval most = {.tv_usec = wait ? READY_LOOK_MS * 1000 : 0};
     *ret_has = false;
     amqp_maybe_release_buffers(l->conn);
     int status = amqp_simple_wait_frame_noblock(l->conn, ret, &most);

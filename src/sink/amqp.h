@@ -30,9 +30,9 @@ struct amqp_link {
     uint64_t tag;                 /* of the channel's next message */
     uint64_t timeout_ns;
     unsigned heartbeat_s;
-    pthread_mutex_t lock; /* of fd and cancelled */
+    pthread_mutex_t lock; /* of fd, and of what a cancel does to it */
     int fd;               /* a copy of the socket's, so that it is never another one's; -1: none */
-    bool cancelled;
+    _Atomic bool cancelled;
 };
 
 /* Where to, from a URL without a password: amqp[s]://USER@HOST:PORT/VHOST. */
@@ -63,11 +63,11 @@ int amqp_link_reply(struct amqp_link *l, const char *what, struct error *err);
 /* Waits until the socket takes something. False: the time is up (a clock_mono_ns), or it is
  * cancelled. */
 bool amqp_link_writable(struct amqp_link *l, uint64_t end_ns);
-/* The next frame, if one comes within POLL_MS, or at once (wait false); else *ret_has is false.
- * Serves heartbeats. DONE or AWAY. */
+/* The next frame, if one comes within READY_LOOK_MS, or at once (wait false); else *ret_has is
+ * false. Serves heartbeats. DONE or AWAY. */
 enum sink_outcome amqp_link_frame(struct amqp_link *l, bool wait, amqp_frame_t *ret, bool *ret_has,
                                   struct error *err);
 /* The library's own failure of a send. */
 enum sink_outcome amqp_link_lost(struct amqp_link *l, const char *what, int status,
                                  struct error *err);
-bool amqp_link_cancelled(struct amqp_link *l);
+bool amqp_link_cancelled(const struct amqp_link *l);

@@ -15,8 +15,8 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "sink/ready.h"
 
-#define POLL_MS    100 /* how soon a cancel is seen */
 #define PARAMS_MAX 8
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -69,21 +69,9 @@ static enum sink_outcome judge(struct pq *p, const PGresult *r, struct error *er
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-/* Waits until the socket is ready for one of `events`. False: the time is up, or cancelled. */
 static bool wait_ready(struct pq *p, short events, uint64_t end_ns)
 {
-    struct pollfd f = {.fd = PQsocket(p->conn), .events = events};
-    for (;;) {
-        uint64_t now = clock_mono_ns();
-        if (now >= end_ns || atomic_load(&p->cancelled) || f.fd < 0)
-            return false;
-        uint64_t left_ms = (end_ns - now) / NS_PER_MS + 1;
-        int n = poll(&f, 1, left_ms < POLL_MS ? (int)left_ms : POLL_MS);
-        if (n > 0)
-            return true;
-        if (n < 0 && errno != EINTR)
-            return false;
-    }
+    return ready_wait(PQsocket(p->conn), events, end_ns, &p->cancelled);
 }
 
 /* Sends what libpq holds, reading what comes meanwhile. */
