@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Short names for what tools/ does. The build itself is Meson's.
 .DEFAULT_GOAL := help
-.PHONY: help run test check build bench incident fuzz format docs clean
+.PHONY: help run test check build bench bench-quick incident fuzz format docs clean
 
 # `make run SECONDS=20` ends by itself. The name means something to shells, so it travels as an
 # argument and not in the environment.
@@ -10,8 +10,8 @@ unexport SECONDS
 export PORT MQTT_PORT OPERATOR_PORT
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1|/p' Makefile | while IFS='|' read -r name text; do \
-		printf '%-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1|/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-18s %s\n' "$$name" "$$text"; done
 
 run: ## build, start on 127.0.0.1:8080 with a demo account and a small fleet [SECONDS=20 PORT=8080 MQTT_PORT=1883]
 	@tools/run.sh $(SECONDS)
@@ -25,11 +25,17 @@ check: ## the checks that need no build: layers, lengths, forbidden calls, forma
 build: ## the optimised binary: build/src/sluice
 	@tools/build.sh
 
-bench: ## CPU per message beside nginx's empty 204, results in build/bench.json [ARGS=--rounds 3]
+bench: ## each claim beside its peers, 45 minutes; writes docs/benchmarks.md [ARGS="--only http,mqtt --rounds 3"]
 	@tools/install_packages.sh bench
 	@tools/build.sh
-	@PATH="$(CURDIR)/build-tools/bin:$$PATH:/usr/sbin" /usr/bin/python3 bench/http_bench.py \
-		--bin build/src/sluice --json build/bench.json $(ARGS)
+	@ninja -C build --quiet benchmarks
+	@/usr/bin/python3 bench/bench.py --bin build/src/sluice $(ARGS)
+
+bench-quick: ## has something become slower? ratios to peers, 3 minutes; status 1 if so
+	@tools/install_packages.sh bench
+	@tools/build.sh
+	@ninja -C build --quiet benchmarks
+	@/usr/bin/python3 bench/bench.py --bin build/src/sluice --quick $(ARGS)
 
 incident: ## the incident replayed beside Sluice, ten minutes; writes docs/incident.md and README's table [ARGS=--quick]
 	@tools/install_packages.sh incident

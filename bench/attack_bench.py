@@ -29,8 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
 import harness  # noqa: E402
-from common import parse, parser, stand_back, write_report  # noqa: E402
-from http_bench import cpu_seconds, machine  # noqa: E402
+from common import cpu_seconds, machine, parse, parser, stand_back, write_report  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it leaves Python in 3.13; Debian 12 has 3.11

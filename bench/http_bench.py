@@ -10,11 +10,8 @@ processes of a server, from /proc/PID/stat. 10,000 devices in random order, each
     bench/http_bench.py --bin build/src/sluice --json results.json
 """
 import json
-import os
-import platform
 import secrets
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,9 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
 import harness  # noqa: E402
-from common import parse, parser, write_report  # noqa: E402
-
-TICK = os.sysconf("SC_CLK_TCK")
+from common import cpu_seconds, machine, median, memory_bytes, parse, parser, write_report  # noqa: E402
+from peers import Peer  # noqa: E402
 
 NGINX_CONF = """\
 worker_processes 1;
@@ -52,52 +48,13 @@ http {{
 """
 
 
-def cpu_seconds(pid):
-    """User and system time of a process and of its children that still run."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    total = (int(fields[11]) + int(fields[12])) / TICK
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            total += cpu_seconds(int(child))
-    return total
-
-
-class Nginx:
-    name = "nginx return 204"
-
-    def __init__(self, home, cpu):
-        self.home = home / "nginx"
-        self.home.mkdir()
-        self.port = harness.free_port()
-        conf = self.home / "nginx.conf"
-        conf.write_text(NGINX_CONF.format(home=self.home, port=self.port))
-        self.command = ["nginx", "-c", str(conf)]
-        self.process = subprocess.Popen(self.command, cwd=self.home, stdin=subprocess.DEVNULL,
-                                        preexec_fn=lambda: os.sched_setaffinity(0, cpu))
-        self.url = f"http://127.0.0.1:{self.port}/v1/telemetry"
-        harness.wait_for("nginx", self.up)
-
-    def up(self):
-        import socket
-        assert self.process.poll() is None, "nginx ended"
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def cpu(self):
-        return cpu_seconds(self.process.pid)
-
-    def commits(self):
-        return 0
-
-    def expected(self):
-        return "204"
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
+def nginx(home, cpu):
+    return Peer("nginx return 204", home, cpu, ["nginx", "-c"], NGINX_CONF)
 
 
 class Sluice:
+    expected, csv, words = "202", None, ()
+
     def __init__(self, home, cpu, name, devices, settings):
         """`devices`: pairs of id and secret, None for a new one."""
         self.name = name
@@ -117,8 +74,8 @@ class Sluice:
     def commits(self):
         return self.server.metric("journal_commits_total")
 
-    def expected(self):
-        return "202"
+    def memory(self):
+        return memory_bytes(self.server.pid)
 
     def stop(self):
         assert self.server.stop(60) == 0
@@ -129,12 +86,12 @@ class Client:
         self.args, self.home, self.csv = args, home, csv
         self.shown = set()
 
-    def run(self, target, connections, seconds, rate=None):
+    def run(self, target, connections, seconds, rate=None, *more):
         out = self.home / "load.json"
         command = ["taskset", "-c", str(self.args.client_cpu), self.args.load or harness.BIN, "load",
-                   target.url, "--devices", str(self.csv), "--feed", "%device%.temperature",
+                   target.url, "--devices", str(target.csv or self.csv), *target.words, "--feed", "%device%.temperature",
                    "--connections", str(connections), "--seconds", str(seconds), "--quiet",
-                   "--json", str(out)]
+                   "--json", str(out), *more]
         if rate:
             command += ["--rate", f"{rate:.0f}"]
         cpu, commits, begun = target.cpu(), target.commits(), time.monotonic()
@@ -144,9 +101,9 @@ class Client:
         if run.returncode != 0:
             sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
         result = json.loads(out.read_text())
-        wrong = {s: n for s, n in result["status"].items() if s != target.expected()}
+        wrong = {s: n for s, n in result["status"].items() if s != target.expected}
         if wrong or result["broken"] or result["connect_errors"] or result["bad_responses"]:
-            sys.exit(f"{target.name}: not all requests were answered with {target.expected()}:\n{run.stdout}")
+            sys.exit(f"{target.name}: not all requests were answered with {target.expected}:\n{run.stdout}")
         return {
             "cpu_us": cpu / result["answered"] * 1e6,
             "per_second": result["answers_per_second"],
@@ -155,13 +112,11 @@ class Client:
             "server_busy": cpu / took,
             "p50_ms": result["latency_ms"]["p50"],
             "p99_ms": result["latency_ms"]["p99"],
+            "p999_ms": result["latency_ms"]["p99.9"],
+            "memory_mib": target.memory() / 2**20,
             "unsent": result["unsent"],
             "command": shlex.join(command),
         }
-
-
-def median(rounds, what):
-    return statistics.median(r[what] for r in rounds)
 
 
 def measure(args, client, targets):
@@ -210,13 +165,6 @@ def table(results):
               f"{r['half_rate']:16.0f} {r['half_p50_ms']:7.3f} {r['half_p99_ms']:7.3f}")
 
 
-def machine():
-    model = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]
-    return {"cpu": model[0] if model else platform.machine(), "cores": os.cpu_count(),
-            "kernel": platform.release(), "load_before": os.getloadavg()[0]}
-
-
 def write_csv(path, auths, devices):
     rows = [(a["X-Device-Id"], a["X-Device-Token"]) for a in auths] or \
         [(f"device-{i:05d}", f"slu_{i:032d}") for i in range(devices)]
@@ -245,7 +193,7 @@ def main():
         home = Path(home)
         cpu = {args.server_cpu}
         report = {"machine": machine(), "arguments": vars(args)}
-        targets = [] if args.no_nginx else [Nginx(home, cpu)]
+        targets = [] if args.no_nginx else [nginx(home, cpu)]
         auths = []
         try:
             if not args.nginx_only:

@@ -7,13 +7,10 @@ Memory is the slope of the private pages over the number of connections, from --
 a process has anyway does not count. Handshakes: `openssl s_time` on one core, the server on the other, TLS 1.2, since
 that client resumes no sessions of 1.3. What a core could do is 1,000,000 / cpu_us.
 """
-import argparse
 import asyncio
-import json
 import os
 import re
 import resource
-import shutil
 import ssl
 import subprocess
 import sys
@@ -23,7 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 import harness  # noqa: E402
 import mqtt_wire as mqtt  # noqa: E402
+from common import cpu_seconds, parse, parser, write_report  # noqa: E402
 from conftest import owner_on  # noqa: E402
+from peers import Missing, find  # noqa: E402
 from pki import Authority  # noqa: E402
 
 NGINX = """daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log;
@@ -81,13 +80,6 @@ def handshakes(port, seconds, reuse):
     return int(found[-1][0]) / int(found[-1][1])
 
 
-def cpu_seconds(pid):
-    task = Path(f"/proc/{pid}")
-    fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu_seconds(int(child)) for child in (task / f"task/{pid}/children").read_text().split())
-
-
 def measure_handshakes(name, pid, port, seconds):
     row = {}
     for kind, reuse in (("full", False), ("resumed", True)):
@@ -100,25 +92,22 @@ def measure_handshakes(name, pid, port, seconds):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--bin", default=harness.BIN)
+    p = parser(__doc__)
     p.add_argument("--least", type=int, default=1000)
     p.add_argument("--most", type=int, default=15000)
     p.add_argument("--tls-most", type=int, default=5000, help="the same for TLS, whose client needs much memory")
     p.add_argument("--seconds", type=int, default=4, help="of each kind of handshake")
-    p.add_argument("--json")
-    options = p.parse_args()
+    options = parse(p)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    harness.BIN = str(Path(options.bin).resolve())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         home = Path(folder)
         ca, result = Authority(home), {}
         pair = ca.server("server", "localhost")
         server = harness.Server(home / "server", {
             "listen.mqtts": f"127.0.0.1:{harness.free_port()}", "listen.https": f"127.0.0.1:{harness.free_port()}",
             "tls.certificates": pair, "mqtt.connections_max": "100000", "listen.opening_max": "4096",
-            "listen.backlog": "4096"}, cpus={0})
+            "listen.backlog": "4096", **options.settings}, cpus={0})
         ports = {name: int(server.settings[name].split(":")[1]) for name in ("listen.mqtts", "listen.https")}
         server.start()
         owner = owner_on(server, "idle")
@@ -134,11 +123,15 @@ def main():
         print("TLS 1.2 handshakes, ECDSA P-256, one connection at a time:", flush=True)
         result["handshakes"] = {"sluice": measure_handshakes("sluice", server.pid, ports["listen.https"],
                                                              options.seconds)}
-        if shutil.which("nginx"):
+        try:
+            nginx = find("nginx")
+        except Missing as e:
+            print(e, flush=True)
+        else:
             chain, key = pair.split(":")
             port = harness.free_port()
             (home / "nginx.conf").write_text(NGINX.format(home=home, port=port, chain=chain, key=key))
-            nginx = subprocess.Popen(["taskset", "-c", "0", "nginx", "-p", str(home), "-c", "nginx.conf"])
+            nginx = subprocess.Popen(["taskset", "-c", "0", nginx, "-p", str(home), "-c", "nginx.conf"])
             harness.wait_for("nginx", lambda: (home / "pid").exists())
             try:
                 result["handshakes"]["nginx"] = measure_handshakes("nginx", nginx.pid, port, options.seconds)
@@ -146,8 +139,7 @@ def main():
                 nginx.terminate()
                 nginx.wait(10)
         server.close()
-        if options.json:
-            Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    write_report(options, result)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ sys.path.insert(0, str(ROOT / "test"))
 import harness  # noqa: E402
 import incident_report  # noqa: E402
 from attack_bench import bcrypt_seconds  # noqa: E402
-from common import parse, parser, stand_back, write_report  # noqa: E402
-from http_bench import TICK, machine  # noqa: E402
+from common import TICK, machine, parse, parser, stand_back, write_report  # noqa: E402
 from incident_gateways import (  # noqa: E402
     SECRET, Failure, GoGateway, Redis, Sluice, build_gateway, first_accepted, versions)
 

@@ -14,7 +14,9 @@ import urllib.request
 from pathlib import Path
 
 import harness
-from http_bench import cpu_seconds
+import peers
+from common import cpu_seconds
+from peers import first_line
 
 HERE = Path(__file__).resolve().parent
 SECRET = "the secret of a device"
@@ -43,42 +45,18 @@ def user_document(number, devices):
             "created_at": "2024-03-01T08:00:00Z", "seen_at": "2026-11-01T08:00:00Z"} for device in devices]})
 
 
-class Redis:
+class Redis(peers.Redis):
     def __init__(self, home, cpu):
-        program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
-        if not program:
-            raise Failure("there is no Redis: tools/install_packages.sh incident")
-        self.port = harness.free_port()
-        # Debian's redis-check-rdb is the server too, when it is called so; its own package starts a daemon.
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly",
-                   "no", "--dir", str(home)]
-        self.process = subprocess.Popen(command, executable=program, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL,
-                                        preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
-        harness.wait_for("Redis", lambda: self.is_up())
-        self.socket = socket.create_connection(("127.0.0.1", self.port))
-        self.file = self.socket.makefile("rb")
-
-    def is_up(self):
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            super().__init__("Redis", home, {cpu}, "--appendonly", "no")
+        except peers.Missing as e:
+            raise Failure(str(e))
 
     def do(self, commands):
-        """Commands whose answers are one line each."""
-        commands = list(commands)
-        for at in range(0, len(commands), 1000):
-            some = commands[at:at + 1000]
-            out = bytearray()
-            for command in some:
-                out += b"*%d\r\n" % len(command)
-                for word in command:
-                    word = str(word).encode()
-                    out += b"$%d\r\n%s\r\n" % (len(word), word)
-            self.socket.sendall(out)
-            for command in some:
-                answer = self.file.readline()
-                if not answer or answer.startswith(b"-"):
-                    raise Failure(f"Redis: {command[0]}: {answer.decode().strip() or 'closed'}")
+        try:
+            super().do(commands)
+        except OSError as e:
+            raise Failure(f"Redis: {e}")
 
     def know(self, devices, stored, key):
         """The devices, each user's document, and a key of an application."""
@@ -99,10 +77,6 @@ class Redis:
 
     def forget(self, devices):
         self.do(("DEL", pair_key(device, SECRET)) for device in devices)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait(10)
 
 
 class GoGateway:
@@ -224,14 +198,6 @@ def build_gateway(where):
     if run.returncode != 0:
         raise Failure(f"go build: {run.stderr.strip()}")
     return program
-
-
-def first_line(command, executable=None):
-    try:
-        run = subprocess.run(command, executable=executable, text=True, capture_output=True, timeout=30)
-    except OSError:
-        return None
-    return (run.stdout.splitlines() or [None])[0]
 
 
 def versions():

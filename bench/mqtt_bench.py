@@ -11,9 +11,7 @@ how many messages of a connection are without an answer; of QoS 0 how many are n
     bench/mqtt_bench.py --bin build/src/sluice --flashmq /path/to/flashmq --json results.json
 """
 import json
-import os
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +22,8 @@ sys.path.insert(0, str(ROOT / "test"))
 sys.path.insert(0, str(ROOT / "bench"))
 
 import harness  # noqa: E402
-from common import parse, parser, write_report  # noqa: E402
-from http_bench import cpu_seconds, machine, median  # noqa: E402
+from common import cpu_seconds, machine, median, memory_bytes, parse, parser, write_report  # noqa: E402
+from peers import Peer  # noqa: E402
 
 MOSQUITTO_CONF = """\
 listener {port} 127.0.0.1
@@ -51,44 +49,6 @@ listen {{
 """
 
 
-class Peer:
-    """A server with a file of settings."""
-
-    def __init__(self, name, home, cpu, command, conf, root="bench"):
-        self.name, self.topic_root = name, root
-        self.home = home / name.lower()
-        self.home.mkdir()
-        self.port = harness.free_port()
-        path = self.home / "conf"
-        path.write_text(conf.format(home=self.home, port=self.port))
-        self.command = [*command, str(path)]
-        self.log = open(self.home / "out", "wb")
-        self.process = subprocess.Popen(self.command, cwd=self.home, stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=self.log, preexec_fn=lambda: os.sched_setaffinity(0, cpu))
-        harness.wait_for(name, self.up)
-
-    def up(self):
-        assert self.process.poll() is None, f"{self.name} ended: {(self.home / 'out').read_text()}"
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def login(self):
-        return []
-
-    def cpu(self):
-        return cpu_seconds(self.process.pid)
-
-    def taken(self):
-        return None
-
-    def commits(self):
-        return 0
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
-
-
 class Sluice:
     def __init__(self, home, cpu, settings, connections, feeds):
         self.name, self.topic_root = "sluice", "bench"
@@ -107,6 +67,9 @@ class Sluice:
 
     def cpu(self):
         return cpu_seconds(self.server.pid)
+
+    def memory(self):
+        return memory_bytes(self.server.pid)
 
     def taken(self):
         m = self.server.metrics()
@@ -147,10 +110,14 @@ class Client:
             "messages_per_commit": result["answered"] / commits if commits else 0,
             "p50_ms": result["latency_ms"]["p50"],
             "p99_ms": result["latency_ms"]["p99"],
+            "p999_ms": result["latency_ms"]["p99.9"],
+            "memory_mib": target.memory() / 2**20,
             "delivered": result["delivered"],
             "delivery_p50_ms": result.get("delivery_ms", {}).get("p50", 0),
             "delivery_p99_ms": result.get("delivery_ms", {}).get("p99", 0),
+            "delivery_p999_ms": result.get("delivery_ms", {}).get("p99.9", 0),
             "sent": result["sent"],
+            "series": result["series"],
             "command": shlex.join(command),
         }
 

@@ -24,8 +24,9 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import harness  # noqa: E402
 import mqtt_wire as wire  # noqa: E402
-from http_bench import machine, median  # noqa: E402
-from mqtt_bench import FLASHMQ_CONF, MOSQUITTO_CONF, Peer, Sluice  # noqa: E402
+from common import machine, median  # noqa: E402
+from mqtt_bench import FLASHMQ_CONF, MOSQUITTO_CONF, Sluice  # noqa: E402
+from peers import Peer  # noqa: E402
 
 
 class Fan:

@@ -3,7 +3,8 @@
 # Installs the Debian packages that a purpose needs: install_packages.sh [run|test|bench|incident]
 #
 # Asks nothing, installs only what is missing, says what it does; a second run does nothing.
-# promtool, nginx, PostgreSQL and RabbitMQ come with packages that also start (and, at every boot, start again) a daemon.
+# promtool, the peers of the benchmarks, PostgreSQL and RabbitMQ come with packages that also start (and, at every boot,
+# start again) a daemon.
 # We need only the programs, so they are unpacked to build-tools and nothing is installed.
 # SLUICE_PACKAGES=skip leaves the machine alone: then what is missing shows in the build.
 set -eu
@@ -21,8 +22,11 @@ TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3
       maven default-jre-headless python3-confluent-kafka python3-pika python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
 command -v npm >/dev/null || TEST="$TEST nodejs npm"
-BENCH="wrk"
-# The incident's gateway; redis-tools holds the server's program too, and starts no daemon.
+# What the peers that are unpacked below want beside what is everywhere. redis-tools holds the server's program
+# too, and starts no daemon.
+BENCH="wrk redis-tools liblua5.3-0 libopentracing-c-wrapper0 libpcre2-8-0 libcjson1 libdlt2 libwrap0"
+PEERS="nginx:nginx haproxy:haproxy caddy:caddy mosquitto:mosquitto nats-server:nats-server"
+# The incident's gateway.
 INCIDENT="golang-go golang-golang-x-crypto-dev golang-golang-x-sync-dev golang-github-gomodule-redigo-dev
           redis-tools"
 
@@ -30,7 +34,7 @@ purpose=${1:-run}
 case $purpose in
 run) wanted=$RUN programs= ;;
 test) wanted="$RUN $TEST" programs="promtool:prometheus" ;;
-bench) wanted="$RUN $TEST $BENCH" programs="promtool:prometheus nginx:nginx" ;;
+bench) wanted="$RUN $TEST $BENCH" programs="promtool:prometheus $PEERS" ;;
 incident) wanted="$RUN $INCIDENT" programs= ;;
 *)
     echo "usage: $0 [run|test|bench|incident]" >&2
