@@ -213,20 +213,23 @@ def test_device(make_server):
     """The device's row goes, byte for byte, and with --feeds the feeds that are its own."""
     server = make_server()
     owner = owner_on(server, "stays")
-    value, kept, device = canary(), canary(), "dev" + secrets.token_hex(12)
+    sent, kept, device = [canary(), canary()], canary(), "dev" + secrets.token_hex(12)
     secret = server.add_device("stays", device, "--feeds", "own,door*")
     auth = conftest.device_auth(device, secret)
-    for text in value, value:
+    # Of a text that comes twice in a row LZ4 may take the last byte into the match: then the first is not whole.
+    for text in sent:
         r = requests.post(f"{server.url}/v1/telemetry?ack=applied", json={"own": text, "door": kept}, headers=auth,
                           timeout=20)
         assert r.status_code == 202, r.text
     assert server.stop() == 0
     server.start()
     assert "catalog.db" in files_with(server.data, device)
-    assert {"history", "latest.snap"} <= {n.split("/")[0] for n in files_with(server.data, value)}
+    assert folders(files_with(server.data, sent[0])) == {"journal", "history"}
+    assert {"history", "latest.snap"} <= folders(files_with(server.data, sent[1]))
     answer = server.cli("device", "erase", device, "--feeds")
     assert answer["feeds_erased"] == 1 and "journal" in answer["remains"]
-    assert folders(files_with(server.data, value)) == {"journal"}
+    for text in sent:
+        assert folders(files_with(server.data, text)) == {"journal"}
     assert folders(files_with(server.data, device)) == {"journal", "audit"}
     assert values(owner, "door") == [kept, kept]
     r = requests.post(f"{server.url}/v1/telemetry", json={"own": "1"}, headers=auth, timeout=20)
