@@ -110,18 +110,19 @@ void buf_put_dec(struct buf *b, uint64_t v)
 
 void buf_printf(struct buf *b, const char *format, ...)
 {
-    va_list args;
+    va_list args, again;
     va_start(args, format);
-    va_list again;
     va_copy(again, args);
-    int need = vsnprintf(NULL, 0, format, args);
+    size_t room = b->failed ? 0 : b->cap - b->len; /* mostly it fits, and one pass is enough */
+    int need = vsnprintf(room ? b->ptr + b->len : NULL, room, format, args);
     va_end(args);
     CHECK(need >= 0);
-    char *to = buf_reserve(b, (size_t)need + 1);
-    if (to) {
+    bool fits = (size_t)need < room;
+    char *to = fits ? NULL : buf_reserve(b, (size_t)need + 1);
+    if (to)
         vsnprintf(to, (size_t)need + 1, format, again);
+    if (to || fits)
         b->len += (size_t)need;
-    }
     va_end(again);
 }
 
