@@ -38,6 +38,7 @@
 #define PAUSED_NS (500 * NS_PER_MS)
 #define DUE_US    US_PER_S /* between two looks for letters that are due */
 #define SENT_MAX  64u      /* letters that are removed together */
+#define SLICE_MIN 1000u    /* messages that any target takes in its time */
 
 #define U(v) (unsigned long long)(v)
 
@@ -64,7 +65,8 @@ struct sink {
     struct course live, replay;
     struct breaker breaker;
     bool connected, stuck, idle;
-    unsigned failures; /* in a row */
+    unsigned failures;  /* in a row */
+    unsigned slice_max; /* messages sent at once; see fit_slices */
     uint64_t next_try_ns, looked_ns, tended_ns;
     uint64_t position; /* see 1 */
     uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
@@ -277,13 +279,27 @@ static void connect_target(struct sink *s, uint64_t now_ns)
 
 /* ---- deliveries ------------------------------------------------------------------------------ */
 
-/* How many messages of the batch are sent at once: all, or half of where a poisoned one is. */
-static unsigned slice_count(const struct course *c)
+/* How many messages of the batch are sent at once: all that may be, or half of where a poisoned one
+ * is. */
+static unsigned slice_count(const struct sink *s, const struct course *c)
 {
-    if (c->bad_end <= c->first)
-        return c->count - c->first;
-    unsigned n = (c->bad_end - c->first) / 2;
-    return n ? n : 1;
+    unsigned n = c->count - c->first;
+    if (c->bad_end > c->first)
+        n = (c->bad_end - c->first) / 2;
+    if (n > s->slice_max)
+        n = s->slice_max;
+    return n || c->first == c->count ? n : 1;
+}
+
+/* What the target cannot take in its time comes in smaller slices, until it can. */
+static void fit_slices(struct sink *s, unsigned sent, enum sink_outcome found)
+{
+    if (found == SINK_AWAY && sent > SLICE_MIN)
+        s->slice_max = sent / 2 > SLICE_MIN ? sent / 2 : SLICE_MIN;
+    else if (found == SINK_DONE && sent == s->slice_max)
+        s->slice_max += s->slice_max / 8;
+    if (s->slice_max > s->opts.batch_count)
+        s->slice_max = s->opts.batch_count;
 }
 
 /* The message alone was refused. False: there is no room for it. */
@@ -361,7 +377,7 @@ static void advance(struct sink *s, struct course *c, bool again)
 static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_ns)
 {
     struct error err = {""};
-    unsigned n = slice_count(c), first = c->first, end = first + n;
+    unsigned n = slice_count(s, c), first = c->first, end = first + n;
     struct sink_batch b = {.from = again ? c->from : s->position,
                            .to = end < c->count ? c->messages[end].offset : c->to,
                            .messages = c->messages + first,
@@ -369,6 +385,7 @@ static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_n
                            .again = again};
     enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, &err);
     now_ns = clock_mono_ns();
+    fit_slices(s, n, found);
     if (found == SINK_DONE || (found == SINK_POISON && n)) {
         succeeded(s, now_ns); /* it is there, and may say what it does not like */
         if (found == SINK_POISON)
@@ -736,6 +753,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     CHECK(s);
     s->opts = *opts;
     s->rand.state = opts->seed;
+    s->slice_max = opts->batch_count;
     s->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     s->live = s->replay = (struct course){.opts = &s->opts, .sealer = s->sealer};
     breaker_init(&s->breaker, &opts->breaker);

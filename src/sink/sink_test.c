@@ -21,6 +21,7 @@ struct target {
     /* Faults, of 100: */
     unsigned open_fails, send_fails, unknown, hangs;
     bool away, gone;
+    unsigned most;    /* messages that it takes in its time; 0: any number */
     uint64_t asks_ns; /* to be left alone */
     struct rand rand;
 };
@@ -102,7 +103,7 @@ static enum sink_outcome target_send(void *of, const struct sink_batch *b, struc
     }
     if (t->away || chance(t, t->send_fails))
         return away(err, "the connection broke");
-    if (chance(t, t->hangs)) {
+    if (chance(t, t->hangs) || (t->most && b->count > t->most)) {
         clock_sleep_ns(30 * NS_PER_S);
         return away(err, "no answer in 30 s");
     }
@@ -321,6 +322,30 @@ static void other_targets_get_each_at_least_once(void **state)
 {
     for (uint64_t seed = 1; seed <= 60; seed++)
         schedule(false, seed % 2, seed);
+}
+
+/* A target that cannot take a whole batch in its time gets all of it nevertheless. */
+static void what_takes_too_long_comes_in_slices(void **state)
+{
+    struct bench *b = bench_new(true, 5);
+    struct target *t = &b->target;
+    b->opts.batch_count = RECORDS_MAX;
+    b->opts.batch_bytes = 1 << 20;
+    crash(b, false);
+    t->most = SLICE_MIN + 200;
+    for (unsigned i = 0; i < 20; i++)
+        append(b, 100);
+    arrive(b);
+    assert_true(t->sends <= 4);
+    t->most = 0;
+    unsigned was = b->s->slice_max;
+    for (unsigned i = 0; i < 19; i++)
+        append(b, 100);
+    arrive(b);
+    assert_true(b->s->slice_max > was);
+    for (uint64_t i = 0; i < b->records; i++)
+        assert_int_equal(t->seen[i], 1);
+    bench_free(b);
 }
 
 /* One of 256 is found with two attempts for each halving. */
@@ -758,6 +783,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transactional_targets_get_each_once),
         cmocka_unit_test(other_targets_get_each_at_least_once),
+        cmocka_unit_test(what_takes_too_long_comes_in_slices),
         cmocka_unit_test(poison_is_found_by_halving),
         cmocka_unit_test(verdicts_need_no_halving),
         cmocka_unit_test(verdicts_outlast_full_dead_letters),
