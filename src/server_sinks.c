@@ -95,6 +95,9 @@ static int make_kafka(const struct config *c, const struct journal_position *at,
         .topic = c->kafka.topic,
         .cursor_topic = c->kafka.cursor_topic,
         .key = strcmp(c->kafka.key, "device") == 0 ? KAFKA_KEY_DEVICE : KAFKA_KEY_FEED,
+        .headers = strcmp(c->kafka.headers, "full") == 0   ? KAFKA_HEADERS_FULL
+                   : strcmp(c->kafka.headers, "none") == 0 ? KAFKA_HEADERS_NONE
+                                                           : KAFKA_HEADERS_BRIEF,
         .compression = c->kafka.compression,
         .security = c->kafka.security,
         .mechanism = c->kafka.mechanism,

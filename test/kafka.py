@@ -22,8 +22,7 @@ from sink_conformance import Message, Target
 
 JARS = ROOT / "build-tools" / "kafka"
 # The interpreter and a little compiling are the quickest for the few seconds that a test takes.
-JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*"]
+JAVA_OPTIONS = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 MESSAGE_MAX = 80000
 SETTINGS = """
 process.roles=broker,controller
@@ -60,6 +59,7 @@ class Kafka(Target):
     # More than a topic takes, and nothing that can be compressed.
     poison = tuple(("raw/x", Random(seed).randbytes(MESSAGE_MAX + 10000)) for seed in (1, 2))
     poison_why = "Message size too large"
+    java_options = JAVA_OPTIONS
 
     def __init__(self):
         if not (JARS / "pom.xml").exists():
@@ -78,15 +78,19 @@ class Kafka(Target):
         self.java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAQACAAAAAAAAAAA", "-c", self.config)
         self.start()
 
+    def java_command(self, *args):
+        return ["java", *self.java_options, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*",
+                *map(str, args)]
+
     def java(self, *args):
-        run = subprocess.run([*JAVA, *map(str, args)], capture_output=True, text=True, cwd=self.home, timeout=120)
+        run = subprocess.run(self.java_command(*args), capture_output=True, text=True, cwd=self.home, timeout=120)
         assert run.returncode == 0, run.stdout + run.stderr
 
     # ---- process ----
 
     def spawn(self):
         with open(self.home / "server.log", "ab") as log:
-            self.process = subprocess.Popen([*JAVA, "kafka.Kafka", str(self.config)], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen(self.java_command("kafka.Kafka", self.config), stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, cwd=self.home)
 
     def start(self):
@@ -152,11 +156,13 @@ class Kafka(Target):
             c.close()
 
     def read(self, place):
+        """With brief headers: the key says whose it is and to what."""
         found = []
         for m in self.consume(place):
             h = {name: value.decode() for name, value in m.headers()}
-            found.append(Message(int(h["position"]), m.value(), *(h.get(n) for n in ("account", "feed", "device",
-                                                                                       "topic"))))
+            account, to = m.key().decode().split("/", 1)
+            feed, topic = (None, to) if h.get("kind") == "message" else (to, None)
+            found.append(Message(int(h["position"]), m.value(), account, feed, h.get("device"), topic))
         return found
 
     def alter(self, topic, **settings):

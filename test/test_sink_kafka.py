@@ -33,7 +33,7 @@ def log_of(sink):
 
 
 def test_messages_have_key_headers_and_time(make_sink, target, place):
-    sink = make_sink()
+    sink = make_sink(headers="full")
     owner = sender_on(sink, "ann", "air", "gone")
     made = send(owner, "air", {"value": "21.50", "lat": 47.5, "lon": -8.25, "ele": 400.125,
                                "created_at": "2001-02-03T04:05:06.789Z"}, {"value": "2"}, {"value": "3"})
@@ -57,6 +57,20 @@ def test_messages_have_key_headers_and_time(make_sink, target, place):
     assert (first["account"], first["feed"], first["device"]) == ("ann", "air", "ann-dev")
     # Brokers delete by this time, so it is not what a device says.
     assert all(abs(m.timestamp()[1] / 1000 - time.time()) < 60 for m in found)
+
+
+@pytest.mark.parametrize("key, rest", [("feed", "device"), ("device", "feed")])
+def test_brief_headers_say_what_key_and_time_do_not(make_sink, target, place, key, rest):
+    sink = make_sink(key=key)
+    owner = sender_on(sink, "ann", "air")
+    send(owner, "air", {"value": "1"}, {"value": "2", "lat": 1.5, "lon": 2, "created_at": "2001-02-03T04:05:06.789Z"})
+    sink.drained()
+    names = {"feed": "air", "device": "ann-dev"}
+    plain, other = sorted(target.consume(place), key=lambda m: int(headers_of(m)["position"]))
+    assert {m.key().decode() for m in (plain, other)} == {f"ann/{names[key]}"}
+    assert headers_of(plain) == {rest: names[rest], "position": headers_of(plain)["position"]}
+    assert headers_of(other) == {rest: names[rest], "position": headers_of(other)["position"], "ts": "981173106789",
+                                 "lat": "1.5", "lon": "2"}
 
 
 def test_topics_and_keys_by_setting(make_sink, target, place):

@@ -34,7 +34,7 @@
 
 #define U(v) (unsigned long long)(v)
 
-char kafka_own_message, kafka_marker_message;
+char kafka_own_message;
 
 /* ---- what librdkafka says -------------------------------------------------------------------- */
 
@@ -65,14 +65,13 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
         snprintf(k->why, sizeof k->why, "%s", text);
 }
 
-/* What failed first is why the others did: they were thrown away behind it. */
+/* Of messages that failed only. What failed first is why the others did: they were thrown away
+ * behind it. */
 static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
 {
     struct kafka *k = opaque;
     bool thrown =
         m->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || m->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
-    if (m->_private == &kafka_marker_message && !m->err)
-        k->marked = m->offset;
     if (!m->err || thrown || k->bad)
         return;
     k->bad = m->err;
@@ -103,6 +102,7 @@ static const struct setting of_producer[] = {
     {"partitioner", "murmur2_random"},
     {"linger.ms", "5"},
     {"queue.buffering.max.messages", "200000"},
+    {"delivery.report.only.error", "true"},
 };
 
 static const struct setting of_consumer[] = {

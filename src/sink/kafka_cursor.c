@@ -18,7 +18,7 @@
 #include "sink/kafka_own.h"
 
 #define PARTITION 0
-#define TAIL      2000 /* offsets before the marker that are looked at first */
+#define TAIL      2000 /* of the topic's last offsets, so many are looked at first */
 #define TEXT_MAX  256
 #define SEGMENT   "16777216" /* bytes: only what lies in older ones is compacted */
 #define DIRTY     "0.1"
@@ -179,24 +179,22 @@ enum sink_outcome kafka_cursor_put(struct kafka *k, uint64_t next, struct error 
     return put(k, slice_str(k->cursor_key), next, &kafka_own_message, err);
 }
 
-/* When this self began, in a transaction of its own; *ret_offset: where it stands. */
-static enum sink_outcome mark(struct kafka *k, int64_t *ret_offset, struct error *err)
+/* Says that this self began, in a transaction of its own; never the same text twice. */
+struct marker {
+    char key[KAFKA_CURSOR_MAX + 8], text[24];
+};
+
+static enum sink_outcome mark(struct kafka *k, struct marker *ret, struct error *err)
 {
-    char key[KAFKA_CURSOR_MAX + 8];
-    snprintf(key, sizeof key, "%s/opened", k->cursor_key);
-    k->marked = -1;
+    uint64_t now_us = (uint64_t)clock_wall_us();
+    snprintf(ret->key, sizeof ret->key, "%s/opened", k->cursor_key);
+    snprintf(ret->text, sizeof ret->text, "%llu", (unsigned long long)now_us);
     enum sink_outcome rc = kafka_begin(k, err);
     if (rc == SINK_DONE)
-        rc = put(k, slice_str(key), (uint64_t)clock_wall_us(), &kafka_marker_message, err);
+        rc = put(k, slice_str(ret->key), now_us, &kafka_own_message, err);
     if (rc == SINK_DONE)
         rc = kafka_commit(k, err);
-    *ret_offset = k->marked;
-    if (rc == SINK_DONE && k->marked >= 0)
-        return SINK_DONE;
-    if (rc == SINK_DONE)
-        error_set(err, -EIO, "topic %s: the broker does not say where it put our marker",
-                  k->cursor_name);
-    return SINK_AWAY;
+    return rc == SINK_DONE ? rc : SINK_AWAY;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -218,12 +216,16 @@ static bool take(const rd_kafka_message_t *m, uint64_t *position, struct error *
     return true;
 }
 
-/* Reads from `start` to the marker. */
-static enum sink_outcome read_up_to(struct kafka *k, rd_kafka_t *c, rd_kafka_topic_t *topic,
-                                    int64_t marker, uint64_t *position, bool *ret_found,
-                                    struct error *err)
+static bool is(const rd_kafka_message_t *m, const char *key)
 {
-    struct slice wanted = slice_str(k->cursor_key);
+    return slice_eq(slice_of(m->key, m->key_len), slice_str(key));
+}
+
+/* Reads from where it was begun to the marker. */
+static enum sink_outcome read_up_to(struct kafka *k, rd_kafka_t *c, rd_kafka_topic_t *topic,
+                                    const struct marker *marker, uint64_t *position,
+                                    bool *ret_found, struct error *err)
+{
     uint64_t end_ns = clock_mono_ns() + k->opts.timeout_ns;
     bool over = false, understood = true;
     while (!over && understood) {
@@ -231,9 +233,10 @@ static enum sink_outcome read_up_to(struct kafka *k, rd_kafka_t *c, rd_kafka_top
         rd_kafka_message_t *m = rd_kafka_consume(topic, PARTITION, KAFKA_POLL_MS);
         if (m && m->err)
             snprintf(k->why, sizeof k->why, "%s", rd_kafka_message_errstr(m));
-        else if (m && m->offset < marker && slice_eq(slice_of(m->key, m->key_len), wanted))
+        else if (m && is(m, k->cursor_key))
             *ret_found = understood = take(m, position, err);
-        over = m && !m->err && m->offset >= marker;
+        over = m && !m->err && is(m, marker->key) &&
+               slice_eq(slice_of(m->payload, m->len), slice_str(marker->text));
         if (m && !m->err) /* it is coming: as long as it takes */
             end_ns = clock_mono_ns() + k->opts.timeout_ns;
         if (m)
@@ -261,7 +264,7 @@ static bool find_leader(struct kafka *k, rd_kafka_t *c, rd_kafka_topic_t *topic,
     }
 }
 
-static enum sink_outcome read_back(struct kafka *k, int64_t marker, int64_t start,
+static enum sink_outcome read_back(struct kafka *k, const struct marker *marker, int64_t start,
                                    uint64_t *position, bool *ret_found, struct error *err)
 {
     rd_kafka_t *c = kafka_client_consumer(k, err);
@@ -285,12 +288,12 @@ static enum sink_outcome read_back(struct kafka *k, int64_t marker, int64_t star
 
 enum sink_outcome kafka_cursor_find(struct kafka *k, uint64_t *position, struct error *err)
 {
-    int64_t marker = -1;
+    struct marker marker;
     bool seen = false;
     enum sink_outcome found = mark(k, &marker, err);
-    if (found == SINK_DONE && marker > TAIL)
-        found = read_back(k, marker, marker - TAIL, position, &seen, err);
+    if (found == SINK_DONE)
+        found = read_back(k, &marker, RD_KAFKA_OFFSET_TAIL(TAIL), position, &seen, err);
     if (found == SINK_DONE && !seen)
-        found = read_back(k, marker, RD_KAFKA_OFFSET_BEGINNING, position, &seen, err);
+        found = read_back(k, &marker, RD_KAFKA_OFFSET_BEGINNING, position, &seen, err);
     return found;
 }

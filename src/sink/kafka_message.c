@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages as Kafka has them: the value is what was sent, byte for byte; all else stands in
- * headers. The key keeps what belongs together in one partition, in order. Kafka's own timestamp is
- * when the message was received: brokers delete by it, and refuse what lies in the future, so a
- * device whose clock is wrong would have its messages removed at once, or never, or refused. What
- * the device says is the header `ts`.
+ * Messages as Kafka has them: the value is what was sent, byte for byte; what neither key nor time
+ * says stands in headers. The key keeps what belongs together in one partition, in order. Kafka's
+ * own timestamp is when the message was received: brokers delete by it, and refuse what lies in the
+ * future, so a device whose clock is wrong would have its messages removed at once, or never, or
+ * refused. What the device says is the header `ts`.
  *
  * A change has the new value and a deletion an empty one, both with the header `target`, the
  * position of what they are about. A feed's deletion has no target and no value: in a compacted
@@ -21,7 +21,7 @@
 #include "flow/publish.h"
 #include "sink/kafka_own.h"
 
-#define HEADERS_MAX 16
+#define HEADERS_FEW 4
 
 /* ---- the topic ------------------------------------------------------------------------------- */
 
@@ -46,6 +46,8 @@ static bool is_legal(char c)
 /* The placeholder that stands here; NULL: none. *ret_len: of its text. */
 static const size_t *holder_at(const char *text, size_t *ret_len)
 {
+    if (*text != '{')
+        return NULL;
     for (size_t i = 0; i < sizeof holders / sizeof holders[0]; i++) {
         *ret_len = strlen(holders[i].text);
         if (strncmp(text, holders[i].text, *ret_len) == 0)
@@ -180,43 +182,31 @@ static bool read_content(const struct record *r, struct content *ret)
     }
 }
 
-static void add(rd_kafka_headers_t *h, const char *name, struct slice value)
+static void add(rd_kafka_headers_t **h, const char *name, struct slice value)
 {
-    if (value.len)
-        rd_kafka_header_add(h, name, -1, value.ptr, (ssize_t)value.len);
+    if (!value.len)
+        return;
+    if (!*h)
+        *h = rd_kafka_headers_new(HEADERS_FEW);
+    rd_kafka_header_add(*h, name, -1, value.ptr, (ssize_t)value.len);
 }
 
-static void add_number(struct kafka *k, rd_kafka_headers_t *h, const char *name, uint64_t value)
+static void add_number(struct kafka *k, rd_kafka_headers_t **h, const char *name, uint64_t value)
 {
     buf_clear(&k->number);
     buf_put_dec(&k->number, value);
     add(h, name, buf_slice(&k->number));
 }
 
-static void add_double(struct kafka *k, rd_kafka_headers_t *h, const char *name, double value)
+static void add_double(struct kafka *k, rd_kafka_headers_t **h, const char *name, double value)
 {
     buf_clear(&k->number);
     double_format(&k->number, value);
     add(h, name, buf_slice(&k->number));
 }
 
-static rd_kafka_headers_t *make_headers(struct kafka *k, const struct sink_message *m,
-                                        const struct content *c, bool again)
+static void add_content(struct kafka *k, rd_kafka_headers_t **h, const struct content *c)
 {
-    const struct record *r = &m->record;
-    rd_kafka_headers_t *h = rd_kafka_headers_new(HEADERS_MAX);
-    add(h, "kind", slice_str(c->kind));
-    add(h, "account", m->names.account);
-    add(h, "feed", r->kind == RECORD_PUBLISH ? (struct slice){0} : m->names.feed);
-    add(h, "device", m->names.device);
-    add(h, "topic", r->topic);
-    buf_clear(&k->number);
-    buf_printf(&k->number, "%lld", (long long)(r->event_us / 1000));
-    add(h, "ts", buf_slice(&k->number));
-    add(h, "log", slice_str(k->log_id));
-    add_number(k, h, "position", m->offset);
-    if (r->feed)
-        add_number(k, h, "feed_no", r->feed);
     if (c->has_target)
         add_number(k, h, "target", c->target.offset);
     if (c->datum.has_place) {
@@ -225,8 +215,42 @@ static rd_kafka_headers_t *make_headers(struct kafka *k, const struct sink_messa
     }
     if (c->datum.has_place && c->datum.has_ele)
         add_double(k, h, "ele", c->datum.ele);
+}
+
+/* See enum kafka_headers. NULL: there are none. */
+static rd_kafka_headers_t *make_headers(struct kafka *k, const struct sink_message *m,
+                                        const struct content *c, bool again)
+{
+    const struct record *r = &m->record;
+    bool full = k->opts.headers == KAFKA_HEADERS_FULL;
+    bool brief = full || k->opts.headers == KAFKA_HEADERS_BRIEF;
+    bool by_device = k->opts.key == KAFKA_KEY_DEVICE;
+    int64_t ms = r->event_us / 1000;
+    rd_kafka_headers_t *h = NULL;
+    if (full || r->kind != RECORD_DATUM)
+        add(&h, "kind", slice_str(c->kind));
+    if (full)
+        add(&h, "account", m->names.account);
+    if ((full || (brief && by_device)) && r->kind != RECORD_PUBLISH)
+        add(&h, "feed", m->names.feed);
+    if (full || (brief && !by_device))
+        add(&h, "device", m->names.device);
+    if (full || (brief && by_device))
+        add(&h, "topic", r->topic);
+    if (full || ms != r->receive_us / 1000) {
+        buf_clear(&k->number);
+        buf_printf(&k->number, "%lld", (long long)ms);
+        add(&h, "ts", buf_slice(&k->number));
+    }
+    if (full)
+        add(&h, "log", slice_str(k->log_id));
+    if (brief || again || c->has_target)
+        add_number(k, &h, "position", m->offset);
+    if (full && r->feed)
+        add_number(k, &h, "feed_no", r->feed);
+    add_content(k, &h, c);
     if (again)
-        add(h, "again", SLICE("1"));
+        add(&h, "again", SLICE("1"));
     return h;
 }
 

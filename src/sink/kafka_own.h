@@ -38,13 +38,12 @@ struct kafka {
     rd_kafka_resp_err_t bad; /* of the transaction's first message that failed */
     bool bad_is_own;         /* it was none of the batch */
     char bad_topic[KAFKA_TOPIC_MAX + 1];
-    int64_t marked; /* offset of the marker, once it is written */
 };
 
 /* ---- kafka_client.c: connections, and what their failures mean ------------------------------- */
 
 /* What a message was sent for, as its opaque: those of the batch have none. */
-extern char kafka_own_message, kafka_marker_message;
+extern char kafka_own_message;
 
 /* Whether librdkafka takes the settings. 0, or -EINVAL with a sentence. */
 int kafka_client_check(const struct kafka *k, struct error *err);

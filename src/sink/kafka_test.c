@@ -245,10 +245,16 @@ static void test_messages(void **state)
     opened(k, 0);
     struct sink_message m = datum(&storage, 17, SLICE("21.50"));
     snprintf(k->log_id, sizeof k->log_id, "L");
+    expect_text(k, "ann-trucks.17-t-1", &m,
+                "ann/trucks.17=21.50 device:t-1 ts:1017 position:17 lat:47.5 lon:-8");
+    k->opts.headers = KAFKA_HEADERS_FULL;
     expect_text(
         k, "ann-trucks.17-t-1", &m,
         "ann/trucks.17=21.50 kind:datum account:ann feed:trucks.17 device:t-1 ts:1017 log:L "
         "position:17 feed_no:9 lat:47.5 lon:-8");
+    k->opts.headers = KAFKA_HEADERS_NONE;
+    expect_text(k, "ann-trucks.17-t-1", &m, "ann/trucks.17=21.50 ts:1017 lat:47.5 lon:-8");
+    k->opts.headers = KAFKA_HEADERS_FULL;
     /* A change. */
     datum_target_encode(&other, (struct datum_target){.event_ms = 1017, .offset = 17});
     buf_put_slice(&other, m.record.payload);
@@ -282,6 +288,12 @@ static void test_messages(void **state)
     expect_text(
         k, "ann-raw.x-t_2", &m,
         "ann/t 2= kind:message account:ann device:t 2 topic:raw/x ts:1017 log:L position:17");
+    k->opts.headers = KAFKA_HEADERS_BRIEF;
+    expect_text(k, "ann-raw.x-t_2", &m, "ann/t 2= kind:message topic:raw/x ts:1017 position:17");
+    m.record.event_us = m.record.receive_us + 1;
+    expect_text(k, "ann-raw.x-t_2", &m, "ann/t 2= kind:message topic:raw/x position:17");
+    m.record.event_us = 1017000;
+    k->opts.headers = KAFKA_HEADERS_FULL;
     m.names = (struct sink_names){0};
     expect_text(k, "_-raw.x-_", &m, "#7= kind:message topic:raw/x ts:1017 log:L position:17");
     buf_fini(&storage);
