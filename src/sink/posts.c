@@ -7,6 +7,10 @@
  * libcurl 7.88: a handle whose name is still being resolved waits for the resolver's thread when it
  * is removed, and with it everything else here, unless CURLOPT_QUICK_EXIT is set. MAXFILESIZE only
  * believes Content-Length, so bytes are counted here. TIMEOUT covers all of a transfer.
+ *
+ * libcurl is told which sockets are ready (curl_multi_socket_action). With curl_multi_perform it
+ * would ask the kernel about each of them, each time. Handles keep their settings: making all of
+ * them anew cost as much as the rest of a request.
  */
 #include "sink/posts.h"
 
@@ -18,13 +22,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 
 #define CONNECT_MAX_NS (10 * NS_PER_S)
 #define IDLE_CONN_S    60l
+#define READY_MAX      64 /* sockets that are looked at together */
 
 struct posts {
     struct posts_opts opts;
@@ -32,6 +40,11 @@ struct posts {
     CURL **idle; /* handles, to be used again */
     unsigned idle_count, running;
     struct curl_slist *resolve;
+    int epoll, wake;                     /* wake: posts_wake, an eventfd */
+    struct epoll_event ready[READY_MAX]; /* told by the kernel, not yet to libcurl */
+    int ready_at, ready_count;
+    bool woken;      /* by posts_wake, and posts_wait has not returned for it yet */
+    uint64_t due_ns; /* when libcurl wants to be called though nothing is ready; 0: never */
 };
 
 /* ---- addresses ------------------------------------------------------------------------------- */
@@ -142,10 +155,58 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
                  post->too_long ? "its answer's head is too long" : curl_easy_strerror(code));
 }
 
+/* ---- sockets that are ready ------------------------------------------------------------------ */
+
+static int on_watch(CURL *easy, curl_socket_t fd, int what, void *owner, void *watched)
+{
+    struct posts *p = owner;
+    struct epoll_event e = {.data.fd = fd};
+    if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+        e.events |= EPOLLIN;
+    if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+        e.events |= EPOLLOUT;
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(p->epoll, EPOLL_CTL_DEL, fd, NULL);
+        return 0;
+    }
+    CHECK(epoll_ctl(p->epoll, watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) == 0);
+    curl_multi_assign(p->multi, fd, p);
+    return 0;
+}
+
+static int on_timer(CURLM *multi, long ms, void *owner)
+{
+    ((struct posts *)owner)->due_ns = ms < 0 ? 0 : clock_mono_ns() + (uint64_t)ms * NS_PER_MS;
+    return 0;
+}
+
+static int bits_of(uint32_t events)
+{
+    return (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+           (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+}
+
+/* Asks the kernel, and waits at most that long. */
+static void look(struct posts *p, int ms)
+{
+    uint64_t woken;
+    int n = epoll_wait(p->epoll, p->ready, READY_MAX, ms);
+    p->ready_at = p->ready_count = 0;
+    for (int i = 0; i < n; i++) {
+        if (p->ready[i].data.fd == p->wake)
+            p->woken = read(p->wake, &woken, sizeof woken) > 0;
+        else
+            p->ready[p->ready_count++] = p->ready[i];
+    }
+}
+
 /* ---- one POST -------------------------------------------------------------------------------- */
 
-static void set_target(const struct posts *p, CURL *e)
+/* A handle with all settings that no request has for its own. */
+static CURL *make_easy(const struct posts *p)
 {
+    CURL *e = curl_easy_init();
+    CHECK(e);
     uint64_t connect_ns = p->opts.timeout_ns < CONNECT_MAX_NS ? p->opts.timeout_ns : CONNECT_MAX_NS;
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1l);
@@ -165,6 +226,8 @@ static void set_target(const struct posts *p, CURL *e)
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_head);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(e, CURLOPT_POST, 1l);
+    return e;
 }
 
 static struct curl_slist *add_header(struct curl_slist *list, const char *header)
@@ -177,8 +240,7 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *header
 void posts_start(struct posts *p, struct post *post)
 {
     CHECK(posts_room(p));
-    CURL *e = p->idle_count ? p->idle[--p->idle_count] : curl_easy_init();
-    CHECK(e);
+    CURL *e = p->idle_count ? p->idle[--p->idle_count] : make_easy(p);
     post->posts = p;
     post->easy = e;
     post->end = 0;
@@ -193,9 +255,7 @@ void posts_start(struct posts *p, struct post *post)
     for (unsigned i = 0; i < POST_HEADERS_MAX && post->headers[i]; i++)
         list = add_header(list, post->headers[i]);
     post->list = list;
-    set_target(p, e);
     curl_easy_setopt(e, CURLOPT_URL, post->url);
-    curl_easy_setopt(e, CURLOPT_POST, 1l);
     curl_easy_setopt(e, CURLOPT_POSTFIELDS, post->body.ptr);
     curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.len);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
@@ -211,17 +271,16 @@ void posts_start(struct posts *p, struct post *post)
 static void let_go(struct posts *p, struct post *post)
 {
     curl_multi_remove_handle(p->multi, post->easy);
-    curl_easy_reset(post->easy); /* keeps nothing but what the multi handle shares */
     p->idle[p->idle_count++] = post->easy;
     curl_slist_free_all(post->list);
     post->easy = post->list = NULL;
     p->running--;
 }
 
-struct post *posts_next(struct posts *p)
+/* One that libcurl is done with; NULL: none. */
+static struct post *take_over(struct posts *p)
 {
-    int running, left;
-    curl_multi_perform(p->multi, &running);
+    int left;
     for (CURLMsg *m; (m = curl_multi_info_read(p->multi, &left));) {
         char *owner = NULL;
         if (m->msg != CURLMSG_DONE)
@@ -236,6 +295,27 @@ struct post *posts_next(struct posts *p)
     return NULL;
 }
 
+struct post *posts_next(struct posts *p)
+{
+    int running;
+    for (;;) {
+        struct post *over = take_over(p);
+        if (over)
+            return over;
+        if (p->due_ns && clock_mono_ns() >= p->due_ns) {
+            p->due_ns = 0; /* it says when next */
+            curl_multi_socket_action(p->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        } else if (p->ready_at < p->ready_count) {
+            const struct epoll_event *e = &p->ready[p->ready_at++];
+            curl_multi_socket_action(p->multi, e->data.fd, bits_of(e->events), &running);
+        } else {
+            look(p, 0);
+            if (!p->ready_count)
+                return NULL;
+        }
+    }
+}
+
 void posts_abandon(struct posts *p, struct post *post)
 {
     let_go(p, post);
@@ -248,12 +328,18 @@ unsigned posts_room(const struct posts *p)
 
 void posts_wait(struct posts *p, uint64_t ns)
 {
-    curl_multi_poll(p->multi, NULL, 0, (int)(ns / NS_PER_MS) + 1, NULL);
+    uint64_t now_ns = clock_mono_ns(), due_ns = p->due_ns;
+    if (due_ns && due_ns < now_ns + ns)
+        ns = due_ns > now_ns ? due_ns - now_ns : 0;
+    if (!p->woken && p->ready_at == p->ready_count)
+        look(p, ns ? (int)(ns / NS_PER_MS) + 1 : 0);
+    p->woken = false;
 }
 
 void posts_wake(struct posts *p)
 {
-    curl_multi_wakeup(p->multi);
+    uint64_t one = 1;
+    CHECK(write(p->wake, &one, sizeof one) == sizeof one);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -300,6 +386,15 @@ struct posts *posts_new(const struct posts_opts *opts)
     p->multi = curl_multi_init();
     p->idle = calloc(opts->at_once, sizeof *p->idle);
     CHECK(p->multi && p->idle);
+    p->epoll = epoll_create1(EPOLL_CLOEXEC);
+    p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CHECK(p->epoll >= 0 && p->wake >= 0);
+    struct epoll_event e = {.events = EPOLLIN, .data.fd = p->wake};
+    CHECK(epoll_ctl(p->epoll, EPOLL_CTL_ADD, p->wake, &e) == 0);
+    curl_multi_setopt(p->multi, CURLMOPT_SOCKETFUNCTION, on_watch);
+    curl_multi_setopt(p->multi, CURLMOPT_SOCKETDATA, p);
+    curl_multi_setopt(p->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(p->multi, CURLMOPT_TIMERDATA, p);
     curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, (long)opts->at_once);
     if (opts->resolve)
         p->resolve = add_header(NULL, opts->resolve);
@@ -314,6 +409,8 @@ void posts_free(struct posts *p)
     for (unsigned i = 0; i < p->idle_count; i++)
         curl_easy_cleanup(p->idle[i]);
     curl_multi_cleanup(p->multi);
+    close(p->epoll);
+    close(p->wake);
     curl_slist_free_all(p->resolve);
     free(p->idle);
     free(p);

@@ -290,6 +290,7 @@ static void what_is_under_way_can_be_given_up(void **state)
     assert_int_equal(posts_room(p), 4);
     uint64_t begun = clock_mono_ns();
     posts_wake(p);
+    assert_null(posts_next(p)); /* for which it is not lost */
     posts_wait(p, 20 * NS_PER_S);
     assert_true(clock_mono_ns() - begun < 10 * NS_PER_S);
     posts_free(p);
