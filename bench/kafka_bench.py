@@ -1,50 +1,81 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the Kafka sink drains, beside librdkafka's own producer, against a broker on the same machine.
+"""How fast the Kafka sink drains a backlog, with its usual headers and with `kafka.headers: none`, beside librdkafka's own
+producer (bench/kafka_bench.c) with the same values and keys, idempotent as the sink is, but without headers, transactions
+and reports, against a broker on the same machine.
 
-    ninja -C build bench/kafka_bench && /usr/bin/python3 bench/kafka_bench.py [--messages N] [--batch N] [--rounds N]
-
-2-core virtual machine with a load of 16 to 20 from others, batches of 20,000, three rounds, messages/s: plain 44,000, 88,000,
-165,000; with the sink's headers 21,000, 41,000, 43,000; the sink 15,000, 24,000, 44,000. CPU of the process per message,
-median: plain 2.2 us, with headers 7.3 us, the sink 11.5 us. A measurement on a machine of one's own is for this file to give.
+    ninja -C build src/sluice bench/kafka_bench && bench/kafka_bench.py --bin build/src/sluice [--also OTHER] [--json results.json]
 """
-import argparse
-import statistics
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "test"))
+import drain
 
-from kafka import Kafka  # noqa: E402
+import common
+import harness
+import kafka
+
+
+class Broker(kafka.Kafka):
+    """As brokers are run: compiled code, larger messages."""
+    java_options = ["-Xmx1g", "-Xshare:auto"]
+
+    def __init__(self):
+        super().__init__()
+        self.stop()
+        self.config.write_text(self.config.read_text().replace(f"message.max.bytes={kafka.MESSAGE_MAX}\n", ""))
+        self.start()
+
+    def count(self, topic):
+        """Messages and the markers of transactions: at least as many as there are messages."""
+        consumer = kafka.Consumer(self.client(**{"group.id": "count"}))
+        try:
+            partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+            return sum(consumer.get_watermark_offsets(kafka.TopicPartition(topic, p), timeout=20)[1] for p in partitions)
+        finally:
+            consumer.close()
+
+
+def plain(broker, args, topic):
+    with drain.Cost(args.count, target=broker.process.pid) as cost:
+        out = subprocess.run([common.tool("kafka_bench"), f"127.0.0.1:{broker.port}", topic, str(args.count), "20000", "1", "plain"],
+                             check=True, capture_output=True, text=True).stdout
+    (rate, cpu), = re.findall(r"plain (\d+) messages/s, ([\d.]+) us", out)
+    return {"rate": float(rate), "cpu_us": float(cpu), "target_cpu_us": cost.found["target_cpu_us"]}
+
+
+def sink(broker, binary, args, topic, home, **more):
+    def check():
+        assert broker.count(topic) >= args.count
+    settings = {**broker.settings(topic), **{f"kafka.{name}": value for name, value in more.items()}}
+    return drain.drain(binary, home, "kafka", settings, args, broker.process.pid, check)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", default=str(ROOT / "build" / "bench" / "kafka_bench"))
-    parser.add_argument("--messages", type=int, default=500000)
-    parser.add_argument("--batch", type=int, nargs="+", default=[10000])
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    broker = Kafka()
-    broker.config.write_text(broker.config.read_text().replace(f"message.max.bytes={80000}\n", ""))
-    broker.stop()
-    broker.start()
+    args = common.parse(drain.parser(__doc__, 1000000))
+    args.count = args.count // drain.REQUEST * drain.REQUEST
+    broker, found = Broker(), {}
     try:
-        for batch in args.batch:
-            out = subprocess.run([args.bin, f"127.0.0.1:{broker.port}", "bench", str(args.messages), str(batch),
-                                  str(args.rounds)], check=True, capture_output=True, text=True).stdout
-            print(f"batches of {batch}\n{out}", end="")
-            rates = {}
-            for line in out.splitlines():
-                rates.setdefault(line.split()[0], []).append(int(line.split()[1]))
-            middle = {what: statistics.median(v) for what, v in rates.items()}
-            print(f"  the sink's median is {100 * middle['sink'] / middle['plain']:.0f} % of plain's, "
-                  f"{100 * middle['sink'] / middle['headers']:.0f} % of that with headers", flush=True)
+        with tempfile.TemporaryDirectory(dir=args.dir, prefix="kafka-bench-") as home:
+            plain(broker, args, "warm")  # the broker's code is compiled meanwhile
+            for i in range(args.rounds):
+                found.setdefault("plain", []).append(plain(broker, args, f"plain-{i}"))
+                for k, (name, binary) in enumerate(drain.binaries(args).items()):
+                    topic = f"sink-{i}-{k}"
+                    found.setdefault(name, []).append(sink(broker, binary, args, topic, Path(home) / topic))
+                topic = f"bare-{i}"
+                found.setdefault("sink, no headers", []).append(
+                    sink(broker, harness.BIN, args, topic, Path(home) / topic, headers="none"))
+                print(f"round {i + 1}")
+                drain.tell(found)
     finally:
         broker.close()
+    drain.summarize(args, found, "plain")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,6 +27,7 @@ class Postgres(Target):
     kind, exactly_once, replay_replaces = "postgres", True, True
     # PostgreSQL has no text with a zero byte, nor any that is not UTF-8.
     poison, poison_why = (("raw/x", b"zero \0 byte"), ("raw/x", b"\xff\xfe")), "UTF8"
+    flags = QUICK
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="sluice-postgres-"))
@@ -86,7 +87,7 @@ class Postgres(Target):
     def spawn(self):
         log = open(self.home / "server.log", "ab")
         self.process = subprocess.Popen([str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port),
-                                         "-c", "listen_addresses=127.0.0.1", *QUICK], stdin=subprocess.DEVNULL,
+                                         "-c", "listen_addresses=127.0.0.1", *self.flags], stdin=subprocess.DEVNULL,
                                         stdout=log, stderr=log, cwd=self.data, env={"LC_ALL": "C"}, **self.as_user())
         log.close()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a backlog goes on to other systems, beside the fastest plain client of each, with the same values: COPY from a file for
-PostgreSQL, librdkafka's producer for Kafka, a confirm loop of librabbitmq for RabbitMQ. All run on the same cores, by turns. Then a
+PostgreSQL, librdkafka's producer for Kafka, a confirm loop of librabbitmq for RabbitMQ, wrk for webhooks. All run on the same cores, by turns. Then a
 spike of 20 times the rate with the PostgreSQL sink on: what whoever sends notices, how far the sink falls behind, and how old the oldest
 message is that is not there yet."""
 import json
@@ -16,25 +16,27 @@ from scenarios.gate import script
 from scenarios.latency import CONNECTIONS, SPIKE
 
 COLUMNS = {"rate": "messages/s", "cpu_us": "CPU µs a message", "target_cpu_us": "the target's CPU µs a message"}
-# Its script, messages of the backlog, whom it is compared with; how each row is called.
+# Its script, messages of the backlog, which row is compared with which; how each is called. Kafka's own client has no headers.
 SINKS = {
-    "PostgreSQL": ("postgres_bench.py", 500000, "copy"), "Kafka": ("kafka_bench.py", 500000, "plain"),
-    "RabbitMQ": ("rabbitmq_bench.py", 50000, "plain"),
+    "PostgreSQL": ("postgres_bench.py", 500000, "sink", "copy"),
+    "Kafka": ("kafka_bench.py", 1000000, "sink, no headers", "plain"),
+    "RabbitMQ": ("rabbitmq_bench.py", 50000, "sink", "plain"), "Webhooks": ("webhook_bench.py", 60000, "sink", "wrk"),
 }
 NAMES = {"sink": "Sluice's sink", "copy": "COPY from a file, in the server", "psql": "COPY from a file, by psql",
-         "plain": "its own client"}
+         "plain": "its own client", "sink, no headers": "Sluice's sink, kafka.headers: none", "wrk": "wrk, the same request",
+         "sink, batches": "Sluice's sink, 100 messages a request"}
 LEAD_S, SPIKE_S, AFTER_S = 10, 60, 300
 SPIKE_SHARE = 0.5  # of the highest rate of messages by HTTP
 
 
 def drained(args, r, sink):
-    name, count, peer = SINKS[sink]
+    name, count, own, peer = SINKS[sink]
     count = max(1000, round(count * args.scale / 1000) * 1000)
     found = script(args, r, name, "--count", count, "--rounds", args.rounds)["found"]
     group = r.group(f"{sink}, a backlog of {count:,} messages", COLUMNS, "rate")
     for who, rounds in found.items():
         r.row(group, NAMES.get(who, who), rounds)
-    r.claim(f"drain.{sink.lower()}", [100 * mine["rate"] / other["rate"] for mine, other in zip(found["sink"], found[peer])])
+    r.claim(f"drain.{sink.lower()}", [100 * mine["rate"] / other["rate"] for mine, other in zip(found[own], found[peer])])
 
 
 class Watch(threading.Thread):
