@@ -11,6 +11,7 @@
  *                     read_run   -> views   -> reply    pipeline_read.c
  *                     change_run -> catalog -> reply    pipeline_change.c
  *                     consume_run -> consume thread -> reply  pipeline_consume.c
+ *                     prof_run   -> profiler -> reply  pipeline_prof.c
  *
  * A step that cannot go on keeps the exchange, hands the job to whoever it waits for, and is called
  * again from job_post's mail on the same lane.
@@ -241,6 +242,9 @@ static void dispatch(struct job *j)
     }
     case ROUTE_CONSUME:
         consume_run(j); /* pipeline_consume.c */
+        return;
+    case ROUTE_PROF:
+        prof_run(j); /* pipeline_prof.c */
         return;
     case ROUTE_SESSION:
         session_run(j); /* pipeline_session.c */
@@ -600,6 +604,9 @@ void lane_handle(void *lane, struct exchange *x)
     case ROUTE_ADMIN:
         admin_begin(j); /* pipeline_admin.c */
         return;
+    case ROUTE_PROF:
+        prof_admit(j); /* pipeline_prof.c */
+        return;
     default:
         turn_put_off(j);
     }
@@ -649,7 +656,7 @@ void lane_free(struct lane *l)
 {
     if (!l)
         return;
-    CHECK(!l->busy && !l->waiting && !l->held);
+    CHECK(!l->busy && !l->waiting && !l->held && !l->profiles);
     write_lane_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
@@ -674,6 +681,7 @@ void lane_tick(void *lane)
     give_held(l, now);
     write_tick(l, now);
     read_tick(l, now);
+    prof_tick(l);
     service_tick(l, now);
     wills_tick(l);
 }
@@ -687,8 +695,16 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts)
     p->hold_above = opts->pending_bytes_max / 4 * 3;
     overload_init(&p->overload, &opts->tune.overload);
     p->shed = opts->tune.shed;
+    p->pprof = opts->tune.pprof;
+    p->prof = prof_new();
     p->pool = read_pool_new(p);
     return p;
+}
+
+void pipeline_quit(struct pipeline *p)
+{
+    consume_quit(p->opts.consume);
+    prof_quit(p->prof);
 }
 
 void pipeline_free(struct pipeline *p)
@@ -696,6 +712,7 @@ void pipeline_free(struct pipeline *p)
     if (!p)
         return;
     read_pool_free(p->pool);
+    prof_free(p->prof);
     live_free(p->live);
     free(p);
 }

@@ -28,8 +28,16 @@ struct lane_tune {
     uint64_t refusal_hold_ns; /* how long a refusal is held that shield_wait says may be; 0: not */
 };
 
+/* Who is given profiles of the server. */
+enum pprof_access {
+    PPROF_OFF,
+    PPROF_KEY,  /* credentials with the permission admin_read */
+    PPROF_OPEN, /* whoever reaches listen.operator */
+};
+
 /* ... and this is shared. */
 struct pipeline_tune {
+    enum pprof_access pprof;
     bool shed; /* the brown-out ladder is on */
     struct overload_opts overload;
 };
@@ -59,6 +67,8 @@ struct pipeline_opts {
 struct pipeline *pipeline_new(const struct pipeline_opts *opts);
 /* One thread at a time. */
 void pipeline_tune(struct pipeline *p, const struct pipeline_tune *tune);
+/* The server stops: requests that would wait for long are answered now. */
+void pipeline_quit(struct pipeline *p);
 /* The members of /v1/status about overload. */
 void pipeline_put_overload(const struct pipeline *p, struct buf *out);
 /* All lanes must be gone. Accepts NULL. */

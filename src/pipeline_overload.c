@@ -134,6 +134,7 @@ void overload_look(struct lane *l, uint64_t now_ns)
 /* Whoever ticks is done within microseconds, and never waits. */
 void pipeline_tune(struct pipeline *p, const struct pipeline_tune *tune)
 {
+    atomic_store(&p->pprof, tune->pprof);
     while (atomic_flag_test_and_set(&p->ticking))
         clock_sleep_ns(NS_PER_MS / 100);
     overload_tune(&p->overload, &tune->overload);

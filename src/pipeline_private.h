@@ -21,7 +21,7 @@ struct job {
     uint32_t magic;
     enum ack_level ack;
     struct lane *lane;
-    struct job *next;            /* put off, or in the lane's waiting list */
+    struct job *next;            /* put off, or in a list of the lane: waiting, profiles */
     uint32_t first_index, count; /* in the journal */
     struct account *account;     /* references */
     struct credential *credential;
@@ -62,6 +62,7 @@ struct job {
     struct backlog *backlog; /* being collected */
     struct admin_call *call;
     struct consume_call *consume;
+    struct prof_call *prof;
 };
 
 /* An append on its way, with the requests that are in it. */
@@ -88,6 +89,8 @@ struct pipeline {
     _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
     struct live *live; /* pipeline_live.c */
+    struct prof *prof;
+    _Atomic enum pprof_access pprof;
     struct overload overload;
     _Atomic bool shed;
     atomic_flag ticking;          /* somebody is in overload_look or pipeline_tune */
@@ -102,6 +105,7 @@ struct lane {
     struct worker *worker;
     unsigned busy;
     struct job *held, **held_last;       /* refusals that are given later; oldest first */
+    struct job *profiles;                /* with the profiler */
     struct job *put_off, **put_off_last; /* until the worker settles; oldest first */
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
@@ -267,6 +271,14 @@ void missed_run(struct job *j);
 /* ---- pipeline_consume.c ---- */
 /* ROUTE_CONSUME: consumer groups. */
 void consume_run(struct job *j);
+
+/* ---- pipeline_prof.c ---- */
+/* ROUTE_PROF, before it is known who asks: refuses it, or goes on as the setting says. */
+void prof_admit(struct job *j);
+/* The same, who may. */
+void prof_run(struct job *j);
+/* Ends profiles whose clients are gone. */
+void prof_tick(struct lane *l);
 
 /* ---- pipeline_admin.c ---- */
 /* ROUTE_ADMIN, ROUTE_COMMAND. */

@@ -761,7 +761,7 @@ static void close_units(struct server *s)
     pthread_mutex_unlock(&s->config_lock);
     if (!s->units_count)
         return;
-    consume_quit(s->sinks.consumers.consume);
+    pipeline_quit(s->pipeline);
     if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
         /* Requests still wait for a hash or the catalog, or the disk hangs. What was accepted is
          * durable but for the level received, which gets a moment more. Nothing is closed: the

@@ -39,6 +39,9 @@ struct pipeline_tune tune_pipeline(const struct config *c)
 {
     return (struct pipeline_tune){
         .shed = c->overload.enabled,
+        .pprof = !strcmp(c->debug.pprof, "open")  ? PPROF_OPEN
+                 : !strcmp(c->debug.pprof, "key") ? PPROF_KEY
+                                                  : PPROF_OFF,
         .overload = {.limit_min = (uint32_t)(c->overload.waiting_min < c->overload.waiting_max
                                                  ? c->overload.waiting_min
                                                  : c->overload.waiting_max),

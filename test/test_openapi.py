@@ -45,6 +45,16 @@ CALLS = [
     ("openapi_get", {}),
     ("metrics_get", {}),
     ("status_get", {}),
+    ("pprof_index", {}),
+    ("pprof_profile", {"query": {"seconds": 1}}),
+    ("pprof_profile", {"query": {"seconds": 301}, "status": 400}),
+    ("pprof_flame", {"query": {"seconds": 1}}),
+    ("pprof_heap", {"query": {"debug": 1}}),
+    ("pprof_heap", {"status": 501}),
+    ("pprof_symbols", {}),
+    ("pprof_symbol", {"data": "0x1+0x2", "type": "text/plain"}),
+    ("pprof_symbol", {"data": "one", "type": "text/plain", "status": 400}),
+    ("pprof_cmdline", {}),
 
     ("telemetry_send", {"json": {"temperature": 21.5, "place": {"value": 1, "lat": 1, "lon": 2, "ele": 3}}}),
     ("telemetry_send", {"data": '{"temperature":22}\n{"temperature":23}\n', "type": "application/x-ndjson",
@@ -301,7 +311,7 @@ def api(make_server, tmp_path):
     config.write_text("ack:\n  timeout: 4s\n")
     (tmp_path / "psk.key").write_bytes(b"k" * 32)
     (tmp_path / "webhook.secret").write_text(f"whsec_{'a' * 32}\n")
-    server = make_server({"auth.failures_address": WIDE, "auth.failures_credential": WIDE,
+    server = make_server({"debug.pprof": "key", "auth.failures_address": WIDE, "auth.failures_credential": WIDE,
                           "tls.psk_key_file": str(tmp_path / "psk.key"),
                           "webhook.url": "http://127.0.0.1:1/",
                           "webhook.secret_file": str(tmp_path / "webhook.secret"),
@@ -329,7 +339,7 @@ def test_every_operation_does_what_it_says(api):
         _, _, operation = api.operations[name]
         call = {part: {k: v(answers) if callable(v) else v for k, v in value.items()}
                 if isinstance(value, dict) else value for part, value in call.items()}
-        status, body = api.call(name, api.admin if name.startswith("admin_") else api.key, **call)
+        status, body = api.call(name, api.admin if name.startswith(("admin_", "pprof_")) else api.key, **call)
         wanted = call.get("status") or int(min(operation["responses"]))
         assert status == wanted, (name, call, status, body)
         if status < 300:

@@ -26,9 +26,11 @@ RULES = [
      "preadv fsync fdatasync ftruncate rename unlink mkdir",
      # The command line and its load generator read what a user names and write what they print; the
      # configuration is read before there is a disk; a listener replaces the path of its Unix socket;
-     # history looks into the directory that RocksDB owns, and the catalog makes SQLite's file private.
+     # history looks into the directory that RocksDB owns, and the catalog makes SQLite's file private; libdw
+     # is handed the program's own file.
      ("src/journal/disk_*.c", "src/config*.c", "src/main.c", "src/cli/*", "src/load/*",
-      "src/conn/listener.c", "src/view/history_db.c", "src/catalog/db.c", *TESTS), "use journal/disk.h"),
+      "src/conn/listener.c", "src/view/history_db.c", "src/catalog/db.c", "src/prof/names.c",
+      *TESTS), "use journal/disk.h"),
     ("sockets", "socket socketpair connect accept accept4 bind listen recv recvfrom recvmsg send sendto "
      "sendmsg getaddrinfo",
      # libcurl asks for its sockets where an address is refused: before anything is connected.

@@ -13,13 +13,13 @@ cd "$(dirname "$0")/.."
 # What the binary is built from, and what `make run` itself uses.
 RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev libcrypt-dev libjansson-dev
      librocksdb-dev libsqlite3-dev libyaml-dev zlib1g-dev libisal-dev libxxhash-dev libpq-dev librabbitmq-dev
-     libcurl4-openssl-dev librdkafka-dev
+     libcurl4-openssl-dev librdkafka-dev libgoogle-perftools-dev libdw-dev
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
       python3-requests python3-jsonschema python3-cryptography
       mosquitto-clients python3-paho-mqtt strace jq
-      maven default-jre-headless python3-confluent-kafka python3-pika python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
+      google-perftools libjemalloc2 maven default-jre-headless python3-confluent-kafka python3-pika python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.
 command -v npm >/dev/null || TEST="$TEST nodejs npm"
 # What the peers that are unpacked below want beside what is everywhere. redis-tools holds the server's program

@@ -16,6 +16,7 @@
 #include "gate/throttle.h"
 #include "journal/journal.h"
 #include "view/history.h"
+#include "prof/prof.h"
 #include "sink/consume.h"
 #include "view/latest.h"
 
@@ -128,6 +129,17 @@ bool api_is_of_group(enum route_op op);
  * empty, or borrows from the request. REASON_ok, or the reason with a sentence. */
 enum reason api_consume(const struct route_match *m, const struct request *q,
                         struct consume_ask *ask, struct buf *storage, struct error *err);
+
+/* ---- pprof.c ---- */
+/* Writes the reply of a ROUTE_PROF that needs no profiler; false: it needs one. */
+bool api_pprof_page(const struct route_match *m, struct exchange *x);
+/* Fills in what it is asked for; borrows from the request. REASON_ok, or the reason with a
+ * sentence.
+ */
+enum reason api_pprof(const struct route_match *m, const struct request *q, struct prof_ask *ask,
+                      struct error *err);
+/* Its answer is the reply's body: says what that is. */
+void api_pprof_answered(const struct prof_ask *ask, struct reply *r);
 
 /* ---- openapi.c ---- */
 /* The OpenAPI 3.1 document: api/openapi.json with a path for every row of the tables of routes and

@@ -33,26 +33,6 @@ static bool is_pattern(struct slice s)
     return s.len > 0 && s.len <= FEED_KEY_MAX;
 }
 
-/* A whole number; absent is `fallback`. */
-static enum reason number(const struct request *q, const char *name, uint64_t least, uint64_t most,
-                          uint64_t fallback, uint64_t *ret, struct error *err)
-{
-    char text[QUERY_VALUE_MAX + 1];
-    struct slice s = api_parameter(q->query, name, text);
-    uint64_t v = 0;
-    bool good = s.len > 0 && s.len < 10;
-    for (size_t i = 0; good && i < s.len; i++) {
-        good = s.ptr[i] >= '0' && s.ptr[i] <= '9';
-        v = v * 10 + (uint64_t)(s.ptr[i] - '0');
-    }
-    *ret = s.ptr ? v : fallback;
-    if (!s.ptr || (good && v >= least && v <= most))
-        return REASON_ok;
-    error_set(err, 0, "bad request - %s is a whole number from %llu to %llu", name,
-              (unsigned long long)least, (unsigned long long)most);
-    return REASON_bad_request;
-}
-
 /* ?feeds=, without blanks, into the storage; ptr NULL: absent. */
 static enum reason feeds(const struct request *q, struct buf *storage, struct slice *ret,
                          struct error *err)
@@ -170,11 +150,11 @@ static enum reason fetch(const struct request *q, struct consume_ask *ask, struc
                          struct error *err)
 {
     uint64_t max = 0, wait_s = 0, lease_s = 0;
-    enum reason r = number(q, "max", 1, CONSUME_MESSAGES_MAX, MAX_DEFAULT, &max, err);
+    enum reason r = api_number(q, "max", 1, CONSUME_MESSAGES_MAX, MAX_DEFAULT, &max, err);
     if (r == REASON_ok)
-        r = number(q, "wait", 0, CONSUME_WAIT_S_MAX, 0, &wait_s, err);
+        r = api_number(q, "wait", 0, CONSUME_WAIT_S_MAX, 0, &wait_s, err);
     if (r == REASON_ok)
-        r = number(q, "lease", 1, CONSUME_LEASE_S_MAX, LEASE_S_DEFAULT, &lease_s, err);
+        r = api_number(q, "lease", 1, CONSUME_LEASE_S_MAX, LEASE_S_DEFAULT, &lease_s, err);
     if (r == REASON_ok)
         r = place(q, &ask->oldest, err);
     if (r == REASON_ok)

@@ -153,7 +153,7 @@ static void add_route(json_t *paths, const struct route *r)
         json_object_set_new(op, "requestBody", request_body(content, !optional));
     }
     json_t *responses = responses_of(doc->answer, !plain);
-    if (r->method == METHOD_GET && !plain)
+    if (r->method == METHOD_GET && !plain && r->class != ROUTE_PROF)
         json_object_set_new(responses, "304", reference("responses", SLICE("NotModified")));
     json_object_set_new(op, "responses", responses);
     if (plain)
@@ -161,7 +161,11 @@ static void add_route(json_t *paths, const struct route *r)
     else
         json_object_set_new(op, "x-permissions", admin_permission_names(r->permission));
     if (r->surface == SURFACE_OPERATOR)
-        json_object_set_new(op, "description", json_string("Served on listen.operator only."));
+        json_object_set_new(op, "description",
+                            json_string(r->class == ROUTE_PROF
+                                            ? "Served on listen.operator only, if debug.pprof is "
+                                              "not off; needs no credential if that is open."
+                                            : "Served on listen.operator only."));
     CHECK(!path.failed && r->method < sizeof methods / sizeof *methods);
     enter(paths, path.ptr, methods[r->method], op);
     buf_fini(&path);

@@ -11,6 +11,11 @@
 /* A decoded query parameter, NUL-terminated in out[QUERY_VALUE_MAX + 1]; empty when absent. What
  * cannot be decoded reads as "?", which none of them takes. */
 struct slice api_parameter(struct slice query, const char *name, char *out);
+/* A whole number of the query; absent is `fallback`. REASON_ok, or REASON_bad_request with a
+ * sentence.
+ */
+enum reason api_number(const struct request *q, const char *name, uint64_t least, uint64_t most,
+                       uint64_t fallback, uint64_t *ret, struct error *err);
 /* The body is written: 200. */
 enum api_read api_done(struct exchange *x);
 /* `text`: a better sentence than the reason's, or NULL. */

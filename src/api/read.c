@@ -31,6 +31,25 @@ struct slice api_parameter(struct slice query, const char *name, char *out)
     return (struct slice){0};
 }
 
+enum reason api_number(const struct request *q, const char *name, uint64_t least, uint64_t most,
+                       uint64_t fallback, uint64_t *ret, struct error *err)
+{
+    char text[QUERY_VALUE_MAX + 1];
+    struct slice s = api_parameter(q->query, name, text);
+    uint64_t v = 0;
+    bool good = s.len > 0 && s.len < 10;
+    for (size_t i = 0; good && i < s.len; i++) {
+        good = s.ptr[i] >= '0' && s.ptr[i] <= '9';
+        v = v * 10 + (uint64_t)(s.ptr[i] - '0');
+    }
+    *ret = s.ptr ? v : fallback;
+    if (!s.ptr || (good && v >= least && v <= most))
+        return REASON_ok;
+    error_set(err, 0, "bad request - %s is a whole number from %llu to %llu", name,
+              (unsigned long long)least, (unsigned long long)most);
+    return REASON_bad_request;
+}
+
 enum api_read api_done(struct exchange *x)
 {
     x->reply.reason = REASON_ok;

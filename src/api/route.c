@@ -18,6 +18,8 @@
 #define GROUP_DATA GROUP "/feeds/{k}/data"
 #define FORMS      " application/x-www-form-urlencoded multipart/form-data"
 #define PUBLIC     SURFACE_PUBLIC, false
+#define OPERATOR   SURFACE_OPERATOR, false
+#define PPROF      "/debug/pprof"
 #define CONSUME    "/v1/consume/{c}"
 #define CONSUMES   (PERM_consume | PERM_data_read)
 
@@ -275,6 +277,30 @@ static const struct route routes[] = {
     {METHOD_GET, "/v1/status", SURFACE_OPERATOR, false, ROUTE_PLAIN, OP_STATUS, 0,
      DOC(.id = "status_get", .tag = "server", .summary = "How all stages are, for people",
          .answer = "200 Status")},
+    {METHOD_GET, PPROF, OPERATOR, ROUTE_PROF, OP_PPROF_INDEX, PERM_admin_read,
+     DOC(.id = "pprof_index", .tag = "server", .summary = "What profiles there are, for a browser",
+         .answer = "200 text/html")},
+    {METHOD_GET, PPROF "/profile", OPERATOR, ROUTE_PROF, OP_PPROF_PROFILE, PERM_admin_read,
+     DOC(.id = "pprof_profile", .tag = "server",
+         .summary = "Where the CPU time of the next seconds goes, as pprof reads it",
+         .query = "profile_seconds", .answer = "200 application/octet-stream")},
+    {METHOD_GET, PPROF "/flame", OPERATOR, ROUTE_PROF, OP_PPROF_FLAME, PERM_admin_read,
+     DOC(.id = "pprof_flame", .tag = "server", .summary = "The same as a flame graph for a browser",
+         .query = "profile_seconds", .answer = "200 image/svg+xml")},
+    {METHOD_GET, PPROF "/heap", OPERATOR, ROUTE_PROF, OP_PPROF_HEAP, PERM_admin_read,
+     DOC(.id = "pprof_heap", .tag = "server",
+         .summary = "Who holds memory, as pprof reads it, if the allocator keeps book",
+         .query = "heap_debug", .answer = "200 application/octet-stream text/plain")},
+    {METHOD_GET, PPROF "/symbol", OPERATOR, ROUTE_PROF, OP_PPROF_SYMBOLS, PERM_admin_read,
+     DOC(.id = "pprof_symbols", .tag = "server", .summary = "Whether there are names for addresses",
+         .answer = "200 text/plain")},
+    {METHOD_POST, PPROF "/symbol", OPERATOR, ROUTE_PROF, OP_PPROF_SYMBOL, PERM_admin_read,
+     DOC(.id = "pprof_symbol", .tag = "server",
+         .summary = "Names for addresses of the running program: 0x1f00+0x2a00",
+         .body = "text/plain application/x-www-form-urlencoded", .answer = "200 text/plain")},
+    {METHOD_GET, PPROF "/cmdline", OPERATOR, ROUTE_PROF, OP_PPROF_CMDLINE, PERM_admin_read,
+     DOC(.id = "pprof_cmdline", .tag = "server", .summary = "The program, without its arguments",
+         .answer = "200 text/plain")},
     {METHOD_GET, "/v1/admin/*", SURFACE_PUBLIC, true, ROUTE_COMMAND, OP_ADMIN, PERM_admin_read,
      NULL},
     {METHOD_POST, "/v1/admin/*", SURFACE_PUBLIC, true, ROUTE_COMMAND, OP_ADMIN, PERM_admin_write,

@@ -16,6 +16,7 @@ enum route_class {
     ROUTE_PLAIN,    /* answered at once, no credential */
     ROUTE_ADMIN,    /* admin socket: the socket's owner is the credential */
     ROUTE_COMMAND,  /* the same commands with a credential */
+    ROUTE_PROF,     /* profiles: whether a credential is needed the setting debug.pprof says */
     ROUTE_SELF,     /* needs a credential, answered at once */
     ROUTE_READ,     /* reads views */
     ROUTE_WRITE,    /* data points to the journal */
@@ -35,6 +36,13 @@ enum route_op {
     OP_STATUS,
     OP_OPENAPI,
     OP_ADMIN,
+    OP_PPROF_INDEX,
+    OP_PPROF_PROFILE,
+    OP_PPROF_FLAME,
+    OP_PPROF_HEAP,
+    OP_PPROF_SYMBOLS,
+    OP_PPROF_SYMBOL,
+    OP_PPROF_CMDLINE,
     OP_TELEMETRY_POST,
     OP_TELEMETRY_GET,
     OP_RECEIPT,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -34,7 +35,8 @@ void clock_sleep_ns(uint64_t ns)
         return;
     }
     struct timespec t = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
-    nanosleep(&t, NULL);
+    while (nanosleep(&t, &t) < 0 && errno == EINTR) /* the profiler's signal */
+        ;
 }
 
 void clock_set_fake(struct clock_fake *fake)

@@ -35,6 +35,7 @@ pthread_t thread_start(const char *name, void (*run)(void *arg), void *arg)
 
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t id;
     CHECK(pthread_create(&id, NULL, trampoline, s) == 0);

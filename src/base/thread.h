@@ -8,8 +8,9 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-/* Starts a thread with all signals blocked, named `name` (at most 15 bytes are shown). Aborts when
- * the system has no more threads: it only happens at start-up. */
+/* Starts a thread with all signals blocked but the profiler's (SIGPROF, prof/prof.h), named `name`
+ * (at most 15 bytes are shown). Aborts when the system has no more threads: it only happens at
+ * start-up. */
 pthread_t thread_start(const char *name, void (*run)(void *arg), void *arg);
 /* Gives the calling thread only the CPU time that nobody else wants: SCHED_IDLE, else nice 19, and
  * long slices, so that those who are woken meanwhile run at once (decision 0042). */

@@ -7,8 +7,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <signal.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 #define LONGEST_NS 100000000ull
 
@@ -63,10 +67,39 @@ static void who_stands_back_has_long_slices(void **state)
     check_slices(a);
 }
 
+static void on_signal(int number)
+{
+    (void)number;
+}
+
+static void sleep_under_signals(void *arg)
+{
+    uint64_t begin_ns = clock_mono_ns();
+    clock_sleep_ns(100 * NS_PER_MS);
+    *(uint64_t *)arg = clock_mono_ns() - begin_ns;
+}
+
+/* SIGPROF is the one that threads take: a profile must not make anybody early. */
+static void a_sleep_outlasts_signals(void **state)
+{
+    uint64_t slept_ns = 0;
+    struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    assert_int_equal(sigaction(SIGPROF, &act, NULL), 0);
+    pthread_t id = thread_start("sleeper", sleep_under_signals, &slept_ns);
+    for (unsigned i = 0; i < 10; i++) {
+        usleep(5000);
+        pthread_kill(id, SIGPROF);
+    }
+    pthread_join(id, NULL);
+    assert_true(slept_ns >= 100 * NS_PER_MS);
+    assert_true(slept_ns < 60 * NS_PER_S);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_back_has_long_slices),
+        cmocka_unit_test(a_sleep_outlasts_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,11 @@
 #define CAPTURE_BYTES_MAX  (4u << 20)  /* recorded requests that nobody has taken yet */
 #define CAPTURE_LINE_MAX   (32u << 10) /* one of them */
 #define CAPTURE_LEASE_NS   (10000000000ull) /* recording ends so long after somebody took them */
+/* Profiles of the server itself (prof/prof.h): */
+#define PROFILE_SECONDS     30 /* as pprof asks for */
+#define PROFILE_SECONDS_MAX 300
+#define PROFILE_BYTES_MAX   (12u << 20) /* one that is larger ends early */
+#define PROFILE_ASKS_MAX    16          /* that wait for the profiler's thread */
 /* Consumer groups (docs/consume.md): */
 #define CONSUME_GROUP_MAX    64         /* bytes of a name */
 #define CONSUME_FEEDS_MAX    1024       /* bytes of the patterns that choose feeds */

@@ -31,6 +31,8 @@ static const char *status_text(unsigned status)
         return "Not Acceptable";
     case 408:
         return "Request Timeout";
+    case 409:
+        return "Conflict";
     case 413:
         return "Content Too Large";
     case 414:
