@@ -31,7 +31,7 @@ import bench_report  # noqa: E402
 import quick  # noqa: E402
 from common import ROOT, TICK, machine, parse, parser  # noqa: E402
 from peers import versions  # noqa: E402
-from scenarios import SCENARIOS  # noqa: E402
+from scenarios import FORMAT, SCENARIOS  # noqa: E402
 
 END_S = 30  # for a scenario to stop its servers when its time is over
 
@@ -117,7 +117,7 @@ def measure_here(args):
 
 def note(args, name, begun, found, before=None):
     """Into its file, with when and on what it was measured."""
-    whole = {"scenario": name, "begun": begun, "took_s": time.time() - begun, "machine": before or machine(),
+    whole = {"format": FORMAT, "scenario": name, "begun": begun, "took_s": time.time() - begun, "machine": before or machine(),
              "versions": versions(), "arguments": shown(args), **found}
     (args.out / f"{name}.json").write_text(json.dumps(whole, indent=1, default=str) + "\n")
 

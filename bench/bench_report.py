@@ -8,7 +8,7 @@ import statistics
 import time
 
 from budget import BUDGET, number, verdict
-from scenarios import SCENARIOS
+from scenarios import FORMAT, SCENARIOS
 from svg import log_bars, log_lines
 
 BUSY = 0.1  # of the cores taken by other programs, from which on the reader must know
@@ -36,6 +36,8 @@ def read(folder):
         path = folder / f"{name}.json"
         if path.exists():
             found[name] = json.loads(path.read_text())
+            if found[name].get("format") != FORMAT:
+                found[name]["failed"] = "its figures are of another version of this program"
     return found
 
 
@@ -106,7 +108,7 @@ def facts(result):
     given = result["arguments"]
     lines = [f"**Not measured, {peer}**: {' '.join(why.split())}" for peer, why in result["missing"].items()]
     lines += result["notes"]
-    if result.get("others", 0) > BUSY:
+    if result["others"] > BUSY:
         lines.append(f"**The machine was not idle**: other programs took {result['others'] * 100:.0f} % of its cores. Measure again.")
     lines.append(f"{given['rounds']} rounds of {given['seconds']:g} s, median (least to most); servers on core "
                  f"{given.get('server_cpu', 0)}, clients on core {given.get('client_cpu', 0)}; took {result['took_s']:.0f} s, "

@@ -20,7 +20,7 @@ import bench_report as report  # noqa: E402
 import quick  # noqa: E402
 from budget import BUDGET, verdict  # noqa: E402
 from result import Result, ratios  # noqa: E402
-from scenarios import SCENARIOS  # noqa: E402
+from scenarios import FORMAT, SCENARIOS  # noqa: E402
 
 
 def made_up():
@@ -38,7 +38,7 @@ def made_up():
     r.undecided("mqtt.20", "no FlashMQ")
     with r.perhaps("Caddy"):
         raise AssertionError("there is no caddy")
-    whole = {"begun": 0, "took_s": 120, "others": 0.01, "versions": {"nginx": "nginx 1.22.1"},
+    whole = {"format": FORMAT, "begun": 0, "took_s": 120, "others": 0.01, "versions": {"nginx": "nginx 1.22.1"},
              "machine": {"cpu": "a machine", "cores": 2, "kernel": "6.1", "load_before": 0.1},
              "arguments": {"rounds": 3, "seconds": 3, "scale": 1, "client_cpu": 1}}
     return {"http": {"scenario": "http", **whole, **json.loads(json.dumps(r.dict))},
@@ -77,6 +77,11 @@ def test_what_was_not_measured_is_named():
             assert sections[scenario.title].strip() == "**Not run**: it was not asked for"
     assert cells(text, BUDGET["fanout"].says)[1:5] == ["", "1 x", "", "not measured"]
     assert cells(text, BUDGET["mqtt.20"].says)[1:5] == ["", "2 x", "1.4 x", "not decided: no FlashMQ"]
+
+
+def test_figures_of_another_version_are_not_shown(tmp_path):
+    (tmp_path / "http.json").write_text(json.dumps({**made_up()["http"], "format": FORMAT - 1}))
+    assert "**Not run**: its figures are of another version" in report.document(report.read(tmp_path))
 
 
 def test_a_busy_machine_is_named():

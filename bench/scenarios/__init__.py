@@ -2,6 +2,8 @@
 """What `make bench` measures, in the order of the report. Each is a module here with one function, measure(args)."""
 from collections import namedtuple
 
+FORMAT = 1  # of what they give (result.py); figures that were written in another one are not shown
+
 # `quick`: also part of `make bench-quick`.
 Scenario = namedtuple("Scenario", "title quick", defaults=(False,))
 
