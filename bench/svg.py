@@ -68,7 +68,8 @@ def log_bars(title, bars):
     """`bars`: [(name, value, colour's number)], one below the other, their lengths logarithmic."""
     values = [v for _, v, _ in bars if v > 0] or [1]
     low, high = decades(min(values) / 2, max(values))
-    left, room = 250, WIDTH - 250 - 90
+    left = max(250, 16 + 7 * max((len(name) for name, _, _ in bars), default=0))
+    room = WIDTH - left - 90
     parts = []
     for i, (name, value, colour) in enumerate(bars):
         y = TOP + 30 * i
