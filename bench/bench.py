@@ -160,6 +160,7 @@ def main():
         found = measure_here(args)
         note(args, args.scenario, begun, found, before)
         return 1 if "failed" in found else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the scenario under way
     ran = {} if args.report else {name: run(args, name) for name in args.only}
     if args.quick:
         return quick.judge(ran)
