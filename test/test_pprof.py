@@ -310,6 +310,7 @@ def test_a_preloaded_jemalloc_tells_who_holds_memory(make_server, tmp_path):
     assert {"worker_new", "catalog_open", "journal_open", "pipeline_new"} & \
         set(names_of(server, sorted({a for s in stacks for a in s})))
     assert "jemalloc" in get(server, "/heap", debug=1).text
-    run = subprocess.run(["google-pprof", "--text", f"{server.operator_url}{PPROF}/heap"], capture_output=True,
-                         text=True, timeout=120, env={**os.environ, "PPROF_TMPDIR": str(tmp_path)})
+    run = subprocess.run(["jeprof", "--text", f"{server.operator_url}{PPROF}/heap"], capture_output=True,
+                         text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path), "JEPROF_TMPDIR": str(tmp_path)})
     assert re.search(r"^Total: [\d.]+ MB", run.stdout, re.M), run.stdout + run.stderr
+    assert re.search(r" (journal|catalog)_open\S*$", run.stdout, re.M), run.stdout

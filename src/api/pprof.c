@@ -29,7 +29,7 @@ static const char index_page[] =
     "<dt><a href=\"/debug/pprof/heap?debug=1\">heap?debug=1</a></dt>\n"
     "<dd>What the allocator counts.</dd>\n"
     "<dt><a href=\"/debug/pprof/heap\">heap</a></dt>\n"
-    "<dd>Who holds memory, as a file for pprof; for a server started with "
+    "<dd>Who holds memory, as a file for jeprof; for a server started with "
     "<code>LD_PRELOAD=libjemalloc.so.2 MALLOC_CONF=prof:true</code>.</dd>\n"
     "<dt>symbol, cmdline</dt>\n<dd>What pprof asks for beside: names for addresses, the "
     "program.</dd>\n"

@@ -289,7 +289,7 @@ static const struct route routes[] = {
          .query = "profile_seconds", .answer = "200 image/svg+xml")},
     {METHOD_GET, PPROF "/heap", OPERATOR, ROUTE_PROF, OP_PPROF_HEAP, PERM_admin_read,
      DOC(.id = "pprof_heap", .tag = "server",
-         .summary = "Who holds memory, as pprof reads it, if the allocator keeps book",
+         .summary = "Who holds memory, as jeprof reads it, if the allocator keeps book",
          .query = "heap_debug", .answer = "200 application/octet-stream text/plain")},
     {METHOD_GET, PPROF "/symbol", OPERATOR, ROUTE_PROF, OP_PPROF_SYMBOLS, PERM_admin_read,
      DOC(.id = "pprof_symbols", .tag = "server", .summary = "Whether there are names for addresses",

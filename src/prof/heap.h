@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "flow/reason.h"
 
-/* Live allocations by who made them, sampled, as pprof reads it. REASON_ok, or why not, with a
+/* Live allocations by who made them, sampled, as jeprof reads it. REASON_ok, or why not, with a
  * sentence. */
 enum reason heap_profile(struct buf *out, struct error *err);
 /* How much is in use and how much is kept, as the allocator counts; text for people. */
