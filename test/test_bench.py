@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,30 @@ def test_every_module_of_a_scenario_is_there():
     for name in SCENARIOS:
         module = importlib.import_module(f"scenarios.{name}")
         assert callable(module.measure) and len(report.what(name)) > 100
+
+
+def test_what_the_sinks_script_measured(monkeypatch):
+    from scenarios import sinks
+    found = {"sink": [{"rate": 600, "cpu_us": 2, "target_cpu_us": 3}], "copy": [{"rate": 1000, "cpu_us": 0, "target_cpu_us": 4}]}
+    monkeypatch.setattr(sinks, "script", lambda *_: {"found": found})
+    r = Result()
+    sinks.drained(SimpleNamespace(scale=1, rounds=1), r, "PostgreSQL")
+    assert [c for c in r.dict["claims"] if c["line"] == "drain.postgresql"][0]["values"] == [60]
+    assert [(row["name"], row["rate"]) for row in r.dict["groups"][0]["rows"]] == [
+        (sinks.NAMES["sink"], [600]), (sinks.NAMES["copy"], [1000])]
+
+
+def test_a_spike_is_told_second_by_second():
+    from scenarios import sinks
+    series = [{"s": s, "answers": 2000 if 10 < s <= 20 else 100, "p50": 1, "p99": 5 if s > 10 else 2} for s in range(1, 31)]
+    samples = [(s, 9000 - 300 * max(0, s - 20) if s > 10 else 0, 3.5 if s > 10 else 0) for s in range(0, 41)]
+    r = Result()
+    sinks.put_spike(r, {"series": series, "status": {"202": 20000, "429": 3}, "broken": 1}, samples, 41, (10, 20, 100))
+    before, during, after = r.dict["groups"][0]["rows"]
+    assert (before["rate"], before["p99"], before["lag"]) == ([100], [2], [0])
+    assert (during["rate"], during["p99"], during["refused"], during["lag"], during["age"]) == ([2000], [5], [4], [9000], [3.5])
+    assert after["rate"] == [] and after["lag"] == [9000]
+    assert "21.0 s after the spike's end" in r.dict["notes"][0]
 
 
 # ---- the guard ----

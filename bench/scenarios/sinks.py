@@ -104,14 +104,14 @@ def put_spike(r, found, samples, over, shape):
 
 
 def measure(args):
-    from postgres import Postgres  # whose library is only in Debian's Python
+    from postgres_bench import Server  # whose library is only in Debian's Python
     r = Result()
     for sink in SINKS:
         with r.perhaps(sink):
             drained(args, r, sink)
     with r.perhaps("the spike with PostgreSQL"):
         os.sched_setaffinity(0, range(os.cpu_count()))  # the database takes what the others leave
-        postgres = Postgres()
+        postgres = Server()
         os.sched_setaffinity(0, {args.client_cpu})
         try:
             spiked(args, r, postgres)
