@@ -134,7 +134,7 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
     struct record window[AHEAD];
     int more = 1;
     for (;;) {
-        if (ops->skips_data && offset == decoded && more > 0)
+        if (offset == decoded && more > 0 && ops->skips_data && ops->skips_data(v->opts.of))
             offset = decoded += skip_data(v, b, &at);
         while (more > 0 && decoded - offset < ahead &&
                (more = journal_batch_record(b, &at, &window[decoded % AHEAD])) > 0) {
@@ -148,7 +148,7 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
             ops->prefetch_end(v->opts.of, window[again % AHEAD].feed);
         struct record *r = &window[offset % AHEAD];
         if (offset >= from) {
-            if (!ops->wants || ops->wants(r))
+            if (!ops->wants || ops->wants(v->opts.of, r))
                 apply(v, r, offset);
             atomic_store_explicit(&v->received_us, r->receive_us, memory_order_relaxed);
         }

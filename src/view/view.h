@@ -22,9 +22,11 @@ struct view;
 struct view_ops {
     const char *name; /* of the thread and of the journal's reader */
     uint64_t nap_ns;  /* how long it lets records come together; 0: as long as reads like it */
-    bool skips_data;  /* it wants no datum that belongs to no session: they are not even read */
+    /* Whether it wants no datum that belongs to no session now: they are not even read. NULL: it
+     * does. */
+    bool (*skips_data)(const void *of);
     /* Whether the record is to be opened and given to it, by all but its payload; NULL: all are. */
-    bool (*wants)(const struct record *r);
+    bool (*wants)(const void *of, const struct record *r);
     /* One record, in order. Cannot fail. */
     void (*apply)(void *of, const struct record *r, uint64_t offset);
     /* One that was to be opened and cannot be, as its key was destroyed or is not known, or its

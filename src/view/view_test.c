@@ -155,8 +155,13 @@ static const struct view_ops model_ops = {.name = "model",
                                           .stuck = model_stuck,
                                           .flush = model_flush};
 
+static bool always(const void *of)
+{
+    return true;
+}
+
 static const struct view_ops skipping_ops = {.name = "skipping",
-                                             .skips_data = true,
+                                             .skips_data = always,
                                              .apply = model_apply,
                                              .tick = model_tick,
                                              .flush = model_flush};

@@ -87,8 +87,15 @@ const struct view_ops view_history_ops = {
     .flush = on_history_flush,
 };
 
-static bool on_audit_wants(const struct record *r)
+static bool always(const void *of)
 {
+    (void)of;
+    return true;
+}
+
+static bool on_audit_wants(const void *of, const struct record *r)
+{
+    (void)of;
     return r->kind == RECORD_AUDIT;
 }
 
@@ -119,7 +126,7 @@ static int on_audit_flush(void *of, uint64_t next_offset)
 
 const struct view_ops view_audit_ops = {
     .name = "audit",
-    .skips_data = true,
+    .skips_data = always,
     .wants = on_audit_wants,
     .nap_ns = 100 * NS_PER_MS, /* nobody waits for it but commands, and they flush */
     .apply = on_audit_apply,
@@ -128,6 +135,12 @@ const struct view_ops view_audit_ops = {
     .stuck = on_audit_stuck,
     .flush = on_audit_flush,
 };
+
+static bool on_sessions_wants(const void *of, const struct record *r)
+{
+    (void)of;
+    return sessions_want(r);
+}
 
 static void on_sessions_apply(void *of, const struct record *r, uint64_t offset)
 {
@@ -146,8 +159,8 @@ static int on_sessions_flush(void *of, uint64_t next_offset)
 
 const struct view_ops view_session_ops = {
     .name = "session",
-    .skips_data = true,
-    .wants = sessions_want,
+    .skips_data = always,
+    .wants = on_sessions_wants,
     .apply = on_sessions_apply,
     .tick = on_sessions_tick,
     .flush = on_sessions_flush,
