@@ -29,6 +29,8 @@ static const char *kind_name(enum record_kind kind)
         return "audit";
     case RECORD_GAP:
         return "gap";
+    case RECORD_RULE:
+        return "rule";
     }
     return "unknown";
 }

@@ -59,3 +59,9 @@
 #define CONSUME_DELAY_S_MAX  3600
 #define CONSUME_READ_BATCHES 64         /* of the journal, read for a group at a time */
 #define CONSUME_FILE_BYTES   (4u << 20) /* that their file grows by until it is written anew */
+/* Rules (docs/rules.md): */
+#define RULE_VALUE_MAX   1024           /* bytes of a message of its own, and of one it passes on */
+#define RULE_MS_MAX      31622400000ull /* a year */
+#define RULE_PENDING_MAX 64u /* messages that a rule owes; more are dropped and counted */
+#define RULE_DEPTH_MAX   4u  /* rules that may set off one another in a row */
+#define RULE_ERROR_MAX   160

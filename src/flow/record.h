@@ -21,6 +21,7 @@ enum record_kind {
     RECORD_SESSION = 6,    /* MQTT session state; payload: session_record */
     RECORD_AUDIT = 7,      /* who changed what (JSON) */
     RECORD_GAP = 8,        /* offsets that are gone: payload u64 first, u64 next, JSON why */
+    RECORD_RULE = 9,       /* a rule was made, removed or tried; payload: rule_record */
 };
 
 enum {
@@ -28,6 +29,7 @@ enum {
     RECORD_F_RETAIN = 2,     /* RECORD_PUBLISH: from now on its topic's retained message; an empty
                                 message: there is none any more */
     RECORD_F_WILL = 4,       /* the will of producer.session: that has no will any more */
+    RECORD_F_RULE = 8,       /* a rule's message: producer.key is its rule_mark */
 };
 
 /* Who made the message, for idempotency and for sessions. All zero = absent. Of a request with

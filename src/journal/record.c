@@ -144,7 +144,7 @@ size_t record_decode(struct slice in, struct record *ret)
         return 0;
     end = at + total;
     *r = (struct record){.kind = (enum record_kind)(uint8_t)*at++};
-    if (r->kind < RECORD_DATUM || r->kind > RECORD_GAP)
+    if (r->kind < RECORD_DATUM || r->kind > RECORD_RULE)
         return 0;
     if (!get_varint(&at, end, &mask) || mask > HAS_ALL || !get_varint(&at, end, &r->account) ||
         !get_varint(&at, end, &receive))

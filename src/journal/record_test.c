@@ -25,7 +25,7 @@ static struct slice any_bytes(struct rand *r, size_t max)
 static struct record any_record(struct rand *r)
 {
     struct record rec = {
-        .kind = (enum record_kind)(1 + rand_below(r, RECORD_GAP)),
+        .kind = (enum record_kind)(1 + rand_below(r, RECORD_RULE)),
         .flags = (uint32_t)any_number(r),
         .account = any_number(r),
         .feed = any_number(r),
@@ -145,7 +145,7 @@ static void any_bytes_are_safe(void **state)
         assert_true(n <= len);
         if (n) {
             assert_true(out.payload.len <= len && out.topic.len <= len);
-            assert_true(out.kind >= RECORD_DATUM && out.kind <= RECORD_GAP);
+            assert_true(out.kind >= RECORD_DATUM && out.kind <= RECORD_RULE);
         }
         free(bytes);
     }
