@@ -47,8 +47,10 @@ struct view_ops {
     int (*flush)(void *of, uint64_t next_offset);
 };
 
-/* The views; `of` is a struct latest, a struct history, a struct audit, a struct sessions. */
-extern const struct view_ops view_latest_ops, view_history_ops, view_audit_ops, view_session_ops;
+/* The views; `of` is a struct latest, a struct history, a struct audit, a struct sessions, a struct
+ * rules. */
+extern const struct view_ops view_latest_ops, view_history_ops, view_audit_ops, view_session_ops,
+    view_rules_ops;
 
 struct view_opts {
     struct journal *journal;

@@ -4,6 +4,7 @@
 #include "view/audit.h"
 #include "view/history.h"
 #include "view/latest.h"
+#include "view/rules.h"
 #include "view/sessions.h"
 #include "view/view.h"
 
@@ -164,4 +165,39 @@ const struct view_ops view_session_ops = {
     .apply = on_sessions_apply,
     .tick = on_sessions_tick,
     .flush = on_sessions_flush,
+};
+
+static bool on_rules_skip(const void *of)
+{
+    return rules_none(of);
+}
+
+static bool on_rules_wants(const void *of, const struct record *r)
+{
+    return rules_want(of, r);
+}
+
+static void on_rules_apply(void *of, const struct record *r, uint64_t offset)
+{
+    rules_apply(of, r, offset);
+}
+
+static uint64_t on_rules_tick(void *of, uint64_t next_offset, uint64_t bytes, uint64_t now_ns)
+{
+    return rules_tick(of, next_offset, bytes, now_ns);
+}
+
+static int on_rules_flush(void *of, uint64_t next_offset)
+{
+    return rules_snapshot(of, next_offset);
+}
+
+const struct view_ops view_rules_ops = {
+    .name = "rules",
+    .skips_data = on_rules_skip,
+    .nap_ns = 10 * NS_PER_MS, /* under load; else a message is looked at as it comes */
+    .wants = on_rules_wants,
+    .apply = on_rules_apply,
+    .tick = on_rules_tick,
+    .flush = on_rules_flush,
 };
