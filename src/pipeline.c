@@ -355,7 +355,7 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_method, NULL);
         return;
     }
-    if (is_of_topic(j)) {
+    if (is_of_topic(j) && !job_exchange(j)->request.rule.ptr) {
         enum reason reason = topic_settle(j->account, job_exchange(j)->request.path, &j->match);
         if (reason != REASON_ok) {
             job_refuse(j, reason, NULL);
@@ -684,6 +684,12 @@ void lane_tick(void *lane)
     prof_tick(l);
     service_tick(l, now);
     wills_tick(l);
+    rules_run(l);
+}
+
+void lane_stop(struct lane *l)
+{
+    l->stopping = true;
 }
 
 struct pipeline *pipeline_new(const struct pipeline_opts *opts)
@@ -714,5 +720,6 @@ void pipeline_free(struct pipeline *p)
     read_pool_free(p->pool);
     prof_free(p->prof);
     live_free(p->live);
+    own_senders_free(p);
     free(p);
 }

@@ -55,6 +55,7 @@ struct pipeline_opts {
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct view *session_view;               /* the same of who opens a session */
     struct sessions *sessions;
+    struct rules *rules;
     struct missed_limits missed;
     enum ack_level ack;      /* for accounts that do not say */
     struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
@@ -120,6 +121,9 @@ void lane_glance_again(void *lane, uint64_t hint);
 void lane_settle(void *lane);
 bool lane_turn_end(void *lane);
 void lane_tick(void *lane);
+/* The server stops: what is not published yet of itself, wills and messages of rules, is left to
+ * its next start. The lane's thread. */
+void lane_stop(struct lane *l);
 /* What is in hand: requests that are not answered yet, and appends that are not done though all
  * their requests were answered (ack level received, or too late). */
 unsigned lane_busy(const struct lane *l);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests that name themselves by Idempotency-Key or X-Device-Seq, so that a retry is stored once.
+ * Requests that name themselves by Idempotency-Key or X-Device-Seq, so that a retry is stored once;
+ * rules do so too, by what set them off.
  * The journal's writer decides (journal/once.h); here the name is read, and what the writer decided
  * becomes an answer. A name is the credential's own: devices that count alike do not meet.
  *
@@ -72,6 +73,10 @@ bool once_begin(struct job *j)
     struct producer *p = &l->producer;
     const char *wrong = NULL;
     uint64_t path = XXH3_64bits(q->path.ptr, q->path.len);
+    if (q->rule.ptr) { /* made here of numbers: nothing to check, and nothing to hide */
+        *p = (struct producer){.key = q->rule};
+        return true;
+    }
     *p = (struct producer){.fingerprint = XXH3_64bits_withSeed(q->body.ptr, q->body.len, path)};
     if (q->idempotency_key.ptr && q->device_seq.ptr)
         wrong = "send Idempotency-Key or X-Device-Seq, not both";
@@ -93,7 +98,7 @@ static void replay(struct job *j, const struct once_found *original)
     struct lane *l = j->lane;
     buf_put_str(&x->reply.fields, "Idempotency-Replayed: true\r\n");
     metric_add(METRIC_messages_replayed, j->count);
-    if (j->match.route->op != OP_TELEMETRY_POST) {
+    if (j->match.route->op != OP_TELEMETRY_POST && !route_is_publish(j->match.route)) {
         struct error err;
         j->now_us = original->receive_us; /* a part of the ids */
         buf_clear(&x->reply.body);

@@ -97,6 +97,9 @@ struct pipeline {
     uint64_t commits, commits_ns; /* of all lanes at the last look */
     uint64_t hold_above;          /* un-durable bytes at which reading stops */
     _Atomic unsigned holding;     /* lanes that do not read */
+    struct mail rules_mail;       /* to the first lane: rules owe something */
+    _Atomic bool rules_posted;
+    struct own_sender *own_senders; /* of the first lane */
 };
 
 struct lane {
@@ -110,6 +113,7 @@ struct lane {
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
     struct batch *spare;
+    bool stopping;         /* nothing is published but what clients send */
     bool holds;            /* reading from sockets */
     uint32_t flying_count; /* records of all that fly */
     _Atomic uint64_t waiting_records,
@@ -186,7 +190,7 @@ void write_lane_free(struct lane *l);
 /* ---- pipeline_once.c: requests that name themselves, to be stored once ---- */
 static inline bool once_asked(const struct request *q)
 {
-    return __builtin_expect(q->idempotency_key.ptr || q->device_seq.ptr, 0);
+    return __builtin_expect(q->idempotency_key.ptr || q->device_seq.ptr || q->rule.ptr, 0);
 }
 /* Fills the lane's producer from the request. False: refused and answered. */
 bool once_begin(struct job *j);
@@ -257,6 +261,28 @@ enum reason service_may_subscribe(struct lane *l, const struct principal *p, str
 void wills_before(struct lane *l, uint64_t account, struct slice client_id, bool replaced);
 /* Publishes wills that are due. */
 void wills_tick(struct lane *l);
+
+/* ---- pipeline_rules.c ---- */
+/* Publishes what rules owe. */
+void rules_run(struct lane *l);
+/* The view of rules has applied more. Any thread. */
+void rules_on_applied(struct pipeline *p);
+
+/* ---- pipeline_own.c ---- */
+struct own_publish {
+    struct account *account; /* whose */
+    const char *sender;      /* what it is called; a constant */
+    uint64_t permissions;
+    struct slice topic, body;
+    struct slice rule; /* see struct request */
+    /* What became of it; called once, maybe before own_publish returns. */
+    void (*done)(struct lane *l, void *arg, const struct reply *r);
+    void *arg;
+};
+/* Publishes a copy of it. The first lane. */
+void own_publish(struct lane *l, const struct own_publish *what);
+/* All lanes are gone. */
+void own_senders_free(struct pipeline *p);
 
 /* ---- pipeline_session.c ---- */
 /* Whose session it is: the connection's principal, even when that is no more. */

@@ -53,7 +53,8 @@ void publish_run(struct job *j)
         job_refuse(j, REASON_retained_full, NULL);
         return;
     }
-    write_publish(j, (q->retain ? RECORD_F_RETAIN : 0) | (q->will ? RECORD_F_WILL : 0));
+    write_publish(j, (q->retain ? RECORD_F_RETAIN : 0) | (q->will ? RECORD_F_WILL : 0) |
+                         (q->rule.ptr ? RECORD_F_RULE : 0));
 }
 
 /* ---- retained messages ---- */

@@ -71,6 +71,7 @@ static void on_wake(struct mail *m)
 void pipeline_on_applied(void *pipeline)
 {
     struct pipeline *p = pipeline;
+    rules_on_applied(p);
     for (unsigned i = 0; i < p->lanes_count; i++) {
         struct lane *l = p->lanes[i];
         if (atomic_load(&l->waiting_count) && !atomic_exchange(&l->wake_posted, true)) {

@@ -132,7 +132,7 @@ void wills_tick(struct lane *l)
 {
     struct session_due due[DUE_MAX];
     struct session s;
-    if (l != l->p->lanes[0])
+    if (l != l->p->lanes[0] || l->stopping)
         return;
     struct sessions *t = l->p->opts.sessions;
     unsigned count = sessions_wills_due(t, clock_wall_us(), due, DUE_MAX);

@@ -346,6 +346,8 @@ static bool put_point(struct job *j, struct batch *b, const struct point *p, con
         r.producer = *named;
     if (named && job_exchange(j)->request.will)
         r.flags |= RECORD_F_WILL;
+    if (named && job_exchange(j)->request.rule.ptr)
+        r.flags |= RECORD_F_RULE;
     return put_record(l, b, &r);
 }
 
@@ -749,6 +751,8 @@ static bool choose_ack(struct job *j)
     if (route_is_publish(j->match.route)) {
         if (job_exchange(j)->request.no_answer)
             j->ack = ACK_RECEIVED;
+        if (job_exchange(j)->request.rule.ptr)
+            j->ack = ACK_DURABLE; /* what was told to be stored is owed no more */
         return true;
     }
     while (rest.len && query_next(&rest, &name, &value)) {
@@ -879,18 +883,37 @@ static bool put_publish(struct job *j, struct batch *b)
                        .receive_us = j->now_us,
                        .topic = q->path,
                        .payload = buf_slice(&j->lane->payload)};
-    if (q->session && (q->packet_id || q->will))
+    if (q->rule.ptr)
+        r.producer = (struct producer){.key = q->rule};
+    else if (q->session && (q->packet_id || q->will))
         r.producer = (struct producer){.session = q->session, .sequence = q->packet_id};
     return put_record(j->lane, b, &r);
 }
 
+/* The same of a message that names itself. */
+static bool put_publish_once(struct job *j, struct batch *b)
+{
+    size_t len = b->append.body.len;
+    uint32_t count = b->append.count;
+    if (!put_publish(j, b))
+        return false;
+    if (journal_put_unit(&b->append, count, len))
+        return true;
+    b->append.body.len = len;
+    b->append.count = count;
+    return false;
+}
+
 void write_publish(struct job *j, uint32_t flags)
 {
+    bool once = once_asked(&job_exchange(j)->request);
     uint32_t first = 0;
     enum reason reason;
     j->flags = flags;
-    j->ack = job_exchange(j)->request.no_answer ? ACK_RECEIVED : j->account->ack;
-    struct batch *b = take_room(j, put_publish, &first, &reason);
+    j->ack = once                                 ? ACK_DURABLE
+             : job_exchange(j)->request.no_answer ? ACK_RECEIVED
+                                                  : j->account->ack;
+    struct batch *b = take_room(j, once ? put_publish_once : put_publish, &first, &reason);
     end_append(j, b, first, reason);
 }
 

@@ -420,6 +420,7 @@ static int open_eraser(struct server *s, struct error *err)
                                 .history_view = &s->views.history_view,
                                 .audit_view = &s->views.audit_view,
                                 .session_view = &s->views.session_view,
+                                .rules_view = &s->views.rules_view,
                                 .emit = emit,
                                 .barrier = barrier,
                                 .stager = &s->stager,
@@ -457,6 +458,7 @@ static struct admin *make_admin(struct server *s)
                                           .sinks_count = s->sinks.count,
                                           .hooks = s->sinks.hooks,
                                           .journal = s->journal,
+                                          .rules = views_rules(&s->views, c),
                                           .psk = &s->tls.psk,
                                           .audit = {s->disk, s->views.audit_path, s->keyring},
                                           .audit_flush = views_flush_audit,
@@ -502,6 +504,7 @@ static int open_pipeline(struct server *s, struct error *err)
         .history_view = s->views.history_view,
         .session_view = s->views.session_view,
         .sessions = s->views.sessions,
+        .rules = s->views.rules,
         .missed = tune_missed(c),
         .ack = tune_ack(c->ack.level),
         .lane = tune_lane(c),
@@ -718,6 +721,7 @@ static void on_stop(struct mail *m)
         for (unsigned i = 0; i < u->doors_count; i++)
             listener_close(u->doors[i].listener);
         u->doors_count = 0;
+        lane_stop(u->lane);
     }
     for (unsigned i = 0; i < 3; i++) {
         if (u->fronts[i])

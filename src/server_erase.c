@@ -180,6 +180,8 @@ static int erase(struct eraser *e, uint64_t account, struct error *err)
         rc = view_flush(*e->audit_view, 0);
     if (rc == 0)
         rc = view_flush(*e->session_view, 0);
+    if (rc == 0)
+        rc = view_flush(*e->rules_view, 0);
     if (rc < 0)
         return failed(err, rc, "views");
     if (account || e->feeds_count)

@@ -24,7 +24,7 @@ struct eraser {
     struct keyring *keyring; /* NULL: nothing is sealed */
     struct history *history;
     struct view *const *latest_view, *const *history_view, *const *audit_view;
-    struct view *const *session_view;
+    struct view *const *session_view, *const *rules_view;
     /* Makes records durable; and returns when all workers have ended a turn. */
     int (*emit)(void *arg, const struct record *records, unsigned count);
     int (*barrier)(void *arg);

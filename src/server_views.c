@@ -7,8 +7,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server_emit.h"
 
 #define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log */
+#define RULE_PATIENCE_NS  (5 * NS_PER_S) /* of those that make rules */
 #define PROGRESS_NS       (5 * NS_PER_S) /* between lines about a start that takes long */
 
 static int path_of(char out[PATH_MAX], const struct config *c, const char *name, struct error *err)
@@ -77,6 +79,21 @@ static int open_sessions(struct views *v, const struct views_opts *o, const uint
     return rc ? rc : sessions_open(&opts, &v->sessions, ret_cursor, err);
 }
 
+static int open_rules(struct views *v, const struct views_opts *o, const uint64_t log_id[2],
+                      uint64_t *ret_cursor, struct error *err)
+{
+    struct rules_opts opts = {.disk = o->disk,
+                              .path = v->rules_path,
+                              .keyring = o->keyring,
+                              .log_id = {log_id[0], log_id[1]},
+                              .journal = o->journal,
+                              .opened_us = clock_wall_us()};
+    int rc = path_of(v->rules_path, o->config, "rules.snap", err);
+    v->keyring = o->keyring;
+    v->sealer = o->keyring ? sealer_new(o->keyring) : NULL;
+    return rc ? rc : rules_open(&opts, &v->rules, ret_cursor, err);
+}
+
 int views_open(struct views *v, const struct views_opts *opts, struct error *err)
 {
     struct journal_position position = journal_position(opts->journal);
@@ -84,7 +101,7 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
                              .keyring = opts->keyring,
                              .on_applied = opts->on_applied,
                              .arg = opts->arg};
-    uint64_t log_id[2], latest, history, audit, sessions;
+    uint64_t log_id[2], latest, history, audit, sessions, rules;
     memcpy(log_id, position.log_id, sizeof log_id);
     v->journal = opts->journal;
     int rc = open_latest(v, opts, log_id, &latest, err);
@@ -94,6 +111,8 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
         rc = open_audit(v, opts, log_id, &audit, err);
     if (!rc)
         rc = open_sessions(v, opts, log_id, &sessions, err);
+    if (!rc)
+        rc = open_rules(v, opts, log_id, &rules, err);
     if (rc)
         return rc;
     view.ops = &view_latest_ops;
@@ -110,6 +129,11 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
     view.cursor = sessions;
     if (!rc)
         rc = view_start(&view, &v->session_view, err);
+    view.ops = &view_rules_ops;
+    view.of = v->rules;
+    view.cursor = rules;
+    if (!rc)
+        rc = view_start(&view, &v->rules_view, err);
     view.ops = &view_audit_ops;
     view.of = v->audit;
     view.cursor = audit;
@@ -152,7 +176,8 @@ void views_stop(struct views *v)
     view_stop(v->history_view);
     view_stop(v->audit_view);
     view_stop(v->session_view);
-    v->latest_view = v->history_view = v->audit_view = v->session_view = NULL;
+    view_stop(v->rules_view);
+    v->latest_view = v->history_view = v->audit_view = v->session_view = v->rules_view = NULL;
 }
 
 void views_close(struct views *v)
@@ -162,6 +187,10 @@ void views_close(struct views *v)
     history_close(v->history);
     audit_close(v->audit);
     sessions_close(v->sessions);
+    rules_close(v->rules);
+    sealer_free(v->sealer);
+    v->rules = NULL;
+    v->sealer = NULL;
     v->sessions = NULL;
     v->latest = NULL;
     v->history = NULL;
@@ -176,7 +205,8 @@ void views_put_status(const struct views *v, struct buf *out)
     } views[] = {{"latest", v->latest_view},
                  {"history", v->history_view},
                  {"audit", v->audit_view},
-                 {"session", v->session_view}};
+                 {"session", v->session_view},
+                 {"rules", v->rules_view}};
     uint64_t durable = journal_durable(v->journal);
     struct audit_stats a = audit_stats(v->audit);
     struct sessions_stats s = sessions_stats(v->sessions);
@@ -209,4 +239,39 @@ int views_flush_audit(void *arg)
 {
     struct views *v = arg;
     return view_flush(v->audit_view, AUDIT_PATIENCE_NS);
+}
+
+/* Stores the record, and waits for the view. */
+static int say_rule(void *arg, const struct rule_record *r, struct error *err)
+{
+    struct views *v = arg;
+    struct buf payload;
+    buf_init(&payload, 2 * RULE_VALUE_MAX);
+    rule_record_encode(&payload, r);
+    int64_t now = clock_wall_us();
+    const struct record record = {.kind = RECORD_RULE,
+                                  .account = r->rule.account,
+                                  .feed = r->rule.feed,
+                                  .event_us = now,
+                                  .receive_us = now,
+                                  .payload = buf_slice(&payload)};
+    int rc = emitter_emit(&(struct emitter){v->journal, v->keyring, v->sealer}, &record, 1);
+    buf_fini(&payload);
+    if (rc)
+        return error_set(err, rc, "the journal does not take it: %s", strerror(-rc));
+    rc = view_flush(v->rules_view, RULE_PATIENCE_NS);
+    return rc == -ETIMEDOUT ? error_set(err, rc,
+                                        "it is stored, and in force when the view of rules "
+                                        "has read the journal up to there")
+           : rc             ? error_set(err, rc, "%s: %s", v->rules_path, strerror(-rc))
+                            : 0;
+}
+
+struct admin_rules views_rules(struct views *v, const struct config *c)
+{
+    return (struct admin_rules){.all = v->rules,
+                                .say = say_rule,
+                                .arg = v,
+                                .max = (unsigned)c->rules.max,
+                                .account_max = (unsigned)c->rules.account_max};
 }

@@ -7,10 +7,12 @@
 
 #include <limits.h>
 
+#include "api/admin.h"
 #include "config.h"
 #include "view/audit.h"
 #include "view/history.h"
 #include "view/latest.h"
+#include "view/rules.h"
 #include "view/sessions.h"
 #include "view/view.h"
 
@@ -20,10 +22,13 @@ struct views {
     struct history *history;
     struct audit *audit;
     struct sessions *sessions;
-    struct view *latest_view, *history_view, *audit_view, *session_view;
+    struct rules *rules;
+    struct view *latest_view, *history_view, *audit_view, *session_view, *rules_view;
     struct journal *journal;
+    struct keyring *keyring;
+    struct sealer *sealer; /* of what makes rules; the admin thread's */
     char latest_path[PATH_MAX], history_path[PATH_MAX], audit_path[PATH_MAX];
-    char session_path[PATH_MAX];
+    char session_path[PATH_MAX], rules_path[PATH_MAX];
 };
 
 struct views_opts {
@@ -54,3 +59,5 @@ void views_put_passed(const struct views *v, uint64_t offset, struct buf *out);
 /* Returns when whatever was changed before now can be read in the audit log; `arg` is the struct
  * views. 0 or a negative errno. Any thread but a view's. */
 int views_flush_audit(void *arg);
+/* What commands about rules work with: of the admin thread. */
+struct admin_rules views_rules(struct views *v, const struct config *c);

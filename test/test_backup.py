@@ -169,7 +169,7 @@ def test_under_load(make_server, tmp_path, sealed):
     assert said["sealed"].startswith("yes") == sealed
     good("backup", "verify", to)
     assert not (server.data / "backup.tmp").exists()
-    assert {p.name for p in to.iterdir()} - {"latest.snap", "session.snap"} == \
+    assert {p.name for p in to.iterdir()} - {"latest.snap", "session.snap", "rules.snap"} == \
         {"manifest", "journal", "history", "audit", "catalog.db"}
     for path in to.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path  # verifiers are in there
@@ -323,7 +323,7 @@ def test_damage_is_named(make_server, tmp_path):
     to = tmp_path / "backup"
     backup(server, to)
     files = sorted(p for p in to.rglob("*") if p.is_file())
-    assert {"manifest", "catalog.db", "latest.snap", "session.snap", "CURRENT", "ckpt.a", "state"} <= {p.name for p in files}
+    assert {"manifest", "catalog.db", "latest.snap", "session.snap", "rules.snap", "CURRENT", "ckpt.a", "state"} <= {p.name for p in files}
     for path in files:
         name = path.relative_to(to)
         for at in {0, path.stat().st_size // 2, path.stat().st_size - 1}:

@@ -23,6 +23,8 @@
 struct admin;
 struct history;
 struct latest;
+struct rules;
+struct rule_record;
 struct admin_call;
 
 /* ---- the table ---------------------------------------------------------------------------- */
@@ -78,6 +80,16 @@ bool admin_takes_file(const struct admin_command *c);
 json_t *admin_permission_names(uint64_t mask);
 
 /* ---- running them ------------------------------------------------------------------------- */
+/* Rules: which there are, and how more are made. */
+struct admin_rules {
+    struct rules *all; /* NULL: no server runs */
+    /* Stores the record, and returns when the view has applied it: 0, -ETIMEDOUT if that takes
+     * long, or another negative errno; with a sentence. */
+    int (*say)(void *arg, const struct rule_record *r, struct error *err);
+    void *arg;
+    unsigned max, account_max;
+};
+
 struct admin_opts {
     struct catalog *catalog;
     struct history *history; /* NULL: no server runs */
@@ -112,6 +124,7 @@ struct admin_opts {
     unsigned sinks_count;
     struct hooks *hooks; /* NULL: likewise, or they are turned off */
     struct journal *journal;
+    struct admin_rules rules;
     const struct psk_master *psk; /* devices' pre-shared keys are derived from it */
     bool sealed; /* data are sealed: nothing of an erased account can be read anywhere */
     /* Reads the settings again. 0 with an object of what changed, or a negative errno with a

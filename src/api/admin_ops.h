@@ -45,6 +45,10 @@ enum reason webhook_replay(struct admin *a, struct admin_call *call);
 enum reason webhook_retry(struct admin *a, struct admin_call *call);
 enum reason webhook_try(struct admin *a, struct admin_call *call);
 enum reason webhook_log(struct admin *a, struct admin_call *call);
+enum reason rule_add(struct admin *a, struct admin_call *call); /* admin_rules.c */
+enum reason rule_list(struct admin *a, struct admin_call *call);
+enum reason rule_remove(struct admin *a, struct admin_call *call);
+enum reason rule_test(struct admin *a, struct admin_call *call);
 enum reason dead_list(struct admin *a, struct admin_call *call);
 enum reason dead_retry(struct admin *a, struct admin_call *call);
 enum reason rollup_show(struct admin *a, struct admin_call *call);

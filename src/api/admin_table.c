@@ -120,6 +120,10 @@
         "webhook", "WEBHOOK", ADMIN_NEEDED, false, "Its number, as webhook list tells it",         \
             ADMIN_COUNT                                                                            \
     }
+#define RULE                                                                                       \
+    {                                                                                              \
+        "rule", "RULE", ADMIN_NEEDED, false, "Its number, as rule list tells it", ADMIN_COUNT      \
+    }
 #define WEBHOOK_TO_BE                                                                              \
     {"feeds",                                                                                      \
      "FEEDS",                                                                                      \
@@ -605,6 +609,45 @@ const struct admin_command admin_commands[] = {
      {WEBHOOK},
      webhook_log,
      "Attempts"},
+
+    {"rule",
+     "add",
+     "Publish a message whenever a feed does what is said, from now on: to another feed, to a "
+     "webhook, or to the MQTT topic ACCOUNT/rules/NUMBER",
+     "sluice rule add acme temperature \"above 30 clear 28\" --to alarm",
+     true,
+     {ACCOUNT,
+      {"feed", "FEED", ADMIN_NEEDED, false, "Key of the feed that is looked at"},
+      {"when", "WHEN", ADMIN_NEEDED, false,
+       "above N or below N, with \"clear N\" behind it, where it is over; change, or change N: by "
+       "more than that; silence T: nothing has come for so long"},
+      {"to", "FEED", ADMIN_OPTION, false,
+       "Key of the feed of the account that its message goes to"},
+      {"webhook", "WEBHOOK", ADMIN_OPTION, false,
+       "Number of the account's webhook that gets it, whatever feeds that has", ADMIN_COUNT},
+      {"value", "VALUE", ADMIN_OPTION, false,
+       "The message; default: the value that came, of silence its seconds"},
+      {"every", "TIME", ADMIN_OPTION, false,
+       "What happens so soon behind the last message causes none; default: 0s"}},
+     rule_add,
+     "Rule"},
+    {"rule",
+     "list",
+     "Show rules: when each has fired, how often, and what went wrong",
+     "sluice rule list --account acme",
+     false,
+     {{"account", "ACCOUNT", ADMIN_OPTION, false, "Only this account's"}},
+     rule_list,
+     "RuleList"},
+    {"rule", "remove", "Forget one", "sluice rule remove 3", true, {RULE}, rule_remove, "Rule"},
+    {"rule",
+     "test",
+     "Have it publish its message now, and wait until that is stored",
+     "sluice rule test 3 --value 31",
+     true,
+     {RULE, {"value", "VALUE", ADMIN_OPTION, false, "In place of what comes; default: 1"}},
+     rule_test,
+     "Rule"},
 
     {"audit",
      "list",

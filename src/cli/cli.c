@@ -31,6 +31,7 @@ static const struct command commands[] = {
     {"rollup", "Show whether all rollups of the history are there; make them anew", cmd_admin},
     {"sink", "List, pause, resume and test what carries messages on; deliver once more", cmd_admin},
     {"webhook", "Post what comes of an account to URLs; see what they say", cmd_admin},
+    {"rule", "Have a feed publish to another one, or to a webhook; see when it did", cmd_admin},
     {"dlq", "List messages that a sink's target refused; try them again", cmd_admin},
     {"audit", "List who changed what; check that the list is whole", cmd_admin},
     {"config", "Check, show and explain settings; have the server read them again", cmd_config},

@@ -76,9 +76,11 @@ struct request {
     bool has_expiry, retain;
     bool will; /* it is that of `session`, which has none any more once this is stored */
     uint8_t qos;
-    uint64_t session;                         /* that outlives the connection; 0: none */
-    uint64_t client;                          /* record_client, of MQTT 5.0; 0: none */
-    struct missed *missed;                    /* METHOD_MISSED */
+    uint64_t session;      /* that outlives the connection; 0: none */
+    uint64_t client;       /* record_client, of MQTT 5.0; 0: none */
+    bool own;              /* METHOD_PUBLISH of the server itself: its principal was made for it */
+    struct slice rule;     /* the same of a rule: its message's rule_mark; ptr NULL: of none */
+    struct missed *missed; /* METHOD_MISSED */
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
     bool

@@ -105,6 +105,10 @@ struct topic_rules {
     struct slice publish, subscribe;
 };
 
+/* On top of an account's number: the credential by which the server itself publishes there. Those
+ * of the catalog are less. */
+#define CREDENTIAL_OWN (1ull << 62)
+
 struct credential {
     _Atomic uint32_t refs;
     uint64_t number;         /* never reused */

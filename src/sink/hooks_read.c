@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "flow/rule.h"
 #include "sink/hooks_own.h"
 
 #define BATCH_COUNT 256u
@@ -110,9 +111,18 @@ static bool offer(struct hooks *h, struct hook *k, const struct sink_message *m,
     return true;
 }
 
+/* Whether it is the message of a rule that names this webhook. */
+static bool is_for(const struct hook *k, const struct record *r)
+{
+    struct rule_mark mark;
+    return r->flags & RECORD_F_RULE && rule_mark_parse(r->producer.key, &mark) &&
+           mark.webhook == k->id;
+}
+
 static bool selects(const struct hook *k, const struct sink_message *m)
 {
-    return m->record.account == k->account && course_selects("", k->feeds, &m->record, &m->names);
+    return m->record.account == k->account &&
+           (is_for(k, &m->record) || course_selects("", k->feeds, &m->record, &m->names));
 }
 
 /* ---- the head -------------------------------------------------------------------------------- */
