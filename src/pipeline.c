@@ -337,6 +337,14 @@ static bool find_target(struct job *j)
     return false;
 }
 
+/* Whether it would write where only the server does. */
+static bool is_of_figures(struct job *j)
+{
+    const uint64_t writes = PERM_data_write | PERM_data_delete | PERM_feed_write | PERM_feed_delete;
+    return j->account->number == j->lane->p->opts.figures.account &&
+           j->match.route->permission & writes && !job_exchange(j)->request.own;
+}
+
 static void authorize(struct job *j)
 {
     metric_add(METRIC_auth_ok, 1);
@@ -365,7 +373,8 @@ static void authorize(struct job *j)
         job_refuse(j, REASON_no_such_user, NULL);
         return;
     }
-    if ((c->permissions & j->match.route->permission) != j->match.route->permission) {
+    if ((c->permissions & j->match.route->permission) != j->match.route->permission ||
+        __builtin_expect(is_of_figures(j), 0)) {
         metric_add(METRIC_permission_refused, 1);
         job_refuse(j, REASON_forbidden, NULL);
         return;
@@ -685,6 +694,7 @@ void lane_tick(void *lane)
     service_tick(l, now);
     wills_tick(l);
     rules_run(l);
+    figures_tick(l, now);
 }
 
 void lane_stop(struct lane *l)

@@ -48,6 +48,22 @@ struct missed_limits {
     uint64_t bytes_max, scan_bytes; /* of payloads; of the journal that is looked through */
 };
 
+/* A figure of the server's own: a value for the feed of that key. */
+#define FIGURES_MAX    8u
+#define FIGURE_KEY_MAX 32u
+struct figure {
+    char key[FIGURE_KEY_MAX];
+    double value;
+};
+
+/* Where they come from. */
+struct figure_source {
+    uint64_t account; /* that they are feeds of; nobody else writes there. 0: there are none */
+    uint64_t every_ns;
+    unsigned (*take)(void *arg, struct figure *ret); /* at most FIGURES_MAX; on the first worker */
+    void *arg;
+};
+
 struct pipeline_opts {
     struct api api;
     struct admin *admin;
@@ -56,6 +72,7 @@ struct pipeline_opts {
     struct view *session_view;               /* the same of who opens a session */
     struct sessions *sessions;
     struct rules *rules;
+    struct figure_source figures;
     struct missed_limits missed;
     enum ack_level ack;      /* for accounts that do not say */
     struct keyring *keyring; /* seals what is stored; NULL: it stays plain */

@@ -133,6 +133,7 @@ struct lane {
     struct buf live_text, live_opened;
     int64_t told_s; /* wall clock second that subscribers of time were told; 0: none has been */
     uint64_t figures_ns;      /* when those of $SYS are told next */
+    uint64_t own_figures_ns;  /* the same of those that are feeds; 0: not known yet */
     struct producer producer; /* of the request in hand, if it names itself */
     char key_text[IDEMPOTENCY_KEY_MAX];
     uint8_t key_name[SEAL_NAME_BYTES]; /* what is stored of it, when records are sealed */
@@ -267,6 +268,10 @@ void wills_tick(struct lane *l);
 void rules_run(struct lane *l);
 /* The view of rules has applied more. Any thread. */
 void rules_on_applied(struct pipeline *p);
+
+/* ---- pipeline_figures.c ---- */
+/* Publishes the server's own figures, when it is time. */
+void figures_tick(struct lane *l, uint64_t now_ns);
 
 /* ---- pipeline_own.c ---- */
 struct own_publish {

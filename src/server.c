@@ -27,6 +27,7 @@
 #include "seal/seal.h"
 #include "server_backup.h"
 #include "server_erase.h"
+#include "server_figures.h"
 #include "server_keyring.h"
 #include "server_sinks.h"
 #include "server_emit.h"
@@ -81,6 +82,7 @@ struct server {
     struct catalog *catalog;
     struct views views;
     struct sinks sinks;
+    struct figures figures;
     struct verified_file verified;
     char erased_path[PATH_BYTES];
     struct eraser eraser; /* the admin thread's, once that runs */
@@ -476,6 +478,9 @@ static int open_pipeline(struct server *s, struct error *err)
     api_openapi(&s->openapi);
     s->admin = make_admin(s);
     s->zones = zones_new(s->disk, c->time.zones);
+    int rc = figures_open(&s->figures, c, s->catalog, s->journal, &s->sinks, err);
+    if (rc)
+        return rc;
     struct pipeline_opts opts = {
         .api = {.catalog = s->catalog,
                 .journal = s->journal,
@@ -505,15 +510,9 @@ static int open_pipeline(struct server *s, struct error *err)
         .session_view = s->views.session_view,
         .sessions = s->views.sessions,
         .rules = s->views.rules,
-        .missed = tune_missed(c),
-        .ack = tune_ack(c->ack.level),
-        .lane = tune_lane(c),
-        .tune = tune_pipeline(c),
-        .pending_bytes_max = c->journal.pending_max,
-        .read_threads = (unsigned)c->reads.threads,
-        .read_queue_max = (unsigned)c->reads.queue_max,
-        .read_per_account_max = (unsigned)c->reads.per_account_max,
+        .figures = figures_source(&s->figures),
     };
+    tune_pipeline_opts(c, &opts);
     for (unsigned i = 0; i < 16; i++)
         snprintf(opts.api.log_id + 2 * i, 3, "%02x", s->position.log_id[i]);
     s->pipeline = pipeline_new(&opts);

@@ -50,6 +50,18 @@ struct pipeline_tune tune_pipeline(const struct config *c)
                      .refuse_percent = (unsigned)c->journal.refuse_percent}};
 }
 
+void tune_pipeline_opts(const struct config *c, struct pipeline_opts *ret)
+{
+    ret->missed = tune_missed(c);
+    ret->ack = tune_ack(c->ack.level);
+    ret->lane = tune_lane(c);
+    ret->tune = tune_pipeline(c);
+    ret->pending_bytes_max = c->journal.pending_max;
+    ret->read_threads = (unsigned)c->reads.threads;
+    ret->read_queue_max = (unsigned)c->reads.queue_max;
+    ret->read_per_account_max = (unsigned)c->reads.per_account_max;
+}
+
 unsigned tune_trusted(const struct config *c, struct cidr *out)
 {
     struct slice rest = slice_str(c->listen.trusted_proxies), item;

@@ -20,6 +20,8 @@ enum ack_level tune_ack(const char *name);
 struct lane_tune tune_lane(const struct config *c);
 struct missed_limits tune_missed(const struct config *c);
 struct pipeline_tune tune_pipeline(const struct config *c);
+/* What of the pipeline is settings alone. */
+void tune_pipeline_opts(const struct config *c, struct pipeline_opts *ret);
 /* Fills in the networks of listen.trusted_proxies, at most CONFIG_NETWORKS_MAX; returns how many.
  */
 unsigned tune_trusted(const struct config *c, struct cidr *out);

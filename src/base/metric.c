@@ -15,6 +15,8 @@
 #define SUBS     (1u << SUB_BITS)
 #define BUCKETS  (64u * SUBS)
 
+_Static_assert(BUCKETS == METRIC_BUCKETS, "a mark has room for a histogram");
+
 struct block {
     struct block *next;
     _Atomic uint64_t counters[METRIC_COUNTERS];
@@ -115,10 +117,8 @@ static uint64_t sum_buckets(enum metric_histogram id, uint64_t *counts)
     return total;
 }
 
-uint64_t metric_quantile(enum metric_histogram id, double q)
+static uint64_t quantile_of(const uint64_t *counts, uint64_t total, double q)
 {
-    uint64_t counts[BUCKETS];
-    uint64_t total = sum_buckets(id, counts);
     if (!total)
         return 0;
     uint64_t rank = (uint64_t)(q * (double)(total - 1));
@@ -129,6 +129,26 @@ uint64_t metric_quantile(enum metric_histogram id, double q)
             return bucket_end(i);
     }
     return bucket_end(BUCKETS - 1);
+}
+
+uint64_t metric_quantile(enum metric_histogram id, double q)
+{
+    uint64_t counts[BUCKETS];
+    uint64_t total = sum_buckets(id, counts);
+    return quantile_of(counts, total, q);
+}
+
+uint64_t metric_quantile_since(enum metric_histogram id, double q, struct metric_mark *mark)
+{
+    uint64_t counts[BUCKETS], total = 0;
+    sum_buckets(id, counts);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        uint64_t now = counts[i];
+        counts[i] -= mark->counts[i];
+        mark->counts[i] = now;
+        total += counts[i];
+    }
+    return quantile_of(counts, total, q);
 }
 
 static void format_histogram(struct buf *out, enum metric_histogram id, const char *name,

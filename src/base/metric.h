@@ -41,5 +41,12 @@ uint64_t metric_gauge(enum metric_gauge id);
 void metric_observe(enum metric_histogram id, uint64_t ns);
 /* The latency below which the share `q` (0 to 1) of all observations lies; 0 without any. */
 uint64_t metric_quantile(enum metric_histogram id, double q);
+/* Where a histogram was at some time; all zero: at its beginning. */
+#define METRIC_BUCKETS 512u
+struct metric_mark {
+    uint64_t counts[METRIC_BUCKETS];
+};
+/* The same of what was observed since the mark, which moves to now. */
+uint64_t metric_quantile_since(enum metric_histogram id, double q, struct metric_mark *mark);
 /* Prometheus text exposition format 0.0.4 of everything. */
 void metric_format(struct buf *out);

@@ -38,11 +38,25 @@ static void quantiles_and_text(void **state)
     buf_fini(&out);
 }
 
+static void quantiles_of_what_came_since(void **state)
+{
+    static struct metric_mark mark;
+    for (uint64_t i = 0; i < 100; i++)
+        metric_observe(METRIC_hash_wait, 1000);
+    assert_in_range(metric_quantile_since(METRIC_hash_wait, 0.99, &mark), 1000, 1200);
+    assert_int_equal(metric_quantile_since(METRIC_hash_wait, 0.99, &mark), 0);
+    for (uint64_t i = 0; i < 10; i++)
+        metric_observe(METRIC_hash_wait, 9000000);
+    assert_in_range(metric_quantile_since(METRIC_hash_wait, 0.5, &mark), 9000000, 10200000);
+    assert_in_range(metric_quantile(METRIC_hash_wait, 0.5), 1000, 1200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buckets_are_ordered_and_narrow),
         cmocka_unit_test(quantiles_and_text),
+        cmocka_unit_test(quantiles_of_what_came_since),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,14 @@ void reason_count(enum reason r)
         atomic_fetch_add_explicit(&counts[r], 1, memory_order_relaxed);
 }
 
+uint64_t reason_sum(void)
+{
+    uint64_t sum = 0;
+    for (unsigned r = REASON_ok + 1; r < REASON_COUNT; r++)
+        sum += atomic_load_explicit(&counts[r], memory_order_relaxed);
+    return sum;
+}
+
 void reason_format(struct buf *out)
 {
     buf_put_str(out, "# HELP sluice_refusals_total Requests refused, by reason\n"

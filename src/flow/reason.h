@@ -24,6 +24,8 @@ struct reason_info {
 
 /* Counts one refusal (REASON_ok counts nothing). Any thread. */
 void reason_count(enum reason r);
+/* What was counted so far, of all reasons. Any thread. */
+uint64_t reason_sum(void);
 /* sluice_refusals_total{reason="..."} of all reasons, in the Prometheus text format. */
 void reason_format(struct buf *out);
 /* The table's line. */
