@@ -11,8 +11,6 @@
 #include "sink/hooks.h"
 #include "sink/sink.h"
 
-#define SINKS_MAX 4
-
 /* What the names of the last record asked about point into; of one sink's thread. */
 struct sink_namer {
     struct catalog *catalog;

@@ -43,6 +43,9 @@
 #define CAPTURE_BYTES_MAX  (4u << 20)  /* recorded requests that nobody has taken yet */
 #define CAPTURE_LINE_MAX   (32u << 10) /* one of them */
 #define CAPTURE_LEASE_NS   (10000000000ull) /* recording ends so long after somebody took them */
+#define SINKS_MAX          4                /* of a server: one of each kind */
+#define FATES_MAX          262144u /* messages a sink remembers the outcome of, a byte each */
+#define AWAITING_MAX       65536u  /* answers of a worker that wait for sinks; more do not */
 /* Profiles of the server itself (prof/prof.h): */
 #define PROFILE_SECONDS     30 /* as pprof asks for */
 #define PROFILE_SECONDS_MAX 300

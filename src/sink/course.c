@@ -82,6 +82,12 @@ static struct slice keep_name(struct course *c, struct slice name, struct slice 
     return slice_eq(name, before) ? before : keep(c, name);
 }
 
+static void note(struct course *c, uint64_t from, uint64_t to, enum fate fate)
+{
+    if (c->fates)
+        fates_note(c->fates, from, to, fate);
+}
+
 /* Opens the record if it is sealed. False: it is left out. */
 static bool open_record(struct course *c, struct record *r, uint64_t offset)
 {
@@ -105,18 +111,18 @@ static bool open_record(struct course *c, struct record *r, uint64_t offset)
     return false;
 }
 
-/* Adds the record whose bytes these are, if it is wanted. */
-static void add(struct course *c, const struct record *seen, struct slice raw, uint64_t offset,
-                bool select)
+/* Adds the record whose bytes these are, if it is wanted; else says why it is left out. */
+static enum fate add(struct course *c, const struct record *seen, struct slice raw, uint64_t offset,
+                     bool select)
 {
     struct sink_message *m = &c->messages[c->count];
     const struct sink_names *before = c->count ? &m[-1].names : &(struct sink_names){{0}, {0}, {0}};
     struct sink_names names = {{0}, {0}, {0}};
     if (!is_message(seen) || (c->opts->wants && !c->opts->wants(c->opts->wants_arg, seen)))
-        return;
+        return FATE_NOT_SELECTED;
     c->opts->names(c->opts->arg, seen, &names);
     if (select && !course_selects(c->opts->accounts, c->opts->feeds, seen, &names))
-        return;
+        return FATE_NOT_SELECTED;
     size_t was = c->text.len;
     m->offset = offset;
     m->verdict = SINK_UNKNOWN;
@@ -126,12 +132,13 @@ static void add(struct course *c, const struct record *seen, struct slice raw, u
     CHECK(record_decode(m->raw, &m->record) == raw.len);
     if (!open_record(c, &m->record, offset)) {
         c->text.len = was;
-        return;
+        return FATE_UNREADABLE;
     }
     m->names = (struct sink_names){keep_name(c, names.account, before->account),
                                    keep_name(c, names.feed, before->feed),
                                    keep_name(c, names.device, before->device)};
     c->count++;
+    return FATE_UNKNOWN;
 }
 
 bool course_message(struct course *c, uint64_t offset, struct slice raw)
@@ -161,12 +168,15 @@ static void take(struct course *c)
             log_line(LOG_ERROR, "sink.bad_batch", "sink=%s skipped_from=%llu records=%llu",
                      c->opts->name, U(c->given_offset), U(c->given_left));
             c->unreadable += c->given_left;
+            note(c, c->given_offset, c->given_offset + c->given_left, FATE_UNREADABLE);
             c->given_offset += c->given_left;
             c->given_left = 0;
         } else {
             c->read++;
             c->read_bytes += c->given_at - at;
-            add(c, &r, slice_of(c->given.body.ptr + at, c->given_at - at), c->given_offset, true);
+            enum fate fate = add(c, &r, slice_of(c->given.body.ptr + at, c->given_at - at),
+                                 c->given_offset, true);
+            note(c, c->given_offset, c->given_offset + 1, fate);
             c->given_offset++;
             c->given_left--;
         }
@@ -200,10 +210,16 @@ static bool more(struct course *c, bool *ret_failed)
             c->to = c->end;
         c->given_left = 0;
         c->gaps++;
+        note(c, from, c->to, FATE_GIVEN_UP);
         log_line(LOG_WARN, "sink.gap", "sink=%s from=%llu to=%llu", c->opts->name, U(from),
                  U(c->to));
     }
     return true;
+}
+
+static bool is_awaited(const struct course *c)
+{
+    return c->waiters && atomic_load(c->waiters);
 }
 
 enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_ns)
@@ -219,7 +235,9 @@ enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_n
         if (c->ready)
             break;
         if (c->given_left == 0 && !more(c, &failed)) {
-            uint64_t due = c->begun_ns + (c->count ? c->opts->linger_ns : EMPTY_NS);
+            uint64_t due = c->begun_ns + (is_awaited(c) ? 0
+                                          : c->count    ? c->opts->linger_ns
+                                                        : EMPTY_NS);
             if (empty || now_ns < due) {
                 *ret_ns = empty ? (failed ? RETRY_NS : IDLE_NS) : due - now_ns;
                 return failed               ? COURSE_FAILED

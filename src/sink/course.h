@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "sink/fates.h"
 #include "sink/sink.h"
 
 #define COURSE_NAMES_MAX (USERNAME_MAX + TOPIC_MAX + DEVICE_ID_MAX)
@@ -15,6 +16,9 @@
 struct course {
     const struct sink_opts *opts;
     struct sealer *sealer; /* the sink's; NULL: nothing is sealed */
+    /* Of what comes live; else NULL. What is left out is noted at once, the rest by the sink. */
+    struct fates *fates;
+    const _Atomic unsigned *waiters; /* while there are any, no batch waits for more */
     struct journal_reader *reader;
     uint64_t end; /* it reads no further */
     /* What is not used up of the batch that the journal gave last. */

@@ -49,9 +49,15 @@ struct sink {
     struct sealer *sealer;
     struct rand rand;
     pthread_t thread;
+    _Atomic uint64_t passed; /* `floor`, for who waits */
+    _Atomic unsigned waiters;
+    _Atomic bool is_disabled;  /* disabled[0] */
+    pthread_mutex_t rest_lock; /* of `wake`; never held over anything slow */
+    pthread_cond_t woken;
+    bool wake;
     pthread_mutex_t lock; /* of all up to the next comment, and of live.reader, for who wakes it */
-    pthread_cond_t woken, answered;
-    bool stop, paused, wake;
+    pthread_cond_t answered;
+    bool stop, paused;
     bool resumed;       /* what was waited for before is not waited for any more */
     char disabled[200]; /* paused: because the target said so; else empty */
     bool replaying;
@@ -64,13 +70,16 @@ struct sink {
     /* The thread's own: */
     struct course live, replay;
     struct breaker breaker;
-    bool connected, stuck, idle;
+    struct fates *fates; /* others ask it too */
+    bool connected, stuck;
+    bool idle, lingers; /* why it rests */
     unsigned failures;  /* in a row */
     unsigned slice_max; /* messages sent at once; see fit_slices */
     uint64_t next_try_ns, looked_ns, tended_ns;
     uint64_t position; /* see 1 */
     uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
     uint64_t committed; /* the named cursor */
+    uint64_t unsure_to; /* where the target is, if it took what was sent last; 0: that is known */
     /* Letters that became due between these two are being tried, from that offset on: */
     int64_t due_after_us, due_until_us;
     uint64_t due_at;
@@ -100,6 +109,9 @@ static void publish(struct sink *s)
     if (!s->failures && !s->stuck)
         t->error[0] = 0;
     pthread_mutex_unlock(&s->lock);
+    if (atomic_exchange(&s->passed, s->floor) != s->floor && atomic_load(&s->waiters) &&
+        s->opts.moved)
+        s->opts.moved(s->opts.moved_arg);
 }
 
 struct sink_stats sink_stats(struct sink *s)
@@ -148,6 +160,45 @@ bool sink_attempt(struct sink *s, unsigned n, struct attempt *ret)
     return s->opts.ops->attempt && s->opts.ops->attempt(s->opts.of, n, ret);
 }
 
+uint64_t sink_position(const struct sink *s)
+{
+    return atomic_load(&s->passed);
+}
+
+bool sink_is_disabled(const struct sink *s)
+{
+    return atomic_load(&s->is_disabled);
+}
+
+enum fate sink_fate(const struct sink *s, uint64_t offset, uint32_t count, uint32_t *ret_delivered)
+{
+    return fates_worst(s->fates, offset, count, ret_delivered);
+}
+
+const char *sink_tells(struct sink *s, uint64_t offset)
+{
+    if (sink_position(s) <= offset)
+        return "pending";
+    struct dead_letter letter;
+    struct buf storage;
+    enum fate fate = fates_of(s->fates, offset);
+    buf_init(&storage, SIZE_MAX / 2);
+    if (fate == FATE_UNKNOWN && dead_next(s->dead, offset, &storage, &letter) &&
+        letter.offset == offset)
+        fate = FATE_FAILED;
+    buf_fini(&storage);
+    return fate_name(fate);
+}
+
+void sink_waiters(struct sink *s, int change)
+{
+    if (atomic_fetch_add(&s->waiters, (unsigned)change) != 0)
+        return;
+    pthread_mutex_lock(&s->rest_lock); /* a batch that lingers does not any more */
+    pthread_cond_signal(&s->woken);
+    pthread_mutex_unlock(&s->rest_lock);
+}
+
 static void count(struct sink *s, uint64_t *of, uint64_t n)
 {
     pthread_mutex_lock(&s->lock);
@@ -155,10 +206,13 @@ static void count(struct sink *s, uint64_t *of, uint64_t n)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* With the lock. */
 static void wake(struct sink *s)
 {
+    pthread_mutex_lock(&s->rest_lock);
     s->wake = true;
     pthread_cond_signal(&s->woken);
+    pthread_mutex_unlock(&s->rest_lock);
     journal_reader_wake(s->live.reader);
 }
 
@@ -185,6 +239,7 @@ static void disable(struct sink *s, const struct error *err)
     pthread_mutex_lock(&s->lock);
     s->paused = true;
     snprintf(s->disabled, sizeof s->disabled, "%s", err->text);
+    atomic_store(&s->is_disabled, s->disabled[0] != 0);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -246,6 +301,22 @@ static void read_from(struct sink *s, uint64_t from, uint64_t now_ns)
     s->live.from = s->position; /* what was given up is a part of the stretch */
 }
 
+/* The target's cursor is further than we knew: what was sent last arrived after all, or somebody
+ * was at it before us, and what became of each message is not known. */
+static void note_moved(struct sink *s, uint64_t position)
+{
+    const struct course *c = &s->live;
+    if (position < s->position)
+        return;
+    if (position != s->unsure_to)
+        fates_note(s->fates, s->position, position, FATE_UNKNOWN);
+    for (unsigned i = c->first; position == s->unsure_to && i < c->count; i++) {
+        uint64_t offset = c->messages[i].offset;
+        if (offset < position)
+            fates_note(s->fates, offset, offset + 1, FATE_DELIVERED);
+    }
+}
+
 /* Connects; goes where the target is. */
 static void connect_target(struct sink *s, uint64_t now_ns)
 {
@@ -271,6 +342,7 @@ static void connect_target(struct sink *s, uint64_t now_ns)
         fail(s, true, &err, now_ns);
         return;
     }
+    note_moved(s, position);
     log_line(LOG_INFO, "sink.moved", "sink=%s from=%llu to=%llu", s->opts.name, U(s->position),
              U(position));
     s->position = s->floor = position;
@@ -353,6 +425,9 @@ static bool settle(struct sink *s, struct course *c, uint64_t now_ns)
             break;
         }
         taken += m->verdict == SINK_TAKEN;
+        if (c->fates)
+            fates_note(c->fates, m->offset, m->offset + 1,
+                       m->verdict == SINK_TAKEN ? FATE_DELIVERED : FATE_FAILED);
     }
     count(s, &s->stats.delivered, taken);
     return room;
@@ -386,6 +461,7 @@ static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_n
     enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, &err);
     now_ns = clock_mono_ns();
     fit_slices(s, n, found);
+    s->unsure_to = !again && found == SINK_AWAY ? b.to : 0;
     if (found == SINK_DONE || (found == SINK_POISON && n)) {
         succeeded(s, now_ns); /* it is there, and may say what it does not like */
         if (found == SINK_POISON)
@@ -441,6 +517,7 @@ static enum sink_outcome resend(struct sink *s, struct course *c, const struct d
     if (found == SINK_DONE && c->messages[0].verdict == SINK_REFUSED)
         found = SINK_POISON;
     if (found == SINK_DONE) {
+        fates_note(s->fates, letter->offset, letter->offset + 1, FATE_DELIVERED);
         s->sent[s->sent_count++] = letter->offset;
         if (s->sent_count == SENT_MAX)
             remove_sent(s);
@@ -553,6 +630,7 @@ static void relieve(struct sink *s, uint64_t now_ns)
              U(s->floor), U(from), U(s->opts.hold_bytes));
     s->live.gaps++;
     count(s, &s->stats.given_up, from - s->floor);
+    fates_note(s->fates, s->floor, from, FATE_GIVEN_UP);
     s->floor = from;
     if (!s->opts.ops->transactional)
         s->position = from;
@@ -635,11 +713,12 @@ static uint64_t step(struct sink *s)
     look(s, now_ns);
     enum course_found found = course_fill(&s->live, now_ns, &ns);
     s->idle = found == COURSE_NOTHING;
+    s->lingers = found == COURSE_LINGERS;
     if (asked(s, &s->paused)) {
         let_go(s);
         if (asked(s, &s->retry_asked))
             retried(s, -EAGAIN);
-        s->idle = false;
+        s->idle = s->lingers = false;
         return PAUSED_NS;
     }
     if (asked(s, &s->resumed))
@@ -651,7 +730,7 @@ static uint64_t step(struct sink *s)
         uint64_t wait_ns = breaker_wait_ns(&s->breaker, now_ns);
         if (s->next_try_ns > now_ns + wait_ns)
             wait_ns = s->next_try_ns - now_ns;
-        s->idle = false;
+        s->idle = s->lingers = false;
         return wait_ns < LOOK_NS ? wait_ns : LOOK_NS;
     }
     if (!s->connected) { /* also while nothing is to be sent: who set it up sees what is wrong */
@@ -681,11 +760,12 @@ static void rest(struct sink *s, uint64_t ns)
     uint64_t end = clock_mono_ns() + ns;
     const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
                                    .tv_nsec = (long)(end % NS_PER_S)};
-    pthread_mutex_lock(&s->lock);
-    while (!s->wake && !s->stop && pthread_cond_timedwait(&s->woken, &s->lock, &until) == 0)
+    pthread_mutex_lock(&s->rest_lock);
+    while (!s->wake && !(s->lingers && atomic_load(&s->waiters)) &&
+           pthread_cond_timedwait(&s->woken, &s->rest_lock, &until) == 0)
         ;
     s->wake = false;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->rest_lock);
 }
 
 static void run(void *arg)
@@ -713,6 +793,7 @@ static int find_paused(struct sink *s, struct error *err)
     if (rc == 0 && why.len)
         memcpy(s->disabled, why.ptr, why.len);
     s->paused = rc != -ENOENT;
+    s->is_disabled = s->disabled[0] != 0;
     buf_fini(&why);
     return rc == 0 || rc == -ENOENT ? 0
                                     : error_set(err, rc, "%s: %s", s->paused_path, strerror(-rc));
@@ -742,6 +823,8 @@ static void destroy(struct sink *s)
     pthread_cond_destroy(&s->woken);
     pthread_cond_destroy(&s->answered);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->rest_lock);
+    fates_free(s->fates);
     free(s);
 }
 
@@ -764,6 +847,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     pthread_cond_init(&s->answered, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->rest_lock, NULL);
     int rc = 0;
     snprintf(s->dir, sizeof s->dir, "%s", opts->dir);
     if (snprintf(path, sizeof path, "%s/%s.dead", opts->dir, opts->name) >= (int)sizeof path ||
@@ -776,6 +860,10 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
         rc = find_paused(s, err);
     if (!rc)
         rc = find_cursor(s, err);
+    if (!rc && !(s->fates = fates_new(s->position)))
+        rc = error_set(err, -ENOMEM, "no memory for the sink %s", opts->name);
+    s->live.fates = s->fates;
+    s->live.waiters = &s->waiters;
     if (!rc)
         rc = course_begin(&s->live, true, s->position, UINT64_MAX, err);
     if (rc) {
@@ -836,6 +924,7 @@ int sink_pause(struct sink *s, bool paused)
     bool was = s->paused;
     s->paused = paused;
     s->disabled[0] = 0;
+    atomic_store(&s->is_disabled, false);
     if (was && !paused)
         s->resumed = true;
     wake(s);

@@ -21,6 +21,7 @@
 #include "sink/attempts.h"
 #include "sink/breaker.h"
 #include "sink/dead.h"
+#include "sink/fates.h"
 
 struct sink;
 
@@ -123,6 +124,9 @@ struct sink_opts {
     uint64_t dead_bytes;        /* of dead letters */
     struct dead_schedule again; /* when letters are tried again by themselves; empty: never */
     uint64_t seed;              /* of the jitter */
+    /* The position has moved while somebody waits (sink_waiters). Sink's thread. May be NULL. */
+    void (*moved)(void *arg);
+    void *moved_arg;
 };
 
 /* Opens what it keeps and the reader, and starts the thread. 0 or a negative errno. */
@@ -150,6 +154,21 @@ bool sink_test(struct sink *s, uint64_t patience_ns, struct attempt *ret);
 /* The n-th last attempt. False: so many are not remembered. */
 bool sink_attempt(struct sink *s, unsigned n, struct attempt *ret);
 const char *sink_name(const struct sink *s);
+
+/* ---- for who waits until something is delivered ---- */
+/* Where it is: see sink_stats. One atomic load. Any thread. */
+uint64_t sink_position(const struct sink *s);
+/* So many more, or fewer, wait for what comes now: while there are any, `moved` is called, and no
+ * batch waits for more messages. Any thread; takes no lock that is held over anything slow. */
+void sink_waiters(struct sink *s, int change);
+/* What became of `count` messages from `offset` on, all below its position: fates_worst. Any
+ * thread, no lock. */
+enum fate sink_fate(const struct sink *s, uint64_t offset, uint32_t count, uint32_t *ret_delivered);
+/* What a receipt tells of one message: "pending", or its fate's name, for which dead letters are
+ * looked through if it is too old to be remembered. Any thread but workers. */
+const char *sink_tells(struct sink *s, uint64_t offset);
+/* Whether its target said that it wants no more: SINK_DISABLED. Any thread, no lock. */
+bool sink_is_disabled(const struct sink *s);
 
 enum sink_state {
     SINK_RUNNING,

@@ -165,6 +165,8 @@ struct bench {
     struct sink_opts opts;
     struct sink *s;
     uint64_t records; /* appended */
+    bool crashed;     /* so not all fates are known */
+    unsigned moves;   /* how often who waits was told */
 };
 
 static struct clock_fake fake;
@@ -228,11 +230,52 @@ static void append(struct bench *b, unsigned count)
     append_large(b, count, 40);
 }
 
+static bool is_dead(struct bench *b, uint64_t offset)
+{
+    struct buf storage;
+    struct dead_letter l;
+    buf_init(&storage, 1 << 20);
+    bool found = dead_next(b->s->dead, offset, &storage, &l) && l.offset == offset;
+    if (found)
+        assert_true(slice_eq(l.why, SLICE("it has a zero byte")));
+    buf_fini(&storage);
+    return found;
+}
+
+/* What is told of a message that the sink has passed is true. */
+static void check_fate(struct bench *b, uint64_t offset)
+{
+    uint32_t delivered;
+    switch (sink_fate(b->s, offset, 1, &delivered)) {
+    case FATE_DELIVERED:
+        assert_true(b->target.seen[offset] > 0 && delivered == 1);
+        break;
+    case FATE_FAILED:
+        assert_true(is_dead(b, offset) && b->target.seen[offset] == 0);
+        break;
+    case FATE_NOT_SELECTED:
+        assert_true(b->s->opts.accounts[0] || b->s->opts.feeds[0] || b->s->opts.wants);
+        assert_int_equal(b->target.seen[offset], 0);
+        break;
+    case FATE_GIVEN_UP:
+        assert_true(sink_stats(b->s).gaps > 0);
+        break;
+    case FATE_UNKNOWN:
+        assert_true(b->crashed);
+        break;
+    default:
+        fail();
+    }
+}
+
 /* What the thread does, but that resting takes no time. */
 static void turn(struct bench *b)
 {
+    uint64_t before = sink_position(b->s);
     uint64_t ns = step(b->s);
     publish(b->s);
+    for (uint64_t i = before; i < sink_position(b->s); i++)
+        check_fate(b, i);
     if (ns)
         clock_sleep_ns(ns);
 }
@@ -249,20 +292,9 @@ static void crash(struct bench *b, bool cut)
 {
     destroy(b->s);
     b->s = NULL;
+    b->crashed = true;
     fixture_die(b->f, cut);
     bench_open(b);
-}
-
-static bool is_dead(struct bench *b, uint64_t offset)
-{
-    struct buf storage;
-    struct dead_letter l;
-    buf_init(&storage, 1 << 20);
-    bool found = dead_next(b->s->dead, offset, &storage, &l) && l.offset == offset;
-    if (found)
-        assert_true(slice_eq(l.why, SLICE("it has a zero byte")));
-    buf_fini(&storage);
-    return found;
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -778,6 +810,112 @@ static void dead_letters_are_tried_again(void **state)
     bench_free(b);
 }
 
+/* ---- who waits ------------------------------------------------------------------------------- */
+
+static void on_moved(void *arg)
+{
+    struct bench *b = arg;
+    b->moves++;
+}
+
+static struct bench *bench_waiting(bool transactional, uint64_t seed, const char *accounts)
+{
+    struct bench *b = bench_new(transactional, seed);
+    destroy(b->s);
+    b->opts.moved = on_moved;
+    b->opts.moved_arg = b;
+    b->opts.accounts = accounts;
+    b->opts.linger_ns = 10 * NS_PER_S;
+    struct error err = {""};
+    assert_int_equal(make(&b->opts, &b->s, &err), 0);
+    return b;
+}
+
+/* A batch waits for more as long as nobody waits for it. */
+static void who_waits_is_not_kept_waiting(void **state)
+{
+    struct bench *b = bench_waiting(true, 20, "");
+    turn(b); /* it connects */
+    append(b, 1);
+    uint64_t begun = clock_mono_ns();
+    arrive(b);
+    assert_true(clock_mono_ns() - begun >= 10 * NS_PER_S);
+    assert_int_equal(b->moves, 0); /* nobody asked to be told */
+    sink_waiters(b->s, 1);
+    for (unsigned i = 0; i < 5; i++) {
+        append(b, 3);
+        begun = clock_mono_ns();
+        arrive(b);
+        assert_true(clock_mono_ns() - begun < NS_PER_S);
+        assert_int_equal(b->moves, i + 1);
+    }
+    sink_waiters(b->s, -1);
+    append(b, 1);
+    begun = clock_mono_ns();
+    arrive(b);
+    assert_true(clock_mono_ns() - begun >= 10 * NS_PER_S);
+    assert_int_equal(b->moves, 5);
+    bench_free(b);
+}
+
+/* Nor by messages that are not meant for this sink: its cursor is moved over them. */
+static void who_waits_in_vain_is_told_soon(void **state)
+{
+    struct bench *b = bench_waiting(true, 21, "a1,a2"); /* offset n is account n + 1's, mod 10 */
+    turn(b);
+    sink_waiters(b->s, 1);
+    append(b, 1);
+    arrive(b);
+    append(b, 6);
+    uint64_t begun = clock_mono_ns();
+    arrive(b);
+    assert_true(clock_mono_ns() - begun < NS_PER_S);
+    uint32_t delivered;
+    for (uint64_t i = 0; i < 7; i++)
+        assert_int_equal(sink_fate(b->s, i, 1, &delivered),
+                         i < 2 ? FATE_DELIVERED : FATE_NOT_SELECTED);
+    assert_int_equal(sink_fate(b->s, 0, 7, &delivered), FATE_NOT_SELECTED);
+    assert_int_equal(delivered, 2);
+    bench_free(b);
+}
+
+static void a_dead_letter_is_not_delivered_until_it_is(void **state)
+{
+    struct bench *b = bench_waiting(false, 22, "");
+    b->opts.linger_ns = 0;
+    sink_waiters(b->s, 1);
+    b->target.poison[3] = true;
+    append(b, 8);
+    arrive(b);
+    uint32_t delivered;
+    assert_int_equal(sink_fate(b->s, 0, 8, &delivered), FATE_FAILED);
+    assert_int_equal(delivered, 7);
+    b->target.poison[3] = false;
+    b->s->retry_at = 0;
+    b->s->retry_last = UINT64_MAX;
+    retry_dead(b->s);
+    assert_int_equal(sink_fate(b->s, 0, 8, &delivered), FATE_DELIVERED);
+    assert_int_equal(delivered, 8);
+    bench_free(b);
+}
+
+/* The target has it, but the answer was lost: that it has is found out, not guessed. */
+static void a_lost_answer_is_no_lost_delivery(void **state)
+{
+    struct bench *b = bench_waiting(true, 23, "");
+    sink_waiters(b->s, 1);
+    b->target.unknown = 100; /* each commit breaks the connection */
+    for (unsigned i = 0; i < 20; i++) {
+        append(b, 5);
+        arrive(b);
+    }
+    uint32_t delivered;
+    assert_true(sink_stats(b->s).failures >= 20);
+    assert_int_equal(sink_fate(b->s, 0, 100, &delivered), FATE_DELIVERED);
+    assert_int_equal(delivered, 100);
+    bench_free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -801,6 +939,10 @@ int main(void)
         cmocka_unit_test(it_goes_where_the_target_is),
         cmocka_unit_test(who_is_forgotten_holds_nothing_back),
         cmocka_unit_test(dead_letters_are_tried_again),
+        cmocka_unit_test(who_waits_is_not_kept_waiting),
+        cmocka_unit_test(who_waits_in_vain_is_told_soon),
+        cmocka_unit_test(a_dead_letter_is_not_delivered_until_it_is),
+        cmocka_unit_test(a_lost_answer_is_no_lost_delivery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
