@@ -129,8 +129,9 @@ static void refuses_bad_values(void **state)
             "f.yaml:2: http.idle_timeout: ", "a length such as 30s");
     refused("listen:\n  proxy_protocol: yes\n",
             "f.yaml:2: listen.proxy_protocol: ", "must be true or false, not \"yes\"");
-    refused("ack:\n  level: durably\n",
-            "f.yaml:2: ack.level: ", "must be one of received, durable, applied, not \"durably\"");
+    refused("ack:\n  level: durably\n", "f.yaml:2: ack.level: ",
+            "must be one of received, durable, applied, delivered:kafka, ");
+    refused("ack:\n  level: delivered\n", "f.yaml:2: ack.level: ", "not \"delivered\"");
     refused("ack:\n  level: \"\"\n", "f.yaml:2: ack.level: ", "must be one of");
     refused("ack:\n  level: received|durable\n", "f.yaml:2: ack.level: ", "must be one of");
     refused("throttle:\n  address: 60\n", "f.yaml:2: throttle.address: ", "write COUNT/LENGTH");

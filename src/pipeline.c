@@ -72,6 +72,8 @@ static void release(struct job *j)
     }
     if (j->ids.ptr)
         buf_fini(&j->ids);
+    if (__builtin_expect(j->awaits, 0))
+        ack_end(j);
     if (j->owned)
         j->lane->busy--;
     j->owned = false;
@@ -665,7 +667,7 @@ void lane_free(struct lane *l)
 {
     if (!l)
         return;
-    CHECK(!l->busy && !l->waiting && !l->held && !l->profiles);
+    CHECK(!l->busy && !l->waiting && !l->held && !l->profiles && !l->awaiting_count);
     write_lane_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
@@ -691,6 +693,7 @@ void lane_tick(void *lane)
     write_tick(l, now);
     read_tick(l, now);
     prof_tick(l);
+    ack_tick(l);
     service_tick(l, now);
     wills_tick(l);
     rules_run(l);
@@ -721,6 +724,7 @@ void pipeline_quit(struct pipeline *p)
 {
     consume_quit(p->opts.consume);
     prof_quit(p->prof);
+    ack_quit(p);
 }
 
 void pipeline_free(struct pipeline *p)

@@ -14,6 +14,7 @@
 #include "gate/overload.h"
 #include "seal/seal.h"
 #include "sink/consume.h"
+#include "sink/sink.h"
 #include "view/view.h"
 
 struct pipeline;
@@ -23,7 +24,7 @@ struct lane;
 struct lane_tune {
     struct limit_set address_limits;
     struct limit_set subscribes[2], refusals[2]; /* of a credential, of an address */
-    uint64_t ack_timeout_ns;
+    uint64_t ack_timeout_ns, delivered_timeout_ns;
     uint64_t read_deadline_ns;
     uint64_t refusal_hold_ns; /* how long a refusal is held that shield_wait says may be; 0: not */
 };
@@ -68,13 +69,14 @@ struct pipeline_opts {
     struct api api;
     struct admin *admin;
     struct consume *consume;
+    struct sink *const *sinks; /* whose positions `delivered` waits for; at most SINKS_MAX */
+    unsigned sinks_count;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */
     struct view *session_view;               /* the same of who opens a session */
     struct sessions *sessions;
     struct rules *rules;
     struct figure_source figures;
     struct missed_limits missed;
-    enum ack_level ack;      /* for accounts that do not say */
     struct keyring *keyring; /* seals what is stored; NULL: it stays plain */
     struct lane_tune lane;
     struct pipeline_tune tune;
@@ -147,3 +149,5 @@ unsigned lane_busy(const struct lane *l);
 
 /* A view has applied more: wakes the requests that wait for it. Any thread. */
 void pipeline_on_applied(void *pipeline);
+/* The same of a sink, whose position has moved. Any thread. */
+void pipeline_on_delivered(void *pipeline);

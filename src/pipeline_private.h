@@ -15,6 +15,8 @@
 
 enum { VIEW_LATEST = 1, VIEW_HISTORY = 2, VIEW_SESSION = 4 };
 
+#define NO_SINK SINKS_MAX /* in job.sink */
+
 /* One request in the pipeline; lives in its exchange's stage. What the answer needs comes first: it
  * is looked at when all of a commit's requests have pushed each other out of the cache. */
 struct job {
@@ -33,6 +35,8 @@ struct job {
     bool stale;   /* answered from views that are behind */
     bool passed;  /* the throttle has counted it */
     bool owned;   /* counted in lane->busy */
+    bool awaits;  /* counted in sink_waiters of `sink` */
+    uint8_t sink; /* of ACK_DELIVERED: which of opts.sinks */
     bool changed; /* the catalog has done what was asked: what is read now is the answer */
     /* Reading, where more is left to be done than to answer; NULL: not so */
     struct api_found *found;
@@ -79,6 +83,11 @@ struct batch {
     uint64_t submitted_ns;
 };
 
+/* Answers that wait for a sink, by `need`. */
+struct awaiting {
+    struct job *first, *last;
+};
+
 struct read_pool;
 struct live;
 
@@ -97,6 +106,7 @@ struct pipeline {
     uint64_t commits, commits_ns; /* of all lanes at the last look */
     uint64_t hold_above;          /* un-durable bytes at which reading stops */
     _Atomic unsigned holding;     /* lanes that do not read */
+    _Atomic bool quits;           /* nobody is to wait for a sink any more */
     struct mail rules_mail;       /* to the first lane: rules owe something */
     _Atomic bool rules_posted;
     struct own_sender *own_senders; /* of the first lane */
@@ -123,6 +133,10 @@ struct lane {
     _Atomic unsigned waiting_count;
     _Atomic bool wake_posted;
     struct mail wake;
+    struct awaiting awaiting[SINKS_MAX];
+    _Atomic unsigned awaiting_count;
+    _Atomic bool moved_posted;
+    struct mail moved; /* of a sink's position */
     struct points points;
     struct buf points_storage;
     struct buf payload, properties, sealed;
@@ -175,6 +189,12 @@ void write_session(struct job *j, uint64_t session);
 void write_publish(struct job *j, uint32_t flags);
 /* The account was told of everything below `end`: its reads wait for it. */
 void remember_told(struct account *a, uint64_t end);
+/* The telemetry answer: accepted at that level, and further members. */
+void job_put_accepted(struct job *j, const struct ack *ack, const char *more);
+/* The header that leads to the receipt of the job's last message. */
+void job_put_location(struct job *j);
+/* The reply is complete, and leaves. */
+void job_accepted(struct job *j);
 /* The job's records are durable, the first of them at `first_offset`: answers. */
 void job_durable(struct job *j, uint64_t first_offset);
 void job_not_durable(struct job *j, enum reason reason);
@@ -187,6 +207,21 @@ unsigned write_unfinished(const struct lane *l);
 bool write_turn_end(struct lane *l);
 void write_tick(struct lane *l, uint64_t now_ns);
 void write_lane_free(struct lane *l);
+
+/* ---- pipeline_ack.c: when accepted is said ---- */
+/* As the account has it. */
+void ack_of_account(struct job *j);
+/* As the request has it, if it says. False: refused and answered. */
+bool ack_of_request(struct job *j);
+/* The job's records are about to be submitted, and at their end it will wait for a sink; it does
+ * not any more. Both do nothing at other levels. */
+void ack_begin(struct job *j);
+void ack_end(struct job *j);
+/* Its records are durable: answers once its sink is past them, or tells that it is not. */
+void ack_wait(struct job *j);
+void ack_tick(struct lane *l);
+/* Nobody waits any more, from the next tick on: the server stops. Any thread. */
+void ack_quit(struct pipeline *p);
 
 /* ---- pipeline_once.c: requests that name themselves, to be stored once ---- */
 static inline bool once_asked(const struct request *q)

@@ -35,30 +35,36 @@ void remember_told(struct account *a, uint64_t end)
     raise_to(&a->live->told, end);
 }
 
-static void put_accepted(struct job *j, uint64_t first_offset)
+void job_put_location(struct job *j)
 {
-    static const char *const levels[] = {"received", "durable", "applied"};
+    /* Of its last message: what has passed that has passed all of them. */
+    struct buf *fields = &job_exchange(j)->reply.fields;
+    buf_put_slice(fields, SLICE("Location: /v1/receipts/"));
+    buf_put_dec(fields, j->end_offset - 1);
+    buf_put_slice(fields, SLICE("\r\n"));
+}
+
+void job_put_accepted(struct job *j, const struct ack *ack, const char *more)
+{
     struct exchange *x = job_exchange(j);
     struct buf *out = &x->reply.body;
     buf_put_slice(out, SLICE("{\"accepted\":"));
     buf_put_dec(out, j->count);
-    if (j->ack != ACK_RECEIVED) {
+    if (ack->level != ACK_RECEIVED) {
         buf_put_slice(out, SLICE(",\"position\":{\"log\":\""));
         buf_put_str(out, j->lane->p->opts.api.log_id);
         buf_put_slice(out, SLICE("\",\"shard\":0,\"offset\":"));
-        buf_put_dec(out, first_offset);
+        buf_put_dec(out, j->end_offset - j->count);
         buf_put_u8(out, '}');
     }
     buf_put_slice(out, SLICE(",\"ack\":\""));
-    buf_put_str(out, levels[j->ack]);
-    buf_put_slice(out, SLICE("\"}"));
+    ack_format(out, ack);
+    buf_put_u8(out, '"');
+    buf_put_str(out, more);
+    buf_put_u8(out, '}');
     x->reply.status = 202;
-    if (j->ack == ACK_RECEIVED)
-        return;
-    /* Of its last message: what has passed that has passed all of them. */
-    buf_put_slice(&x->reply.fields, SLICE("Location: /v1/receipts/"));
-    buf_put_dec(&x->reply.fields, first_offset + j->count - 1);
-    buf_put_slice(&x->reply.fields, SLICE("\r\n"));
+    if (ack->level != ACK_RECEIVED)
+        job_put_location(j);
 }
 
 /* The ids were written without their offsets: now those are known. */
@@ -79,7 +85,7 @@ static void put_offsets(struct job *j, uint64_t first_offset)
     }
 }
 
-static void accepted(struct job *j)
+void job_accepted(struct job *j)
 {
     metric_add(METRIC_messages_accepted, j->count);
     metric_observe(METRIC_accept_latency,
@@ -97,14 +103,17 @@ void job_durable(struct job *j, uint64_t first_offset)
         return;
     }
     remember_told(j->account, j->end_offset);
-    if (j->match.route->op == OP_TELEMETRY_POST)
-        put_accepted(j, first_offset);
-    else if (!route_is_publish(j->match.route))
+    bool telemetry = j->match.route->op == OP_TELEMETRY_POST;
+    if (telemetry && j->ack != ACK_DELIVERED)
+        job_put_accepted(j, &(struct ack){.level = j->ack}, "");
+    else if (!telemetry && !route_is_publish(j->match.route))
         put_offsets(j, first_offset);
     if (j->ack == ACK_APPLIED)
-        wait_for_views(j, VIEW_LATEST | VIEW_HISTORY, j->end_offset, j->deadline_ns, accepted);
+        wait_for_views(j, VIEW_LATEST | VIEW_HISTORY, j->end_offset, j->deadline_ns, job_accepted);
+    else if (__builtin_expect(j->ack == ACK_DELIVERED, 0))
+        ack_wait(j);
     else
-        accepted(j);
+        job_accepted(j);
 }
 
 void job_not_durable(struct job *j, enum reason reason)
@@ -407,7 +416,7 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         b->received += j->count;
         metric_add(METRIC_messages_received_unacked, j->count);
         if (!route_is_publish(j->match.route))
-            put_accepted(j, 0);
+            job_put_accepted(j, &(struct ack){.level = ACK_RECEIVED}, "");
         job_send(j);
         return;
     }
@@ -419,6 +428,7 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         CHECK(b->jobs);
     }
     b->jobs[b->jobs_count++] = j;
+    ack_begin(j);
     exchange_release(job_exchange(j));
 }
 
@@ -744,29 +754,20 @@ static void on_feeds_made(struct job *j)
 
 /* ---- the stage ---- */
 
+/* False: refused and answered. */
 static bool choose_ack(struct job *j)
 {
-    struct slice rest = job_exchange(j)->request.query, name, value;
-    j->ack = j->account->ack;
+    const struct request *q = &job_exchange(j)->request;
+    ack_of_account(j);
     if (route_is_publish(j->match.route)) {
-        if (job_exchange(j)->request.no_answer)
+        if (q->no_answer)
             j->ack = ACK_RECEIVED;
         if (job_exchange(j)->request.rule.ptr)
             j->ack = ACK_DURABLE; /* what was told to be stored is owed no more */
         return true;
     }
-    while (rest.len && query_next(&rest, &name, &value)) {
-        if (!slice_eq(name, SLICE("ack")))
-            continue;
-        if (slice_eq(value, SLICE("durable")))
-            j->ack = ACK_DURABLE;
-        else if (slice_eq(value, SLICE("applied")))
-            j->ack = ACK_APPLIED;
-        else if (slice_eq(value, SLICE("received")) && j->match.route->op == OP_TELEMETRY_POST)
-            j->ack = ACK_RECEIVED;
-        else
-            return false;
-    }
+    if (q->query.len && !ack_of_request(j))
+        return false;
     if (j->match.route->op != OP_TELEMETRY_POST && j->ack == ACK_RECEIVED)
         j->ack = ACK_DURABLE; /* their answers name a datum's id, which only the journal knows */
     return true;
@@ -789,10 +790,8 @@ void write_run(struct job *j)
     err.text[0] = 0; /* not all of it: this is done for each message */
     if (!j->now_us)
         j->now_us = worker_wall_us(j->lane->worker);
-    if (!choose_ack(j)) {
-        job_refuse(j, REASON_bad_request, "ack must be received, durable or applied");
+    if (!choose_ack(j))
         return;
-    }
     bool once = once_asked(&x->request);
     if (once && !once_begin(j))
         return;
@@ -861,7 +860,9 @@ void write_about(struct job *j, enum record_kind kind, struct slice payload)
     buf_clear(&j->lane->payload);
     buf_put_slice(&j->lane->payload, payload);
     j->now_us = worker_wall_us(j->lane->worker);
-    j->ack = j->account->ack == ACK_RECEIVED ? ACK_DURABLE : j->account->ack;
+    ack_of_account(j);
+    if (j->ack == ACK_RECEIVED)
+        j->ack = ACK_DURABLE;
     uint32_t first = 0;
     enum reason reason;
     struct batch *b =
@@ -910,9 +911,11 @@ void write_publish(struct job *j, uint32_t flags)
     uint32_t first = 0;
     enum reason reason;
     j->flags = flags;
-    j->ack = once                                 ? ACK_DURABLE
-             : job_exchange(j)->request.no_answer ? ACK_RECEIVED
-                                                  : j->account->ack;
+    ack_of_account(j);
+    if (once)
+        j->ack = ACK_DURABLE;
+    else if (job_exchange(j)->request.no_answer)
+        j->ack = ACK_RECEIVED;
     struct batch *b = take_room(j, once ? put_publish_once : put_publish, &first, &reason);
     end_append(j, b, first, reason);
 }

@@ -266,8 +266,6 @@ static void close_catalog(struct server *s)
     s->catalog = NULL;
 }
 
-/* ---- sinks ---- */
-
 static int open_sinks(struct server *s, struct error *err)
 {
     return sinks_open(&s->sinks, s->config, s->disk, s->journal, s->keyring, s->catalog, err);
@@ -504,6 +502,8 @@ static int open_pipeline(struct server *s, struct error *err)
                 .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
         .admin = s->admin,
         .consume = s->sinks.consumers.consume,
+        .sinks = s->sinks.at,
+        .sinks_count = s->sinks.count,
         .keyring = s->keyring,
         .latest_view = s->views.latest_view,
         .history_view = s->views.history_view,
@@ -516,12 +516,14 @@ static int open_pipeline(struct server *s, struct error *err)
     for (unsigned i = 0; i < 16; i++)
         snprintf(opts.api.log_id + 2 * i, 3, "%02x", s->position.log_id[i]);
     s->pipeline = pipeline_new(&opts);
+    sinks_tell(&s->sinks, pipeline_on_delivered, s->pipeline);
     return s->admin && s->zones ? 0 : error_set(err, -ENOMEM, "no memory for the pipeline");
 }
 
 static void close_pipeline(struct server *s)
 {
     admin_free(s->admin);
+    sinks_tell(&s->sinks, NULL, NULL);
     pipeline_free(s->pipeline);
     s->pipeline = NULL;
     zones_free(s->zones);

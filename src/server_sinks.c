@@ -47,6 +47,39 @@ static void give_names(void *arg, const struct record *r, struct sink_names *ret
         ret->device = n->credential->name;
 }
 
+/* ---- who waits for one ---- */
+
+static void on_moved(void *arg)
+{
+    struct sinks *s = arg;
+    pthread_mutex_lock(&s->telling);
+    if (s->moved)
+        s->moved(s->moved_arg);
+    pthread_mutex_unlock(&s->telling);
+}
+
+void sinks_tell(struct sinks *s, void (*moved)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&s->telling);
+    s->moved = moved;
+    s->moved_arg = arg;
+    pthread_mutex_unlock(&s->telling);
+}
+
+/* The level that all begin with must not name a sink that is turned off. */
+static int check_ack(const struct sinks *s, const struct config *c, struct error *err)
+{
+    struct ack ack;
+    CHECK(ack_parse(slice_str(c->ack.level), &ack)); /* as was checked */
+    unsigned i = 0;
+    while (i < s->count && strcmp(sink_name(s->at[i]), ack.sink) != 0)
+        i++;
+    if (ack.level != ACK_DELIVERED || i < s->count)
+        return 0;
+    return error_set(err, -EINVAL, "ack.level: %s: the sink %s is turned off", c->ack.level,
+                     ack.sink);
+}
+
 /* ---- kinds ----------------------------------------------------------------------------------- */
 
 /* A sink that is away for long must not bring the journal to its cap, where messages are refused;
@@ -277,8 +310,11 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
         .disk = disk,
         .dir = dir,
         .names = give_names,
+        .moved = on_moved,
+        .moved_arg = s,
         .retry_ns = RETRY_NS,
         .breaker = {.volume_min = 5, .fail_percent = 50, .window_ns = 60 * NS_PER_S}};
+    pthread_mutex_init(&s->telling, NULL);
     if (snprintf(dir, sizeof dir, "%s/sinks", c->server.data) >= (int)sizeof dir)
         return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
     s->consumers.namer.catalog = catalog;
@@ -289,6 +325,8 @@ int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struc
         rc = open_kind(s, &kinds[i], c, &common, err);
     }
     s->hooks_namer.catalog = catalog;
+    if (!rc)
+        rc = check_ack(s, c, err);
     return rc ? rc : open_hooks(s, c, &common, err);
 }
 
@@ -305,6 +343,7 @@ void sinks_close(struct sinks *s)
     s->count = 0;
     consumers_close(&s->consumers);
     let_go(&s->consumers.namer);
+    pthread_mutex_destroy(&s->telling);
 }
 
 /* ---- what is told ---------------------------------------------------------------------------- */
@@ -349,8 +388,8 @@ void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out)
 {
     buf_put_str(out, ",\"delivered\":{");
     for (unsigned i = 0; i < s->count; i++)
-        buf_printf(out, "%s\"%s\":%s", i ? "," : "", sink_name(s->at[i]),
-                   sink_stats(s->at[i]).position > offset ? "true" : "false");
+        buf_printf(out, "%s\"%s\":\"%s\"", i ? "," : "", sink_name(s->at[i]),
+                   sink_tells(s->at[i], offset));
     buf_put_str(out, "}");
 }
 

@@ -40,6 +40,9 @@ struct sinks {
     struct sink_namer hooks_namer;
     struct cidr hooks_allowed[CONFIG_NETWORKS_MAX];
     struct consumers consumers;
+    pthread_mutex_t telling; /* of these two, and while `moved` runs */
+    void (*moved)(void *arg);
+    void *moved_arg;
 };
 
 /* Starts those that are configured; retention waits no longer for the others. 0, or a negative
@@ -47,10 +50,13 @@ struct sinks {
  * error: its sink lags. */
 int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struct journal *journal,
                struct keyring *keyring, struct catalog *catalog, struct error *err);
+/* Has `moved` called, on the sinks' threads, when the position of one that somebody waits for has
+ * moved; NULL: no more, and no call is under way when this returns. */
+void sinks_tell(struct sinks *s, void (*moved)(void *arg), void *arg);
 /* Stops the threads, without waiting for a target. */
 void sinks_close(struct sinks *s);
 
-/* The member of a receipt: which are past that offset. Any thread. */
+/* The member of a receipt: what each did with that offset. Any thread but workers. */
 void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out);
 /* The member of /v1/status about them, and their families of /metrics. Any thread. */
 void sinks_put_status(const struct sinks *s, struct buf *out);

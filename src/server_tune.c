@@ -10,11 +10,11 @@
 
 #define FILES_MAX 4096 /* descriptors that are no connections, about */
 
-enum ack_level tune_ack(const char *name)
+struct ack tune_ack(const char *text)
 {
-    return !strcmp(name, "received")  ? ACK_RECEIVED
-           : !strcmp(name, "applied") ? ACK_APPLIED
-                                      : ACK_DURABLE;
+    struct ack ack;
+    CHECK(ack_parse(slice_str(text), &ack)); /* as was checked */
+    return ack;
 }
 
 struct lane_tune tune_lane(const struct config *c)
@@ -24,6 +24,7 @@ struct lane_tune tune_lane(const struct config *c)
         .subscribes = {c->mqtt.subscribe_limits, c->mqtt.subscribe_address_limits},
         .refusals = {c->mqtt.refused_limits, c->mqtt.refused_address_limits},
         .ack_timeout_ns = c->ack.timeout * NS_PER_MS,
+        .delivered_timeout_ns = c->ack.delivered_timeout * NS_PER_MS,
         .read_deadline_ns = c->reads.deadline * NS_PER_MS,
         .refusal_hold_ns = c->auth.refusal_hold * NS_PER_MS};
 }
@@ -53,7 +54,6 @@ struct pipeline_tune tune_pipeline(const struct config *c)
 void tune_pipeline_opts(const struct config *c, struct pipeline_opts *ret)
 {
     ret->missed = tune_missed(c);
-    ret->ack = tune_ack(c->ack.level);
     ret->lane = tune_lane(c);
     ret->tune = tune_pipeline(c);
     ret->pending_bytes_max = c->journal.pending_max;

@@ -16,7 +16,7 @@ struct journal_opts tune_journal(const struct config *c, struct disk *disk, cons
 /* Notes in the object `arg` what a reload changes, and logs what it does not. */
 void tune_note_change(void *arg, const struct config_change *change);
 enum log_level tune_log_level(const char *name);
-enum ack_level tune_ack(const char *name);
+struct ack tune_ack(const char *text);
 struct lane_tune tune_lane(const struct config *c);
 struct missed_limits tune_missed(const struct config *c);
 struct pipeline_tune tune_pipeline(const struct config *c);

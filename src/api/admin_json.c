@@ -31,20 +31,25 @@ static json_t *text_of_time(int64_t us)
     return ret;
 }
 
-static const char *ack_name(enum ack_level ack)
+static json_t *text_of_ack(const struct ack *ack)
 {
-    return ack == ACK_RECEIVED ? "received" : ack == ACK_DURABLE ? "durable" : "applied";
+    struct buf text;
+    buf_init(&text, ACK_TEXT_MAX);
+    ack_format(&text, ack);
+    json_t *ret = text_of(buf_slice(&text));
+    buf_fini(&text);
+    return ret;
 }
 
 json_t *admin_json_account(const struct account *account)
 {
     CHECK(account); /* the catalog answers every change with its record */
     return json_pack(
-        "{s:o, s:I, s:b, s:o, s:o, s:o, s:i, s:s, s:s, s:o}", "name", text_of(account->name),
+        "{s:o, s:I, s:b, s:o, s:o, s:o, s:i, s:o, s:s, s:o}", "name", text_of(account->name),
         "number", (json_int_t)account->number, "disabled", account->disabled, "plan",
         text_of(account->plan), "limits", text_of_limits(&account->limits), "device_limits",
         text_of_limits(&account->device_limits), "feeds_max", (int)account->feeds_max, "ack",
-        ack_name(account->ack), "topics", account->topics == TOPICS_ANY ? "any" : "adafruit",
+        text_of_ack(&account->ack), "topics", account->topics == TOPICS_ANY ? "any" : "adafruit",
         "created", text_of_time(account->created_us));
 }
 

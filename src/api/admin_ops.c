@@ -124,6 +124,28 @@ static bool fill_topics(struct admin_call *call, struct catalog_ask *ask)
     return false;
 }
 
+bool admin_fill_ack(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
+{
+    const struct admin_opts *o = admin_opts(a);
+    struct ack ack;
+    char text[256];
+    ask->ack = admin_arg(call, "ack");
+    if (!ask->ack.len || !o->history || !ack_parse(ask->ack, &ack) || ack.level != ACK_DELIVERED)
+        return true;
+    size_t at = 0;
+    for (unsigned i = 0; i < o->sinks_count; i++) {
+        const char *name = sink_name(o->sinks[i]);
+        if (!strcmp(name, ack.sink))
+            return true;
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? ", " : "", name);
+    }
+    struct error err;
+    error_set(&err, 0, "ack: there is no sink \"%s\"; there %s%s", ack.sink,
+              at ? "are: " : "is none", at ? text : "");
+    admin_refuse(call, REASON_bad_request, "%s", err.text);
+    return false;
+}
+
 enum reason account_add(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_ACCOUNT_ADD,
@@ -131,7 +153,7 @@ enum reason account_add(struct admin *a, struct admin_call *call)
                               .plan = admin_arg(call, "plan"),
                               .limits = admin_arg(call, "limits"),
                               .device_limits = admin_arg(call, "device_limits")};
-    if (!fill_topics(call, &ask))
+    if (!fill_topics(call, &ask) || !admin_fill_ack(a, call, &ask))
         return REASON_bad_request;
     enum reason reason = admin_change(a, call, &ask);
     if (reason == REASON_ok)
@@ -218,7 +240,8 @@ enum reason account_change(struct admin *a, struct admin_call *call)
                               .device_limits = admin_arg(call, "device_limits")};
     ask.keep_limits = !ask.limits.ptr;
     ask.keep_device_limits = !ask.device_limits.ptr;
-    return fill_topics(call, &ask) ? answer_changed(a, call, &ask) : REASON_bad_request;
+    bool filled = fill_topics(call, &ask) && admin_fill_ack(a, call, &ask);
+    return filled ? answer_changed(a, call, &ask) : REASON_bad_request;
 }
 
 enum reason account_disable(struct admin *a, struct admin_call *call)

@@ -105,6 +105,10 @@ void admin_confirm(struct admin *a, json_t *result);
 bool admin_number(struct admin_call *call, const char *name, unsigned fallback, unsigned max,
                   unsigned *ret);
 
+/* The argument "ack", of which the catalog checks the form; here, that there is such a sink. False:
+ * refused. */
+bool admin_fill_ack(struct admin *a, struct admin_call *call, struct catalog_ask *ask);
+
 /* A time, a day, or how long ago, as "2026-11-28T16:00:00Z", "2026-11-28" or "24h". False: it is
  * none of these. */
 bool admin_moment(struct slice text, int64_t *ret_us);

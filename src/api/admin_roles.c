@@ -26,9 +26,9 @@ static json_t *json_of_role(const void *record)
 static json_t *json_of_plan(const void *record)
 {
     const struct catalog_plan *plan = record;
-    return json_pack("{s:s, s:s, s:s, s:I, s:I}", "name", plan->name, "limits", plan->limits,
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:I}", "name", plan->name, "limits", plan->limits,
                      "device_limits", plan->device_limits, "feeds_max", (json_int_t)plan->feeds_max,
-                     "accounts", (json_int_t)plan->accounts);
+                     "ack", plan->ack, "accounts", (json_int_t)plan->accounts);
 }
 
 /* What roles and plans have in common: how one of them is shown, and what all are called. */
@@ -154,13 +154,15 @@ enum reason plan_show(struct admin *a, struct admin_call *call)
 }
 
 /* Fills in what the arguments say. False: refused. */
-static bool fill_plan(struct admin_call *call, struct catalog_ask *ask)
+static bool fill_plan(struct admin *a, struct admin_call *call, struct catalog_ask *ask)
 {
     unsigned feeds_max = 0;
     ask->limits = admin_arg(call, "limits");
     ask->device_limits = admin_arg(call, "device_limits");
     ask->keep_limits = !ask->limits.ptr;
     ask->keep_device_limits = !ask->device_limits.ptr;
+    if (!admin_fill_ack(a, call, ask))
+        return false;
     ask->has_feeds_max = admin_arg(call, "feeds_max").len > 0;
     if (!admin_number(call, "feeds_max", 0, UINT32_MAX, &feeds_max))
         return false;
@@ -171,13 +173,13 @@ static bool fill_plan(struct admin_call *call, struct catalog_ask *ask)
 enum reason plan_add(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_PLAN_ADD};
-    return fill_plan(call, &ask) ? answer_one(a, call, &ask, &plan_kind) : REASON_bad_request;
+    return fill_plan(a, call, &ask) ? answer_one(a, call, &ask, &plan_kind) : REASON_bad_request;
 }
 
 enum reason plan_change(struct admin *a, struct admin_call *call)
 {
     struct catalog_ask ask = {.op = CATALOG_PLAN_CHANGE};
-    if (!fill_plan(call, &ask))
+    if (!fill_plan(a, call, &ask))
         return REASON_bad_request;
     enum reason reason = answer_one(a, call, &ask, &plan_kind);
     if (reason == REASON_ok)

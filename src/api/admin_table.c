@@ -86,6 +86,12 @@
             "MQTT topics there are: adafruit, feeds and groups only, or any, seen by nobody but "  \
             "the account; default: " default                                                       \
     }
+#define ACK(default)                                                                               \
+    {                                                                                              \
+        "ack", "ACK", ADMIN_OPTION, false,                                                         \
+            "When accepted is said, where a request does not say: received, durable, applied or "  \
+            "delivered:SINK; default: " default                                                    \
+    }
 #define PLAN_LIMITS                                                                                \
     {"limits", "LIMITS", ADMIN_OPTION, false,                                                      \
      "Messages of a whole account, such as \"600/60s, 50/1s\"; empty: no limit"},                  \
@@ -149,7 +155,8 @@ const struct admin_command admin_commands[] = {
        "Messages of the whole account, such as \"600/60s, 50/1s\"; default: the plan's"},
       {"device_limits", "LIMITS", ADMIN_OPTION, false,
        "Messages of each device and key; default: the plan's"},
-      TOPICS("adafruit")},
+      TOPICS("adafruit"),
+      ACK("the plan's")},
      account_add,
      "Account"},
     {"account",
@@ -170,7 +177,7 @@ const struct admin_command admin_commands[] = {
      "Account"},
     {"account",
      "change",
-     "Change an account's plan, limits and topics; in force before this returns",
+     "Change an account's plan, limits, topics and ack level; in force before this returns",
      "sluice account change acme --plan plus",
      true,
      {ACCOUNT,
@@ -179,7 +186,8 @@ const struct admin_command admin_commands[] = {
        "Messages of the whole account; empty: the plan's; default: as they are"},
       {"device_limits", "LIMITS", ADMIN_OPTION, false,
        "Messages of each device and key; empty: the plan's; default: as they are"},
-      TOPICS("as they are")},
+      TOPICS("as they are"),
+      ACK("as it is; empty: the plan's")},
      account_change,
      "Account"},
     {"account",
@@ -760,7 +768,7 @@ const struct admin_command admin_commands[] = {
      "Make a plan: limits that accounts can have",
      "sluice plan add class --limits 300/60s --feeds-max 100",
      true,
-     {PLAN, PLAN_LIMITS},
+     {PLAN, PLAN_LIMITS, ACK("the server's")},
      plan_add,
      "Plan"},
     {"plan",
@@ -768,7 +776,7 @@ const struct admin_command admin_commands[] = {
      "Change the limits of all accounts with a plan; in force before this returns",
      "sluice plan change class --limits 600/60s",
      true,
-     {PLAN, PLAN_LIMITS},
+     {PLAN, PLAN_LIMITS, ACK("as it is; empty: the server's")},
      plan_change,
      "Plan"},
     {"plan",

@@ -38,7 +38,7 @@ static struct account *add_account(struct catalog *c, struct slice name)
     a->name = record_text(&at, name);
     a->number = ++c->accounts_count;
     a->limits = (struct limit_set){.windows = {{60, 60000}}, .windows_count = 1};
-    a->ack = ACK_DURABLE;
+    a->ack = (struct ack){.level = ACK_DURABLE};
     a->feeds_max = 10;
     return c->accounts[c->accounts_count - 1] = a;
 }

@@ -44,7 +44,7 @@ static void says(json_t *record, const char *name, const char *wanted)
 
 #define NEW_ACCOUNT                                                                                \
     "{\"name\":\"demo\",\"plan\":\"fleet\",\"limits\":null,\"device_limits\":null,"                \
-    "\"disabled\":false,\"topics\":\"adafruit\"}"
+    "\"disabled\":false,\"topics\":\"adafruit\",\"ack\":null}"
 
 static void accounts_are_told(void **state)
 {
@@ -60,13 +60,13 @@ static void accounts_are_told(void **state)
     says(o, "after", NEW_ACCOUNT);
     json_decref(o);
     ASK(f, ACCOUNT_LIMITS, .account = SLICE("demo"), .plan = SLICE("free"), .limits = SLICE("7/1s"),
-        .has_topics = true, .topics = TOPICS_ANY);
+        .has_topics = true, .topics = TOPICS_ANY, .ack = SLICE("delivered:kafka"));
     o = told(f, "account_limits");
     says(o, "from", NULL);
     says(o, "before", NEW_ACCOUNT);
     says(o, "after",
          "{\"name\":\"demo\",\"plan\":\"free\",\"limits\":\"7/1s\",\"device_limits\":null,"
-         "\"disabled\":false,\"topics\":\"any\"}");
+         "\"disabled\":false,\"topics\":\"any\",\"ack\":\"delivered:kafka\"}");
     json_decref(o);
     ASK(f, ACCOUNT_DISABLE, .account = SLICE("demo"), .disabled = true);
     o = told(f, "account_disable");

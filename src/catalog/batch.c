@@ -117,14 +117,12 @@ static int put_rows(struct batch *b, enum statement s, int rc, bool accounts, si
         struct account *a = NULL;
         struct credential *c = NULL;
         struct error why = {""};
-        int bad = accounts ? row_account(b->db, s, &a, &e.number, &why)
+        int bad = accounts ? row_account(b->db, s, &b->ack, &a, &e.number, &why)
                            : row_credential(b->db, s, &c, &e.number, &why);
         if (bad) {
             db_reset(b->db, s);
             return row_failed(b, &why);
         }
-        if (a)
-            a->ack = b->ack;
         e.record = accounts ? (void *)a : (void *)c;
         batch_effect(b, e);
     }

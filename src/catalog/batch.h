@@ -40,7 +40,7 @@ struct item {
 struct batch {
     struct db *db;
     struct outbox *outbox;
-    enum ack_level ack;
+    struct ack ack; /* where neither account nor plan says */
     int64_t now_us;
     struct effect *effects;
     size_t effects_count, effects_cap;
@@ -104,7 +104,7 @@ enum reason op_find_owner(struct batch *b, struct catalog_ask *ask, uint64_t acc
  * record of it. */
 enum reason op_read(struct batch *b, struct catalog_ask *ask, int rc, bool has_record,
                     const char *what, uint64_t number);
-/* Whether the ask's limits are some, and may be stored. */
+/* Whether the ask's limits and its ack level are some, and may be stored. */
 enum reason op_check_limits(struct catalog_ask *ask);
 /* The one number that a statement without row columns but it counts; UINT64_MAX: it failed. */
 uint64_t op_count(struct batch *b, enum statement s);

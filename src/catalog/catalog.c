@@ -468,8 +468,9 @@ static struct catalog *catalog_new(const struct catalog_opts *opts)
     memory_init(&c->memory);
     c->memory.loaded = opts->loaded;
     c->memory.loaded_arg = opts->loaded_arg;
-    c->batch = (struct batch){
-        .db = &c->db, .outbox = &c->outbox, .ack = opts->has_ack ? opts->ack : ACK_DURABLE};
+    c->batch = (struct batch){.db = &c->db, .outbox = &c->outbox, .ack = {.level = ACK_DURABLE}};
+    if (opts->has_ack)
+        c->batch.ack = opts->ack;
     return c;
 }
 

@@ -34,9 +34,9 @@ struct catalog_opts {
     int (*emit)(void *arg, const struct record *records, unsigned count);
     void *emit_arg;
     uint32_t emit_wait_ms; /* how long askers wait for a journal that fails; 0 = 5 s */
-    /* When the accounts' accepted is said, if a request does not say; without it ACK_DURABLE. */
+    /* When accepted is said, where neither account nor plan says; without it ACK_DURABLE. */
     bool has_ack;
-    enum ack_level ack;
+    struct ack ack;
     /* Told of every credential that gets loaded or changed (the shield wants its hash's cost).
      * Called on the catalog's thread, and in catalog_open. May be NULL. */
     void (*loaded)(void *arg, const struct credential *c);
@@ -117,7 +117,8 @@ unsigned catalog_credentials(struct catalog *c, uint64_t account, enum credentia
 #define FEED_TEXT_MAX        128
 
 enum catalog_op {
-    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits, topics] */
+    CATALOG_ACCOUNT_ADD,    /* account, plan ("" = "fleet"), [limits, device_limits, topics,
+                               ack] */
     CATALOG_ACCOUNT_REMOVE, /* account: with its keys, devices and feeds */
     CATALOG_KEY_ADD,        /* account, name, digest, [role] */
     CATALOG_KEY_REMOVE,     /* account, name */
@@ -143,7 +144,8 @@ enum catalog_op {
     CATALOG_GROUP_LINK,     /* group_number, feed_number: the feed is in this group too */
     CATALOG_GROUP_UNLINK,   /* the same: no more; taken out of its own group it is in "default" */
     CATALOG_GROUP_REMOVE,   /* group_number: with its own feeds */
-    CATALOG_ACCOUNT_LIMITS, /* account, plan ("" = as it is), [limits, device_limits, topics] */
+    CATALOG_ACCOUNT_LIMITS, /* account, plan ("" = as it is), [limits, device_limits, topics, ack]
+                             */
     CATALOG_ACCOUNT_DISABLE, /* account, disabled */
     CATALOG_DEVICE_CHANGE,   /* name, [role, patterns] */
     CATALOG_KEY_CHANGE,      /* account, name, [role, patterns] */
@@ -153,8 +155,8 @@ enum catalog_op {
     CATALOG_ROLE_CHANGE, /* name, permissions, [publish, subscribe]: of all who have it, at once */
     CATALOG_ROLE_REMOVE, /* name: one that nobody has */
     CATALOG_PLAN_LIST,   /* the same */
-    CATALOG_PLAN_ADD,    /* name, [limits, device_limits, feeds_max] */
-    CATALOG_PLAN_CHANGE, /* name, [limits, device_limits, feeds_max] */
+    CATALOG_PLAN_ADD,    /* name, [limits, device_limits, feeds_max, ack] */
+    CATALOG_PLAN_CHANGE, /* name, [limits, device_limits, feeds_max, ack] */
     CATALOG_PLAN_REMOVE, /* name */
     CATALOG_NOTE,        /* name (what was done: "reload", "backup"), [account, feed_name (to
                             what), description (JSON: more about it)]: changes nothing, writes
@@ -180,6 +182,8 @@ struct catalog_ask {
     struct slice permissions;                            /* comma-separated names */
     struct slice publish, subscribe; /* of a role, comma-separated filters; ptr NULL: all, or for a
                                         change as they are */
+    struct slice ack; /* as flow/ack.h reads it; empty: the plan's, a plan's: the server's; ptr
+                         NULL: a change leaves it as it is */
     bool has_feeds_max;
     uint32_t feeds_max;
     bool has_topics; /* a change without it leaves them as they are */

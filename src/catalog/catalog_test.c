@@ -31,7 +31,7 @@ static void accounts(void **state)
     assert_int_equal(a->feeds_max, 1000000);
     assert_int_equal(a->limits.windows[0].count, 600000);
     assert_int_equal(a->device_limits.windows[0].count, 600);
-    assert_int_equal(a->ack, ACK_DURABLE);
+    assert_int_equal(a->ack.level, ACK_DURABLE);
     assert_false(a->disabled);
     assert_non_null(a->live);
     assert_true(a->created_us > 0);
@@ -492,11 +492,11 @@ static void odd_asks(void **state)
     assert_int_equal(catalog_call(f->catalog, &last), REASON_bad_request);
     struct catalog_ask bad = {.op = CATALOG_ACCOUNT_REMOVE, .account = SLICE("a\n\"b'")};
     refused(f, ask(f, bad), REASON_not_found, "there is no account \"a??b");
-    f->opts.ack = ACK_APPLIED;
+    f->opts.ack = (struct ack){.level = ACK_APPLIED};
     f->opts.has_ack = true;
     reopen(f);
     add_account(f, "demo");
-    assert_int_equal(last.ret_account->ack, ACK_APPLIED);
+    assert_int_equal(last.ret_account->ack.level, ACK_APPLIED);
     forget_last();
 }
 

@@ -22,12 +22,13 @@ const char *const changed_names[CHANGED_KINDS] = {
     "'device_limits', " R                                                                          \
     ".device_limits, 'disabled', " FLAG_OF(R ".disabled") ", "                                     \
                                                           "'topics', iif(" R                       \
-                                                          ".topics, 'any', 'adafruit'))"
+                                                          ".topics, 'any', 'adafruit'), "          \
+                                                          "'ack', " R ".ack)"
 
 #define PLAN_OF(R) "'plan', 0, 0, " R ".name, "
 #define PLAN_STATE(R)                                                                              \
     "json_object('limits', " R ".limits, 'device_limits', " R ".device_limits, "                   \
-    "'feeds_max', " R ".feeds_max)"
+    "'feeds_max', " R ".feeds_max, 'ack', " R ".ack)"
 
 #define ROLE_OF(R) "'role', 0, 0, " R ".name, "
 #define ROLE_STATE(R)                                                                              \
@@ -66,18 +67,19 @@ const char *const changed_names[CHANGED_KINDS] = {
     TRIGGER(table, "changed", "UPDATE OF " columns, "~", OF("NEW"), STATE("OLD"), STATE("NEW"))    \
     TRIGGER(table, "removed", "DELETE", "-", OF("OLD"), STATE("OLD"), "NULL")
 
-static const char triggers[] = TRIGGERS(
-    "account", "name, plan, limits, device_limits, disabled, topics", ACCOUNT_OF, ACCOUNT_STATE)
-    TRIGGERS("plan", "limits, device_limits, feeds_max", PLAN_OF, PLAN_STATE)
-        TRIGGERS("role", "permissions, publish, subscribe", ROLE_OF, ROLE_STATE)
-            TRIGGERS("credential", "name, role, patterns, digest, verifier, disabled",
-                     CREDENTIAL_OF, CREDENTIAL_STATE)
-                TRIGGERS("feed",
-                         "key, name, description, license, unit_type, unit_symbol, flags, grp, "
-                         "status_timeout, status_notify",
-                         FEED_OF, FEED_STATE)
-                    TRIGGERS("grp", "key, name, description, flags", GROUP_OF, GROUP_STATE)
-                        TRIGGERS("member", "grp, feed", MEMBER_OF, MEMBER_STATE);
+static const char triggers[] =
+    TRIGGERS("account", "name, plan, limits, device_limits, disabled, topics, ack", ACCOUNT_OF,
+             ACCOUNT_STATE)
+        TRIGGERS("plan", "limits, device_limits, feeds_max, ack", PLAN_OF, PLAN_STATE)
+            TRIGGERS("role", "permissions, publish, subscribe", ROLE_OF, ROLE_STATE)
+                TRIGGERS("credential", "name, role, patterns, digest, verifier, disabled",
+                         CREDENTIAL_OF, CREDENTIAL_STATE)
+                    TRIGGERS("feed",
+                             "key, name, description, license, unit_type, unit_symbol, flags, grp, "
+                             "status_timeout, status_notify",
+                             FEED_OF, FEED_STATE)
+                        TRIGGERS("grp", "key, name, description, flags", GROUP_OF, GROUP_STATE)
+                            TRIGGERS("member", "grp, feed", MEMBER_OF, MEMBER_STATE);
 
 /* ---- what they call -------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "flow/ack.h"
 #include "flow/limits.h"
 
 #define LIMITS_TEXT_MAX 128  /* bytes of limits as they are written */
@@ -25,6 +26,7 @@ struct catalog_plan {
     char name[USERNAME_MAX + 1];
     char limits[LIMITS_TEXT_MAX + 1]; /* of the account */
     char device_limits[LIMITS_TEXT_MAX + 1];
+    char ack[ACK_TEXT_MAX + 1]; /* empty: the server's */
     uint64_t feeds_max;
     uint64_t accounts; /* how many have it */
 };

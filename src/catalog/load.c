@@ -23,10 +23,9 @@ static int load_account(struct load *l, enum statement s)
 {
     struct account *a;
     uint64_t version;
-    int rc = row_account(l->db, s, &a, &version, l->err);
+    int rc = row_account(l->db, s, &l->batch->ack, &a, &version, l->err);
     if (rc)
         return rc;
-    a->ack = l->batch->ack;
     memory_put_account(l->memory, a, version);
     return 0;
 }

@@ -63,6 +63,7 @@ static enum reason check_plan(struct batch *b, struct catalog_ask *ask, struct s
 enum reason op_check_limits(struct catalog_ask *ask)
 {
     struct limit_set set;
+    struct ack ack;
     struct error why;
     if (limit_set_parse(ask->limits, &set, &why))
         return ask_refuse(ask, REASON_bad_request, "limits: %.140s", why.text);
@@ -71,6 +72,8 @@ enum reason op_check_limits(struct catalog_ask *ask)
     if (ask->limits.len > LIMITS_TEXT_MAX || ask->device_limits.len > LIMITS_TEXT_MAX)
         return ask_refuse(ask, REASON_bad_request, "limits are longer than %d characters",
                           LIMITS_TEXT_MAX);
+    if (ask->ack.len && !ack_parse(ask->ack, &ack))
+        return ask_refuse(ask, REASON_bad_request, "ack must be " ACK_WORDS);
     return REASON_ok;
 }
 
@@ -110,7 +113,7 @@ enum reason op_account_add(struct batch *b, struct item *it)
     if (rc == SQLITE_DONE)
         rc = db_run(b->db, SQL_ACCOUNT_ADD, num(o.number), txt(o.name), txt(plan),
                     txt_or_null(ask->limits), txt_or_null(ask->device_limits),
-                    num((uint64_t)b->now_us), num(change), num(ask->topics));
+                    num((uint64_t)b->now_us), num(change), num(ask->topics), txt_or_null(ask->ack));
     if (rc == SQLITE_DONE)
         rc = outbox_account(b->outbox, ask, b->now_us, o.number, o.name);
     if (rc == SQLITE_DONE)
@@ -140,7 +143,8 @@ enum reason op_account_limits(struct batch *b, struct item *it)
     int rc = db_run(b->db, SQL_ACCOUNT_LIMITS, num(o.number), txt_or_null(ask->plan),
                     num(ask->keep_limits), txt_or_null(ask->limits), num(ask->keep_device_limits),
                     txt_or_null(ask->device_limits), num(b->db->next[NEXT_CHANGE]),
-                    ask->has_topics ? num(ask->topics) : none);
+                    ask->has_topics ? num(ask->topics) : none, num(!ask->ack.ptr),
+                    txt_or_null(ask->ack));
     if (rc == SQLITE_DONE)
         rc = outbox_audit(b->outbox, ask, &a);
     if (rc == SQLITE_DONE)

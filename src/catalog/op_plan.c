@@ -25,6 +25,7 @@ static int list(struct batch *b, struct catalog_ask *ask)
         copy(plan.name, db_text(b->db, SQL_PLAN_READ, 0), USERNAME_MAX);
         copy(plan.limits, db_text(b->db, SQL_PLAN_READ, 1), LIMITS_TEXT_MAX);
         copy(plan.device_limits, db_text(b->db, SQL_PLAN_READ, 2), LIMITS_TEXT_MAX);
+        copy(plan.ack, db_text(b->db, SQL_PLAN_READ, 5), ACK_TEXT_MAX);
         buf_put(ask->ret_list, &plan, sizeof plan);
     }
     db_reset(b->db, SQL_PLAN_READ);
@@ -58,7 +59,7 @@ static bool exists(struct batch *b, struct slice name)
     return found;
 }
 
-/* Empty limits are none at all, and no NULL. */
+/* Empty limits are none at all, and no NULL; so is an empty ack level. */
 static struct db_value limits(struct slice text)
 {
     return txt(text.len ? text : SLICE(""));
@@ -82,7 +83,7 @@ enum reason op_plan_add(struct batch *b, struct item *it)
     int rc =
         db_run(b->db, SQL_PLAN_ADD, txt(ask->name), limits(ask->limits), limits(ask->device_limits),
                num(ask->has_feeds_max ? ask->feeds_max : FEEDS_MAX_DEFAULT),
-               num(b->db->next[NEXT_CHANGE]));
+               num(b->db->next[NEXT_CHANGE]), txt_or_null(ask->ack));
     if (rc == SQLITE_DONE)
         rc = audit(b, ask, "plan_add");
     if (rc == SQLITE_DONE)
@@ -102,7 +103,8 @@ enum reason op_plan_change(struct batch *b, struct item *it)
     int rc = db_run(b->db, SQL_PLAN_CHANGE, txt(ask->name),
                     ask->keep_limits ? none : limits(ask->limits),
                     ask->keep_device_limits ? none : limits(ask->device_limits),
-                    ask->has_feeds_max ? num(ask->feeds_max) : none, num(b->db->next[NEXT_CHANGE]));
+                    ask->has_feeds_max ? num(ask->feeds_max) : none, num(b->db->next[NEXT_CHANGE]),
+                    ask->ack.ptr ? limits(ask->ack) : none);
     if (rc == SQLITE_DONE)
         rc = audit(b, ask, "plan_change");
     if (rc == SQLITE_DONE)

@@ -187,6 +187,53 @@ static void a_plan_changes_for_all_who_have_it(void **state)
     forget_last();
 }
 
+static void says_ack(struct fixture *f, const char *account, enum ack_level level, const char *sink)
+{
+    struct account *a = catalog_account(f->catalog, slice_str(account));
+    assert_int_equal(a->ack.level, level);
+    assert_string_equal(a->ack.sink, sink);
+    account_unref(a);
+}
+
+/* The account's goes before its plan's, that before the server's; also when they are read again. */
+static void ack_levels_are_inherited(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(ABOUT(f, PLAN_ADD, .name = SLICE("p"), .ack = SLICE("applied")), REASON_ok);
+    assert_string_equal(plans()->ack, "applied");
+    assert_int_equal(ASK(f, ACCOUNT_ADD, .account = SLICE("a"), .plan = SLICE("p")), REASON_ok);
+    assert_int_equal(ASK(f, ACCOUNT_ADD, .account = SLICE("b"), .plan = SLICE("p"),
+                         .ack = SLICE("delivered:kafka")),
+                     REASON_ok);
+    assert_int_equal(ASK(f, ACCOUNT_ADD, .account = SLICE("c")), REASON_ok);
+    f->opts.has_ack = true;
+    f->opts.ack = (struct ack){ACK_DELIVERED, "webhook"};
+    says_ack(f, "c", ACK_DURABLE, "");
+    for (unsigned i = 0; i < 2; i++) {
+        says_ack(f, "a", ACK_APPLIED, "");
+        says_ack(f, "b", ACK_DELIVERED, "kafka");
+        reopen(f);
+        says_ack(f, "c", ACK_DELIVERED, "webhook");
+    }
+    assert_int_equal(ABOUT(f, PLAN_CHANGE, .name = SLICE("p"), .keep_limits = true), REASON_ok);
+    assert_string_equal(plans()->ack, "applied");
+    assert_int_equal(ABOUT(f, PLAN_CHANGE, .name = SLICE("p"), .ack = SLICE("")), REASON_ok);
+    says_ack(f, "a", ACK_DELIVERED, "webhook");
+    says_ack(f, "b", ACK_DELIVERED, "kafka");
+    assert_int_equal(ASK(f, ACCOUNT_LIMITS, .account = SLICE("b"), .limits = SLICE("1/1s")),
+                     REASON_ok);
+    says_ack(f, "b", ACK_DELIVERED, "kafka");
+    assert_int_equal(ASK(f, ACCOUNT_LIMITS, .account = SLICE("b"), .ack = SLICE("")), REASON_ok);
+    says_ack(f, "b", ACK_DELIVERED, "webhook");
+    const char *wrong = "ack must be received, durable, applied or delivered:SINK";
+    refused(ASK(f, ACCOUNT_LIMITS, .account = SLICE("b"), .ack = SLICE("soon")), REASON_bad_request,
+            wrong);
+    refused(ABOUT(f, PLAN_CHANGE, .name = SLICE("p"), .ack = SLICE("delivered:")),
+            REASON_bad_request, wrong);
+    buf_fini(&list);
+    forget_last();
+}
+
 static void accounts_keep_what_is_not_changed(void **state)
 {
     struct fixture *f = *state;
@@ -280,6 +327,7 @@ int main(void)
         TEST(seeds),
         TEST(a_role_changes_for_all_who_have_it),
         TEST(a_plan_changes_for_all_who_have_it),
+        TEST(ack_levels_are_inherited),
         TEST(accounts_keep_what_is_not_changed),
         TEST(devices_change),
         TEST(keys_get_new_secrets),

@@ -25,12 +25,13 @@ static bool take_text(struct db *db, enum statement s, int column, struct slice 
     return !db_is_null(db, s, column);
 }
 
-int row_account(struct db *db, enum statement s, struct account **ret, uint64_t *ret_version,
-                struct error *err)
+int row_account(struct db *db, enum statement s, const struct ack *ack, struct account **ret,
+                uint64_t *ret_version, struct error *err)
 {
     uint64_t number = db_number(db, s, 0);
     struct slice name, plan, limits, device_limits;
     struct limit_set account_set, device_set;
+    struct ack own = *ack;
     struct error why;
     if (number == 0 || number >= db->next[NEXT_ACCOUNT])
         return bad_row(db, "account", number, "the number was never given out", err);
@@ -41,6 +42,8 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
     if (limit_set_parse(limits, &account_set, &why) ||
         limit_set_parse(device_limits, &device_set, &why))
         return bad_row(db, "account", number, why.text, err);
+    if (db_text(db, s, 10).len && !ack_parse(db_text(db, s, 10), &own))
+        return bad_row(db, "account", number, "no known ack level", err);
     plan = db_text(db, s, 8);
     struct account *a = account_new(name.len + plan.len + 2);
     if (!a)
@@ -50,6 +53,7 @@ int row_account(struct db *db, enum statement s, struct account **ret, uint64_t 
     a->name = record_text(&at, name);
     a->plan = record_text(&at, plan);
     a->limits = account_set;
+    a->ack = own;
     a->device_limits = device_set;
     uint64_t feeds_max = db_number(db, s, 4);
     a->feeds_max = feeds_max > UINT32_MAX ? UINT32_MAX : (uint32_t)feeds_max;

@@ -136,6 +136,11 @@ static const char *const migrations[] = {
      */
     ("ALTER TABLE role ADD COLUMN publish TEXT NOT NULL DEFAULT '';"
      "ALTER TABLE role ADD COLUMN subscribe TEXT NOT NULL DEFAULT '';"),
+
+    /* 6: when accepted is said (flow/ack.h); of a plan empty: as the server has it, of an account
+     * NULL: as the plan has it. */
+    ("ALTER TABLE plan ADD COLUMN ack TEXT NOT NULL DEFAULT '';"
+     "ALTER TABLE account ADD COLUMN ack TEXT;"),
 };
 
 #define MIGRATIONS (int)(sizeof migrations / sizeof migrations[0])

@@ -98,7 +98,8 @@ struct reply {
                           with a JSON body of the same shape */
     struct buf fields; /* more header lines, each with CRLF */
     /* METHOD_PUBLISH: nothing was to be stored. `body`, if there is one, is a message for the
-     * sender alone, on the first so many bytes of its topic; 0: it is not so. */
+     * sender alone, on the first so many bytes of its topic; 0: it is not so, and a `body` is a
+     * sentence that the sender is told with the acknowledgement, where it has room for one. */
     size_t answers_on;
     uint64_t retry_ns; /* with a reason: Retry-After; 0 = none */
     uint64_t version; /* of a GET: stands for what the answer was made of, and is its entity tag; 0:

@@ -12,6 +12,7 @@
 
 #include "base/slice.h"
 #include "base/thread.h"
+#include "flow/ack.h"
 #include "flow/limits.h"
 
 enum {
@@ -48,8 +49,6 @@ struct limit_set {
     uint32_t min_distance_ms; /* between two attempts; 0 = none */
 };
 
-enum ack_level { ACK_RECEIVED, ACK_DURABLE, ACK_APPLIED };
-
 /* Which MQTT topics there are in an account. Numbers are part of the catalog's format. */
 enum account_topics {
     TOPICS_ADAFRUIT = 0, /* those of Adafruit IO: feeds and groups */
@@ -76,7 +75,7 @@ struct account {
     struct limit_set limits;        /* the account's pool */
     struct limit_set device_limits; /* each credential's own */
     uint32_t feeds_max;
-    enum ack_level ack; /* when a request does not say */
+    struct ack ack; /* when a request does not say */
     bool disabled;
     enum account_topics topics;
     int64_t created_us;

@@ -143,19 +143,34 @@ static bool is_ours(enum reason r)
     }
 }
 
-static void put_refusal(struct mqtt_exchange *e)
+static void put_reasoned(struct mqtt_exchange *e, struct slice why)
 {
     struct mqtt_conn *c = e->conn;
     struct mqtt_packet p = {.type = e->answer, .id = e->id, .code = e->code};
-    struct buf why;
-    buf_init(&why, WHY_MAX);
     if (!c->quiet) { /* MQTT-3.1.2-29 */
-        put_why(&why, &e->x.reply);
         p.properties.has = 1ull << MQTT_REASON_STRING;
-        p.properties.reason_string = buf_slice(&why);
+        p.properties.reason_string = why;
     }
     mqtt_put_fitting(&e->out, c, &p);
+}
+
+static void put_refusal(struct mqtt_exchange *e)
+{
+    struct buf why;
+    buf_init(&why, WHY_MAX);
+    put_why(&why, &e->x.reply);
+    put_reasoned(e, buf_slice(&why));
     buf_fini(&why);
+}
+
+/* It is accepted, and 5.0 is told what the reply has to say on top of that. */
+static void accept_message(struct mqtt_exchange *e)
+{
+    const struct buf *note = &e->x.reply.body;
+    bool has_answer = e->answer == MQTT_PUBACK || e->answer == MQTT_PUBREC;
+    if (note->len && has_answer && e->conn->reader.version == MQTT_5)
+        put_reasoned(e, buf_slice(note));
+    mqtt_done(e);
 }
 
 /* A busy server's code is none of PUBACK's: what tells the client to slow down is. */
@@ -242,6 +257,8 @@ void mqtt_reply(struct mqtt_exchange *e)
         reply_login(e);
     else if (e->x.reply.reason == REASON_ok && e->x.reply.answers_on)
         give_asked(e);
+    else if (e->x.reply.reason == REASON_ok && e->x.request.method == METHOD_PUBLISH)
+        accept_message(e);
     else if (e->x.reply.reason == REASON_ok)
         mqtt_done(e);
     else if (event)
