@@ -669,6 +669,7 @@ void lane_free(struct lane *l)
         return;
     CHECK(!l->busy && !l->waiting && !l->held && !l->profiles && !l->awaiting_count);
     write_lane_free(l);
+    late_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
     buf_fini(&l->properties);

@@ -154,7 +154,8 @@ static void answer(struct job *j, unsigned state, uint32_t delivered)
     metric_add(state == FATE_DELIVERED ? METRIC_ack_delivered : METRIC_ack_not_delivered, j->count);
     if (route_is_publish(j->match.route)) {
         if (sentences[state])
-            buf_printf(&x->reply.body, "%s: %s", sink, sentences[state]);
+            buf_printf(&x->reply.body, "%s: %s (/v1/receipts/%llu)", sink, sentences[state],
+                       (unsigned long long)(j->end_offset - 1));
     } else {
         put_delivery_fields(j, state, !telemetry && state != FATE_DELIVERED);
         if (state != FATE_DELIVERED)
@@ -188,6 +189,7 @@ static void answer_pending(struct job *j)
     uint32_t delivered = 0;
     if (position > first)
         sink_fate(s, first, (uint32_t)(position - first), &delivered);
+    late_put(j);
     answer(j, PENDING, delivered);
 }
 
@@ -264,6 +266,8 @@ static void look(struct lane *l, bool late)
         else
             answer_pending(j);
     }
+    if (l->late_count)
+        late_look(l);
 }
 
 void ack_wait(struct job *j)
@@ -304,7 +308,8 @@ void pipeline_on_delivered(void *pipeline)
     struct pipeline *p = pipeline;
     for (unsigned i = 0; i < p->lanes_count; i++) {
         struct lane *l = p->lanes[i];
-        if (atomic_load(&l->awaiting_count) && !atomic_exchange(&l->moved_posted, true)) {
+        bool waits = atomic_load(&l->awaiting_count) || atomic_load(&l->late_count);
+        if (waits && !atomic_exchange(&l->moved_posted, true)) {
             l->moved.run = on_moved;
             worker_post(l->worker, &l->moved);
         }
@@ -318,6 +323,6 @@ void ack_quit(struct pipeline *p)
 
 void ack_tick(struct lane *l)
 {
-    if (l->awaiting_count)
+    if (l->awaiting_count || l->late_count)
         look(l, true);
 }

@@ -83,6 +83,11 @@ struct batch {
     uint64_t submitted_ns;
 };
 
+struct late; /* pipeline_late.c */
+struct late_list {
+    struct late *first, *last;
+};
+
 /* Answers that wait for a sink, by `need`. */
 struct awaiting {
     struct job *first, *last;
@@ -135,6 +140,8 @@ struct lane {
     struct mail wake;
     struct awaiting awaiting[SINKS_MAX];
     _Atomic unsigned awaiting_count;
+    struct late_list late[SINKS_MAX]; /* answers that were given before that */
+    _Atomic unsigned late_count;
     _Atomic bool moved_posted;
     struct mail moved; /* of a sink's position */
     struct points points;
@@ -222,6 +229,13 @@ void ack_wait(struct job *j);
 void ack_tick(struct lane *l);
 /* Nobody waits any more, from the next tick on: the server stops. Any thread. */
 void ack_quit(struct pipeline *p);
+
+/* ---- pipeline_late.c: receipts that are pushed ---- */
+/* The job is about to be told that it is not delivered yet. */
+void late_put(struct job *j);
+/* A sink's position may have moved. */
+void late_look(struct lane *l);
+void late_free(struct lane *l);
 
 /* ---- pipeline_once.c: requests that name themselves, to be stored once ---- */
 static inline bool once_asked(const struct request *q)

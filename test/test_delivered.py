@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ack level delivered: "accepted" is said when a sink's target has confirmed it, or what is true instead."""
 import json
+import re
 import signal
 import threading
 import time
@@ -56,11 +57,12 @@ def passed(sink, owner, r):
 
 
 def reason_string(p):
-    """Of a PUBACK or PUBREC of MQTT 5: (code, text)."""
+    """Of a PUBACK or PUBREC of MQTT 5: (code, text without the receipt's path, which is the end)."""
     if len(p.body) == 2:
         return 0, None
     assert p.body[3] == len(p.body) - 4 and p.body[4] == 31, p
-    return p.body[2], p.body[7:].decode()
+    text = re.fullmatch(r"(.*) \((/v1/receipts/\d+)\)", p.body[7:].decode())
+    return p.body[2], text[1]
 
 
 @on_postgres
@@ -344,6 +346,53 @@ def test_a_bad_line_makes_nobody_lie(make_sink, target):
         assert seen["delivered"] > 0 and seen["pending"] > 0
     finally:
         proxy.close()
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_late_receipts_are_pushed(make_sink, version):
+    """Whoever was told "not yet" hears of it on {user}/receipts, by MQTT and over WebSocket, on any worker."""
+    sink = make_sink(feeds="a", rest={"ack.delivered_timeout": "50ms", "server.workers": "2"})
+    server = sink.server
+    ann, bob = sender_on(sink, "ann", "a", "b"), sender_on(sink, "bob", "a")
+    server.cli("role", "add", "mute", "data_write,feed_write")
+    mute = server.cli("key", "add", "ann", "mute", "--role", "mute")["key"]
+    server.cli("sink", "pause", "webhook")
+    unheard = tell(sink, ann, {"a": 0}, "delivered:webhook")
+    with Mqtt(server.mqtt_port, version) as c, Mqtt(server.mqtt_port, version) as d, Mqtt(server.mqtt_port) as e:
+        c.login("ann", ann.key)
+        d.login("ann", ann.key)
+        e.login("bob", bob.key)
+        for client, name in ((c, "ann"), (d, "ann"), (e, "bob")):
+            assert client.subscribe((f"{name}/receipts", 0)) == [0]
+        assert e.subscribe(("ann/receipts", 0))[0] >= 128
+        with Mqtt(server.mqtt_port, version) as f:
+            f.login("ann", mute)
+            assert f.subscribe(("ann/receipts", 0))[0] >= 128
+        late = [tell(sink, ann, body, "delivered:webhook") for body in ({"a": 1, "b": 2}, {"a": "poison"}, {"a": 3})]
+        assert [delivery(r)["state"] for r in (unheard, *late)] == ["pending"] * 4
+        assert delivery(tell(sink, bob, {"a": 4}, "delivered:webhook"))["state"] == "pending"
+        tell(sink, ann, {"a": 5})  # nobody asked
+        assert c.silent(0.2) and d.silent(0.05) and e.silent(0.05)
+        server.cli("sink", "resume", "webhook")
+        told = lambda client, name, n: {json.loads(text)["receipt"]: json.loads(text) for topic, text in
+                                        (client.message() for _ in range(n)) if topic == f"{name}/receipts"}
+        got = told(c, "ann", 3)
+        assert got == told(d, "ann", 3) and set(got) == {r.headers["Location"] for r in late}
+        assert [{**got[r.headers["Location"]], "receipt": ""} for r in late] == [
+            {"receipt": "", "accepted": n, "sink": "webhook", "state": state, "delivered": done}
+            for n, state, done in ((2, "not_selected", 1), (1, "failed", 0), (1, "delivered", 1))]
+        (one,) = told(e, "bob", 1).values()
+        assert one["state"] == "delivered"
+        assert c.silent(0.2) and e.silent(0.05)
+        # What is delivered in time is not told twice.
+        server.settings["ack.delivered_timeout"] = "10s"
+    server.stop()
+    server.start()
+    with Mqtt(server.mqtt_port, version) as c:
+        c.login("ann", ann.key)
+        c.subscribe(("ann/#", 0))
+        assert delivery(tell(sink, ann, {"b": 6}, "delivered:webhook"))["state"] == "not_selected"
+        assert c.message()[0] != "ann/receipts" and server.metric("receipts_pushed_total") == 0
 
 
 def test_the_server_stops_though_somebody_waits(make_sink):

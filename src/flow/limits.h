@@ -46,6 +46,7 @@
 #define SINKS_MAX          4                /* of a server: one of each kind */
 #define FATES_MAX          262144u /* messages a sink remembers the outcome of, a byte each */
 #define AWAITING_MAX       65536u  /* answers of a worker that wait for sinks; more do not */
+#define LATE_MAX           16384u  /* receipts of a worker that are to be pushed; more are not */
 /* Profiles of the server itself (prof/prof.h): */
 #define PROFILE_SECONDS     30 /* as pprof asks for */
 #define PROFILE_SECONDS_MAX 300
