@@ -50,7 +50,7 @@ def parse_args(words=None):
     p.add_argument("--only", type=scenarios_of, metavar="NAME,..", help=", ".join(SCENARIOS))
     p.add_argument("--rounds", type=int, default=3, help="of each measurement; the report shows median, least and most")
     p.add_argument("--seconds", type=float, default=3, help="of one round")
-    p.add_argument("--limit", type=float, default=600, help="seconds that a scenario may take")
+    p.add_argument("--limit", type=float, default=900, help="seconds that a scenario may take")
     p.add_argument("--scale", type=float, default=1, help="of what is filled in and logged in: devices, points, messages")
     p.add_argument("--quick", action="store_true", help="only what is guarded by ratios, in three minutes")
     p.add_argument("--report", action="store_true", help="measure nothing; write the report of what was measured")

@@ -18,9 +18,9 @@ from scenarios.latency import CONNECTIONS, SPIKE
 COLUMNS = {"rate": "messages/s", "cpu_us": "CPU µs a message", "target_cpu_us": "the target's CPU µs a message"}
 # Its script, messages of the backlog, which row is compared with which; how each is called. Kafka's own client has no headers.
 SINKS = {
-    "PostgreSQL": ("postgres_bench.py", 500000, "sink", "copy"),
-    "Kafka": ("kafka_bench.py", 1000000, "sink, no headers", "plain"),
-    "RabbitMQ": ("rabbitmq_bench.py", 50000, "sink", "plain"), "Webhooks": ("webhook_bench.py", 60000, "sink", "wrk"),
+    "PostgreSQL": ("postgres_bench.py", 300000, "sink", "copy"),
+    "Kafka": ("kafka_bench.py", 300000, "sink, no headers", "plain"),
+    "RabbitMQ": ("rabbitmq_bench.py", 30000, "sink", "plain"), "Webhooks": ("webhook_bench.py", 20000, "sink", "wrk"),
 }
 NAMES = {"sink": "Sluice's sink", "copy": "COPY from a file, in the server", "psql": "COPY from a file, by psql",
          "plain": "its own client", "sink, no headers": "Sluice's sink, kafka.headers: none", "wrk": "wrk, the same request",
