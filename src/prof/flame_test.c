@@ -120,7 +120,7 @@ static void what_is_no_profile_is_refused(void **state)
     static const uint64_t other_version[] = {0, 3, 1, 10000, 0};
     struct buf out;
     buf_init(&out, 1000);
-    assert_false(flame_draw(SLICE(""), 1, name_of, NULL, &out));
+    assert_false(flame_draw(slice_of(text, 0), 1, name_of, NULL, &out));
     assert_false(flame_draw(slice_of(text, sizeof text), 1, name_of, NULL, &out));
     assert_false(flame_draw(slice_of(other_version, sizeof other_version), 1, name_of, NULL, &out));
     assert_int_equal(out.len, 0);
