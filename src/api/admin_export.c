@@ -39,24 +39,19 @@ static bool parse_place(const char *text, struct place *ret)
            !text[end];
 }
 
-static json_t *text_of(struct slice s)
-{
-    return json_stringn(s.ptr ? s.ptr : "", s.len);
-}
-
 static void put_time(json_t *to, const char *name, int64_t us)
 {
     struct buf text;
     buf_init(&text, 100);
     time_format_ms(&text, us);
-    json_object_set_new(to, name, text_of(buf_slice(&text)));
+    json_object_set_new(to, name, admin_json_text(buf_slice(&text)));
     buf_fini(&text);
 }
 
 /* A value that is no UTF-8 is written in hexadecimal digits, under another name. */
 static void put_value(json_t *to, struct slice value)
 {
-    json_t *text = text_of(value);
+    json_t *text = admin_json_text(value);
     if (text) {
         json_object_set_new(to, "value", text);
         return;
@@ -65,7 +60,7 @@ static void put_value(json_t *to, struct slice value)
     buf_init(&hex, 2 * value.len + 1);
     for (size_t i = 0; i < value.len; i++)
         buf_printf(&hex, "%02x", (unsigned char)value.ptr[i]);
-    json_object_set_new(to, "value_hex", text_of(buf_slice(&hex)));
+    json_object_set_new(to, "value_hex", admin_json_text(buf_slice(&hex)));
     buf_fini(&hex);
 }
 
@@ -79,13 +74,13 @@ static void put(json_t *records, const char *type, json_t *record)
 
 static json_t *json_of_feed(const struct feed *f)
 {
-    json_t *o =
-        json_pack("{s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b}", "key", text_of(f->key),
-                  "number", (json_int_t)f->number, "name", text_of(f->name), "description",
-                  text_of(f->description), "license", text_of(f->license), "unit_type",
-                  text_of(f->unit_type), "unit_symbol", text_of(f->unit_symbol), "groups",
-                  text_of(f->groups), "history", !(f->flags & FEED_NO_HISTORY), "public",
-                  (f->flags & FEED_PUBLIC) != 0, "enabled", !(f->flags & FEED_DISABLED));
+    json_t *o = json_pack(
+        "{s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b}", "key", admin_json_text(f->key),
+        "number", (json_int_t)f->number, "name", admin_json_text(f->name), "description",
+        admin_json_text(f->description), "license", admin_json_text(f->license), "unit_type",
+        admin_json_text(f->unit_type), "unit_symbol", admin_json_text(f->unit_symbol), "groups",
+        admin_json_text(f->groups), "history", !(f->flags & FEED_NO_HISTORY), "public",
+        (f->flags & FEED_PUBLIC) != 0, "enabled", !(f->flags & FEED_DISABLED));
     put_time(o, "created", f->created_us);
     put_time(o, "updated", f->updated_us);
     return o;
@@ -112,9 +107,9 @@ static void put_groups(json_t *records, struct catalog *c, uint64_t account)
     unsigned count = catalog_groups(c, account, &list);
     struct group **at = (void *)list.ptr;
     for (unsigned i = 0; i < count; i++) {
-        json_t *o = json_pack("{s:o, s:I, s:o, s:o}", "key", text_of(at[i]->key), "number",
-                              (json_int_t)at[i]->number, "name", text_of(at[i]->name),
-                              "description", text_of(at[i]->description));
+        json_t *o = json_pack("{s:o, s:I, s:o, s:o}", "key", admin_json_text(at[i]->key), "number",
+                              (json_int_t)at[i]->number, "name", admin_json_text(at[i]->name),
+                              "description", admin_json_text(at[i]->description));
         put_time(o, "created", at[i]->created_us);
         put(records, "group", o);
         group_unref(at[i]);
@@ -129,7 +124,7 @@ static void put_datum(const struct admin_opts *opts, json_t *records, const stru
 {
     char id[DATUM_ID_LEN + 1];
     datum_id_format(id, us, opts->node, offset);
-    json_t *o = json_pack("{s:s, s:o}", "id", id, "feed", text_of(f->key));
+    json_t *o = json_pack("{s:s, s:o}", "id", id, "feed", admin_json_text(f->key));
     put_time(o, "created_at", us);
     put_value(o, d->value);
     if (d->has_place)

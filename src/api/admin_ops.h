@@ -118,6 +118,9 @@ bool admin_moment(struct slice text, int64_t *ret_us);
 bool admin_place(struct admin *a, struct admin_call *call, const char *name, bool behind,
                  uint64_t fallback, uint64_t *ret);
 
+/* A new string, empty for no text; and a time as people write it. */
+json_t *admin_json_text(struct slice s);
+json_t *admin_json_time(int64_t us);
 /* A new object; nothing in it is secret. */
 json_t *admin_json_attempt(const struct attempt *a);
 json_t *admin_json_account(const struct account *account);

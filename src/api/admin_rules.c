@@ -26,27 +26,12 @@
 
 /* ---- how they look --------------------------------------------------------------------------- */
 
-static json_t *text_of(struct slice s)
-{
-    return json_stringn(s.ptr ? s.ptr : "", s.len);
-}
-
-static json_t *text_of_time(int64_t us)
-{
-    struct buf text;
-    buf_init(&text, 100);
-    time_format_s(&text, us);
-    json_t *ret = text_of(buf_slice(&text));
-    buf_fini(&text);
-    return ret;
-}
-
 static json_t *text_of_when(const struct rule *r)
 {
     struct buf text;
     buf_init(&text, 200);
     rule_when_format(&text, r);
-    json_t *ret = text_of(buf_slice(&text));
+    json_t *ret = admin_json_text(buf_slice(&text));
     buf_fini(&text);
     return ret;
 }
@@ -54,7 +39,7 @@ static json_t *text_of_when(const struct rule *r)
 static json_t *key_of(struct admin *a, uint64_t number)
 {
     struct feed *feed = number ? catalog_feed_by_number(admin_opts(a)->catalog, number) : NULL;
-    json_t *ret = text_of(feed ? feed->key : SLICE(""));
+    json_t *ret = admin_json_text(feed ? feed->key : SLICE(""));
     feed_unref(feed);
     return ret;
 }
@@ -63,21 +48,21 @@ static json_t *show(struct admin *a, const struct rule_info *k)
 {
     const struct rule *r = &k->rule;
     struct account *account = catalog_account_by_number(admin_opts(a)->catalog, r->account);
-    json_t *o = json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o}",
-                          "rule", I(r->id), "account", text_of(account ? account->name : SLICE("")),
-                          "feed", key_of(a, r->feed), "when", text_of_when(r), "to",
-                          key_of(a, r->to_feed), "webhook", I(r->webhook), "every_ms",
-                          I(r->every_ms), "state", k->tripped ? "tripped" : "waiting", "fired",
-                          I(k->fired), "suppressed", I(k->suppressed), "dropped", I(k->dropped),
-                          "owed", I(k->owed), "created", text_of_time(r->created_us));
+    json_t *o = json_pack(
+        "{s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o}", "rule", I(r->id),
+        "account", admin_json_text(account ? account->name : SLICE("")), "feed", key_of(a, r->feed),
+        "when", text_of_when(r), "to", key_of(a, r->to_feed), "webhook", I(r->webhook), "every_ms",
+        I(r->every_ms), "state", k->tripped ? "tripped" : "waiting", "fired", I(k->fired),
+        "suppressed", I(k->suppressed), "dropped", I(k->dropped), "owed", I(k->owed), "created",
+        admin_json_time(r->created_us));
     account_unref(account);
     if (r->value.ptr)
-        json_object_set_new(o, "value", text_of(r->value));
+        json_object_set_new(o, "value", admin_json_text(r->value));
     if (k->fired_us)
-        json_object_set_new(o, "last_fired", text_of_time(k->fired_us));
+        json_object_set_new(o, "last_fired", admin_json_time(k->fired_us));
     if (k->error_us) {
         json_object_set_new(o, "error", json_string(k->error));
-        json_object_set_new(o, "error_at", text_of_time(k->error_us));
+        json_object_set_new(o, "error_at", admin_json_time(k->error_us));
     }
     return o;
 }

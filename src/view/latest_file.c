@@ -118,25 +118,6 @@ static int damaged(const struct latest *l, struct error *err, const char *what)
     return snapfile_damaged(l->path, err, what);
 }
 
-/* Opens the payload of the entry with that head. */
-static int open_entry(struct latest *l, const char *head, uint32_t key_id, struct slice *payload,
-                      struct error *err)
-{
-    if (!l->sealer)
-        return damaged(l, err, "an entry is sealed, and there is no keyring");
-    buf_clear(&l->opened);
-    enum seal_outcome done =
-        unseal_bytes(l->sealer, key_id, slice_of(head, ENTRY_BOUND), *payload, &l->opened);
-    *payload = buf_slice(&l->opened);
-    if (done == SEAL_ERASED) {
-        metric_add(METRIC_sealed_erased, 1);
-        return 1;
-    }
-    return done == SEAL_DONE      ? 0
-           : done == SEAL_UNKNOWN ? damaged(l, err, "the keyring does not know an entry's key")
-                                  : damaged(l, err, "a sealed entry does not open");
-}
-
 static int load_entries(struct latest *l, const char *at, const char *end, uint64_t entries,
                         uint32_t format, struct error *err)
 {
@@ -159,7 +140,10 @@ static int load_entries(struct latest *l, const char *at, const char *end, uint6
         at += head_bytes;
         struct datum unused;
         struct slice payload = slice_of(at, len);
-        int erased = len <= end - at && e.key_id ? open_entry(l, head, e.key_id, &payload, err) : 0;
+        int erased = len <= end - at && e.key_id
+                         ? snapfile_unseal(l->path, l->sealer, e.key_id,
+                                           slice_of(head, ENTRY_BOUND), &l->opened, &payload, err)
+                         : 0;
         if (erased < 0)
             return erased;
         if (erased) {

@@ -265,24 +265,6 @@ static bool load_entry(struct rules *t, const char *head, struct slice bytes)
     return get_state(t, e, slice_from(bytes, 4 + (size_t)len));
 }
 
-/* Opens the bytes of the entry with that head. 1: its key was destroyed. */
-static int open_entry(struct rules *t, const char *head, struct slice *bytes, struct error *err)
-{
-    if (!t->sealer)
-        return damaged(t, err, "an entry is sealed, and there is no keyring");
-    buf_clear(&t->sealed);
-    enum seal_outcome done =
-        unseal_bytes(t->sealer, le32_get(head), slice_of(head, ENTRY_BOUND), *bytes, &t->sealed);
-    *bytes = buf_slice(&t->sealed);
-    if (done == SEAL_ERASED) {
-        metric_add(METRIC_sealed_erased, 1);
-        return 1;
-    }
-    return done == SEAL_DONE      ? 0
-           : done == SEAL_UNKNOWN ? damaged(t, err, "the keyring does not know an entry's key")
-                                  : damaged(t, err, "a sealed entry does not open");
-}
-
 static int load_entries(struct rules *t, const char *at, const char *end, uint64_t entries,
                         struct error *err)
 {
@@ -292,7 +274,10 @@ static int load_entries(struct rules *t, const char *at, const char *end, uint64
             return damaged(t, err, "it is too short");
         struct slice bytes = slice_of(at + ENTRY_BYTES, le32_get(at + ENTRY_BOUND));
         at += ENTRY_BYTES + bytes.len;
-        int erased = le32_get(head) ? open_entry(t, head, &bytes, err) : 0;
+        int erased = le32_get(head)
+                         ? snapfile_unseal(t->path, t->sealer, le32_get(head),
+                                           slice_of(head, ENTRY_BOUND), &t->sealed, &bytes, err)
+                         : 0;
         if (erased < 0)
             return erased;
         if (!erased && !load_entry(t, head, bytes))

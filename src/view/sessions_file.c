@@ -183,24 +183,6 @@ static int damaged(const struct sessions *t, struct error *err, const char *what
     return snapfile_damaged(t->path, err, what);
 }
 
-/* Opens the bytes of the entry with that head. 1: its key was destroyed. */
-static int open_entry(struct sessions *t, const char *head, struct slice *bytes, struct error *err)
-{
-    if (!t->sealer)
-        return damaged(t, err, "an entry is sealed, and there is no keyring");
-    buf_clear(&t->sealed);
-    enum seal_outcome done = unseal_bytes(t->sealer, le32_get(head + 4),
-                                          slice_of(head, ENTRY_BOUND), *bytes, &t->sealed);
-    *bytes = buf_slice(&t->sealed);
-    if (done == SEAL_ERASED) {
-        metric_add(METRIC_sealed_erased, 1);
-        return 1;
-    }
-    return done == SEAL_DONE      ? 0
-           : done == SEAL_UNKNOWN ? damaged(t, err, "the keyring does not know an entry's key")
-                                  : damaged(t, err, "a sealed entry does not open");
-}
-
 static bool load_session(struct sessions *t, const char *head, struct slice bytes)
 {
     struct session s;
@@ -257,7 +239,10 @@ static int load_entries(struct sessions *t, const char *at, const char *end, uin
             return damaged(t, err, "it is too short");
         struct slice bytes = slice_of(at, len);
         at += len;
-        int erased = le32_get(head + 4) ? open_entry(t, head, &bytes, err) : 0;
+        int erased = le32_get(head + 4)
+                         ? snapfile_unseal(t->path, t->sealer, le32_get(head + 4),
+                                           slice_of(head, ENTRY_BOUND), &t->sealed, &bytes, err)
+                         : 0;
         if (erased < 0)
             return erased;
         if (erased)

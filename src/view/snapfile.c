@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/metric.h"
 #include "journal/format.h"
 
 void snapfile_begin(const struct snapfile *f, uint64_t cursor, struct buf *out)
@@ -54,4 +55,22 @@ int snapfile_read(const struct snapfile *f, struct buf *bytes, struct snapfile_f
         return 1;
     return code == 0 ? check(f, buf_slice(bytes), ret, err)
                      : error_set(err, code, "snapshot %s: %s", f->path, strerror(-code));
+}
+
+int snapfile_unseal(const char *path, struct sealer *sealer, uint32_t key_id, struct slice bound,
+                    struct buf *storage, struct slice *bytes, struct error *err)
+{
+    if (!sealer)
+        return snapfile_damaged(path, err, "an entry is sealed, and there is no keyring");
+    buf_clear(storage);
+    enum seal_outcome done = unseal_bytes(sealer, key_id, bound, *bytes, storage);
+    *bytes = buf_slice(storage);
+    if (done == SEAL_ERASED) {
+        metric_add(METRIC_sealed_erased, 1);
+        return 1;
+    }
+    return done == SEAL_DONE ? 0
+           : done == SEAL_UNKNOWN
+               ? snapfile_damaged(path, err, "the keyring does not know an entry's key")
+               : snapfile_damaged(path, err, "a sealed entry does not open");
 }

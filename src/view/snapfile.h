@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "journal/disk.h"
+#include "seal/seal.h"
 
 #define SNAPFILE_HEAD 40 /* bytes of what is common; the view's own head follows */
 #define SNAPFILE_END  4
@@ -40,3 +41,8 @@ int snapfile_read(const struct snapfile *f, struct buf *bytes, struct snapfile_f
                   struct error *err);
 /* -EBADMSG, with a sentence that says what is wrong. */
 int snapfile_damaged(const char *path, struct error *err, const char *what);
+/* Opens the bytes of an entry that is sealed with that key and bound to its head, into `storage`,
+ * which *bytes points into then. `sealer` NULL: there is no keyring. 0, 1: its key was destroyed,
+ * or -EBADMSG with a sentence. */
+int snapfile_unseal(const char *path, struct sealer *sealer, uint32_t key_id, struct slice bound,
+                    struct buf *storage, struct slice *bytes, struct error *err);
