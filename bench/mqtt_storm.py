@@ -3,7 +3,10 @@
 """A fleet comes back at once, by MQTT, and nobody knows its secrets yet: how long until all are in, and what
 those who are in already notice of it.
 
---warm devices publish at QoS 1, open loop, at 15 % of the rate that fills the server. Meanwhile --cold devices with
+--warm devices publish at QoS 1, open loop, at 15 % of the rate that fills the server when each of them waits for
+one answer before its next message, as devices do. (Those that keep twenty messages under way fill it at six times
+that rate, because their messages share reads and writes; 15 % of that, message by message, is more than the server
+can take.) Meanwhile --cold devices with
 bcrypt hashes connect, each from an address of its own. Who is told that the server is busy comes back after
 some seconds (--backoff, half of it to one and a half), as firmware does, and keeps its connection once it is in.
 All clients share one core, on which the cold ones stand back; the server has all cores for what they leave.
@@ -147,7 +150,7 @@ class Bench:
         out.unlink(missing_ok=True)
         command = [harness.BIN, "load", f"mqtt://127.0.0.1:{self.server.mqtt_port}", "--quiet", "--json", str(out),
                    "--devices", str(csv), "--order", "fixed", "--topic", "bench/feeds/%device%.temperature",
-                   "--payload", "21.5", "--connections", str(self.args.warm), "--window", "20", "--timeout", "900",
+                   "--payload", "21.5", "--connections", str(self.args.warm), "--window", "20" if rate else "1", "--timeout", "900",
                    "--seconds", str(seconds), *(["--rate", f"{rate:.0f}"] if rate else [])]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    preexec_fn=lambda: os.sched_setaffinity(0, {self.args.client_cpu}))

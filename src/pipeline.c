@@ -6,7 +6,7 @@
  *   turn_put_off      ... all of a turn together (pipeline_turn.c)
  *   job_authenticate  who is it?              catalog look-up, gate/shield (may come back later)
  *   authorize         may they?               permission mask, owner, feed patterns
- *   job_throttle      how much?               gate/throttle (once the number of points is known)
+ *   job_throttle      how much?               gate/throttle (pipeline_throttle.c)
  *   dispatch          write_run  -> journal -> reply    pipeline_write.c
  *                     read_run   -> views   -> reply    pipeline_read.c
  *                     change_run -> catalog -> reply    pipeline_change.c
@@ -86,6 +86,13 @@ void job_send(struct job *j)
     exchange_send(x);
 }
 
+void *job_pledge(struct job *j)
+{
+    struct exchange *x = job_exchange(j);
+    release(j);
+    return x->ops->pledge(x);
+}
+
 void job_refuse(struct job *j, enum reason reason, const char *text)
 {
     struct exchange *x = job_exchange(j);
@@ -118,89 +125,6 @@ void job_post(struct job *j, void (*resume)(struct job *j))
     j->resume = resume;
     j->mail.run = on_mail;
     worker_post(j->lane->worker, &j->mail);
-}
-
-/* ---- how much ---- */
-
-/* Remembers for `sluice throttle explain` what refused. */
-static void note_refused(struct job *j, enum refused_by by, struct window limit)
-{
-    const struct refused_try what = {.account = j->account->number,
-                                     .credential = j->credential->number,
-                                     .by = by,
-                                     .limit = limit};
-    refusals_note(j->lane->p->opts.api.refusals, &what);
-}
-
-static void note_verdict(struct job *j, const struct throttle_ask *asks, unsigned count,
-                         const struct throttle_verdict *v)
-{
-    for (unsigned i = 0; i < count; i++) {
-        const struct limit_set *l = asks[i].limits;
-        enum refused_by by = asks[i].subject.kind == THROTTLE_ACCOUNT      ? REFUSED_BY_ACCOUNT
-                             : asks[i].subject.kind == THROTTLE_CREDENTIAL ? REFUSED_BY_DEVICE
-                                                                           : REFUSED_BY_ADDRESS;
-        for (unsigned k = 0; k < l->windows_count; k++) {
-            if (v->shadow >> (i * WINDOWS_MAX + k) & 1)
-                note_refused(j, by, l->windows[k]);
-        }
-        if (!v->allow && i == v->ask)
-            note_refused(j, by,
-                         v->distance ? (struct window){.window_ms = v->window_ms}
-                                     : l->windows[v->window]);
-    }
-}
-
-bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
-{
-    const struct lane_tune *tune = &j->lane->tune;
-    struct exchange *x = job_exchange(j);
-    const struct pipeline_opts *o = &j->lane->p->opts;
-    struct throttle_ask asks[3];
-    unsigned count = 0;
-    if (j->account->limits.windows_count || j->account->limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_ACCOUNT, j->account->number}, &j->account->limits, bytes};
-    if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_CREDENTIAL, j->credential->number}, &j->account->device_limits, bytes};
-    if (tune->address_limits.windows_count)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_ADDRESS, x->request.source}, &tune->address_limits, bytes};
-    uint64_t now = worker_now_ns(j->lane->worker);
-    bool sharing = shares_matter(j->account, shares_manual(o->api.shares), now);
-    struct share_verdict share;
-    struct throttle_verdict v = {.allow = true};
-    if (sharing &&
-        !shares_ask(o->api.shares, j->account, j->credential, cost, bytes, now, &share)) {
-        note_refused(j, share.share == SHARE_OVER ? REFUSED_BY_SHARE : REFUSED_BY_QUARANTINE,
-                     (struct window){0});
-        api_share_fields(x, j->account, &share);
-        job_send(j);
-        return false;
-    }
-    if (!count)
-        return true;
-    struct limit_set accepted;
-    if (sharing && share.several) {
-        accepted = j->account->limits;
-        accepted.count_accepted = true;
-        asks[0].limits = &accepted;
-    }
-    throttle_decide(o->api.throttle, asks, count, cost, now, &v);
-    shares_note(j->account, &v, now);
-    if (__builtin_expect(!v.allow || v.shadow, 0))
-        note_verdict(j, asks, count, &v);
-    if (v.allow) {
-        if (sharing)
-            shares_allowed(o->api.shares, j->account, j->credential, cost, bytes, now);
-        return true;
-    }
-    if (sharing && !v.never && asks[v.ask].subject.kind == THROTTLE_ACCOUNT)
-        v.retry_ns = shares_appointment_ns(j->account, &v, now);
-    api_throttle_fields(x, j->account, asks, count, &v, j->overload != 0);
-    job_send(j);
-    return false;
 }
 
 /* ---- may they ---- */
@@ -632,7 +556,7 @@ size_t lane_stage_bytes(void)
 
 unsigned lane_busy(const struct lane *l)
 {
-    return l->busy + write_unfinished(l);
+    return l->busy + batch_unfinished(l);
 }
 
 struct lane *lane_new(struct pipeline *p, struct worker *w)
@@ -668,7 +592,7 @@ void lane_free(struct lane *l)
     if (!l)
         return;
     CHECK(!l->busy && !l->waiting && !l->held && !l->profiles && !l->awaiting_count);
-    write_lane_free(l);
+    batch_lane_free(l);
     late_free(l);
     buf_fini(&l->points_storage);
     buf_fini(&l->payload);
@@ -682,7 +606,8 @@ void lane_free(struct lane *l)
 
 bool lane_turn_end(void *lane)
 {
-    return write_turn_end(lane);
+    throttle_turn_end(lane);
+    return batch_turn_end(lane);
 }
 
 void lane_tick(void *lane)
@@ -691,7 +616,7 @@ void lane_tick(void *lane)
     uint64_t now = worker_now_ns(l->worker);
     overload_look(l, now);
     give_held(l, now);
-    write_tick(l, now);
+    batch_tick(l, now);
     read_tick(l, now);
     prof_tick(l);
     ack_tick(l);

@@ -114,15 +114,22 @@ static void replay(struct job *j, const struct once_found *original)
     job_durable(j, original->offset);
 }
 
-void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place)
+uint32_t once_dropped(const struct journal_append *a, struct unit_place *place, uint32_t index)
 {
     const struct journal_unit *u;
-    while ((u = journal_next_unit(a, place->unit)) && u->index < j->first_index) {
+    while ((u = journal_next_unit(a, place->unit)) && u->index < index) {
         place->unit = u;
         place->dropped += u->verdict == ONCE_NEW ? 0 : u->count;
     }
+    return place->dropped;
+}
+
+void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place)
+{
+    uint32_t dropped = once_dropped(a, place, j->first_index);
+    const struct journal_unit *u = journal_next_unit(a, place->unit);
     if (!u || u->index > j->first_index || u->verdict == ONCE_NEW)
-        job_durable(j, a->first_offset + j->first_index - place->dropped);
+        job_durable(j, a->first_offset + j->first_index - dropped);
     else if (u->verdict == ONCE_DUPLICATE)
         replay(j, &u->found);
     else

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pipeline_private.h - what pipeline.c (the order), pipeline_turn.c (the requests of a turn),
- * pipeline_write.c (to the journal and back) and pipeline_read.c (views, waiting, the read pool)
- * share. Nobody else includes it.
+ * pipeline_write.c (to the journal), pipeline_batch.c (and back), pipeline_read.c (views, waiting,
+ * the read pool) and the others share. Nobody else includes it.
  */
 #pragma once
 
@@ -69,14 +69,26 @@ struct job {
     struct prof_call *prof;
 };
 
+/* Whom the journal's answer is for: a job, or what is left of one whose exchange is gone already.
+ */
+struct owed {
+    struct job *job; /* NULL: pledged, and this is all that is known of it: */
+    void *pledge;
+    const struct exchange_ops *ops;
+    struct account *account; /* reference */
+    uint64_t start_ns, deadline_ns;
+    uint32_t first_index, count; /* in the journal */
+    bool of_session;
+};
+
 /* An append on its way, with the requests that are in it. */
 struct batch {
     struct journal_append append;
     struct mail mail;
     struct lane *lane;
     struct batch *next;
-    struct job **jobs; /* in the order of their records; not those answered already: */
-    uint32_t jobs_first, jobs_count, jobs_room;
+    struct owed *owed; /* in the order of their records; not those answered already: */
+    uint32_t owed_first, owed_count, owed_room;
     uint32_t seen;     /* records at the end of the last turn */
     unsigned turns;    /* that it has been filled in */
     uint32_t received; /* records whose senders were answered already */
@@ -117,6 +129,17 @@ struct pipeline {
     struct own_sender *own_senders; /* of the first lane */
 };
 
+/* What one sender has sent and his windows do not know yet: see pipeline_throttle.c. */
+struct tab {
+    struct account *account;
+    struct credential *credential; /* references; NULL: there is none */
+    uint64_t source, now_ns, generation;
+    uint64_t last; /* number of the credential that was asked for last in this turn */
+    uint32_t cost;
+    unsigned asks_count;
+    struct throttle_ask asks[THROTTLE_ASKS_MAX];
+};
+
 struct lane {
     struct pipeline *p;
     struct lane_tune tune;
@@ -144,6 +167,7 @@ struct lane {
     _Atomic unsigned late_count;
     _Atomic bool moved_posted;
     struct mail moved; /* of a sink's position */
+    struct tab tab;    /* within a turn */
     struct points points;
     struct buf points_storage;
     struct buf payload, properties, sealed;
@@ -167,15 +191,20 @@ void job_drop_asks(struct job *j);
 /* Gives back what the job holds, then sends the reply. */
 void job_send(struct job *j);
 void job_refuse(struct job *j, enum reason reason, const char *text);
+/* The same, and nothing is sent yet: what stands for the exchange, which is the front's. */
+void *job_pledge(struct job *j);
 /* Brings the job back to its lane: `resume` runs there. Any thread. */
 void job_post(struct job *j, void (*resume)(struct job *j));
 /* exchange_keep, and the match's slices stay good. */
 void job_keep(struct job *j);
-/* Counts the request against all its limits. False: refused and answered. */
-bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes);
-
 /* Who is it, and all the steps behind that. */
 void job_authenticate(struct job *j);
+
+/* ---- pipeline_throttle.c ---- */
+/* Counts the request against all its limits. False: refused and answered. */
+bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes);
+/* Nothing of the turn is left uncounted. */
+void throttle_turn_end(struct lane *l);
 
 /* ---- pipeline_turn.c ---- */
 /* The job is authenticated when the worker settles. */
@@ -196,6 +225,10 @@ void write_session(struct job *j, uint64_t session);
 void write_publish(struct job *j, uint32_t flags);
 /* The account was told of everything below `end`: its reads wait for it. */
 void remember_told(struct account *a, uint64_t end);
+/* The same of what its MQTT sessions were told. */
+void remember_session_told(struct account *a, uint64_t end);
+/* So many messages that came in at start_ns are accepted. */
+void count_accepted(const struct lane *l, uint32_t count, uint64_t start_ns);
 /* The telemetry answer: accepted at that level, and further members. */
 void job_put_accepted(struct job *j, const struct ack *ack, const char *more);
 /* The header that leads to the receipt of the job's last message. */
@@ -209,11 +242,18 @@ void job_not_durable(struct job *j, enum reason reason);
 void prepare_data_reply(struct job *j);
 /* The same when the feeds are not at hand any more. False: one of them is gone. */
 bool write_reply_again(struct job *j);
+
+/* ---- pipeline_batch.c ---- */
+/* The lane's open batch. */
+struct batch *batch_open(struct lane *l);
+/* Hands it to the journal. While that has too much in hand it stays open, and goes on filling up to
+ * its own maximum. */
+void batch_submit(struct lane *l);
 /* Appends that the journal has not given back, or not taken yet. */
-unsigned write_unfinished(const struct lane *l);
-bool write_turn_end(struct lane *l);
-void write_tick(struct lane *l, uint64_t now_ns);
-void write_lane_free(struct lane *l);
+unsigned batch_unfinished(const struct lane *l);
+bool batch_turn_end(struct lane *l);
+void batch_tick(struct lane *l, uint64_t now_ns);
+void batch_lane_free(struct lane *l);
 
 /* ---- pipeline_ack.c: when accepted is said ---- */
 /* As the account has it. */
@@ -249,8 +289,10 @@ struct unit_place {
     const struct journal_unit *unit; /* the last one passed */
     uint32_t dropped;                /* records up to there that were not stored */
 };
-/* Answers one job of a durable append that has units; jobs come in the order of their records. */
+/* Answers one job of a durable append that has units; they are come to in the order of records. */
 void once_answer(struct job *j, const struct journal_append *a, struct unit_place *place);
+/* How many records before that one were not stored; the next one asked for lies behind it. */
+uint32_t once_dropped(const struct journal_append *a, struct unit_place *place, uint32_t index);
 
 /* ---- pipeline_overload.c ---- */
 /* Whether the ladder lets the authenticated request pass; else it was refused and answered. Only to

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * To the journal and back. Points become records in the lane's open batch; at the end of the loop's
- * turn the batch goes to the journal's writer; when it is durable the batch comes back by mail and
- * its requests are answered. A request whose feeds do not exist yet first waits for the catalog.
+ * To the journal. Points become records in the lane's open batch (pipeline_batch.c), which comes
+ * back when it is durable; then its requests are answered. A request whose feeds do not exist yet
+ * first waits for the catalog.
  *
- * Invariants: 1. all records of one request lie in one append. 2. Nothing says "accepted" before
- * batch_done saw REASON_ok, except at ack level received, which is counted when it was wrong.
+ * Invariant: all records of one request lie in one append.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +15,7 @@
 #include "codec/text.h"
 #include "pipeline_private.h"
 
-#define TEXTS_MAX   (1u << 20)
-#define BATCH_TURNS 8u
-#define FETCH       8u /* jobs ahead of the one that is answered */
+#define TEXTS_MAX (1u << 20)
 
 /* ---- answers ---- */
 
@@ -33,6 +30,11 @@ static void raise_to(_Atomic uint64_t *mark, uint64_t end)
 void remember_told(struct account *a, uint64_t end)
 {
     raise_to(&a->live->told, end);
+}
+
+void remember_session_told(struct account *a, uint64_t end)
+{
+    raise_to(&a->live->session_told, end);
 }
 
 void job_put_location(struct job *j)
@@ -85,11 +87,15 @@ static void put_offsets(struct job *j, uint64_t first_offset)
     }
 }
 
+void count_accepted(const struct lane *l, uint32_t count, uint64_t start_ns)
+{
+    metric_add(METRIC_messages_accepted, count);
+    metric_observe(METRIC_accept_latency, worker_now_ns(l->worker) - start_ns);
+}
+
 void job_accepted(struct job *j)
 {
-    metric_add(METRIC_messages_accepted, j->count);
-    metric_observe(METRIC_accept_latency,
-                   worker_now_ns(j->lane->worker) - job_exchange(j)->request.start_ns);
+    count_accepted(j->lane, j->count, job_exchange(j)->request.start_ns);
     job_send(j);
 }
 
@@ -97,7 +103,7 @@ void job_durable(struct job *j, uint64_t first_offset)
 {
     j->end_offset = first_offset + j->count;
     if (job_exchange(j)->request.session || j->match.route->class == ROUTE_SESSION)
-        raise_to(&j->account->live->session_told, j->end_offset);
+        remember_session_told(j->account, j->end_offset);
     if (j->match.route->class == ROUTE_SESSION) {
         job_send(j);
         return;
@@ -122,197 +128,6 @@ void job_not_durable(struct job *j, enum reason reason)
     buf_clear(&x->reply.body);
     x->reply.retry_ns = NS_PER_S;
     job_refuse(j, reason, NULL);
-}
-
-/* ---- batches ---- */
-
-static void batch_free(struct batch *b)
-{
-    buf_fini(&b->append.body);
-    buf_fini(&b->append.units);
-    free(b->jobs);
-    free(b);
-}
-
-static void unlink_flying(struct lane *l, struct batch *b)
-{
-    struct batch **at = &l->flying;
-    while (*at != b)
-        at = &(*at)->next;
-    *at = b->next;
-    l->flying_count -= b->append.count;
-    if (!b->next)
-        l->flying_last = at;
-}
-
-/* Asks for what answering the job at that place touches first, and for what an earlier call for it
- * leads to. */
-static void fetch_answer(const struct batch *b, uint32_t at)
-{
-    if (at + FETCH < b->jobs_count) {
-        struct job *j = b->jobs[at + FETCH];
-        __builtin_prefetch(j, 1);
-        __builtin_prefetch((char *)j + 64, 1);
-        __builtin_prefetch((char *)j - offsetof(struct exchange, stage), 1);
-    }
-    if (at + FETCH / 2 < b->jobs_count)
-        exchange_prefetch(job_exchange(b->jobs[at + FETCH / 2]));
-}
-
-/* Answers every request of the batch. */
-static void batch_answer(struct batch *b, enum reason reason)
-{
-    struct unit_place place = {0};
-    for (uint32_t at = b->jobs_first; at < b->jobs_count; at++) {
-        struct job *j = b->jobs[at];
-        fetch_answer(b, at);
-        if (reason != REASON_ok)
-            job_not_durable(j, reason);
-        else if (__builtin_expect(b->append.units.len == 0, 1))
-            job_durable(j, b->append.first_offset + j->first_index);
-        else
-            once_answer(j, &b->append, &place);
-    }
-    b->jobs_first = b->jobs_count = 0;
-}
-
-static void batch_recycle(struct batch *b)
-{
-    struct lane *l = b->lane;
-    b->append.count = 0;
-    b->received = 0;
-    buf_clear(&b->append.body);
-    buf_clear(&b->append.units);
-    b->next = l->spare;
-    l->spare = b;
-}
-
-/* On the lane again: the journal is done with it. */
-static void on_batch_mail(struct mail *m)
-{
-    struct batch *b = (struct batch *)((char *)m - offsetof(struct batch, mail));
-    struct lane *l = b->lane;
-    unlink_flying(l, b);
-    overload_note_commit(l, b->submitted_ns);
-    if (l->holds)
-        overload_hold_look(l);
-    /* Not in batch_answer: that one also answers those for whom it takes too long. */
-    if (b->append.reason != REASON_ok && b->received)
-        metric_add(METRIC_journal_received_lost, b->received);
-    batch_answer(b, b->append.reason);
-    batch_recycle(b);
-}
-
-/* On the journal's writer thread. */
-static void on_append_done(struct journal_append *a)
-{
-    struct batch *b = a->owner;
-    worker_post(b->lane->worker, &b->mail);
-}
-
-static struct batch *open_batch(struct lane *l)
-{
-    if (l->open)
-        return l->open;
-    struct batch *b = l->spare;
-    if (b) {
-        l->spare = b->next;
-    } else {
-        b = calloc(1, sizeof *b);
-        CHECK(b);
-        buf_init(&b->append.body, BATCH_BYTES_MAX);
-        b->lane = l;
-        b->append.owner = b;
-        b->append.done = on_append_done;
-        b->mail.run = on_batch_mail;
-    }
-    b->next = NULL;
-    b->submitted_ns = 0;
-    b->seen = 0;
-    b->turns = 0;
-    l->open = b;
-    return b;
-}
-
-/* Hands the open batch to the journal. While the journal has too much in hand the batch stays open
- * and goes on filling up to its own maximum. */
-static void submit_open(struct lane *l)
-{
-    struct batch *b = l->open;
-    if (!b || !b->append.count)
-        return;
-    if (!b->submitted_ns)
-        b->submitted_ns = worker_now_ns(l->worker);
-    b->next = NULL;
-    *l->flying_last = b;
-    l->flying_last = &b->next;
-    l->flying_count += b->append.count;
-    l->open = NULL;
-    enum reason reason = journal_submit(l->p->opts.api.journal, &b->append);
-    if (reason == REASON_ok)
-        return;
-    if (reason == REASON_busy) {
-        unlink_flying(l, b);
-        l->open = b;
-        overload_hold_look(l);
-        return;
-    }
-    b->append.reason = reason; /* answered from the mail, as the journal's own refusals are */
-    worker_post(l->worker, &b->mail);
-}
-
-/*
- * Hands the batch on as soon as a look for more input brings none: the senders that were just
- * answered are about to send again, and their messages share this commit. No timer: a lone message
- * costs one more look at the sockets. BATCH_TURNS bounds it when input never ends.
- */
-bool write_turn_end(struct lane *l)
-{
-    struct batch *b = l->open;
-    overload_note_turn(l);
-    if (!b || !b->append.count)
-        return false;
-    if (l->flying)
-        return false;
-    if (b->append.count > b->seen && ++b->turns < BATCH_TURNS) {
-        b->seen = b->append.count;
-        return true;
-    }
-    submit_open(l);
-    return false;
-}
-
-/* The requests came in the order they stand in, so those who waited longest are first. */
-static void answer_late(struct batch *b, uint64_t now_ns)
-{
-    while (b->jobs_first < b->jobs_count && b->jobs[b->jobs_first]->deadline_ns <= now_ns)
-        job_not_durable(b->jobs[b->jobs_first++], REASON_outcome_unknown);
-}
-
-/* Whoever waited longer than ack.timeout is told that the outcome is unknown. */
-void write_tick(struct lane *l, uint64_t now_ns)
-{
-    for (struct batch *b = l->flying; b; b = b->next)
-        answer_late(b, now_ns);
-    if (l->open) /* behind one that flies, or not taken: the journal is busy */
-        answer_late(l->open, now_ns);
-}
-
-unsigned write_unfinished(const struct lane *l)
-{
-    return (l->flying != NULL) + (l->open && l->open->append.count);
-}
-
-void write_lane_free(struct lane *l)
-{
-    CHECK(!l->flying);
-    if (l->open)
-        batch_free(l->open);
-    while (l->spare) {
-        struct batch *b = l->spare;
-        l->spare = b->next;
-        batch_free(b);
-    }
 }
 
 /* ---- points to records ---- */
@@ -403,6 +218,25 @@ static bool (*choose_put(const struct request *q, bool once))(struct job *j, str
     return once ? put_points_once : of_session ? put_points_of_session : put_points;
 }
 
+/* Lets go of the exchange if all that is left to be said is that the message is durable. */
+static bool pledge(struct job *j, struct owed *o)
+{
+    struct exchange *x = job_exchange(j);
+    if (j->ack != ACK_DURABLE || !route_is_publish(j->match.route) || !x->ops->pledge ||
+        x->reply.body.len || once_asked(&x->request))
+        return false;
+    *o = (struct owed){.ops = x->ops,
+                       .account = j->account,
+                       .start_ns = x->request.start_ns,
+                       .deadline_ns = j->deadline_ns,
+                       .first_index = j->first_index,
+                       .count = j->count,
+                       .of_session = x->request.session != 0};
+    j->account = NULL; /* its reference is there */
+    o->pledge = job_pledge(j);
+    return true;
+}
+
 /* Links the job to the batch that holds its records, or answers at once. */
 static void join_batch(struct job *j, struct batch *b, uint32_t first)
 {
@@ -421,15 +255,18 @@ static void join_batch(struct job *j, struct batch *b, uint32_t first)
         return;
     }
     j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.ack_timeout_ns;
-    if (b->jobs_count ==
-        b->jobs_room) { /* a job has a record at least: BATCH_RECORDS_MAX bounds it */
-        b->jobs_room = b->jobs_room ? b->jobs_room * 2 : 64;
-        b->jobs = realloc(b->jobs, b->jobs_room * sizeof *b->jobs);
-        CHECK(b->jobs);
+    if (b->owed_count ==
+        b->owed_room) { /* a job has a record at least: BATCH_RECORDS_MAX bounds it */
+        b->owed_room = b->owed_room ? b->owed_room * 2 : 64;
+        b->owed = realloc(b->owed, b->owed_room * sizeof *b->owed);
+        CHECK(b->owed);
     }
-    b->jobs[b->jobs_count++] = j;
+    struct owed *o = &b->owed[b->owed_count++];
+    if (pledge(j, o))
+        return;
+    *o = (struct owed){.job = j, .deadline_ns = j->deadline_ns};
     ack_begin(j);
-    exchange_release(job_exchange(j));
+    exchange_release(job_exchange(j)); /* which may bring more, and then `o` lies elsewhere */
 }
 
 /*
@@ -449,13 +286,13 @@ static struct batch *take_room(struct job *j, bool (*put)(struct job *j, struct 
         return NULL;
     }
     for (int tries = 0; tries < 2; tries++) {
-        struct batch *b = open_batch(l);
+        struct batch *b = batch_open(l);
         *ret_first = b->append.count;
         if (put(j, b))
             return b;
         if (*ret_first == 0)
             break; /* larger than a whole batch */
-        submit_open(l);
+        batch_submit(l);
         if (l->open == b) { /* the journal is busy, and this batch is full */
             *ret_reason = REASON_busy;
             return NULL;

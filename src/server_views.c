@@ -35,14 +35,17 @@ static int open_history(struct views *v, const struct views_opts *o, const uint6
                         uint64_t *ret_cursor, struct error *err)
 {
     const struct config *c = o->config;
-    struct history_opts opts = {.keyring = o->keyring,
-                                .path = v->history_path,
-                                .open_bytes_max = c->history.open_max,
-                                .flush_bytes = c->history.flush_size,
-                                .flush_ns = c->history.flush_time * NS_PER_MS,
-                                .cache_bytes = c->history.cache_size,
-                                .merge_points = (uint32_t)c->history.merge_points,
-                                .log_id = {log_id[0], log_id[1]}};
+    /* What is not flushed is not forgotten by the journal: that must fit well below its cap. */
+    uint64_t flush_most = c->journal.cap_size ? c->journal.cap_size / 4 : UINT64_MAX;
+    struct history_opts opts = {
+        .keyring = o->keyring,
+        .path = v->history_path,
+        .open_bytes_max = c->history.open_max,
+        .flush_bytes = c->history.flush_size < flush_most ? c->history.flush_size : flush_most,
+        .flush_ns = c->history.flush_time * NS_PER_MS,
+        .cache_bytes = c->history.cache_size,
+        .merge_points = (uint32_t)c->history.merge_points,
+        .log_id = {log_id[0], log_id[1]}};
     int rc = path_of(v->history_path, c, "history", err);
     return rc ? rc : history_open(&opts, &v->history, ret_cursor, err);
 }

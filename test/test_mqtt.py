@@ -363,6 +363,60 @@ def test_the_disk_decides(make_server):
     wait_for("reads again", lambda: values(owner, "x") == ["4", "1"])
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_the_outcome_is_unknown(make_server, qos):
+    """Messages under way when the disk hangs: neither yes nor no is said, and in the end they are there. Nor
+    is a client missed whose connection was taken over meanwhile."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "500ms"})
+    owner = owner_on(server, "hung")
+    topic = f"{owner.name}/feeds/x"
+    slow = server.data / "journal" / "slow_ms"
+    with Mqtt(server.mqtt_port, 5) as c5, Mqtt(server.mqtt_port) as c3, Mqtt(server.mqtt_port) as left, \
+            Mqtt(server.mqtt_port) as heir:
+        c5.login(owner.name, owner.key)
+        c3.login(owner.name, owner.key)
+        left.login(owner.name, owner.key, "same")
+        c5.publish(topic, "0", qos)
+        assert c5.code(PUBREC if qos == 2 else PUBACK, 1) == 0
+        slow.write_text("1500")
+        for n, c in enumerate((left, c5, c3)):
+            for mid in range(2, 12):
+                c.publish(topic, f"{n}.{mid}", qos, mid)
+        heir.login(owner.name, owner.key, "same")
+        assert left.closed()
+        left.sock.close()
+        p = c5.expect(DISCONNECT)
+        assert p.body[0] == 0x80 and b"outcome unknown" in p.body
+        assert c5.closed() and c3.closed()
+        slow.write_text("0")
+    wait_for("all", lambda: len(values(owner, "x")) == 31)
+    assert server.metric("mqtt_publishes_refused_total") == 20
+    with Mqtt(server.mqtt_port, 5) as again:
+        again.login(owner.name, owner.key)
+        again.publish(topic, "last", qos)
+        assert again.code(PUBREC if qos == 2 else PUBACK, 1) == 0
+
+
+def test_many_messages_of_one_read_are_all_counted(make_server):
+    """A window that has much room is not asked for each of them, and yet lets in as many as it says."""
+    server = make_server({"server.workers": 2})
+    limit, each = 20000, 11000
+    server.add_account("busy", limits=f"{limit}/1h", device_limits="1000000/1s")
+    key = server.add_key("busy")
+    with Mqtt(server.mqtt_port) as one, Mqtt(server.mqtt_port) as two:
+        one.login("busy", key)
+        two.login("busy", key)
+        one.publish("busy/feeds/x", "0", 1)
+        assert one.code(PUBACK, 1) == 0
+        for _ in range(each // 500):
+            for c in one, two:
+                c.send(packet(wire.PUBLISH, text("busy/feeds/x") + b"1") * 500)
+        for c in one, two:
+            c.send(packet(PINGREQ)).expect(PINGRESP)
+    assert server.metric("messages_received_unacked_total") == limit - 1
+    assert server.metric("throttle_refused_total") == 2 * each + 1 - limit
+
+
 def test_throttled_together_with_http(make_server):
     """One window for both doors; 5.0 is told when, and who obeys succeeds."""
     server = make_server()

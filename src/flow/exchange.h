@@ -9,7 +9,8 @@
  * the same connection is handed up before. If it must look at the request again after that, it
  * calls exchange_keep, which copies the request's bytes and stops reading from that connection
  * until exchange_release (or exchange_send); the copy stays until exchange_send. After
- * exchange_send the exchange is the front's again. A connection that goes away does not take its
+ * exchange_send the exchange is the front's again; so it is behind `pledge`, and what that returned
+ * is redeemed instead. A connection that goes away does not take its
  * exchanges with it: they are sent into the void.
  */
 #pragma once
@@ -125,6 +126,11 @@ struct exchange_ops {
     void (*release)(struct exchange *x);
     void (*send)(struct exchange *x);
     bool (*gone)(const struct exchange *x); /* NULL: cannot be told */
+    /* All that is still to be said is what becomes of a message whose sender is told that, and it
+     * takes a while: the exchange is released and the front's again, and what is returned stands
+     * for it, to be redeemed once, on the same worker. Both NULL: cannot be. */
+    void *(*pledge)(struct exchange *x);
+    void (*redeem)(void *pledge, enum reason reason, uint64_t retry_ns);
 };
 
 /* It is about to be answered: asks for the cache lines that this will touch. */

@@ -47,22 +47,20 @@ static void exchange_clear(struct mqtt_exchange *e)
     struct buf body = e->x.reply.body, fields = e->x.reply.fields;
     e->x.request = (struct request){0};
     e->x.reply = (struct reply){.reason = REASON_ok, .body = body, .fields = fields};
-    memset(e->x.stage, 0, e->front->opts.stage_bytes);
-    e->conn = NULL;
+    memset(e->x.stage, 0, e->answer.front->opts.stage_bytes);
+    e->answer = (struct mqtt_answer){.front = e->answer.front, .exchange = e};
     e->settles = NULL;
     e->replay = NULL;
     e->asks = NULL;
     e->missed = NULL;
-    e->id = 0;
-    e->code = 0;
-    e->done = e->kept = false;
+    e->kept = false;
 }
 
 struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
 {
     struct mqtt_exchange *e = f->free;
     if (e) {
-        f->free = e->next;
+        f->free = e->free_next;
         f->free_count--;
         exchange_clear(e);
     } else {
@@ -74,10 +72,9 @@ struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
         buf_init(&e->x.reply.fields, FIELDS_MAX);
         e->x.magic = EXCHANGE_MAGIC;
         e->x.ops = &exchange_ops;
-        e->front = f;
+        e->answer.front = f;
+        e->answer.exchange = e;
     }
-    e->next = NULL;
-    e->prev = NULL;
     return e;
 }
 
@@ -92,7 +89,7 @@ static void exchange_destroy(struct mqtt_exchange *e)
 
 void mqtt_exchange_free(struct mqtt_exchange *e)
 {
-    struct mqtt_front *f = e->front;
+    struct mqtt_front *f = e->answer.front;
     principal_clear(&e->own);
     missed_free(e->missed);
     if (f->free_count >= FREE_MAX) {
@@ -104,36 +101,76 @@ void mqtt_exchange_free(struct mqtt_exchange *e)
         if (all[i]->cap > REUSE_BYTES)
             buf_fini(all[i]);
     }
-    e->next = f->free;
+    e->free_next = f->free;
     f->free = e;
     f->free_count++;
+}
+
+static struct mqtt_answer *answer_new(struct mqtt_front *f)
+{
+    struct mqtt_answer *a = f->free_answers;
+    if (a) {
+        f->free_answers = a->next;
+        f->free_answers_count--;
+    } else {
+        a = malloc(sizeof *a);
+        CHECK(a);
+    }
+    return a;
+}
+
+/* And the exchange that it is a part of. */
+static void answer_free(struct mqtt_answer *a)
+{
+    struct mqtt_front *f = a->front;
+    if (a->exchange) {
+        mqtt_exchange_free(a->exchange);
+    } else if (f->free_answers_count >= FREE_MAX) {
+        free(a);
+    } else {
+        a->next = f->free_answers;
+        f->free_answers = a;
+        f->free_answers_count++;
+    }
 }
 
 struct mqtt_exchange *mqtt_enqueue(struct mqtt_conn *c, enum mqtt_type answer)
 {
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
-    e->conn = c;
-    e->answer = answer;
-    e->prev = c->last;
-    *c->last = e;
-    c->last = &e->next;
+    struct mqtt_answer *a = &e->answer;
+    a->conn = c;
+    a->type = answer;
+    a->prev = c->last;
+    *c->last = a;
+    c->last = &a->next;
     c->unanswered = (uint16_t)(c->unanswered + (answer != MQTT_PUBLISH));
     c->acks = (uint16_t)(c->acks + (answer == MQTT_PUBACK));
     return e;
 }
 
-void mqtt_dequeue(struct mqtt_exchange *e)
+/* Puts what was copied from `from` into that one's place in the queue. */
+static void take_place(struct mqtt_answer *a, const struct mqtt_answer *from)
 {
-    struct mqtt_conn *c = e->conn;
-    *e->prev = e->next;
-    if (e->next)
-        e->next->prev = e->prev;
+    CHECK(*from->prev == from);
+    *a->prev = a;
+    if (a->next)
+        a->next->prev = &a->next;
     else
-        c->last = e->prev;
-    c->unanswered = (uint16_t)(c->unanswered - (e->answer != MQTT_PUBLISH));
-    c->acks = (uint16_t)(c->acks - (e->answer == MQTT_PUBACK));
-    e->conn = NULL;
-    e->prev = NULL;
+        a->conn->last = &a->next;
+}
+
+void mqtt_dequeue(struct mqtt_answer *a)
+{
+    struct mqtt_conn *c = a->conn;
+    *a->prev = a->next;
+    if (a->next)
+        a->next->prev = a->prev;
+    else
+        c->last = a->prev;
+    c->unanswered = (uint16_t)(c->unanswered - (a->type != MQTT_PUBLISH));
+    c->acks = (uint16_t)(c->acks - (a->type == MQTT_PUBACK));
+    a->conn = NULL;
+    a->prev = NULL;
 }
 
 static struct mqtt_exchange *of(struct exchange *x)
@@ -144,11 +181,11 @@ static struct mqtt_exchange *of(struct exchange *x)
 
 void mqtt_hand_up(struct mqtt_exchange *e)
 {
-    struct mqtt_front *f = e->front;
+    struct mqtt_front *f = e->answer.front;
     e->x.request.start_ns = worker_now_ns(f->opts.worker);
     f->handed = true;
-    if (e->conn)
-        e->conn->handed_up = worker_settled(f->opts.worker) + 1;
+    if (e->answer.conn)
+        e->answer.conn->handed_up = worker_settled(f->opts.worker) + 1;
     f->opts.handle(f->opts.arg, &e->x);
 }
 
@@ -209,7 +246,7 @@ static void publish_will(struct mqtt_conn *c)
         return;
     metric_add(METRIC_mqtt_wills, 1);
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
-    e->answer = MQTT_PUBLISH;
+    e->answer.type = MQTT_PUBLISH;
     e->kept = true;
     buf_put(&e->raw, will->bytes, will->topic_len + will->properties_len + will->payload_len);
     CHECK(!e->raw.failed); /* it was in a CONNECT */
@@ -256,10 +293,10 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
 static void put_done(struct mqtt_conn *c, struct buf *out)
 {
     while (c->failed == REASON_ok && c->first && c->first->done) {
-        struct mqtt_exchange *e = c->first;
-        mqtt_put_answer(out, e);
-        mqtt_dequeue(e);
-        mqtt_exchange_free(e);
+        struct mqtt_answer *a = c->first;
+        mqtt_put_answer(out, a);
+        mqtt_dequeue(a);
+        answer_free(a);
     }
     CHECK(!out->failed); /* receive_max answers of at most REPLY_MAX */
 }
@@ -338,12 +375,12 @@ void mqtt_send_later(struct mqtt_conn *c, struct slice packet)
 
 void mqtt_done(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
-    e->done = true;
+    struct mqtt_conn *c = e->answer.conn;
+    e->answer.done = true;
     if (c->kept == e)
         c->kept = NULL;
-    if (e->answer == MQTT_PUBLISH) {
-        mqtt_dequeue(e);
+    if (e->answer.type == MQTT_PUBLISH) {
+        mqtt_dequeue(&e->answer);
         mqtt_exchange_free(e);
     }
     mqtt_make_dirty(c);
@@ -351,11 +388,11 @@ void mqtt_done(struct mqtt_exchange *e)
 
 void mqtt_fail(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
+    struct mqtt_conn *c = e->answer.conn;
     c->failed = e->x.reply.reason;
     if (c->kept == e)
         c->kept = NULL;
-    mqtt_dequeue(e);
+    mqtt_dequeue(&e->answer);
     mqtt_exchange_free(e);
     mqtt_make_dirty(c);
 }
@@ -413,7 +450,7 @@ static void on_keep(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
     struct request *q = &x->request;
-    if (e->kept || !e->conn)
+    if (e->kept || !e->answer.conn)
         return;
     struct slice *all[] = {&q->path, &q->body, &q->properties, &q->presented.id,
                            &q->presented.secret};
@@ -431,23 +468,23 @@ static void on_keep(struct exchange *x)
         all[i]->ptr = at;
     }
     e->kept = true;
-    e->conn->kept = e;
-    e->conn->stalled = true;
-    stream_pause(e->conn->stream);
+    e->answer.conn->kept = e;
+    e->answer.conn->stalled = true;
+    stream_pause(e->answer.conn->stream);
 }
 
 static void on_prefetch(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
-    __builtin_prefetch(e->conn, 1);
+    __builtin_prefetch(e->answer.conn, 1);
 }
 
 static void on_release(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
-    if (e->conn && e->conn->kept == e) {
-        e->conn->kept = NULL;
-        mqtt_make_dirty(e->conn); /* reads on at the end of the turn */
+    if (e->answer.conn && e->answer.conn->kept == e) {
+        e->answer.conn->kept = NULL;
+        mqtt_make_dirty(e->answer.conn); /* reads on at the end of the turn */
     }
 }
 
@@ -461,10 +498,56 @@ static void on_send(struct exchange *x)
         mqtt_settled(e);
     else if (x->request.method == METHOD_RETAINED)
         mqtt_reply_retained(e);
-    else if (!e->conn)
+    else if (!e->answer.conn)
         mqtt_exchange_free(e);
     else
         mqtt_reply(e);
+}
+
+static void *on_pledge(struct exchange *x)
+{
+    struct mqtt_exchange *e = of(x);
+    struct mqtt_answer *a = answer_new(e->answer.front);
+    CHECK(!e->answer.conn || e->answer.type != MQTT_PUBLISH); /* which has none to wait for */
+    on_release(x);
+    *a = e->answer;
+    a->exchange = NULL;
+    if (a->conn)
+        take_place(a, &e->answer);
+    mqtt_exchange_free(e);
+    return a;
+}
+
+/* What failed becomes an exchange again, which says so. */
+static void refuse_pledge(struct mqtt_answer *a, enum reason reason, uint64_t retry_ns)
+{
+    struct mqtt_conn *c = a->conn;
+    struct mqtt_exchange *e = mqtt_exchange_new(a->front);
+    e->answer = *a;
+    e->answer.exchange = e;
+    take_place(&e->answer, a);
+    answer_free(a);
+    e->x.request.method = METHOD_PUBLISH;
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    e->x.reply.reason = reason;
+    e->x.reply.retry_ns = retry_ns;
+    mqtt_reply(e);
+}
+
+static void on_redeem(void *pledge, enum reason reason, uint64_t retry_ns)
+{
+    struct mqtt_answer *a = pledge;
+    struct mqtt_conn *c = a->conn;
+    reason_count(reason);
+    if (!c) {
+        answer_free(a);
+    } else if (reason == REASON_ok) {
+        a->done = true;
+        mqtt_make_dirty(c);
+    } else {
+        refuse_pledge(a, reason, retry_ns);
+    }
 }
 
 static const struct exchange_ops exchange_ops = {
@@ -472,6 +555,8 @@ static const struct exchange_ops exchange_ops = {
     .keep = on_keep,
     .release = on_release,
     .send = on_send,
+    .pledge = on_pledge,
+    .redeem = on_redeem,
 };
 
 /* ---- bytes in ---- */
@@ -567,11 +652,12 @@ static void on_closed(void *owner)
     OBJ_CHECK(c, MQTT_CONN_MAGIC);
     mqtt_end(c, true); /* unless it did */
     while (c->first) {
-        struct mqtt_exchange *e = c->first;
-        mqtt_dequeue(e);
-        if (e->done) {
-            mqtt_exchange_free(e);
-        } else if (e->x.request.principal == &c->principal) {
+        struct mqtt_answer *a = c->first;
+        struct mqtt_exchange *e = a->exchange;
+        mqtt_dequeue(a);
+        if (a->done) {
+            answer_free(a);
+        } else if (e && e->x.request.principal == &c->principal) {
             e->own = c->principal; /* it may still be put off */
             credential_ref(e->own.credential);
             e->x.request.principal = &e->own;
@@ -703,8 +789,13 @@ void mqtt_front_free(struct mqtt_front *f)
     CHECK(!f->conns);
     while (f->free) {
         struct mqtt_exchange *e = f->free;
-        f->free = e->next;
+        f->free = e->free_next;
         exchange_destroy(e);
+    }
+    while (f->free_answers) {
+        struct mqtt_answer *a = f->free_answers;
+        f->free_answers = a->next;
+        free(a);
     }
     buf_fini(&f->gather);
     buf_fini(&f->now);

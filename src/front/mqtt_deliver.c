@@ -350,7 +350,7 @@ static void ask(struct delivery *d, struct missed *m)
     struct mqtt_conn *c = d->conn;
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
     struct request *q = &e->x.request;
-    e->answer = MQTT_PUBLISH;
+    e->answer.type = MQTT_PUBLISH;
     e->kept = true;
     e->asks = c;
     e->missed = m;
@@ -836,7 +836,7 @@ void mqtt_deliver_close(struct mqtt_conn *c)
 
 void mqtt_told(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
+    struct mqtt_conn *c = e->answer.conn;
     struct delivery *d = c->out;
     struct session_record r;
     struct session_item item = {0};

@@ -106,12 +106,12 @@ static void take_opened(struct mqtt_conn *c, const struct buf *body)
 
 void mqtt_reply_open(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
+    struct mqtt_conn *c = e->answer.conn;
     bool good = e->x.reply.reason == REASON_ok;
     CHECK(c->state == MQTT_OPEN); /* else it settles */
     if (c->kept == e)
         c->kept = NULL;
-    mqtt_dequeue(e);
+    mqtt_dequeue(&e->answer);
     if (good)
         take_opened(c, &e->x.reply.body);
     else
@@ -127,7 +127,7 @@ void mqtt_put_release(struct mqtt_conn *c, uint16_t id)
 {
     const struct session_item item = {.packet_id = id};
     struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_PUBCOMP);
-    e->id = id;
+    e->answer.id = id;
     e->x.request.principal = &c->principal;
     e->x.request.source = c->source;
     mqtt_hand_up_event(
@@ -159,7 +159,7 @@ static void tell_closed(struct mqtt_conn *c, const struct principal *who, bool k
                                .expiry_s = c->expiry_s,
                                .keep_will = keep_will,
                                .end = SESSION_END_CLEAN};
-    e->answer = MQTT_PUBLISH;
+    e->answer.type = MQTT_PUBLISH;
     e->settles = c;
     e->own = *who;
     credential_ref(e->own.credential);
@@ -173,7 +173,7 @@ bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
     if (opening && c->first) {
         /* Whether there is a session is not known yet: the exchange that asks will say. */
         c->settling = true;
-        c->first->settles = c;
+        c->first->exchange->settles = c;
         return true;
     }
     if (c->settling)
@@ -191,8 +191,8 @@ void mqtt_settled(struct mqtt_exchange *e)
     bool opening = !e->x.request.session;
     if (opening && e->x.reply.reason == REASON_ok)
         take_opened(c, &e->x.reply.body);
-    if (e->conn)
-        mqtt_dequeue(e);
+    if (e->answer.conn)
+        mqtt_dequeue(&e->answer);
     if (opening && c->session) {
         tell_closed(c, e->x.request.principal, false);
     } else {

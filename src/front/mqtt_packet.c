@@ -237,10 +237,10 @@ bool mqtt_release_id(struct mqtt_conn *c, uint16_t id)
 
 static bool is_queued(const struct mqtt_conn *c, uint16_t id)
 {
-    const struct mqtt_exchange *e = c->first;
-    while (e && (e->answer != MQTT_PUBREC || e->id != id || e->done))
-        e = e->next;
-    return e != NULL;
+    const struct mqtt_answer *a = c->first;
+    while (a && (a->type != MQTT_PUBREC || a->id != id || a->done))
+        a = a->next;
+    return a != NULL;
 }
 
 /* A message of QoS 2 that is here already is not handed up again (MQTT-4.3.3-10). */
@@ -253,7 +253,7 @@ static void answer_duplicate(struct mqtt_conn *c, const struct mqtt_packet *p)
         return; /* before, some clients do; its answer is still to come */
     }
     struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_PUBREC);
-    e->id = p->id;
+    e->answer.id = p->id;
     mqtt_done(e);
 }
 
@@ -288,7 +288,7 @@ static void take_publish(struct mqtt_conn *c, const struct mqtt_packet *p)
     static const enum mqtt_type answers[] = {MQTT_PUBLISH, MQTT_PUBACK, MQTT_PUBREC};
     struct mqtt_exchange *e = mqtt_enqueue(c, answers[m->qos]);
     struct request *q = &e->x.request;
-    e->id = p->id;
+    e->answer.id = p->id;
     q->session = c->session;
     if (m->qos == 2) {
         mqtt_remember_id(c, p->id);

@@ -15,19 +15,29 @@
 
 #define MQTT_CONN_MAGIC 0x3097c0deu
 
+/* What a connection owes for a packet, in its queue. Most messages need no more than that while
+ * they wait for the disk: thousands of them stay in the cache, where as many exchanges would not.
+ */
+struct mqtt_answer {
+    struct mqtt_answer *next, **prev; /* in the queue; or the free list, by `next` */
+    struct mqtt_conn *conn;           /* NULL: the connection went away, or it is a will */
+    struct mqtt_front *front;
+    struct mqtt_exchange *exchange; /* whose it is a part of; NULL: pledged, see flow/exchange.h */
+    enum mqtt_type type; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
+    uint16_t id;
+    uint8_t code;
+    bool done;
+};
+
 /* A message on its connection, or its CONNECT: the exchange and what the answer needs. */
 struct mqtt_exchange {
-    struct mqtt_exchange *next, **prev; /* in the connection's queue; or the free list, by `next` */
-    struct mqtt_conn *conn;             /* NULL: the connection went away, or it is a will */
-    struct mqtt_front *front;
+    struct mqtt_answer answer;
+    struct mqtt_exchange *free_next;
     struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
     struct missed *missed;     /* what it asks */
-    enum mqtt_type answer; /* MQTT_CONNACK, PUBACK, PUBREC; MQTT_PUBLISH: none (QoS 0, a will) */
-    uint16_t id;
-    uint8_t code;
-    bool done, kept;
+    bool kept;
     struct buf out; /* an answer that is more than a few bytes */
     struct buf raw; /* the request's bytes, once kept; a will's */
     struct principal own;
@@ -62,10 +72,10 @@ struct mqtt_conn {
     uint32_t magic;
     struct mqtt_front *front;
     struct stream *stream;
-    struct mqtt_conn *next, **prev;      /* all connections of the front */
-    struct mqtt_conn *dirty_next;        /* in the front's list, if `dirty` */
-    struct mqtt_exchange *first, **last; /* without an answer sent, oldest first */
-    struct mqtt_exchange *kept;          /* what reading waits for */
+    struct mqtt_conn *next, **prev;    /* all connections of the front */
+    struct mqtt_conn *dirty_next;      /* in the front's list, if `dirty` */
+    struct mqtt_answer *first, **last; /* without an answer sent, oldest first */
+    struct mqtt_exchange *kept;        /* what reading waits for */
     enum mqtt_state state;
     struct mqtt_reader reader;
     uint32_t packet_max; /* what the client takes */
@@ -109,7 +119,8 @@ struct mqtt_front {
     unsigned conns_count;
     struct mqtt_subs *subs;
     struct mqtt_exchange *free;
-    unsigned free_count;
+    struct mqtt_answer *free_answers;
+    unsigned free_count, free_answers_count;
     struct buf gather;   /* answers for one write */
     struct buf retained; /* one message */
     struct buf aliased;  /* one packet */
@@ -138,8 +149,8 @@ struct outgoing {
 /* ---- mqtt_conn.c ---- */
 /* A new exchange at the end of the queue. */
 struct mqtt_exchange *mqtt_enqueue(struct mqtt_conn *c, enum mqtt_type answer);
-/* Off the queue, and reusable. */
-void mqtt_dequeue(struct mqtt_exchange *e);
+/* Off the queue. */
+void mqtt_dequeue(struct mqtt_answer *a);
 void mqtt_exchange_free(struct mqtt_exchange *e);
 /* Gives the exchange to the pipeline. */
 void mqtt_hand_up(struct mqtt_exchange *e);
@@ -210,7 +221,7 @@ bool mqtt_release_id(struct mqtt_conn *c, uint16_t id);
 /* Turns the reply into the exchange's answer, or into the end of the connection. */
 void mqtt_reply(struct mqtt_exchange *e);
 /* Appends the answer. */
-void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e);
+void mqtt_put_answer(struct buf *out, const struct mqtt_answer *a);
 /* An exchange of no connection, for what is said of one that has ended. */
 struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f);
 /* Gives back the connection's memory if nothing holds it any more. */

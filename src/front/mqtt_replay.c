@@ -37,7 +37,7 @@ static void ask(struct mqtt_replay *r)
     struct mqtt_conn *c = r->conn;
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
     r->asks = e;
-    e->answer = MQTT_PUBLISH;
+    e->answer.type = MQTT_PUBLISH;
     e->replay = r;
     e->own = c->principal;
     credential_ref(e->own.credential);

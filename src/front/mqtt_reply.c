@@ -70,12 +70,12 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
     mqtt_put_fitting(out, c, &p);
 }
 
-void mqtt_put_answer(struct buf *out, const struct mqtt_exchange *e)
+void mqtt_put_answer(struct buf *out, const struct mqtt_answer *a)
 {
-    if (e->out.len)
-        buf_put_slice(out, buf_slice(&e->out));
+    if (a->exchange && a->exchange->out.len)
+        buf_put_slice(out, buf_slice(&a->exchange->out));
     else
-        mqtt_put_ack(out, e->conn->reader.version, e->answer, e->id, e->code);
+        mqtt_put_ack(out, a->conn->reader.version, a->type, a->id, a->code);
 }
 
 /* ---- CONNECT ---- */
@@ -97,12 +97,12 @@ void mqtt_refuse_login(struct mqtt_conn *c, const struct reply *r)
 
 static void reply_login(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
+    struct mqtt_conn *c = e->answer.conn;
     bool open = false;
     if (c->kept == e)
         c->kept = NULL;
     if (c->state != MQTT_LOGIN) { /* closed meanwhile */
-        mqtt_dequeue(e);
+        mqtt_dequeue(&e->answer);
         mqtt_exchange_free(e);
         return;
     }
@@ -118,7 +118,7 @@ static void reply_login(struct mqtt_exchange *e)
                             c->principal.credential->account->number, slice_str(c->client_id)))
             open = true;
     }
-    mqtt_dequeue(e);
+    mqtt_dequeue(&e->answer);
     mqtt_exchange_free(e);
     if (open)
         mqtt_open(c);
@@ -145,8 +145,8 @@ static bool is_ours(enum reason r)
 
 static void put_reasoned(struct mqtt_exchange *e, struct slice why)
 {
-    struct mqtt_conn *c = e->conn;
-    struct mqtt_packet p = {.type = e->answer, .id = e->id, .code = e->code};
+    struct mqtt_conn *c = e->answer.conn;
+    struct mqtt_packet p = {.type = e->answer.type, .id = e->answer.id, .code = e->answer.code};
     if (!c->quiet) { /* MQTT-3.1.2-29 */
         p.properties.has = 1ull << MQTT_REASON_STRING;
         p.properties.reason_string = why;
@@ -167,8 +167,8 @@ static void put_refusal(struct mqtt_exchange *e)
 static void accept_message(struct mqtt_exchange *e)
 {
     const struct buf *note = &e->x.reply.body;
-    bool has_answer = e->answer == MQTT_PUBACK || e->answer == MQTT_PUBREC;
-    if (note->len && has_answer && e->conn->reader.version == MQTT_5)
+    bool has_answer = e->answer.type == MQTT_PUBACK || e->answer.type == MQTT_PUBREC;
+    if (note->len && has_answer && e->answer.conn->reader.version == MQTT_5)
         put_reasoned(e, buf_slice(note));
     mqtt_done(e);
 }
@@ -187,7 +187,7 @@ static void notify(const struct mqtt_exchange *e)
     struct buf why;
     buf_init(&why, WHY_MAX);
     put_why(&why, &e->x.reply);
-    mqtt_notice(e->conn, "PUBLISH", e->x.request.path, e->x.reply.reason, buf_slice(&why));
+    mqtt_notice(e->answer.conn, "PUBLISH", e->x.request.path, e->x.reply.reason, buf_slice(&why));
     buf_fini(&why);
 }
 
@@ -196,15 +196,15 @@ static void give_asked(struct mqtt_exchange *e)
 {
     const struct reply *r = &e->x.reply;
     struct slice topic = slice_of(e->x.request.path.ptr, r->answers_on);
-    if (r->body.len && !mqtt_send_asked(e->conn, topic, buf_slice(&r->body)) &&
-        e->conn->reader.version == MQTT_5)
-        e->code = MQTT_NO_SUBSCRIBERS;
+    if (r->body.len && !mqtt_send_asked(e->answer.conn, topic, buf_slice(&r->body)) &&
+        e->answer.conn->reader.version == MQTT_5)
+        e->answer.code = MQTT_NO_SUBSCRIBERS;
     mqtt_done(e);
 }
 
 static void refuse_message(struct mqtt_exchange *e)
 {
-    struct mqtt_conn *c = e->conn;
+    struct mqtt_conn *c = e->answer.conn;
     enum reason reason = e->x.reply.reason;
     const char *why = reason_info(reason)->text;
     metric_add(METRIC_mqtt_publishes_refused, 1);
@@ -214,14 +214,14 @@ static void refuse_message(struct mqtt_exchange *e)
         ; /* it is closed */
     } else if (reason == REASON_revoked || reason == REASON_disabled) {
         mqtt_close(c, MQTT_NOT_AUTHORIZED, why);
-    } else if (e->answer == MQTT_PUBLISH) {
+    } else if (e->answer.type == MQTT_PUBLISH) {
         ; /* QoS 0: nothing can be said here */
     } else if (reason == REASON_outcome_unknown) {
         mqtt_close(c, MQTT_UNSPECIFIED, why); /* neither yes nor no */
     } else if (c->reader.version == MQTT_5) {
-        e->code = code_of(reason, e->answer);
-        if (e->answer == MQTT_PUBREC) /* MQTT-4.3.3-9: its id is free again */
-            mqtt_release_id(c, e->id);
+        e->answer.code = code_of(reason, e->answer.type);
+        if (e->answer.type == MQTT_PUBREC) /* MQTT-4.3.3-9: its id is free again */
+            mqtt_release_id(c, e->answer.id);
         put_refusal(e);
     } else if ((is_ours(reason) && !e->x.reply.answers_on) ||
                c->front->opts.tune.refusal_3_closes) {
@@ -253,7 +253,7 @@ void mqtt_reply(struct mqtt_exchange *e)
     }
     if (event && e->x.reply.reason == REASON_ok)
         mqtt_told(e);
-    if (e->answer == MQTT_CONNACK)
+    if (e->answer.type == MQTT_CONNACK)
         reply_login(e);
     else if (e->x.reply.reason == REASON_ok && e->x.reply.answers_on)
         give_asked(e);

@@ -46,6 +46,8 @@
 enum {
     BATCH_F_CONTROL = 1, /* holds no records, only says what is durable */
     BATCH_F_NAMED = 2,   /* holds records that name themselves (journal/once.h) */
+    BATCH_F_DATA =
+        4, /* holds nothing but data of no session: who wants none need not look inside */
 };
 
 struct segment_header {

@@ -94,6 +94,7 @@ struct journal_append {
     struct buf body;             /* encoded records */
     struct buf units;            /* struct journal_unit each, ascending; may stay zeroed */
     uint32_t count;
+    bool mixed; /* it holds more than data of no session */
     void (*done)(struct journal_append *a);
     void *owner;
     /* Set before `done`: */
@@ -156,6 +157,8 @@ struct journal_batch {
     uint64_t first_offset;
     uint64_t count; /* of a batch at most BATCH_RECORDS_MAX; of a gap any number */
     struct slice body;
+    int64_t commit_us; /* wall clock of its commit */
+    bool data;         /* known to hold nothing but data of no session */
 };
 
 enum journal_next {

@@ -77,17 +77,21 @@ void journal_reader_close(struct journal_reader *r)
     free(r);
 }
 
-/* Hands out the batch without the records before `next`. False: these bytes are no records. */
-static bool deliver(struct journal_reader *r, uint64_t base, uint32_t count, struct slice body,
-                    struct journal_batch *ret)
+/* Hands out the batch, which is in *ret, without the records before `next`. False: these bytes are
+ * no records. */
+static bool deliver(struct journal_reader *r, struct journal_batch *ret)
 {
+    uint64_t base = ret->first_offset, count = ret->count;
+    struct slice body = ret->body;
     for (; base < r->next; base++, count--) {
         size_t n = record_skip(body);
         if (n == 0)
             return false;
         body = slice_from(body, n);
     }
-    *ret = (struct journal_batch){.first_offset = base, .count = count, .body = body};
+    ret->first_offset = base;
+    ret->count = count;
+    ret->body = body;
     r->next = base + count;
     return true;
 }
@@ -119,7 +123,12 @@ static int next_from_slab(struct journal_reader *r, struct journal_batch *ret)
         r->slab_at += (size_t)batch_bytes(len);
         if (count == 0 || base + count <= r->next)
             continue;
-        bool ok = deliver(r, base, count, slice_of(p + BATCH_HEADER_BYTES, len), ret);
+        *ret = (struct journal_batch){.first_offset = base,
+                                      .count = count,
+                                      .body = slice_of(p + BATCH_HEADER_BYTES, len),
+                                      .commit_us = (int64_t)le64_get(p + 32),
+                                      .data = le16_get(p + 28) & BATCH_F_DATA};
+        bool ok = deliver(r, ret);
         CHECK(ok); /* we encoded these ourselves */
         return JOURNAL_BATCH;
     }
@@ -215,7 +224,12 @@ static int next_in_file(struct journal_reader *r, uint64_t limit, struct journal
             r->walk.position -= batch_bytes(h.body_len);
             return gap(r, h.base_offset < limit ? h.base_offset : limit, ret);
         }
-        if (deliver(r, h.base_offset, h.count, body, ret))
+        *ret = (struct journal_batch){.first_offset = h.base_offset,
+                                      .count = h.count,
+                                      .body = body,
+                                      .commit_us = h.commit_us,
+                                      .data = h.flags & BATCH_F_DATA};
+        if (deliver(r, ret))
             return JOURNAL_BATCH;
         r->walk.position -= batch_bytes(h.body_len);
         return report_body(r, &h, ret);

@@ -331,6 +331,73 @@ static void readers_and_tools_pass_a_jump(void **state)
     fixture_free(f);
 }
 
+/* What the next batch says of itself, and what its records say of it. */
+static void expect_data(struct journal_reader *r, bool data)
+{
+    struct journal_batch b;
+    size_t at = 0;
+    assert_int_equal(journal_reader_next(r, &b), JOURNAL_BATCH);
+    assert_int_equal(b.data, data);
+    assert_in_range(b.commit_us, 1, clock_wall_us());
+    while (journal_batch_skip_datum(&b, &at))
+        ;
+    assert_int_equal(at == b.body.len, data);
+}
+
+/* A batch says that it holds nothing but data; one that tells of more beside it, in whatever place,
+ * does not; in memory and in the file. */
+static void batches_of_data_are_known(void **state)
+{
+    struct fixture *f = fixture_new(65536);
+    struct journal_append a = {.done = fixture_done, .owner = f}, other = a;
+    struct record r = {.kind = RECORD_AUDIT, .account = 2, .payload = SLICE("x")};
+    assert_int_equal(fixture_open(f), 0);
+    buf_init(&a.body, BATCH_BYTES_MAX);
+    buf_init(&other.body, BATCH_BYTES_MAX);
+    /* data; more, then data; the same append again, with data; data of a session; two appends */
+    fixture_put(&a, 0, 10);
+    fixture_put(&a, 1, 10);
+    assert_int_equal(journal_submit(f->j, &a), REASON_ok);
+    journal_step(f->j);
+    a.count = 0;
+    buf_clear(&a.body);
+    assert_true(journal_put(&a, &r));
+    fixture_put(&a, 3, 10);
+    assert_int_equal(journal_submit(f->j, &a), REASON_ok);
+    journal_step(f->j);
+    a.count = 0;
+    buf_clear(&a.body);
+    fixture_put(&a, 4, 10);
+    assert_int_equal(journal_submit(f->j, &a), REASON_ok);
+    journal_step(f->j);
+    a.count = 0;
+    buf_clear(&a.body);
+    r = (struct record){.kind = RECORD_DATUM, .account = 2, .producer.session = 7};
+    assert_true(journal_put(&a, &r));
+    assert_int_equal(journal_submit(f->j, &a), REASON_ok);
+    journal_step(f->j);
+    a.count = 0;
+    buf_clear(&a.body);
+    fixture_put(&a, 6, 10);
+    r.kind = RECORD_PUBLISH;
+    assert_true(journal_put(&other, &r));
+    assert_int_equal(journal_submit(f->j, &a), REASON_ok);
+    assert_int_equal(journal_submit(f->j, &other), REASON_ok);
+    journal_step(f->j);
+    for (unsigned i = 0; i < 2; i++) {
+        struct journal_reader *reader = open_reader(f, NULL);
+        static const bool data[] = {true, false, true, false, false};
+        for (unsigned k = 0; k < sizeof data; k++)
+            expect_data(reader, data[k]);
+        journal_reader_close(reader);
+        fixture_die(f, false);
+        assert_int_equal(fixture_open(f), 0); /* now nothing is in the ring */
+    }
+    buf_fini(&a.body);
+    buf_fini(&other.body);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +411,7 @@ int main(void)
         cmocka_unit_test(cap_blocks_or_drops),
         cmocka_unit_test(tools_see_the_log),
         cmocka_unit_test(readers_and_tools_pass_a_jump),
+        cmocka_unit_test(batches_of_data_are_known),
     };
     log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,5 +29,10 @@ bool record_encode(struct buf *out, const struct record *r);
 size_t record_decode(struct slice in, struct record *ret);
 /* Bytes of the record at the front, without looking inside; 0 if it cannot be one. */
 size_t record_skip(struct slice in);
+/* Most are that: a datum that belongs to no session. */
+static inline bool record_is_plain_datum(const struct record *r)
+{
+    return r->kind == RECORD_DATUM && !r->producer.session;
+}
 /* The same of a datum that belongs to no session; 0: it is none, or not whole. */
 size_t record_skip_datum(struct slice in);

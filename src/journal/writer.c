@@ -44,7 +44,7 @@ struct commit {
     uint32_t chain;
     struct journal_append *first, *last;
     struct journal_append *rest; /* not in this commit */
-    bool named;                  /* the batch in hand has units */
+    bool named, data;            /* the batch in hand has units; is BATCH_F_DATA */
 };
 
 bool journal_put(struct journal_append *a, const struct record *r)
@@ -58,6 +58,7 @@ bool journal_put(struct journal_append *a, const struct record *r)
         a->body.len = before;
         return false;
     }
+    a->mixed = (a->count && a->mixed) || !record_is_plain_datum(r);
     a->count++;
     return true;
 }
@@ -182,6 +183,7 @@ static void batch_seal(struct journal *j, struct commit *c, struct slab *s, char
         .count = count,
         .flags = !count     ? BATCH_F_CONTROL
                  : c->named ? BATCH_F_NAMED
+                 : c->data  ? BATCH_F_DATA
                             : 0,
         .version = FORMAT_VERSION,
         .commit_us = now_us,
@@ -225,9 +227,11 @@ static bool batch_build(struct journal *j, struct commit *c, int64_t now_us)
     uint32_t count = 0;
     struct journal_append *a = c->rest;
     c->named = false;
+    c->data = true;
     for (; a && len + a->body.len <= limit && count + a->count <= BATCH_RECORDS_MAX; a = a->next) {
         a->first_offset = c->next_offset + count;
         c->last = a;
+        c->data &= !a->mixed;
         if (__builtin_expect(a->units.len > 0, 0)) {
             uint32_t stored;
             len += units_copy(j, a, a->first_offset, body + len, &stored);

@@ -36,7 +36,8 @@ struct view {
     uint64_t flush_asked, flush_done, flush_from;
     int flush_code;
     _Atomic uint64_t applied, durable, gaps, errors;
-    _Atomic int64_t received_us; /* of the record last applied */
+    _Atomic int64_t received_us; /* of the record last applied; of a batch of data that was passed
+                                    over, when that was committed */
     struct sealer *sealer;
     struct buf opened;
     bool failing, commit_failing, unreadable;
@@ -133,6 +134,10 @@ static void apply_batch(struct view *v, const struct journal_batch *b, uint64_t 
     const unsigned ahead = ops->prefetch ? AHEAD : 1;
     struct record window[AHEAD];
     int more = 1;
+    if (b->data && ops->skips_data && ops->skips_data(v->opts.of)) {
+        atomic_store_explicit(&v->received_us, b->commit_us, memory_order_relaxed);
+        return;
+    }
     for (;;) {
         if (offset == decoded && more > 0 && ops->skips_data && ops->skips_data(v->opts.of))
             offset = decoded += skip_data(v, b, &at);

@@ -15,6 +15,7 @@ struct turn {
     int next;       /* what journal_reader_next returns */
     uint64_t count; /* records of the batch or gap */
     bool bad;       /* the last record of the batch is none */
+    bool data;      /* the batch says that it is all data */
 };
 
 static struct {
@@ -55,8 +56,11 @@ int journal_reader_next(struct journal_reader *r, struct journal_batch *ret)
     const struct turn *t = &script.turns[script.at++];
     if (t->next < 0 || t->next == JOURNAL_WAIT)
         return t->next;
-    *ret = (struct journal_batch){
-        .first_offset = script.offset, .count = t->count, .body = slice_of(t, t->count + t->bad)};
+    *ret = (struct journal_batch){.first_offset = script.offset,
+                                  .count = t->count,
+                                  .body = slice_of(t, t->count + t->bad),
+                                  .commit_us = 1,
+                                  .data = t->data};
     script.offset += t->count + t->bad;
     return t->next;
 }
@@ -248,6 +252,28 @@ static void data_may_be_passed_over(void **state)
     assert_int_equal(m.flushed, 62);
 }
 
+/* A batch of which it is known that it is all data is not looked into by who wants none. */
+static void batches_of_data_are_passed_over(void **state)
+{
+    static const struct turn turns[] = {
+        {JOURNAL_BATCH, 4}, {JOURNAL_BATCH, 14, .data = true}, {JOURNAL_BATCH, 4}};
+    struct model m = {0};
+    struct view *v = run_view(&m, turns, 3, 14, 7);
+    script.end = 40;
+    wait_for(v, 36);
+    assert_true(view_stats(v).lag_us > 0);
+    view_stop(v);
+    assert_int_equal(m.count, 2); /* 14 and 35; not 21 and 28 */
+    assert_int_equal(m.offsets[0], 14);
+    assert_int_equal(m.offsets[1], 35);
+    assert_int_equal(m.flushed, 36);
+    m.count = 0;
+    v = run_script(&m, turns, 3, 14);
+    wait_for(v, 36);
+    view_stop(v);
+    assert_int_equal(m.count, 22); /* who wants data gets it */
+}
+
 static void gaps_and_errors_do_not_stop_it(void **state)
 {
     static const struct turn turns[] = {{JOURNAL_BATCH, 1},
@@ -322,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records_arrive_in_order),
         cmocka_unit_test(data_may_be_passed_over),
+        cmocka_unit_test(batches_of_data_are_passed_over),
         cmocka_unit_test(gaps_and_errors_do_not_stop_it),
         cmocka_unit_test(failures_are_tried_again),
         cmocka_unit_test(a_full_view_gets_no_more),
