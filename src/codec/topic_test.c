@@ -199,6 +199,21 @@ static void levels(void **state)
         assert_true(slice_eq(topic_level(&rest), slice_str(want[i])));
     }
     assert_null(rest.ptr);
+    /* A level of each length at each place of a word, among bytes that differ from '/' by one bit
+     * or by one, and none behind the end. */
+    char topic[64];
+    for (size_t len = 0; len < 40; len++) {
+        for (unsigned c = 1; c < 256; c++) {
+            memset(topic, (int)c, sizeof topic);
+            topic[len] = '/';
+            rest = slice_of(topic, len + 8);
+            assert_int_equal(topic_level(&rest).len, c == '/' ? 0 : len);
+            assert_ptr_equal(rest.ptr, topic + (c == '/' ? 1 : len + 1));
+            rest = slice_of(topic, len);
+            assert_int_equal(topic_level(&rest).len, c == '/' ? 0 : len);
+            assert_true(!rest.ptr == (c != '/' || len == 0));
+        }
+    }
 }
 
 int main(void)
