@@ -134,10 +134,20 @@ static void wake_at(struct leases *l, uint64_t due_ns)
         l->due_ns = due_ns;
 }
 
+/* Nobody has it any more. */
+static void let_go(struct leases *l, struct lease_message *m)
+{
+    l->out--;
+    if (m->holder)
+        m->holder->has--;
+    m->holder = NULL;
+}
+
 void leases_drop(struct leases *l, struct lease_message *m)
 {
     CHECK(m->state != LEASE_DONE);
-    l->out -= m->state == LEASE_OUT;
+    if (m->state == LEASE_OUT)
+        let_go(l, m);
     l->undone--;
     l->bytes -= m->bytes;
     free(m->raw);
@@ -149,7 +159,7 @@ void leases_drop(struct leases *l, struct lease_message *m)
 
 static void give_back(struct leases *l, struct lease_message *m, uint64_t due_ns)
 {
-    l->out--;
+    let_go(l, m);
     m->state = LEASE_FREE;
     m->due_ns = due_ns;
     if (due_ns)
@@ -221,6 +231,9 @@ uint32_t leases_grant(struct leases *l, const struct lease_terms *t, struct leas
         m->lease = t->lease;
         m->due_ns = t->end_ns;
         m->deliveries++;
+        m->holder = t->holder;
+        if (m->holder)
+            m->holder->has++;
         l->out++;
         bytes += m->bytes;
         ret[n++] = m;
@@ -303,6 +316,14 @@ void leases_return(struct leases *l, uint64_t lease)
         give_back(l, m, 0);
         m->deliveries--;
     }
+}
+
+void leases_leave(struct leases *l, struct lease_holder *holder)
+{
+    for (uint32_t i = l->first; i < l->end && holder->has; i++)
+        if (l->window[i].holder == holder)
+            give_back(l, &l->window[i], 0);
+    CHECK(!holder->has);
 }
 
 uint32_t leases_expire(struct leases *l, uint64_t now_ns)

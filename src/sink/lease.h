@@ -11,7 +11,7 @@
  * A message is named by its offset and a grant by a number, its lease, that is never used twice. An
  * acknowledgement counts while the lease has the message, and later as long as nobody else was
  * given it. What it was told before a restart is forgotten: then it counts if nobody was given it
- * since.
+ * since. Leases may have a holder, who has at most so many messages and gives all back at once.
  */
 #pragma once
 
@@ -22,6 +22,12 @@
 
 enum lease_state { LEASE_FREE, LEASE_OUT, LEASE_DONE };
 
+/* Whoever has messages of several leases. Its owner's, and stays where it is as long as it has any.
+ */
+struct lease_holder {
+    uint32_t has; /* messages that are OUT */
+};
+
 struct lease_message {
     uint64_t offset;
     uint64_t order;  /* of the same: one after the other */
@@ -29,7 +35,8 @@ struct lease_message {
     uint64_t due_ns; /* OUT: the lease's end; FREE: not to be given before */
     enum lease_state state;
     uint32_t deliveries, bytes;
-    char *raw; /* as in the journal; NULL once it is done */
+    char *raw;                   /* as in the journal; NULL once it is done */
+    struct lease_holder *holder; /* OUT: of the lease; NULL: it has none */
 };
 
 struct leases {
@@ -67,7 +74,8 @@ uint32_t leases_done(const struct leases *l, uint64_t *ret);
 struct lease_terms {
     uint64_t lease, now_ns, end_ns;
     uint32_t messages_max;
-    uint64_t bytes_max; /* and those of the last one on top */
+    uint64_t bytes_max;          /* and those of the last one on top */
+    struct lease_holder *holder; /* of the lease; NULL: none */
 };
 /* Fills `ret` with what was granted, in order; they stay where they are until the next
  * leases_add. How many. */
@@ -88,5 +96,7 @@ enum lease_outcome leases_extend(struct leases *l, uint64_t offset, uint64_t lea
                                  uint64_t end_ns);
 /* All that the lease has is given back, as if it had not been handed out. */
 void leases_return(struct leases *l, uint64_t lease);
+/* All that the holder has is given back. It was handed out. */
+void leases_leave(struct leases *l, struct lease_holder *holder);
 /* Leases that are over by now give back what they have. How many messages. */
 uint32_t leases_expire(struct leases *l, uint64_t now_ns);

@@ -178,10 +178,52 @@ static void a_restart_forgets_leases_and_keeps_what_is_done(void **state)
     leases_fini(&l);
 }
 
+static void all_that_a_holder_has_is_given_back(void **state)
+{
+    (void)state;
+    struct leases l = make();
+    struct lease_holder one = {0}, two = {0};
+    struct lease_message *m[WINDOW];
+    add(&l, 1, 'a'), add(&l, 2, 'b'), add(&l, 3, 'a'), add(&l, 4, 'c'), add(&l, 5, 'd');
+    struct lease_terms t = {
+        .lease = 1, .end_ns = 10, .messages_max = 2, .bytes_max = 1000, .holder = &one};
+    assert_int_equal(leases_grant(&l, &t, m), 2); /* 1, 2 */
+    t = (struct lease_terms){
+        .lease = 2, .end_ns = 20, .messages_max = 1, .bytes_max = 1000, .holder = &one};
+    assert_int_equal(leases_grant(&l, &t, m), 1); /* 4: its own 1 is before 3 */
+    assert_int_equal(m[0]->offset, 4);
+    t.lease = 3, t.holder = &two;
+    assert_int_equal(leases_grant(&l, &t, m), 1); /* 5 */
+    assert_int_equal(one.has, 3);
+    assert_int_equal(leases_ack(&l, 2, 1, true), LEASE_OK);
+    assert_int_equal(one.has, 2);
+    assert_int_equal(leases_expire(&l, 10), 1); /* 1 */
+    assert_int_equal(one.has, 1);
+    assert_int_equal(leases_nack(&l, 5, 3, 0), LEASE_OK);
+    assert_int_equal(two.has, 0);
+    leases_leave(&l, &two); /* it has nothing */
+    leases_leave(&l, &one);
+    assert_int_equal(one.has, 0);
+    assert_int_equal(l.out, 0);
+    /* It was handed out: that is counted. What was acknowledged stays so; a late word counts. */
+    t = (struct lease_terms){
+        .lease = 4, .now_ns = 10, .end_ns = 30, .messages_max = 9, .bytes_max = 1000};
+    assert_int_equal(leases_ack(&l, 4, 2, true), LEASE_OK);
+    assert_int_equal(leases_grant(&l, &t, m), 3);
+    assert_int_equal(m[0]->offset, 1);
+    assert_int_equal(m[0]->deliveries, 2);
+    assert_int_equal(m[1]->offset, 3);
+    assert_int_equal(m[1]->deliveries, 1);
+    assert_int_equal(m[2]->offset, 5);
+    assert_null(m[0]->holder);
+    leases_fini(&l);
+}
+
 /* ---- whatever happens ------------------------------------------------------------------------ */
 
 #define MESSAGES 400
 #define ORDERS   5
+#define HOLDERS  3
 
 /* A model of it: consumers that take, finish, give back, forget, and are too late. */
 struct world {
@@ -192,13 +234,21 @@ struct world {
     bool done[MESSAGES];
     uint64_t holder[MESSAGES], end[MESSAGES]; /* by the rules, as told */
     uint64_t added;
+    struct lease_holder holders[HOLDERS];
+    unsigned has[MESSAGES]; /* which of them, and one on top; 0: none */
 };
 
 static void take(struct world *w)
 {
     struct lease_message *m[WINDOW];
-    struct lease_terms t = {++w->lease, w->now, w->now + 1 + rand_below(&w->rand, 20),
-                            1 + (uint32_t)rand_below(&w->rand, 4), 1000};
+    struct lease_terms t = {++w->lease,
+                            w->now,
+                            w->now + 1 + rand_below(&w->rand, 20),
+                            1 + (uint32_t)rand_below(&w->rand, 4),
+                            1000,
+                            NULL};
+    unsigned who = (unsigned)rand_below(&w->rand, HOLDERS + 1);
+    t.holder = who ? &w->holders[who - 1] : NULL;
     uint32_t n = leases_grant(&w->l, &t, m);
     for (uint32_t i = 0; i < n; i++) {
         uint64_t o = m[i]->offset;
@@ -210,6 +260,28 @@ static void take(struct world *w)
                 assert_true(w->done[before] || w->holder[before] == t.lease);
         w->holder[o] = t.lease;
         w->end[o] = t.end_ns;
+        w->has[o] = who;
+    }
+}
+
+/* One holder ends. */
+static void part(struct world *w)
+{
+    unsigned who = 1 + (unsigned)rand_below(&w->rand, HOLDERS);
+    leases_leave(&w->l, &w->holders[who - 1]);
+    for (uint64_t o = 0; o < w->added; o++)
+        if (w->has[o] == who)
+            w->end[o] = 0;
+}
+
+/* Each has what the window says. */
+static void check_holders(const struct world *w)
+{
+    for (unsigned who = 0; who < HOLDERS; who++) {
+        uint32_t n = 0;
+        for (uint32_t i = w->l.first; i < w->l.end; i++)
+            n += w->l.window[i].state == LEASE_OUT && w->l.window[i].holder == &w->holders[who];
+        assert_int_equal(w->holders[who].has, n);
     }
 }
 
@@ -248,8 +320,11 @@ static void order_holds_and_nothing_is_lost(void **state)
             if (rand_below(&w.rand, 2))
                 take(&w);
             say(&w);
+            if (rand_below(&w.rand, 10) == 0)
+                part(&w);
             w.now += rand_below(&w.rand, 3);
             leases_expire(&w.l, w.now);
+            check_holders(&w);
             assert_true(w.l.end - w.l.first <= WINDOW);
         }
         for (uint64_t o = 0; o < MESSAGES; o++)
@@ -270,6 +345,7 @@ int main(void)
         cmocka_unit_test(of_one_order_later_ones_fall_with_the_first),
         cmocka_unit_test(the_window_is_bounded),
         cmocka_unit_test(a_restart_forgets_leases_and_keeps_what_is_done),
+        cmocka_unit_test(all_that_a_holder_has_is_given_back),
         cmocka_unit_test(order_holds_and_nothing_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
