@@ -7,31 +7,11 @@
  */
 #include "base/check.h"
 #include "base/metric.h"
-#include "codec/json.h"
 #include "flow/record.h"
 #include "front/mqtt_private.h"
+#include "front/reply_why.h"
 
 #define WHY_MAX 1024u
-
-/* The sentence of a refusal, into `out`: the reply's own, or the table's. */
-static void put_why(struct buf *out, const struct reply *r)
-{
-    struct json v, key, value;
-    size_t at;
-    const char *why;
-    if (r->body.len && json_parse(buf_slice(&r->body), &v, &at, &why) && v.type == JSON_OBJECT) {
-        struct slice rest = json_members(v);
-        while (json_next_member(&rest, &key, &value)) {
-            if (slice_eq(key.raw, SLICE("error")) && value.type == JSON_STRING)
-                json_unescape(value, out);
-        }
-    }
-    if (!out->len)
-        buf_put_str(out, reason_info(r->reason)->text);
-    if (r->retry_ns && r->reason != REASON_throttled) /* that sentence says it already */
-        buf_printf(out, ", in %llu s",
-                   (unsigned long long)((r->retry_ns + 999999999u) / 1000000000u));
-}
 
 void mqtt_put_fitting(struct buf *out, const struct mqtt_conn *c, struct mqtt_packet *p)
 {
@@ -88,7 +68,7 @@ void mqtt_refuse_login(struct mqtt_conn *c, const struct reply *r)
     if (!mqtt_code_allowed(MQTT_CONNACK, code, true))
         code = MQTT_SERVER_BUSY; /* stopping, and what else is ours */
     buf_init(&why, WHY_MAX);
-    put_why(&why, r);
+    reply_put_why(&why, r);
     memcpy(text, why.ptr, why.len);
     text[why.len] = 0;
     buf_fini(&why);
@@ -158,7 +138,7 @@ static void put_refusal(struct mqtt_exchange *e)
 {
     struct buf why;
     buf_init(&why, WHY_MAX);
-    put_why(&why, &e->x.reply);
+    reply_put_why(&why, &e->x.reply);
     put_reasoned(e, buf_slice(&why));
     buf_fini(&why);
 }
@@ -186,7 +166,7 @@ static void notify(const struct mqtt_exchange *e)
 {
     struct buf why;
     buf_init(&why, WHY_MAX);
-    put_why(&why, &e->x.reply);
+    reply_put_why(&why, &e->x.reply);
     mqtt_notice(e->answer.conn, "PUBLISH", e->x.request.path, e->x.reply.reason, buf_slice(&why));
     buf_fini(&why);
 }
