@@ -455,7 +455,7 @@ void job_authenticate(struct job *j)
     struct exchange *x = job_exchange(j);
     const struct presented *p = &x->request.presented;
     j->overload = overload_now(&j->lane->p->overload);
-    if (x->request.method == METHOD_PUBLISH) {
+    if (x->request.method == METHOD_PUBLISH || x->request.consumer) {
         if (connect_identify(j)) /* pipeline_connect.c */
             authorize(j);
         return;

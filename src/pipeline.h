@@ -131,6 +131,11 @@ void pipeline_live_stop(struct pipeline *p);
 /* Whether who a connection turned out to be is still so. The front asks after every change of the
  * catalog; `lane` is the struct lane. */
 bool lane_vouches(void *lane, struct principal *p);
+/* The same of a connection that is pushed messages of a consumer group; also whether it may be:
+ * REASON_ok, or why not. */
+enum reason lane_may_consume(void *lane, struct principal *p);
+/* It has ended: what it has is given back. `lane` is the struct lane. */
+void lane_consumer_left(void *lane, uint64_t consumer);
 /* A message of that topic by that principal comes soon: asks for the cache line where its feed is
  * looked up, and, with what it returned a little later, for the feed itself. They decide nothing.
  */

@@ -123,6 +123,7 @@ struct pipeline {
     uint64_t commits, commits_ns; /* of all lanes at the last look */
     uint64_t hold_above;          /* un-durable bytes at which reading stops */
     _Atomic unsigned holding;     /* lanes that do not read */
+    _Atomic uint64_t consumers;   /* that were let in so far: the last one's number */
     _Atomic bool quits;           /* nobody is to wait for a sink any more */
     struct mail rules_mail;       /* to the first lane: rules owe something */
     _Atomic bool rules_posted;

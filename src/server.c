@@ -111,12 +111,6 @@ static const char *data_path(const struct server *s, const char *name, char *out
     return out;
 }
 
-static unsigned cores(void)
-{
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
-}
-
 /* ---- data directory ---- */
 
 static int open_data(struct server *s, struct error *err)
@@ -329,6 +323,7 @@ static void on_barrier(struct mail *m)
 {
     struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
     mqtt_front_check(u->mqtt);
+    http_front_check(u->fronts[SURFACE_PUBLIC]);
     post_and_count(u->server);
 }
 
@@ -499,7 +494,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .watermarks = put_watermarks,
                 .arg = s,
                 .openapi = buf_slice(&s->openapi),
-                .workers = c->server.workers ? (unsigned)c->server.workers : cores()},
+                .workers = tune_workers(c)},
         .admin = s->admin,
         .consume = s->sinks.consumers.consume,
         .sinks = s->sinks.at,
@@ -583,6 +578,7 @@ static void add_front(struct unit *u, enum surface surface)
         .tune = tune_http(c, surface, u->trusted, u->trusted_count),
         .websocket = {surface == SURFACE_PUBLIC ? mqtt_accept : NULL, u->mqtt,
                       &u->server->mqtt_connections},
+        .consumers = {surface == SURFACE_PUBLIC ? lane_may_consume : NULL, lane_consumer_left},
         .stage_bytes = lane_stage_bytes(),
         .handle = lane_handle,
         .arg = u->lane,
@@ -683,7 +679,7 @@ static int open_units(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
     char path[PATH_BYTES];
-    s->units_count = c->server.workers ? (unsigned)c->server.workers : cores();
+    s->units_count = tune_workers(c);
     s->sessions = mqtt_sessions_new();
     s->groups = mqtt_shares_new(journal_durable(s->journal));
     int rc = 0;

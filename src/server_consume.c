@@ -64,10 +64,11 @@ void consumers_put_status(const struct consumers *s, struct buf *out)
         buf_put_json(out, slice_str(t->account_name));
         buf_printf(out,
                    ",\"group\":\"%s\",\"position\":%llu,\"lag\":%llu,\"leased\":%llu,"
-                   "\"waiting\":%llu,\"delivered\":%llu,\"redelivered\":%llu,"
+                   "\"waiting\":%llu,\"connected\":%llu,\"delivered\":%llu,\"redelivered\":%llu,"
                    "\"acknowledged\":%llu,\"returned\":%llu,\"expired\":%llu,\"missed\":%llu}",
-                   t->name, U(t->position), U(t->lag), U(t->leased), U(t->waiting), U(t->delivered),
-                   U(t->redelivered), U(t->acked), U(t->nacked), U(t->expired), U(t->missed));
+                   t->name, U(t->position), U(t->lag), U(t->leased), U(t->waiting), U(t->connected),
+                   U(t->delivered), U(t->redelivered), U(t->acked), U(t->nacked), U(t->expired),
+                   U(t->missed));
     }
     buf_put_str(out, "]");
     free(all);

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -15,6 +16,12 @@ struct ack tune_ack(const char *text)
     struct ack ack;
     CHECK(ack_parse(slice_str(text), &ack)); /* as was checked */
     return ack;
+}
+
+unsigned tune_workers(const struct config *c)
+{
+    long n = c->server.workers ? (long)c->server.workers : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
 }
 
 struct lane_tune tune_lane(const struct config *c)

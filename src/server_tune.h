@@ -17,6 +17,8 @@ struct journal_opts tune_journal(const struct config *c, struct disk *disk, cons
 void tune_note_change(void *arg, const struct config_change *change);
 enum log_level tune_log_level(const char *name);
 struct ack tune_ack(const char *text);
+/* How many workers there are. */
+unsigned tune_workers(const struct config *c);
 struct lane_tune tune_lane(const struct config *c);
 struct missed_limits tune_missed(const struct config *c);
 struct pipeline_tune tune_pipeline(const struct config *c);

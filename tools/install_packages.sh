@@ -17,7 +17,7 @@ RUN="gcc meson ninja-build pkg-config python3 libc6-dev libuv1-dev libssl-dev li
      curl ca-certificates tzdata"
 # The second compiler, sanitizers, test frameworks and clients.
 TEST="clang libclang-rt-14-dev clang-format libcmocka-dev python3-pytest python3-pytest-xdist
-      python3-requests python3-jsonschema python3-cryptography
+      python3-requests python3-websockets python3-jsonschema python3-cryptography
       mosquitto-clients python3-paho-mqtt strace jq
       google-perftools libjemalloc2 libjemalloc-dev maven default-jre-headless python3-confluent-kafka python3-pika python3-psycopg2 libicu72 libxml2 libldap-2.5-0 libgssapi-krb5-2"
 # npm, which one of those clients is installed with, comes with some builds of nodejs and beside Debian's.

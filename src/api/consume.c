@@ -8,6 +8,8 @@
 
 #define LEASE_S_DEFAULT 30
 #define MAX_DEFAULT     1
+#define CREDIT_DEFAULT  1
+#define PUSH_WAIT_S     600 /* of a connection, which asks again and again */
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
@@ -149,8 +151,12 @@ static enum reason told(const struct request *q, struct consume_ask *ask, struct
 static enum reason fetch(const struct request *q, struct consume_ask *ask, struct buf *storage,
                          struct error *err)
 {
-    uint64_t max = 0, wait_s = 0, lease_s = 0;
-    enum reason r = api_number(q, "max", 1, CONSUME_MESSAGES_MAX, MAX_DEFAULT, &max, err);
+    uint64_t max = 0, wait_s = 0, lease_s = 0, credit = 0;
+    bool lasts = q->upgrade || q->consumer;
+    enum reason r = api_number(q, "max", 1, CONSUME_MESSAGES_MAX,
+                               lasts ? CONSUME_MESSAGES_MAX : MAX_DEFAULT, &max, err);
+    if (r == REASON_ok)
+        r = api_number(q, "credit", 1, CONSUME_MESSAGES_MAX, CREDIT_DEFAULT, &credit, err);
     if (r == REASON_ok)
         r = api_number(q, "wait", 0, CONSUME_WAIT_S_MAX, 0, &wait_s, err);
     if (r == REASON_ok)
@@ -160,7 +166,8 @@ static enum reason fetch(const struct request *q, struct consume_ask *ask, struc
     if (r == REASON_ok)
         r = feeds(q, storage, &ask->feeds, err);
     ask->max = (unsigned)max;
-    ask->wait_ns = wait_s * NS_PER_S;
+    ask->credit = (uint32_t)credit;
+    ask->wait_ns = (q->consumer ? PUSH_WAIT_S : wait_s) * NS_PER_S;
     ask->lease_ns = lease_s * NS_PER_S;
     return r;
 }
@@ -173,12 +180,17 @@ enum reason api_consume(const struct route_match *m, const struct request *q,
         enum consume_op asks;
     } ops[] = {{OP_CONSUME_LIST, CONSUME_LIST},     {OP_CONSUME_FETCH, CONSUME_FETCH},
                {OP_CONSUME_ACK, CONSUME_ACK},       {OP_CONSUME_NACK, CONSUME_NACK},
-               {OP_CONSUME_EXTEND, CONSUME_EXTEND}, {OP_CONSUME_REMOVE, CONSUME_REMOVE}};
+               {OP_CONSUME_EXTEND, CONSUME_EXTEND}, {OP_CONSUME_REMOVE, CONSUME_REMOVE},
+               {OP_CONSUME_CREDIT, CONSUME_CREDIT}};
     unsigned i = 0;
     while (ops[i].op != m->route->op)
         i++;
     ask->op = ops[i].asks;
+    if (ask->op == CONSUME_FETCH && q->upgrade)
+        ask->op = CONSUME_OPEN;
     ask->group = m->id;
+    ask->consumer = q->consumer;
+    ask->credit = q->credit;
     if (ask->op == CONSUME_LIST)
         return REASON_ok;
     if (!is_name(m->id)) {
@@ -188,7 +200,8 @@ enum reason api_consume(const struct route_match *m, const struct request *q,
                   CONSUME_GROUP_MAX);
         return REASON_bad_request;
     }
-    if (ask->op == CONSUME_REMOVE)
+    if (ask->op == CONSUME_REMOVE || ask->op == CONSUME_CREDIT)
         return REASON_ok;
-    return ask->op == CONSUME_FETCH ? fetch(q, ask, storage, err) : told(q, ask, storage, err);
+    return ask->op == CONSUME_FETCH || ask->op == CONSUME_OPEN ? fetch(q, ask, storage, err)
+                                                               : told(q, ask, storage, err);
 }

@@ -20,8 +20,8 @@
 #define PUBLIC     SURFACE_PUBLIC, false
 #define OPERATOR   SURFACE_OPERATOR, false
 #define PPROF      "/debug/pprof"
-#define CONSUME    "/v1/consume/{c}"
-#define CONSUMES   (PERM_consume | PERM_data_read)
+#define CONSUME    ROUTE_CONSUME_AT "{c}"
+#define CONSUMES   ROUTE_CONSUME_MAY
 
 static const struct route routes[] = {
     /* The first is what devices do all day. */
@@ -45,7 +45,8 @@ static const struct route routes[] = {
     {METHOD_GET, CONSUME, PUBLIC, ROUTE_CONSUME, OP_CONSUME_FETCH, CONSUMES,
      DOC(.id = "consume_fetch", .tag = "consume",
          .summary = "Take messages that nobody of the group has; the first fetch makes the group",
-         .query = "consume_max consume_wait consume_lease consume_feeds consume_from",
+         .query = "consume_max consume_wait consume_lease consume_feeds consume_from "
+                  "consume_credit",
          .answer = "200 ConsumedMessages")},
     {METHOD_DELETE, CONSUME, PUBLIC, ROUTE_CONSUME, OP_CONSUME_REMOVE, CONSUMES,
      DOC(.id = "consume_remove", .tag = "consume", .summary = "Remove a group", .answer = "204")},

@@ -29,6 +29,10 @@ enum route_class {
     ROUTE_RETAINED, /* waits for the view of retained messages */
 };
 
+/* What consumer groups are at, and who may use them. */
+#define ROUTE_CONSUME_AT  "/v1/consume/"
+#define ROUTE_CONSUME_MAY (PERM_consume | PERM_data_read)
+
 enum route_op {
     OP_HEALTHZ,
     OP_READYZ,
@@ -52,6 +56,7 @@ enum route_op {
     OP_CONSUME_NACK,
     OP_CONSUME_EXTEND,
     OP_CONSUME_REMOVE,
+    OP_CONSUME_CREDIT,
     OP_USER,
     OP_THROTTLE,
     OP_KEY_REGENERATE,

@@ -18,6 +18,9 @@ static const struct route retained_route = {
     METHOD_RETAINED, "", SURFACE_PUBLIC, false, ROUTE_RETAINED, OP_RETAINED, 0, NULL};
 static const struct route missed_route = {
     METHOD_MISSED, "", SURFACE_PUBLIC, false, ROUTE_MISSED, OP_MISSED, 0, NULL};
+static const struct route credit_route = {
+    METHOD_CREDIT,     "",  SURFACE_PUBLIC, false, ROUTE_CONSUME, OP_CONSUME_CREDIT,
+    ROUTE_CONSUME_MAY, NULL};
 static const struct route feed_route = {
     METHOD_PUBLISH, "", SURFACE_PUBLIC, false, ROUTE_WRITE, OP_PUBLISH_FEED, PERM_data_write, NULL};
 static const struct route topic_route = {METHOD_PUBLISH,  "",          SURFACE_PUBLIC,
@@ -72,6 +75,11 @@ enum route_found topic_find(const struct request *q, struct route_match *ret)
 {
     if (q->method == METHOD_PUBLISH && is_adafruits(q->path, ret))
         return ROUTE_FOUND;
+    if (q->method == METHOD_CREDIT) {
+        *ret = (struct route_match){.route = &credit_route,
+                                    .id = slice_from(q->path, strlen(ROUTE_CONSUME_AT))};
+        return ROUTE_FOUND;
+    }
     *ret = (struct route_match){.route = q->method == METHOD_SESSION    ? &session_route
                                          : q->method == METHOD_MISSED   ? &missed_route
                                          : q->method == METHOD_RETAINED ? &retained_route

@@ -417,6 +417,18 @@ static void read_some(struct stream *s)
     }
 }
 
+void stream_hand_over(struct stream *s)
+{
+    CHECK(!s->offering);
+    s->paused = false;
+    if (s->closing)
+        return;
+    if (s->kept.len)
+        hand_on(s, s->kept.ptr, s->kept.len, true);
+    if (!s->closing)
+        watch(s);
+}
+
 void stream_pause(struct stream *s)
 {
     s->paused = true;

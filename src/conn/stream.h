@@ -55,6 +55,9 @@ struct slice stream_identity(const struct stream *s);
  * which then returns the bytes that were still its own. The next owner is set by stream_set_owner
  * and gets the rest; the earlier one hears no more, not even on_closed.
  */
+/* The same at another time: offers the owner that was just set what the one before left, and reads
+ * on. Not within on_input. */
+void stream_hand_over(struct stream *s);
 /* From then on the owner reads what the client's binary WebSocket frames carry, and each
  * stream_write is one message; pings and closes are answered by the stream, and what is no frame,
  * or a text, fails it with the code of RFC 6455. False: no memory. */

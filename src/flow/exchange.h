@@ -31,13 +31,14 @@ enum method {
     METHOD_DELETE,
     METHOD_OPTIONS,
     METHOD_OTHER,
-    /* Of connections that last (MQTT): */
+    /* Of connections that last (MQTT, WebSocket): */
     METHOD_CONNECT,  /* says who sends what follows: fills `principal` */
     METHOD_PUBLISH,  /* `body` to the topic `path` */
     METHOD_SESSION,  /* `body` is a session_record that happened to `session`; with none, to the
                         session of the client id `path`: see pipeline_session.c */
     METHOD_MISSED,   /* `missed`: what a session is to get of the journal */
     METHOD_RETAINED, /* until the view has all retained messages that are durable now */
+    METHOD_CREDIT,   /* `consumer` may have `credit` messages of the group `path` */
 };
 
 /* Through which door it came: what is served differs. */
@@ -82,6 +83,11 @@ struct request {
     bool own;              /* METHOD_PUBLISH of the server itself: its principal was made for it */
     struct slice rule;     /* the same of a rule: its message's rule_mark; ptr NULL: of none */
     struct missed *missed; /* METHOD_MISSED */
+    /* A GET that asks for WebSocket: answered 101, `principal` says who it is, and `consumer` is
+     * the number that it is known by, on what the connection then says. */
+    bool upgrade;
+    uint64_t consumer; /* 0: none */
+    uint32_t credit;
     struct slice idempotency_key, device_seq; /* as sent; ptr NULL: absent */
     uint64_t source;                          /* the client's address as limits count it */
     bool

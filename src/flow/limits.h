@@ -61,6 +61,9 @@
 #define CONSUME_WAIT_S_MAX   60
 #define CONSUME_LEASE_S_MAX  3600
 #define CONSUME_DELAY_S_MAX  3600
+#define CONSUME_FRAME_BYTES  65536      /* of a message by WebSocket, and of those in hand */
+#define CONSUME_TOLD_MAX     16         /* of these that have no answer yet */
+#define CONSUME_ID_BYTES     128        /* by which a client knows an answer again */
 #define CONSUME_READ_BATCHES 64         /* of the journal, read for a group at a time */
 #define CONSUME_FILE_BYTES   (4u << 20) /* that their file grows by until it is written anew */
 /* Rules (docs/rules.md): */

@@ -5,7 +5,8 @@
  *
  * Requests of one connection are handed up as they arrive and may be answered out of order; answers
  * leave in order. While an exchange is kept (exchange_keep) nothing more is read from that
- * connection. A connection that asks for it becomes MQTT over WebSocket (http_upgrade.c).
+ * connection. A connection that asks for it becomes MQTT over WebSocket (http_upgrade.c), or is
+ * pushed messages of a consumer group (http_consumer.c).
  */
 #pragma once
 
@@ -35,6 +36,12 @@ struct http_websocket {
     unsigned *open; /* counts them (atomic) */
 };
 
+/* What connections need that are pushed messages of a consumer group; they are the front's own. */
+struct http_consumers {
+    enum reason (*may)(void *arg, struct principal *p); /* whether it still may; NULL: none are */
+    void (*left)(void *arg, uint64_t consumer);         /* it has ended */
+};
+
 struct http_opts {
     struct worker *worker;
     enum surface surface;
@@ -42,7 +49,8 @@ struct http_opts {
     size_t body_max; /* also after unpacking */
     struct http_tune tune;
     struct http_websocket websocket;
-    size_t stage_bytes; /* room for the pipeline in each exchange */
+    struct http_consumers consumers; /* with `arg` */
+    size_t stage_bytes;              /* room for the pipeline in each exchange */
     /* One whole request. */
     void (*handle)(void *arg, struct exchange *x);
     void *arg;
@@ -62,4 +70,6 @@ void http_front_stop(struct http_front *f);
 void http_front_close_idle(struct http_front *f);
 /* Closes every connection, answered or not. */
 void http_front_abort(struct http_front *f);
+/* Closes the connections of consumers that are not what they were let in as. */
+void http_front_check(struct http_front *f);
 unsigned http_front_connections(const struct http_front *f);

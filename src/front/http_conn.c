@@ -4,6 +4,8 @@
  *
  *   HEAD --head, body in Content-Length--> BODY --whole--> (handle) --> HEAD
  *    |----chunked--> CHUNKED --last chunk--> (handle) --> HEAD
+ *    |----wants messages--> (handle, nothing read meanwhile) --101--> the stream goes to
+ *    |                      http_consumer.c, and the connection ends
  *    |----no request--> CLOSING (answer sent, nothing read any more)
  *    '----upgrade--> UPGRADED (the stream goes to another owner, and the connection ends)
  *
@@ -100,6 +102,9 @@ static void exchange_free(struct http_exchange *e)
     e->x.reply.no_store = false;
     e->conn = NULL;
     e->done = e->kept = e->close = e->head_only = e->minor0 = e->has_origin = false;
+    if (e->upgrades)
+        principal_clear(&e->who);
+    e->upgrades = false;
     memset(e->x.stage, 0, f->opts.stage_bytes);
     e->next = f->free;
     f->free = e;
@@ -284,6 +289,20 @@ static void on_release(struct exchange *x)
     }
 }
 
+static void forget(struct http_conn *c);
+
+/* Nothing is before it, and what is behind it was not read: it was kept. */
+static void become_consumer(struct http_conn *c, struct http_exchange *e)
+{
+    struct stream *s = c->stream;
+    CHECK(c->first == e && !e->next);
+    stream_write(s, buf_slice(&e->out));
+    dequeue(c);
+    forget(c);
+    http_consumer_begin(e->front, s, e);
+    exchange_free(e);
+}
+
 static void on_send(struct exchange *x)
 {
     struct http_exchange *e = of(x);
@@ -295,6 +314,10 @@ static void on_send(struct exchange *x)
         exchange_free(e);
         return;
     }
+    if (e->upgrades && x->reply.reason == REASON_ok) {
+        become_consumer(c, e);
+        return;
+    }
     /* Only the last answer closes: the requests behind this one have an outcome too. */
     if (c->front->stopping && !e->next && !c->waiting_body) {
         e->close = true;
@@ -302,6 +325,7 @@ static void on_send(struct exchange *x)
     }
     if (c->front->opts.surface == SURFACE_PUBLIC)
         stream_set_known(c->stream, x->request.proven);
+    buf_clear(&e->out);
     http_reply_format(e, c->front->opts.worker);
     e->done = true;
     if (c->kept == e)
@@ -361,6 +385,26 @@ static bool is_safe(enum http1_method m)
     return m == HTTP1_GET || m == HTTP1_HEAD || m == HTTP1_OPTIONS;
 }
 
+/* Asks to be pushed messages. False: not as it should; refused. */
+static bool ask_for_messages(struct http_exchange *e, const struct http1_request *r)
+{
+    const char *why = "";
+    struct http_conn *c = e->conn;
+    unsigned status = http_check_consumer(c, r, &e->out, &why);
+    if (status != 101) {
+        metric_add(METRIC_http_bad_requests, 1);
+        http_reply_bad(e, c->front->opts.worker, status, why);
+        e->done = true;
+        c->state = HTTP_CLOSING;
+        flush(c);
+        return false;
+    }
+    e->upgrades = e->x.request.upgrade = true;
+    e->x.request.principal = &e->who;
+    exchange_keep(&e->x); /* what follows is not HTTP, if it is let in */
+    return true;
+}
+
 static void hand_up(struct http_conn *c, const struct http1_request *r, struct slice body)
 {
     struct http_front *f = c->front;
@@ -381,6 +425,8 @@ static void hand_up(struct http_conn *c, const struct http1_request *r, struct s
         exchange_refuse(&e->x, reason, NULL);
         return;
     }
+    if (__builtin_expect(http_is_consumer(c, r), 0) && !ask_for_messages(e, r))
+        return;
     c->handed_up = worker_settled(f->opts.worker) + 1;
     f->opts.handle(f->opts.arg, &e->x);
 }
@@ -392,7 +438,7 @@ static bool must_wait_its_turn(const struct http_conn *c, const struct http1_req
 {
     if (!c->first)
         return false;
-    if (http_is_upgrade(c, r))
+    if (http_is_upgrade(c, r) || http_is_consumer(c, r))
         return true;
     return is_safe(r->method) ? c->unsafe_queued : r->method != HTTP1_POST;
 }
@@ -507,8 +553,6 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     *more = true;
     return used;
 }
-
-static void forget(struct http_conn *c);
 
 static void hand_over(struct http_conn *c)
 {
@@ -668,7 +712,7 @@ void http_front_free(struct http_front *f)
 {
     if (!f)
         return;
-    CHECK(!f->conns);
+    CHECK(!f->conns && !f->consumers);
     while (f->free) {
         struct http_exchange *e = f->free;
         f->free = e->next;
@@ -693,15 +737,17 @@ void http_front_close_idle(struct http_front *f)
         if (!c->first && !c->waiting_body && !stream_held(c->stream))
             stream_finish(c->stream);
     }
+    http_consumers_stop(f);
 }
 
 void http_front_abort(struct http_front *f)
 {
+    http_consumers_abort(f);
     for (struct http_conn *c = f->conns; c; c = c->next)
         stream_close(c->stream);
 }
 
 unsigned http_front_connections(const struct http_front *f)
 {
-    return f->conns_count;
+    return f->conns_count + f->consumers_count;
 }

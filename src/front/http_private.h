@@ -19,7 +19,9 @@ struct http_exchange {
     struct buf plain;   /* the unpacked body */
     struct buf out;     /* the answer, ready to send */
     bool done, kept, close, head_only, minor0, has_origin;
-    struct exchange x; /* last: it ends in the pipeline's part */
+    bool upgrades;        /* asks for messages by WebSocket: `out` begins as the answer to that */
+    struct principal who; /* of what it becomes */
+    struct exchange x;    /* last: it ends in the pipeline's part */
 };
 
 enum http_state {
@@ -61,6 +63,8 @@ struct http_front {
     struct http_exchange *free;
     unsigned free_count;
     struct buf gather; /* several answers for one write */
+    struct consumer_conn *consumers;
+    unsigned consumers_count;
     bool stopping;
 };
 
@@ -73,11 +77,23 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
 struct address http_client(const struct http_opts *o, struct slice forwarded,
                            struct slice x_forwarded_for, const struct address *peer);
 
-/* http_upgrade.c: whether it is for the place that speaks WebSocket. */
+/* http_upgrade.c: whether it is for the place that speaks MQTT over WebSocket. */
 bool http_is_upgrade(const struct http_conn *c, const struct http1_request *r);
+/* Whether it asks for messages of a consumer group over WebSocket. */
+bool http_is_consumer(const struct http_conn *c, const struct http1_request *r);
+/* 101 if it asks for that as it should, and what is to be answered when it is let in is in `out`;
+ * else the status and sentence to refuse it with. */
+unsigned http_check_consumer(const struct http_conn *c, const struct http1_request *r,
+                             struct buf *out, const char **ret_why);
 /* What becomes of it, with no request before it without an answer. 101: that was sent, and what
  * follows is WebSocket; else the status and sentence to refuse it with. */
 unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const char **ret_why);
+
+/* http_consumer.c: the stream is pushed messages from now on, as the exchange, answered 101, asked
+ * for. */
+void http_consumer_begin(struct http_front *f, struct stream *s, struct http_exchange *e);
+void http_consumers_stop(struct http_front *f);
+void http_consumers_abort(struct http_front *f);
 
 /* http_capture.c: records the request, which came at `now_ns` with so many bytes of body. */
 void http_capture(const struct http1_request *r, size_t body_len, uint64_t now_ns);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From HTTP to MQTT: GET /mqtt with an upgrade to WebSocket (RFC 6455 section 4.2; MQTT 5.0 section
- * 6). Extensions are declined by not naming them in the answer.
+ * From HTTP to WebSocket (RFC 6455 section 4.2): GET /mqtt becomes MQTT (5.0 section 6); GET of a
+ * consumer group goes through the pipeline first, as any request. Extensions are declined by not
+ * naming them in the answer.
  */
 #include "base/metric.h"
 #include "codec/websocket.h"
@@ -16,18 +17,26 @@ bool http_is_upgrade(const struct http_conn *c, const struct http1_request *r)
            c->front->opts.websocket.accept && c->front->opts.tune.websocket_max;
 }
 
+bool http_is_consumer(const struct http_conn *c, const struct http1_request *r)
+{
+    return c->front->opts.consumers.may && r->method == HTTP1_GET &&
+           slice_starts(r->path, SLICE("/v1/consume/")) &&
+           websocket_upgrade(r) != WEBSOCKET_UPGRADE_NONE;
+}
+
 /*
- * Pages of other origins. A client that is no browser sends no Origin, and credentials are in
- * CONNECT, where no browser puts them by itself; but a certificate it may show by itself, so with
- * one a page must be of the origin that is named, or be ours.
+ * Pages of other origins. A client that is no browser sends no Origin, and where credentials are in
+ * CONNECT, or in the query, no browser puts them there by itself; but a certificate it may show by
+ * itself, and a password that it was once told, so with these a page must be of the origin that is
+ * named, or be ours.
  */
-static bool origin_may(const struct http_conn *c, const struct http1_request *r)
+static bool origin_may(const struct http_conn *c, const struct http1_request *r, bool by_itself)
 {
     struct slice origin = http1_field(r, SLICE("origin"));
     struct slice allowed = slice_str(c->front->opts.tune.cors_origin);
     if (!origin.ptr || slice_eq_nocase(origin, allowed))
         return true;
-    if (slice_eq(allowed, SLICE("*")) && !stream_identity(c->stream).ptr)
+    if (slice_eq(allowed, SLICE("*")) && !stream_identity(c->stream).ptr && !by_itself)
         return true;
     const char *colon = origin.len ? memchr(origin.ptr, ':', origin.len) : NULL;
     struct slice rest = colon ? slice_from(origin, (size_t)(colon - origin.ptr)) : origin;
@@ -54,25 +63,22 @@ static struct slice choose_protocol(const struct http1_request *r)
     return websocket_offers(r, SLICE("mqttv3.1")) ? SLICE("mqttv3.1") : (struct slice){0};
 }
 
-static void put_answer(struct http_conn *c, const struct http1_request *r, struct slice protocol)
+static void put_answer(struct buf *out, const struct http1_request *r, struct slice protocol)
 {
     char accept[WEBSOCKET_ACCEPT_LEN + 1];
-    struct buf *out = &c->front->gather;
     websocket_accept(r, accept);
-    buf_clear(out);
     buf_put_slice(out, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                              "Connection: Upgrade\r\nSec-WebSocket-Accept: "));
     buf_put_str(out, accept);
-    buf_put_slice(out, SLICE("\r\nSec-WebSocket-Protocol: "));
+    if (protocol.len)
+        buf_put_slice(out, SLICE("\r\nSec-WebSocket-Protocol: "));
     buf_put_slice(out, protocol);
     buf_put_slice(out, SLICE("\r\n\r\n"));
-    stream_write(c->stream, buf_slice(out));
 }
 
-unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const char **ret_why)
+/* 101, or why the handshake is not one. */
+static unsigned check_handshake(const struct http1_request *r, const char **ret_why)
 {
-    const struct http_opts *o = &c->front->opts;
-    struct slice protocol = choose_protocol(r);
     switch (websocket_upgrade(r)) {
     case WEBSOCKET_UPGRADE_NONE:
         *ret_why = "here MQTT is spoken over WebSocket: ask for the upgrade to it";
@@ -86,11 +92,34 @@ unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const 
     case WEBSOCKET_UPGRADE_OK:
         break;
     }
+    return 101;
+}
+
+unsigned http_check_consumer(const struct http_conn *c, const struct http1_request *r,
+                             struct buf *out, const char **ret_why)
+{
+    unsigned status = check_handshake(r, ret_why);
+    if (status == 101 && !origin_may(c, r, r->authorization.ptr != NULL)) {
+        *ret_why = "pages of this origin may not connect";
+        return 403;
+    }
+    if (status == 101)
+        put_answer(out, r, (struct slice){0});
+    return status;
+}
+
+unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const char **ret_why)
+{
+    const struct http_opts *o = &c->front->opts;
+    struct slice protocol = choose_protocol(r);
+    unsigned status = check_handshake(r, ret_why);
+    if (status != 101)
+        return status;
     if (!protocol.len) {
         *ret_why = "Sec-WebSocket-Protocol does not name mqtt";
         return 400;
     }
-    if (!origin_may(c, r)) {
+    if (!origin_may(c, r, false)) {
         *ret_why = "pages of this origin may not connect";
         return 403;
     }
@@ -101,7 +130,9 @@ unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const 
         http_client(o, last_value(r, SLICE("forwarded")), last_value(r, SLICE("x-forwarded-for")),
                     stream_peer(c->stream));
     stream_set_peer(c->stream, &from);
-    put_answer(c, r, protocol);
+    buf_clear(&c->front->gather);
+    put_answer(&c->front->gather, r, protocol);
+    stream_write(c->stream, buf_slice(&c->front->gather));
     metric_add(METRIC_http_requests, 1);
     return 101;
 }

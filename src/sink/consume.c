@@ -177,18 +177,42 @@ static struct consume_group *group_of_fetch(struct consume *c, struct consume_as
     return make_group(c, ask);
 }
 
-static void fetch(struct consume *c, struct consume_ask *ask, uint64_t now_ns)
+/* A consumer that fetches is in the group, unless that was removed. */
+static struct consume_group *group_of_consumer(struct consume *c, struct consume_ask *ask)
 {
-    struct consume_group *g = c->quitting ? NULL : group_of_fetch(c, ask);
+    struct consume_group *g = consume_group_find(c, ask->account, ask->group);
+    ask->who = g ? consume_group_consumer(g, ask->consumer) : NULL;
+    if (ask->who)
+        return g;
+    refuse(ask, REASON_not_found, "not found - the group was removed");
+    return NULL;
+}
+
+/* The group, if the ask may have messages of it. NULL: refused. */
+static struct consume_group *admit(struct consume *c, struct consume_ask *ask)
+{
+    struct consume_group *g = NULL;
     if (c->quitting)
         refuse(ask, REASON_stopping, "");
-    else if (g && !consume_group_is_for(g, ask->credential))
+    else if (ask->op == CONSUME_FETCH && ask->consumer)
+        g = group_of_consumer(c, ask);
+    else
+        g = group_of_fetch(c, ask);
+    if (g && !consume_group_is_for(g, ask->credential))
         refuse(ask, REASON_forbidden, "this credential may not read all that the group hands out");
     else if (g && ask->feeds.ptr && !slice_eq(ask->feeds, slice_str(g->feeds)))
         refuse(ask, REASON_conflict, "the group is there already, with other feeds");
-    else if (g && g->waiting_count >= CONSUME_WAITING_MAX)
+    else if (g && ask->op == CONSUME_FETCH && g->waiting_count >= CONSUME_WAITING_MAX)
         refuse(ask, REASON_busy, "too many fetches wait in this group");
-    if (ask->reason != REASON_ok) {
+    else if (g && ask->op == CONSUME_OPEN && g->consumers_count >= CONSUME_WAITING_MAX)
+        refuse(ask, REASON_busy, "too many consumers are connected to this group");
+    return ask->reason == REASON_ok ? g : NULL;
+}
+
+static void fetch(struct consume *c, struct consume_ask *ask, uint64_t now_ns)
+{
+    struct consume_group *g = admit(c, ask);
+    if (!g) {
         ask->done(ask);
         return;
     }
@@ -198,6 +222,37 @@ static void fetch(struct consume *c, struct consume_ask *ask, uint64_t now_ns)
     c->changed = true;
     ask->end_ns = now_ns + ask->wait_ns;
     consume_group_wait(g, ask);
+}
+
+static void join(struct consume *c, struct consume_ask *ask)
+{
+    struct consume_group *g = admit(c, ask);
+    if (!g)
+        return;
+    consume_group_join(g, ask->consumer, ask->credit);
+    g->used_us = clock_wall_us();
+    c->changed = true;
+}
+
+/* It may be in no group any more. */
+static void leave(struct consume *c, const struct consume_ask *ask)
+{
+    for (struct consume_group *g = c->groups; g; g = g->next) {
+        struct consumer *who = consume_group_consumer(g, ask->consumer);
+        if (!who)
+            continue;
+        consume_group_leave(g, who);
+        c->changed = true;
+        return;
+    }
+}
+
+static void set_credit(struct consume_group *g, struct consume_ask *ask)
+{
+    struct consumer *who = consume_group_consumer(g, ask->consumer);
+    if (who)
+        who->credit = ask->credit;
+    buf_printf(ask->out, "%u", ask->credit);
 }
 
 static enum lease_outcome tell(struct consume_group *g, const struct consume_ask *ask,
@@ -267,6 +322,8 @@ static void about_group(struct consume *c, struct consume_ask *ask, uint64_t now
     c->changed = true;
     if (ask->op == CONSUME_RETURN) {
         leases_return(&g->leases, ask->lease);
+    } else if (ask->op == CONSUME_CREDIT) {
+        set_credit(g, ask);
     } else if (ask->op == CONSUME_REMOVE) {
         log_line(LOG_INFO, "consume.removed", "account=%llu group=%s", U(g->account), g->name);
         consume_group_send_away(g, REASON_not_found, "not found - the group was removed");
@@ -289,6 +346,10 @@ static void run_asks(struct consume *c, struct consume_ask *asks, uint64_t now_n
         }
         if (ask->op == CONSUME_LIST)
             put_list(c, ask);
+        else if (ask->op == CONSUME_OPEN)
+            join(c, ask);
+        else if (ask->op == CONSUME_LEAVE)
+            leave(c, ask);
         else
             about_group(c, ask, now_ns);
         answer_later(c, ask);
@@ -365,7 +426,8 @@ static void remove_those_that_are_no_more(struct consume *c, uint64_t now_ns)
     for (struct consume_group *g = c->groups, *next; g; g = next) {
         next = g->next;
         bool gone = account_is_gone(c, g->account);
-        bool idle = idle_us && long_up && !g->waiting && now_us - g->used_us > idle_us;
+        bool used = g->waiting || g->consumers || now_us - g->used_us <= idle_us;
+        bool idle = idle_us && long_up && !used;
         if (!gone && !idle)
             continue;
         log_line(LOG_WARN, "consume.removed", "account=%llu group=%s why=\"%s\"", U(g->account),
@@ -408,6 +470,7 @@ struct consume_stats consume_group_stats(const struct consume_group *g)
     s.lag = durable > s.position ? durable - s.position : 0;
     s.leased = g->leases.out;
     s.waiting = g->waiting_count;
+    s.connected = g->consumers_count;
     return s;
 }
 
@@ -530,6 +593,8 @@ static void run(void *arg)
         else
             sleep_until(c, until_ns);
     }
+    run_asks(c, take_asks(c), clock_mono_ns()); /* consumers that have left */
+    answer_all(c);
     c->looked_ns = 0;
     look(c, clock_mono_ns());
 }
@@ -544,6 +609,7 @@ static void call(struct consume *c)
 void consume_submit(struct consume *c, struct consume_ask *ask)
 {
     ask->next = NULL;
+    ask->who = NULL;
     ask->reason = REASON_ok;
     pthread_mutex_lock(&c->lock);
     *c->asks_last = ask;

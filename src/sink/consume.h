@@ -5,6 +5,9 @@
  * somebody waits for; the rules are sink/lease.h's, and where groups stand is kept by
  * sink/group_file.h. It slows nobody down: a worker hands an ask over and gets it back.
  *
+ * A connection that is to be pushed messages is a consumer of the group: it fetches as others do,
+ * but has at most so many messages at a time, its credit, and gives all of them back when it ends.
+ *
  * Each message of a group is handed out until it is acknowledged, that of a feed one behind the
  * other, whatever crashes. A group holds retention up until it has the messages, up to a maximum.
  *
@@ -50,6 +53,9 @@ enum consume_op {
     CONSUME_RETURN, /* group, lease: what it has was never handed out */
     CONSUME_REMOVE, /* group */
     CONSUME_LIST,
+    CONSUME_OPEN,   /* as a fetch, of no messages: `consumer` is one of the group, with `credit` */
+    CONSUME_CREDIT, /* group, consumer, credit */
+    CONSUME_LEAVE,  /* consumer: what it has is given back, and it is no more */
 };
 
 /* What stands for a message that was handed out. Text: OFFSET-LEASE in hex. */
@@ -69,6 +75,8 @@ struct consume_ask {
     uint64_t wait_ns, lease_ns;
     struct slice feeds; /* patterns with commas between; ptr NULL: not said */
     bool oldest;        /* a new group begins at the oldest record, not at the newest */
+    uint64_t consumer;  /* who fetches, and is in the group; 0: nobody that lasts */
+    uint32_t credit;    /* messages that it has at most */
     /* The others: */
     const struct consume_token *tokens;
     unsigned tokens_count;
@@ -87,6 +95,7 @@ struct consume_ask {
     /* The thread's: */
     struct consume_ask *next;
     uint64_t end_ns;
+    struct consumer *who;
 };
 
 /* Hands the ask over. Any thread; never waits for a disk. */
@@ -98,6 +107,7 @@ struct consume_stats {
     uint64_t position;                /* everything below is done, or not for the group */
     uint64_t lag;                     /* records of the journal that are durable and not below it */
     uint64_t undone, leased, waiting; /* messages in memory, of them with somebody; fetches */
+    uint64_t connected;               /* consumers that last */
     uint64_t delivered, redelivered, acked, nacked, expired, missed;
 };
 /* Copies those of at most `max` groups. How many there are. Any thread. */

@@ -50,6 +50,11 @@ void consume_group_free(struct consume_group *g)
     g->c->groups_count--;
     consume_group_rest(g);
     leases_fini(&g->leases);
+    while (g->consumers) {
+        struct consumer *who = g->consumers;
+        g->consumers = who->next;
+        free(who);
+    }
     free(g);
 }
 
@@ -277,12 +282,13 @@ void consume_group_rest(struct consume_group *g)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static struct consume_ask *take_first(struct consume_group *g)
+/* `at` is where the list has it. */
+static struct consume_ask *take_ask(struct consume_group *g, struct consume_ask **at)
 {
-    struct consume_ask *ask = g->waiting;
-    g->waiting = ask->next;
-    if (!g->waiting)
-        g->waiting_last = &g->waiting;
+    struct consume_ask *ask = *at;
+    *at = ask->next;
+    if (!ask->next)
+        g->waiting_last = at;
     ask->next = NULL;
     return ask;
 }
@@ -310,6 +316,16 @@ static void count_delivery(struct consume_group *g, const struct lease_message *
     metric_add(METRIC_consume_redelivered, again);
 }
 
+/* How many messages may be handed out to it now. */
+static uint32_t room(const struct consume_ask *ask)
+{
+    const struct consumer *who = ask->who;
+    if (!who)
+        return ask->max;
+    uint32_t left = who->credit > who->holder.has ? who->credit - who->holder.has : 0;
+    return left < ask->max ? left : ask->max;
+}
+
 /* Hands out what may be. False: there is nothing. */
 static bool give(struct consume_group *g, struct consume_ask *ask, uint64_t now_ns)
 {
@@ -317,8 +333,9 @@ static bool give(struct consume_group *g, struct consume_ask *ask, uint64_t now_
     const struct lease_terms terms = {.lease = c->leases,
                                       .now_ns = now_ns,
                                       .end_ns = now_ns + ask->lease_ns,
-                                      .messages_max = ask->max,
-                                      .bytes_max = CONSUME_ANSWER_BYTES};
+                                      .messages_max = room(ask),
+                                      .bytes_max = CONSUME_ANSWER_BYTES,
+                                      .holder = ask->who ? &ask->who->holder : NULL};
     uint32_t n = leases_grant(&g->leases, &terms, c->granted);
     c->leases += n > 0;
     buf_clear(ask->out);
@@ -346,14 +363,14 @@ static bool give(struct consume_group *g, struct consume_ask *ask, uint64_t now_
 static bool give_to(struct consume_group *g, struct consume_ask *ask, uint64_t now_ns,
                     enum filled *ret_filled)
 {
-    uint32_t want = ask->max;
+    uint32_t most = room(ask), want = most;
     for (;;) {
         *ret_filled = fill(g, want);
         if (give(g, ask, now_ns))
             return true;
         if (*ret_filled != FILLED_ENOUGH)
             return false;
-        want = g->leases.undone - g->leases.out + ask->max; /* those there may not be given now */
+        want = g->leases.undone - g->leases.out + most; /* those there may not be given now */
     }
 }
 
@@ -371,7 +388,7 @@ static void answer_late(struct consume_group *g, uint64_t now_ns)
     unsigned n = g->waiting_count;
     g->end_ns = UINT64_MAX;
     while (n--) {
-        struct consume_ask *ask = take_first(g);
+        struct consume_ask *ask = take_ask(g, &g->waiting);
         if (ask->end_ns <= now_ns)
             answer(g, ask);
         else
@@ -379,10 +396,27 @@ static void answer_late(struct consume_group *g, uint64_t now_ns)
     }
 }
 
+/* To those who wait, in their order, but not to a consumer that has all it may have. How many. */
+static unsigned give_to_all(struct consume_group *g, uint64_t now_ns, enum filled *ret_filled)
+{
+    unsigned answers = 0;
+    struct consume_ask **at = &g->waiting;
+    while (*at && answers < ANSWERS_AT_ONCE) {
+        if (!room(*at)) {
+            at = &(*at)->next;
+            continue;
+        }
+        if (!give_to(g, *at, now_ns, ret_filled))
+            break;
+        answer(g, take_ask(g, at));
+        answers++;
+    }
+    return answers;
+}
+
 bool consume_group_serve(struct consume_group *g, uint64_t now_ns)
 {
     enum filled filled = FILLED_END;
-    unsigned answers = 0;
     uint32_t expired = leases_expire(&g->leases, now_ns);
     if (expired) {
         g->stats.expired += expired;
@@ -391,10 +425,7 @@ bool consume_group_serve(struct consume_group *g, uint64_t now_ns)
     }
     if (g->waiting)
         g->read_ns = now_ns;
-    while (g->waiting && answers < ANSWERS_AT_ONCE && give_to(g, g->waiting, now_ns, &filled)) {
-        answer(g, take_first(g));
-        answers++;
-    }
+    unsigned answers = give_to_all(g, now_ns, &filled);
     /* Nobody is told that there is nothing before it was looked for. */
     bool again = g->waiting && (answers == ANSWERS_AT_ONCE || filled == FILLED_MORE);
     uint64_t late_ns = again ? now_ns - READ_ON_NS : now_ns;
@@ -406,9 +437,48 @@ bool consume_group_serve(struct consume_group *g, uint64_t now_ns)
 void consume_group_send_away(struct consume_group *g, enum reason reason, const char *text)
 {
     while (g->waiting) {
-        struct consume_ask *ask = take_first(g);
+        struct consume_ask *ask = take_ask(g, &g->waiting);
         ask->reason = reason;
         snprintf(ask->text, sizeof ask->text, "%s", text);
         answer(g, ask);
     }
+}
+
+/* ---- consumers that last --------------------------------------------------------------------- */
+
+struct consumer *consume_group_consumer(struct consume_group *g, uint64_t number)
+{
+    struct consumer *who = g->consumers;
+    while (who && who->number != number)
+        who = who->next;
+    return who;
+}
+
+void consume_group_join(struct consume_group *g, uint64_t number, uint32_t credit)
+{
+    struct consumer *who = calloc(1, sizeof *who);
+    CHECK(who);
+    who->number = number;
+    who->credit = credit;
+    who->next = g->consumers;
+    g->consumers = who;
+    g->consumers_count++;
+}
+
+void consume_group_leave(struct consume_group *g, struct consumer *who)
+{
+    struct consume_ask **at = &g->waiting;
+    while (*at) {
+        if ((*at)->who == who)
+            answer(g, take_ask(g, at));
+        else
+            at = &(*at)->next;
+    }
+    leases_leave(&g->leases, &who->holder);
+    struct consumer **place = &g->consumers;
+    while (*place != who)
+        place = &(*place)->next;
+    *place = who->next;
+    g->consumers_count--;
+    free(who);
 }

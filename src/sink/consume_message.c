@@ -144,9 +144,11 @@ void consume_group_put(const struct consume_stats *s, const char *feeds, struct 
     put_text(out, "feeds", slice_str(feeds));
     buf_printf(out,
                ",\"position\":%llu,\"lag\":%llu,\"leased\":%llu,\"waiting\":%llu,"
-               "\"delivered\":%llu,\"redelivered\":%llu,\"acknowledged\":%llu,\"returned\":%llu,"
+               "\"connected\":%llu,\"delivered\":%llu,\"redelivered\":%llu,\"acknowledged\":%llu,"
+               "\"returned\":%llu,"
                "\"expired\":%llu,\"missed\":%llu}",
-               U(s->position), U(s->lag), U(s->leased), U(s->waiting), U(s->delivered),
-               U(s->redelivered), U(s->acked), U(s->nacked), U(s->expired), U(s->missed));
+               U(s->position), U(s->lag), U(s->leased), U(s->waiting), U(s->connected),
+               U(s->delivered), U(s->redelivered), U(s->acked), U(s->nacked), U(s->expired),
+               U(s->missed));
 #undef U
 }

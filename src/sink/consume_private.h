@@ -14,6 +14,14 @@
 #include "sink/group_file.h"
 #include "sink/lease.h"
 
+/* A connection that is pushed messages of the group. */
+struct consumer {
+    struct consumer *next;
+    uint64_t number;
+    uint32_t credit;
+    struct lease_holder holder;
+};
+
 struct consume_group {
     struct consume_group *next;
     struct consume *c;
@@ -28,6 +36,8 @@ struct consume_group {
     /* Those that wait, in the order they came. */
     struct consume_ask *waiting, **waiting_last;
     unsigned waiting_count;
+    struct consumer *consumers;
+    unsigned consumers_count;
     uint64_t end_ns; /* when the first of them has waited enough */
     /* Its reader, while it reads, and what is not used up of the batch that the journal gave. */
     struct journal_reader *reader;
@@ -84,6 +94,11 @@ bool consume_group_decode(struct consume *c, struct slice entry);
 struct consume_group *consume_group_find(struct consume *c, uint64_t account, struct slice name);
 /* Whether all that the group hands out is for that credential. */
 bool consume_group_is_for(const struct consume_group *g, const struct credential *c);
+/* NULL: the group has no such consumer. */
+struct consumer *consume_group_consumer(struct consume_group *g, uint64_t number);
+void consume_group_join(struct consume_group *g, uint64_t number, uint32_t credit);
+/* What it has is given back, and its fetch, if one waits, answered without messages. */
+void consume_group_leave(struct consume_group *g, struct consumer *who);
 /* Puts it behind those who wait. The caller counts it. */
 void consume_group_wait(struct consume_group *g, struct consume_ask *ask);
 /* Gives messages to those who wait, and answers who has some or has waited enough. True: there may
