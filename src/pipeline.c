@@ -623,6 +623,7 @@ void lane_tick(void *lane)
     service_tick(l, now);
     wills_tick(l);
     rules_run(l);
+    receipts_run(l);
     figures_tick(l, now);
 }
 
@@ -641,6 +642,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts)
     overload_init(&p->overload, &opts->tune.overload);
     p->shed = opts->tune.shed;
     p->pprof = opts->tune.pprof;
+    pthread_mutex_init(&p->receipts_lock, NULL);
     p->prof = prof_new();
     p->pool = read_pool_new(p);
     return p;
@@ -660,6 +662,7 @@ void pipeline_free(struct pipeline *p)
     read_pool_free(p->pool);
     prof_free(p->prof);
     live_free(p->live);
+    receipts_free(p);
     own_senders_free(p);
     free(p);
 }

@@ -14,6 +14,7 @@
 #include "gate/overload.h"
 #include "seal/seal.h"
 #include "sink/consume.h"
+#include "sink/hooks.h"
 #include "sink/sink.h"
 #include "view/view.h"
 
@@ -69,6 +70,7 @@ struct pipeline_opts {
     struct api api;
     struct admin *admin;
     struct consume *consume;
+    struct hooks *hooks;       /* NULL: accounts have none */
     struct sink *const *sinks; /* whose positions `delivered` waits for; at most SINKS_MAX */
     unsigned sinks_count;
     struct view *latest_view, *history_view; /* whose watermarks reads and `applied` wait for */

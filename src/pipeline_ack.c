@@ -93,11 +93,40 @@ static bool take_asked(struct job *j, const struct ack *ack)
     return !refused;
 }
 
+/* ?receipt=: the number of a webhook of the account. */
+static bool take_receipt(struct job *j, struct slice value)
+{
+    uint64_t n = 0;
+    bool good = value.len > 0 && value.len < 16;
+    for (size_t i = 0; good && i < value.len; i++) {
+        good = value.ptr[i] >= '0' && value.ptr[i] <= '9';
+        n = n * 10 + (uint64_t)(value.ptr[i] - '0');
+    }
+    struct hooks *hooks = j->lane->p->opts.hooks;
+    j->receipt = n;
+    if (good && n && hooks && hooks_has(hooks, n, j->account->number))
+        return true;
+    job_refuse(j, REASON_bad_request, "receipt: there is no such webhook of this account");
+    return false;
+}
+
+/* There is nothing to be late with. */
+static bool receipt_has_sense(struct job *j)
+{
+    if (!j->receipt || j->ack == ACK_DELIVERED)
+        return true;
+    job_refuse(j, REASON_bad_request,
+               "receipt: it tells of what is delivered late; ask for ack=delivered:SINK too");
+    return false;
+}
+
 bool ack_of_request(struct job *j)
 {
     struct slice rest = job_exchange(j)->request.query, name, value;
     struct ack ack;
     while (rest.len && query_next(&rest, &name, &value)) {
+        if (slice_eq(name, SLICE("receipt")) && !take_receipt(j, value))
+            return false;
         if (!slice_eq(name, SLICE("ack")))
             continue;
         bool known = parse(value, &ack);
@@ -108,7 +137,7 @@ bool ack_of_request(struct job *j)
         if (!take_asked(j, &ack))
             return false;
     }
-    return true;
+    return receipt_has_sense(j);
 }
 
 /* ---- what is told ---- */

@@ -32,12 +32,13 @@ struct job {
     /* Waiting for the catalog: */
     struct catalog_ask *asks;
     unsigned asks_count;
-    bool stale;   /* answered from views that are behind */
-    bool passed;  /* the throttle has counted it */
-    bool owned;   /* counted in lane->busy */
-    bool awaits;  /* counted in sink_waiters of `sink` */
-    uint8_t sink; /* of ACK_DELIVERED: which of opts.sinks */
-    bool changed; /* the catalog has done what was asked: what is read now is the answer */
+    bool stale;       /* answered from views that are behind */
+    bool passed;      /* the throttle has counted it */
+    bool owned;       /* counted in lane->busy */
+    bool awaits;      /* counted in sink_waiters of `sink` */
+    uint8_t sink;     /* of ACK_DELIVERED: which of opts.sinks */
+    uint64_t receipt; /* webhook that is told if that comes late; 0: none */
+    bool changed;     /* the catalog has done what was asked: what is read now is the answer */
     /* Reading, where more is left to be done than to answer; NULL: not so */
     struct api_found *found;
     uint64_t end_offset; /* one past its last record */
@@ -119,13 +120,19 @@ struct pipeline {
     _Atomic enum pprof_access pprof;
     struct overload overload;
     _Atomic bool shed;
-    atomic_flag ticking;          /* somebody is in overload_look or pipeline_tune */
-    uint64_t commits, commits_ns; /* of all lanes at the last look */
-    uint64_t hold_above;          /* un-durable bytes at which reading stops */
-    _Atomic unsigned holding;     /* lanes that do not read */
-    _Atomic uint64_t consumers;   /* that were let in so far: the last one's number */
-    _Atomic bool quits;           /* nobody is to wait for a sink any more */
-    struct mail rules_mail;       /* to the first lane: rules owe something */
+    atomic_flag ticking;           /* somebody is in overload_look or pipeline_tune */
+    uint64_t commits, commits_ns;  /* of all lanes at the last look */
+    uint64_t hold_above;           /* un-durable bytes at which reading stops */
+    _Atomic unsigned holding;      /* lanes that do not read */
+    _Atomic uint64_t consumers;    /* that were let in so far: the last one's number */
+    _Atomic bool quits;            /* nobody is to wait for a sink any more */
+    pthread_mutex_t receipts_lock; /* of the next one, held for a link or two */
+    struct receipt *receipts;      /* for webhooks, that are to be published; newest first */
+    struct mail receipts_mail;     /* to the first lane: there are some */
+    _Atomic bool receipts_posted;
+    _Atomic unsigned
+        receipts_count;     /* that are not stored yet, in the lists of the first lane too */
+    struct mail rules_mail; /* to the first lane: rules owe something */
     _Atomic bool rules_posted;
     struct own_sender *own_senders; /* of the first lane */
 };
@@ -166,6 +173,7 @@ struct lane {
     _Atomic unsigned awaiting_count;
     struct late_list late[SINKS_MAX]; /* answers that were given before that */
     _Atomic unsigned late_count;
+    struct receipt *receipts; /* of the first lane: refused for the moment */
     _Atomic bool moved_posted;
     struct mail moved; /* of a sink's position */
     struct tab tab;    /* within a turn */
@@ -277,6 +285,9 @@ void late_put(struct job *j);
 /* A sink's position may have moved. */
 void late_look(struct lane *l);
 void late_free(struct lane *l);
+/* Of the first lane: publishes the receipts for webhooks. */
+void receipts_run(struct lane *l);
+void receipts_free(struct pipeline *p);
 
 /* ---- pipeline_once.c: requests that name themselves, to be stored once ---- */
 static inline bool once_asked(const struct request *q)

@@ -497,6 +497,7 @@ static int open_pipeline(struct server *s, struct error *err)
                 .workers = tune_workers(c)},
         .admin = s->admin,
         .consume = s->sinks.consumers.consume,
+        .hooks = s->sinks.hooks,
         .sinks = s->sinks.at,
         .sinks_count = s->sinks.count,
         .keyring = s->keyring,

@@ -13,6 +13,7 @@ from harness import CliError, wait_for
 from mqtt_wire import PUBACK, PUBCOMP, PUBREC, PUBREL, Mqtt, packet
 from postgres import Postgres
 from sink_conformance import PATIENCE, Target, make_sink, place, sender_on  # noqa: F401
+from test_webhooks import hook_on
 from webhook_receiver import Webhooks
 
 PENDING = "accepted, not yet delivered"
@@ -393,6 +394,78 @@ def test_late_receipts_are_pushed(make_sink, version):
         c.subscribe(("ann/#", 0))
         assert delivery(tell(sink, ann, {"b": 6}, "delivered:webhook"))["state"] == "not_selected"
         assert c.message()[0] != "ann/receipts" and server.metric("receipts_pushed_total") == 0
+
+
+@pytest.mark.parametrize("ack", ["request", "account"])
+def test_late_receipts_are_posted(make_sink, target, ack):
+    """Whoever was told "not yet", and named a webhook of the account, is told there: signed, tried again, and from when
+    the sink is past the message on over kill -9; subscribers of {user}/receipts see it too."""
+    rest = {"ack.delivered_timeout": "50ms", "server.workers": "2", "webhooks.allow": "127.0.0.0/8", "webhooks.retry_max": "300ms"}
+    sink = make_sink(feeds="a", rest=rest)
+    server = sink.server
+    ann, bob = sender_on(sink, "ann", "a", "b"), sender_on(sink, "bob", "a")
+    place = f"{sink.place}-receipts"
+    hook, other = hook_on(server, target, "ann", place, "--feeds", "none"), hook_on(server, target, "bob", place)
+    level = "delivered:webhook" if ack == "request" else None
+    if not level:
+        server.cli("account", "change", "ann", "--ack", "delivered:webhook")
+    ask = lambda body, receipt=hook: requests.post(
+        f"{server.url}/v1/telemetry", params={"receipt": receipt, **({"ack": level} if level else {})}, json=body,
+        headers=ann.auth, timeout=30)
+    for wrong in ("", "0", "x", "-1", "99", other, "1" * 30):
+        r = ask({"a": 0}, wrong)
+        assert r.status_code == 400 and "no such webhook" in r.text, (wrong, r.text)
+    r = requests.post(f"{server.url}/v1/telemetry?ack=durable&receipt={hook}", json={"a": 0}, headers=ann.auth, timeout=30)
+    assert r.status_code == 400 and "delivered:SINK" in r.text
+    # What is delivered in time is told by the answer alone.
+    assert delivery(ask({"b": 0}))["state"] in ("not_selected", "pending")
+    server.cli("sink", "pause", "webhook")
+    target.rule(place, status=500)
+    with Mqtt(server.mqtt_port) as c:
+        c.login("ann", ann.key)
+        c.subscribe(("ann/receipts", 0))
+        late = [ask(body) for body in ({"a": 1, "b": 2}, {"a": "poison"}, {"a": 3})]
+        late.append(requests.post(f"{ann.url}/feeds/a/data", params={"receipt": hook, **({"ack": level} if level else {})},
+                                  json={"value": "4"}, headers=ann.key_auth, timeout=30))
+        assert [r.status_code for r in late] == [202] * 4
+        assert [delivery(r)["state"] for r in late[:3]] == ["pending"] * 3
+        sink.server.cli("sink", "resume", "webhook")
+        paths = [r.headers["Location"] for r in late]
+        pushed = {json.loads(text)["receipt"]: json.loads(text) for topic, text in (c.message() for _ in range(4))
+                  if topic == "ann/receipts"}
+        assert sorted(pushed) == sorted(paths)
+    wait_for("the endpoint to be tried", lambda: server.cli("webhook", "show", hook)["failures"] > 0)
+    server.kill()
+    server.start()
+    target.rule(place)
+    server.cli("webhook", "resume", hook)
+    got = lambda: {json.loads(e["data"]["value"])["receipt"]: (e["type"], e["data"]["topic"], json.loads(e["data"]["value"]))
+                   for _, e in target.events(place)}
+    wait_for("the receipts", lambda: len(got()) == 4, PATIENCE)
+    for path, n, state, done in zip(paths, (2, 1, 1, 1), ("not_selected", "failed", "delivered", "delivered"), (1, 0, 1, 1)):
+        assert got()[path] == ("message.published", "ann/receipts", pushed[path])
+        assert pushed[path] == {"receipt": path, "accepted": n, "sink": "webhook", "state": state, "delivered": done}
+    assert server.cli("webhook", "log", hook)["attempts"] and not any("unsigned" in t for t in target.tried(place))
+    # A second time it is not: each is stored once.
+    assert len({id for id, _ in target.events(place)}) == 4
+
+
+def test_receipts_wait_for_the_accounts_window(make_sink, target):
+    """They count as the account's messages do; what does not fit is published when there is room."""
+    sink = make_sink(rest={"ack.delivered_timeout": "50ms", "webhooks.allow": "127.0.0.0/8"})
+    server = sink.server
+    ann = sender_on(sink, "ann", "a")
+    place = f"{sink.place}-receipts"
+    hook = hook_on(server, target, "ann", place, "--feeds", "none")
+    server.cli("sink", "pause", "webhook")
+    server.cli("account", "change", "ann", "--limits", "6/3s")
+    for i in range(6):
+        r = requests.post(f"{server.url}/v1/telemetry?ack=delivered:webhook&receipt={hook}", json={"a": i}, headers=ann.auth, timeout=30)
+        assert delivery(r)["state"] == "pending"
+    begun = time.monotonic()
+    server.cli("sink", "resume", "webhook")
+    wait_for("the receipts", lambda: len({id for id, _ in target.events(place)}) == 6, PATIENCE)
+    assert time.monotonic() - begun > 1 and server.metric("receipts_stored_total") == 6
 
 
 def test_the_server_stops_though_somebody_waits(make_sink):

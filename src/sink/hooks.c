@@ -84,6 +84,7 @@ static void take_out(struct hooks *h, struct hook *k)
     h->count--;
     k->next = h->removed;
     h->removed = k;
+    hooks_list_owners(h);
 }
 
 static void put_in(struct hooks *h, struct hook *k)
@@ -96,6 +97,7 @@ static void put_in(struct hooks *h, struct hook *k)
     k->neighbour = h->buckets[k->account % HOOKS_BUCKETS];
     h->buckets[k->account % HOOKS_BUCKETS] = k;
     h->count++;
+    hooks_list_owners(h);
 }
 
 static enum hook_state state_of(const struct hook *k)
@@ -104,6 +106,38 @@ static enum hook_state state_of(const struct hook *k)
            : k->paused    ? HOOK_PAUSED
            : k->failures  ? HOOK_FAILING
                           : HOOK_RUNNING;
+}
+
+void hooks_list_owners(struct hooks *h)
+{
+    struct hook_owner *list = calloc(h->count + 1, sizeof *list);
+    size_t n = 0;
+    CHECK(list);
+    for (const struct hook *k = h->all; k; k = k->next)
+        list[n++] = (struct hook_owner){k->id, k->account};
+    pthread_mutex_lock(&h->told_lock);
+    struct hook_owner *before = h->owners;
+    h->owners = list;
+    h->owners_count = n;
+    pthread_mutex_unlock(&h->told_lock);
+    free(before);
+}
+
+bool hooks_has(struct hooks *h, uint64_t id, uint64_t account)
+{
+    pthread_mutex_lock(&h->told_lock);
+    size_t low = 0, high = h->owners_count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (h->owners[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    bool has =
+        low < h->owners_count && h->owners[low].id == id && h->owners[low].account == account;
+    pthread_mutex_unlock(&h->told_lock);
+    return has;
 }
 
 /* ---- the mutex ------------------------------------------------------------------------------- */
@@ -307,6 +341,7 @@ static void destroy(struct hooks *h)
     pthread_mutex_destroy(&h->lock);
     pthread_mutex_destroy(&h->told_lock);
     free(h->flights);
+    free(h->owners);
     free(h);
 }
 

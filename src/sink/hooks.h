@@ -102,9 +102,12 @@ bool hooks_next(struct hooks *h, uint64_t id, uint64_t account, struct hook_info
 /* The n-th last attempt of one. False: so many are not remembered. */
 bool hooks_attempt(struct hooks *h, uint64_t id, unsigned n, struct attempt *ret);
 
+/* Whether the account has that webhook. Workers may ask. */
+bool hooks_has(struct hooks *h, uint64_t id, uint64_t account);
+
 struct hooks_stats {
     uint64_t count, failing, disabled, behind; /* behind: they read on their own */
     uint64_t delivered, failures, dead, under_way;
 };
-/* As of a turn ago; the one call that workers may make too. */
+/* As of a turn ago. Workers may ask. */
 struct hooks_stats hooks_stats(struct hooks *h);

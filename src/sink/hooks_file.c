@@ -212,6 +212,7 @@ int hooks_load(struct hooks *h, struct error *err)
         h->next_id = (uint64_t)json_integer_value(json_object_get(file, "next_id"));
         read_positions(h, at);
     }
+    hooks_list_owners(h);
     json_decref(file);
     json_decref(at);
     return rc;

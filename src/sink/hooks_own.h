@@ -80,6 +80,11 @@ struct hook {
     struct attempts *attempts;
 };
 
+/* What workers may look up. */
+struct hook_owner {
+    uint64_t id, account;
+};
+
 /* A request under way. */
 struct flight {
     struct webhook_post it;
@@ -119,10 +124,14 @@ struct hooks {
     /* What is told to who must not wait for a turn: its own lock, held for a copy. */
     pthread_mutex_t told_lock;
     struct hooks_stats told;
+    struct hook_owner *owners; /* by id */
+    size_t owners_count;
 };
 
 /* ---- hooks.c */
 struct hook *hooks_find(struct hooks *h, uint64_t id);
+/* To be called when webhooks came or went. */
+void hooks_list_owners(struct hooks *h);
 void hook_clear_queue(struct hooks *h, struct hook *k);
 /* Its queue is empty. */
 void hook_free(struct hook *k);

@@ -533,13 +533,17 @@ static void what_is_said_lasts(void **state)
     assert_int_equal(hooks_add(b->h, 7, &set, &id[4], b->secret, &err), -ENOSPC);
     assert_int_equal(hooks_change(b->h, id[1], &set, NULL), 0);
     assert_int_equal(hooks_pause(b->h, id[2], true, NULL), 0);
+    assert_true(hooks_has(b->h, id[3], 7));
     assert_int_equal(hooks_remove(b->h, id[3], NULL), 0);
     assert_int_equal(hooks_remove(b->h, id[3], &err), -ENOENT);
+    assert_false(hooks_has(b->h, id[3], 7));
+    assert_true(hooks_has(b->h, id[2], 7) && !hooks_has(b->h, id[2], 8));
     set.url = SLICE("ftp://example.com/x");
     assert_int_equal(hooks_change(b->h, id[1], &set, &err), -EINVAL);
     assert_non_null(strstr(err.text, "url: "));
     crash(b, true);
     assert_int_equal(b->h->count, 3);
+    assert_true(hooks_has(b->h, id[0], 7) && !hooks_has(b->h, id[3], 7));
     assert_string_equal(info(b, id[1]).url, "https://example.com/x");
     assert_string_equal(info(b, id[1]).feeds, "a,b*");
     assert_true(info(b, id[1]).by_feed && !info(b, id[0]).by_feed);
