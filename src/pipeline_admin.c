@@ -3,6 +3,9 @@
  * Commands over HTTP: POST /v1/admin/NOUN/VERB with a JSON object of arguments for those that
  * change something, GET with the arguments in the query for those that only look. They run on the
  * admin thread. On the admin socket its owner is the credential, and POST does for all.
+ *
+ * Those of webhooks and rules an account's own key may give too, at /v1/webhook/VERB and
+ * /v1/rule/VERB: about its account's and nobody else's.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -12,6 +15,7 @@
 #include "base/clock.h"
 #include "codec/address.h"
 #include "codec/text.h"
+#include "codec/topic.h"
 #include "pipeline_private.h"
 
 /* A worker parses them, so they are short; a file does not count. */
@@ -25,11 +29,37 @@ static void free_call(struct admin_call *call)
     free(call);
 }
 
+/* One thread runs all commands, and some take seconds: those of accounts' own keys never fill its
+ * queue. False: others are under way. */
+static bool claim(struct pipeline *p, uint64_t account)
+{
+    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++)
+        if (atomic_load(&p->own_commands[i]) == account)
+            return false;
+    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++) {
+        uint64_t nobody = 0;
+        if (atomic_compare_exchange_strong(&p->own_commands[i], &nobody, account))
+            return true;
+    }
+    return false;
+}
+
+static void release_claim(struct pipeline *p, uint64_t account)
+{
+    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++) {
+        uint64_t expected = account;
+        if (atomic_compare_exchange_strong(&p->own_commands[i], &expected, 0))
+            return;
+    }
+}
+
 static void on_admin_done(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct admin_call *call = j->call;
     j->call = NULL;
+    if (call->own_account)
+        release_claim(j->lane->p, call->own_account);
     x->reply.reason = call->reason;
     x->reply.status = (uint16_t)admin_answer(call, &x->reply.body);
     if (x->reply.body.failed) { /* a list longer than an answer may be */
@@ -143,15 +173,27 @@ static json_t *args_of_body(struct slice body, struct error *why)
     return args;
 }
 
+static bool is_own(const struct job *j)
+{
+    return j->match.route->op == OP_OWN_WEBHOOK || j->match.route->op == OP_OWN_RULE;
+}
+
+static const struct admin_command *command_of(const struct job *j)
+{
+    struct slice rest = j->match.rest;
+    if (is_own(j))
+        return admin_find(j->match.route->op == OP_OWN_RULE ? SLICE("rule") : SLICE("webhook"),
+                          rest);
+    const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
+    size_t noun_len = slash ? (size_t)(slash - rest.ptr) : rest.len;
+    return slash ? admin_find(slice_of(rest.ptr, noun_len), slice_from(rest, noun_len + 1)) : NULL;
+}
+
 /* The command that the path names. NULL: refused and answered. */
 static const struct admin_command *find_command(struct job *j)
 {
     struct exchange *x = job_exchange(j);
-    struct slice rest = j->match.rest;
-    const char *slash = rest.len ? memchr(rest.ptr, '/', rest.len) : NULL;
-    size_t noun_len = slash ? (size_t)(slash - rest.ptr) : rest.len;
-    const struct admin_command *command =
-        slash ? admin_find(slice_of(rest.ptr, noun_len), slice_from(rest, noun_len + 1)) : NULL;
+    const struct admin_command *command = command_of(j);
     if (!command) {
         refuse(j, REASON_not_found, "not found - there is no such command; see /openapi.json");
         return NULL;
@@ -173,6 +215,29 @@ static bool is_csv(struct slice type)
     return slice_eq_nocase(slice_trim(type), SLICE("text/csv"));
 }
 
+/* A webhook is given all messages of the account, and a rule sees any of its feeds: who is bound to
+ * some may not make them. */
+static bool sees_all(const struct credential *c)
+{
+    return c->patterns_count == 0 &&
+           (!c->topics || topic_rules_cover(c->topics->subscribe, c->name, SLICE("#")));
+}
+
+/* Says whose: the credential's own account. False: another one is named. */
+static bool own_args(const struct job *j, const struct admin_command *c, json_t *args)
+{
+    struct slice name = j->account->name;
+    for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++) {
+        if (strcmp(c->args[i].name, "account") != 0)
+            continue;
+        const char *given = json_string_value(json_object_get(args, "account"));
+        if (json_object_get(args, "account") && !(given && slice_eq(slice_str(given), name)))
+            return false;
+        json_object_set_new(args, "account", json_stringn(name.ptr, name.len));
+    }
+    return true;
+}
+
 void admin_begin(struct job *j)
 {
     struct exchange *x = job_exchange(j);
@@ -180,6 +245,11 @@ void admin_begin(struct job *j)
     const struct admin_command *command = find_command(j);
     if (!command)
         return;
+    if (is_own(j) && !sees_all(j->credential)) {
+        refuse(j, REASON_forbidden,
+               "a credential that is bound to feeds or topics may not do this");
+        return;
+    }
     bool file = admin_takes_file(command);
     if (file && !is_csv(x->request.content_type)) {
         refuse(j, REASON_media_type, "this command takes a file: send it as text/csv");
@@ -192,8 +262,20 @@ void admin_begin(struct job *j)
         refuse(j, REASON_bad_request, why.text);
         return;
     }
+    if (is_own(j) && !own_args(j, command, args)) {
+        json_decref(args);
+        refuse(j, REASON_forbidden, "account: this credential is of another one");
+        return;
+    }
+    if (is_own(j) && !claim(j->lane->p, j->account->number)) {
+        json_decref(args);
+        x->reply.retry_ns = NS_PER_S;
+        refuse(j, REASON_busy, "another command of this account, or of others, is under way");
+        return;
+    }
     struct admin_call *call = calloc(1, sizeof *call);
     CHECK(call);
+    call->own_account = is_own(j) ? j->account->number : 0;
     call->noun = command->noun;
     call->verb = command->verb;
     call->args = args;

@@ -38,6 +38,38 @@ HOUSE = {**ANN, "group_path": "green-house"}
 GROUP = {"consumer_group": "workers"}
 AIR = {**HOUSE, "feed_key": "air"}
 
+def webhooks(who, account):
+    """The calls of an operator, or of an account's own key."""
+    return [
+        (f"{who}_webhook_add", {"json": {**account, "url": "http://127.0.0.1:1/x", "events_max": 5}}),
+        (f"{who}_webhook_add", {"json": {**account, "url": "gopher://example.org/"}, "status": 400}),
+        (f"{who}_webhook_list", {"query": account}),
+        (f"{who}_webhook_show", {"query": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_show", {"query": {"webhook": 77}, "status": 404}),
+        (f"{who}_webhook_change", {"json": {"webhook": of(f"{who}_webhook_add", "webhook"), "feeds": ["a", "b*"]}}),
+        (f"{who}_webhook_pause", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_resume", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_rotate", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_replay", {"json": {"webhook": of(f"{who}_webhook_add", "webhook"), "from": "1h"}}),
+        (f"{who}_webhook_retry", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_test", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_log", {"query": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+        (f"{who}_webhook_remove", {"json": {"webhook": of(f"{who}_webhook_add", "webhook")}}),
+    ]
+
+
+def rules(who, account):
+    """The calls of an operator, or of an account's own key."""
+    return [
+        (f"{who}_rule_add", {"json": {**account, "feed": "temperature", "when": "above 30 clear 28", "every": "10s"}}),
+        (f"{who}_rule_add", {"json": {**account, "feed": "temperature", "when": "hot"}, "status": 400}),
+        (f"{who}_rule_list", {"query": account}),
+        (f"{who}_rule_test", {"json": {"rule": of(f"{who}_rule_add", "rule"), "value": "31"}}),
+        (f"{who}_rule_test", {"json": {"rule": 77}, "status": 404}),
+        (f"{who}_rule_remove", {"json": {"rule": of(f"{who}_rule_add", "rule")}}),
+    ]
+
+
 CALLS = [
     # operationId, what is sent: path, query, json or data (with type), status (the success's is default)
     ("health_get", {}),
@@ -60,12 +92,8 @@ CALLS = [
     ("telemetry_send", {"data": '{"temperature":22}\n{"temperature":23}\n', "type": "application/x-ndjson",
                         "query": {"ack": "applied"}}),
     ("receipt_get", {"path": {"offset": of("telemetry_send", "position", "offset")}}),
-    ("admin_rule_add", {"json": {"account": "ann", "feed": "temperature", "when": "above 30 clear 28", "every": "10s"}}),
-    ("admin_rule_add", {"json": {"account": "ann", "feed": "temperature", "when": "hot"}, "status": 400}),
-    ("admin_rule_list", {"query": {"account": "ann"}}),
-    ("admin_rule_test", {"json": {"rule": of("admin_rule_add", "rule"), "value": "31"}}),
-    ("admin_rule_test", {"json": {"rule": 77}, "status": 404}),
-    ("admin_rule_remove", {"json": {"rule": of("admin_rule_add", "rule")}}),
+    *rules("admin", {"account": "ann"}),
+    *rules("own", {}),
     ("receipt_get", {"path": {"offset": 10**12}, "status": 404}),
     ("telemetry_send", {"json": [{"a": "text"}], "query": {"ack": "received"}}),
     ("telemetry_send", {"data": '{"temperature":', "type": "application/json", "status": 422}),
@@ -253,20 +281,8 @@ CALLS = [
     ("admin_dlq_list", {"query": {"sink": "postgres"}}),
     ("admin_dlq_list", {"query": {"sink": "none"}, "status": 404}),
     ("admin_dlq_retry", {"json": {"sink": "postgres"}}),
-    ("admin_webhook_add", {"json": {"account": "ann", "url": "http://127.0.0.1:1/x", "events_max": 5}}),
-    ("admin_webhook_add", {"json": {"account": "ann", "url": "gopher://example.org/"}, "status": 400}),
-    ("admin_webhook_list", {"query": {"account": "ann"}}),
-    ("admin_webhook_show", {"query": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_show", {"query": {"webhook": 77}, "status": 404}),
-    ("admin_webhook_change", {"json": {"webhook": of("admin_webhook_add", "webhook"), "feeds": ["a", "b*"]}}),
-    ("admin_webhook_pause", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_resume", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_rotate", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_replay", {"json": {"webhook": of("admin_webhook_add", "webhook"), "from": "1h"}}),
-    ("admin_webhook_retry", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_test", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_log", {"query": {"webhook": of("admin_webhook_add", "webhook")}}),
-    ("admin_webhook_remove", {"json": {"webhook": of("admin_webhook_add", "webhook")}}),
+    *webhooks("admin", {"account": "ann"}),
+    *webhooks("own", {}),
     ("admin_rollup_show", {}),
     ("admin_rollup_rebuild", {"json": {}}),
     ("admin_role_list", {}),

@@ -2,6 +2,7 @@
 """Webhooks of accounts, made by command or over HTTP: each at its own pace, and nothing lost."""
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -233,3 +234,90 @@ def test_what_cannot_be_is_refused(make):
     assert server.cli("webhook", "remove", hook)["webhook"] == int(hook)
     assert len(server.cli("webhook", "list")["webhooks"]) == 1
     assert "hidden" not in server.log()
+
+
+def test_made_by_an_accounts_own_key(make, receiver):
+    """Without an operator: its own webhooks and rules, and nobody else's, whatever it asks."""
+    server = make()
+    ann, bob = owner_on(server, "ann"), owner_on(server, "bob")
+    for owner in (ann, bob):
+        feed_of(owner, "air")
+
+    def ask(who, path, **args):
+        auth = who if isinstance(who, dict) else who.key_auth
+        if path.split("/")[1] in ("list", "show", "log"):
+            return requests.get(f"{server.url}/v1/{path}", params=args, headers=auth, timeout=20)
+        return requests.post(f"{server.url}/v1/{path}", json=args, headers=auth, timeout=20)
+
+    url = f"http://127.0.0.1:{receiver.port}/own"
+    made = ask(ann, "webhook/add", url=url, feeds="none")
+    assert made.status_code == 200 and made.json()["account"] == "ann", made.text
+    receiver.accept_secrets(*json.loads((receiver.home / "secrets").read_text()), made.json()["signing_secret"])
+    hook = made.json()["webhook"]
+    rule = ask(ann, "rule/add", feed="air", when="above 30", webhook=hook)
+    assert rule.status_code == 200, rule.text
+    send(ann, "air", {"value": "31"})
+    drained(server, str(hook))
+    got, = (json.loads(v) for v in values(receiver, "own"))
+    assert (got["value"], got["feed"], got["rule"]) == ("31", "air", rule.json()["rule"])
+    assert not any("unsigned" in t for t in receiver.tried("own"))
+    assert ask(ann, "webhook/test", webhook=hook).json()["status"] == 200 and ask(ann, "webhook/log", webhook=hook).json()["attempts"]
+    assert [k["webhook"] for k in ask(ann, "webhook/list").json()["webhooks"]] == [hook]
+    # Another account sees and changes nothing of that; nor does it make anything in it.
+    theirs = ask(bob, "webhook/add", url=url).json()["webhook"]
+    assert [k["webhook"] for k in ask(bob, "webhook/list").json()["webhooks"]] == [theirs]
+    for verb in ("show", "change", "remove", "pause", "resume", "rotate", "replay", "retry", "test", "log"):
+        r = ask(bob, f"webhook/{verb}", webhook=hook)
+        assert r.status_code == 404 and "ann" not in r.text, (verb, r.text)
+    assert ask(bob, "rule/list").json()["rules"] == []
+    for verb in ("remove", "test"):
+        assert ask(bob, f"rule/{verb}", rule=rule.json()["rule"]).status_code == 404
+    assert ask(bob, "webhook/list", account="ann").status_code == 403
+    assert ask(bob, "webhook/add", account="ann", url=url).status_code == 403
+    assert ask(bob, "rule/add", account="ann", feed="air", when="change").status_code == 403
+    assert ask(bob, "rule/add", feed="air", when="change", webhook=hook).status_code == 404
+    assert ask(bob, "rule/add", account="bob", feed="air", when="change").status_code == 200
+    # Not with less than the role of the account's owner, nor bound to feeds or topics.
+    roles = (("writer", {}), ("reader", {}), ("owner", {"--feeds": "air"}))
+    for role, more in roles:
+        key = server.cli("key", "add", "ann", f"k-{role}", "--role", role, *[x for kv in more.items() for x in kv])["key"]
+        for path in ("webhook/list", "rule/list", "webhook/add"):
+            assert ask({"X-AIO-Key": key}, path, url=url).status_code == 403, role
+    server.cli("role", "add", "narrow", "automate,data_read,data_write", "--subscribe", "x/#")
+    key = server.cli("key", "add", "ann", "narrow", "--role", "narrow")["key"]
+    assert ask({"X-AIO-Key": key}, "webhook/list").status_code == 403
+    assert ask({}, "webhook/list").status_code == 401
+    for path, status in (("webhook/none", 404), ("webhook/add/more", 404), ("rule/none", 404)):
+        assert ask(ann, path).status_code == status
+    assert requests.get(f"{server.url}/v1/webhook/add", headers=ann.key_auth, timeout=20).status_code == 405
+    assert ask(ann, "webhook/add", url="gopher://x").status_code == 400
+    # Who did it is in the audit log.
+    lines = server.cli("audit", "list", "--account", "ann")["entries"]
+    assert any("webhook_add" in json.dumps(line) and "key:ann/main" in json.dumps(line) for line in lines), lines
+    assert ask(ann, "rule/remove", rule=rule.json()["rule"]).status_code == 200
+    assert ask(ann, "webhook/remove", webhook=hook).status_code == 200
+
+
+def test_own_commands_leave_room_for_operators(make, receiver):
+    """A test that hangs is cut short, and one at a time: what an operator asks is done meanwhile."""
+    server = make(timeout="30s")
+    ann = owner_on(server, "ann")
+    receiver.rule("hangs-own", wait=60)
+    try:
+        hook = requests.post(f"{server.url}/v1/webhook/add", json={"url": f"http://127.0.0.1:{receiver.port}/hangs-own"},
+                             headers=ann.key_auth, timeout=20).json()["webhook"]
+        answers = []
+        test = lambda: answers.append(requests.post(f"{server.url}/v1/webhook/test", json={"webhook": hook},
+                                                    headers=ann.key_auth, timeout=60).status_code)
+        threads = [threading.Thread(target=test) for _ in range(12)]
+        for t in threads:
+            t.start()
+        time.sleep(0.5)
+        begun = time.monotonic()
+        assert server.cli("account", "show", "ann")["name"] == "ann"
+        assert time.monotonic() - begun < 8
+        for t in threads:
+            t.join(30)
+        assert sorted(set(answers)) == [200, 503] and answers.count(503) >= 6, answers
+    finally:
+        receiver.rule("hangs-own")

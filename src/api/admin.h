@@ -74,6 +74,9 @@ extern const struct admin_command admin_commands[];
 /* NULL: there is no such command. */
 const struct admin_command *admin_find(struct slice noun, struct slice verb);
 
+/* What an account's own key may do too: the path /v1/NOUN/VERB. Of these the argument `account`
+ * need not be given. */
+bool admin_is_own(const struct admin_command *c);
 /* Whether it has an ADMIN_FILE. */
 bool admin_takes_file(const struct admin_command *c);
 /* The names in a mask of permissions, as a new list. */
@@ -143,7 +146,8 @@ struct admin_call {
      * open the socket. The credential's number, 0 for none. */
     const char *actor;
     uint64_t actor_credential;
-    char from[64];     /* the address the call came from; empty: this machine */
+    uint64_t own_account; /* whose webhooks and rules alone it is about; 0: of any */
+    char from[64];        /* the address the call came from; empty: this machine */
     json_t *args;      /* an object of values (true for a switch); NULL: none. Rewritten to texts */
     struct slice file; /* of the command's ADMIN_FILE */
     void (*done)(struct admin_call *call);

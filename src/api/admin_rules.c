@@ -91,7 +91,8 @@ static enum reason find(struct admin *a, struct admin_call *call, struct rule_in
         return reason;
     if (!admin_number(call, "rule", 0, INT_MAX, &id))
         return REASON_bad_request;
-    return id && look_up(a, id, ret)
+    return id && look_up(a, id, ret) &&
+                   (!call->own_account || ret->rule.account == call->own_account)
                ? REASON_ok
                : admin_refuse(call, REASON_not_found, "there is no rule %u", id);
 }

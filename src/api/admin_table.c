@@ -799,6 +799,11 @@ const struct admin_command admin_commands[] = {
     {0},
 };
 
+bool admin_is_own(const struct admin_command *c)
+{
+    return !strcmp(c->noun, "webhook") || !strcmp(c->noun, "rule");
+}
+
 const struct admin_command *admin_find(struct slice noun, struct slice verb)
 {
     for (const struct admin_command *c = admin_commands; c->noun; c++)

@@ -11,6 +11,7 @@
 #include "sink/hooks.h"
 
 #define TEST_PATIENCE_NS (10 * NS_PER_S) /* of who asks: others wait for this thread */
+#define OWN_PATIENCE_NS  (3 * NS_PER_S)  /* the same of an account's own key */
 
 #define I(v) (json_int_t)(v)
 
@@ -73,7 +74,7 @@ static enum reason find(struct admin *a, struct admin_call *call, struct hook_in
         return reason;
     if (!admin_number(call, "webhook", 0, INT_MAX, &id))
         return REASON_bad_request;
-    if (!hooks_next(admin_opts(a)->hooks, id, 0, ret) || ret->id != id)
+    if (!hooks_next(admin_opts(a)->hooks, id, call->own_account, ret) || ret->id != id)
         return admin_refuse(call, REASON_not_found, "there is no webhook %u", id);
     return REASON_ok;
 }
@@ -289,7 +290,8 @@ enum reason webhook_try(struct admin *a, struct admin_call *call)
     enum reason reason = find(a, call, &k);
     if (reason != REASON_ok)
         return reason;
-    int rc = hooks_test(admin_opts(a)->hooks, k.id, TEST_PATIENCE_NS, &attempt, &err);
+    int rc = hooks_test(admin_opts(a)->hooks, k.id,
+                        call->own_account ? OWN_PATIENCE_NS : TEST_PATIENCE_NS, &attempt, &err);
     if (rc)
         return refuse(call, rc, &err);
     reason = answer(a, call, k.id, "webhook_test");

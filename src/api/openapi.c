@@ -186,11 +186,11 @@ static json_t *schema_of_arg(const struct admin_arg *arg)
 }
 
 /* A command that only looks, or takes a file, has its arguments in the query. */
-static json_t *query_of(const struct admin_command *c)
+static json_t *query_of(const struct admin_command *c, bool own)
 {
     json_t *parameters = json_array();
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++)
-        if (c->args[i].kind != ADMIN_FILE)
+        if (c->args[i].kind != ADMIN_FILE && !(own && !strcmp(c->args[i].name, "account")))
             json_array_append_new(parameters,
                                   json_pack("{s:s, s:s, s:b, s:s, s:o}", "name", c->args[i].name,
                                             "in", "query", "required",
@@ -200,10 +200,12 @@ static json_t *query_of(const struct admin_command *c)
 }
 
 /* One that changes something takes them from a JSON object. */
-static json_t *body_of(const struct admin_command *c)
+static json_t *body_of(const struct admin_command *c, bool own)
 {
     json_t *properties = json_object(), *needed = json_array();
     for (unsigned i = 0; i < ADMIN_ARGS_MAX && c->args[i].name; i++) {
+        if (own && !strcmp(c->args[i].name, "account"))
+            continue;
         json_t *schema = schema_of_arg(&c->args[i]);
         json_object_set_new(schema, "description", json_string(c->args[i].text));
         json_object_set_new(properties, c->args[i].name, schema);
@@ -215,22 +217,26 @@ static json_t *body_of(const struct admin_command *c)
     return request_body(json_pack("{s:{s:o}}", "application/json", "schema", schema), true);
 }
 
-static void add_command(json_t *paths, const struct admin_command *c)
+/* `own`: as an account's own key gives it. */
+static void add_command(json_t *paths, const struct admin_command *c, bool own)
 {
     char path[100], id[100];
-    snprintf(path, sizeof path, "/v1/admin/%s/%s", c->noun, c->verb);
-    snprintf(id, sizeof id, "admin_%s_%s", c->noun, c->verb);
+    snprintf(path, sizeof path, "/v1/%s%s/%s", own ? "" : "admin/", c->noun, c->verb);
+    snprintf(id, sizeof id, "%s_%s_%s", own ? "own" : "admin", c->noun, c->verb);
     bool file = admin_takes_file(c), query = file || !c->changes;
-    json_t *op = operation(id, "admin", c->text, query ? query_of(c) : json_array());
+    json_t *op = operation(id, own ? "automation" : "admin", c->text,
+                           query ? query_of(c, own) : json_array());
     if (file)
         json_object_set_new(op, "requestBody", request_body(json_pack("{s:{}}", "text/csv"), true));
     else if (c->changes)
-        json_object_set_new(op, "requestBody", body_of(c));
+        json_object_set_new(op, "requestBody", body_of(c, own));
     char answer[100];
     snprintf(answer, sizeof answer, "200 %s", c->result);
     json_object_set_new(op, "responses", responses_of(answer, true));
     json_object_set_new(op, "x-permissions",
-                        admin_permission_names(c->changes ? PERM_admin_write : PERM_admin_read));
+                        admin_permission_names(own          ? ROUTE_OWN_MAY
+                                               : c->changes ? PERM_admin_write
+                                                            : PERM_admin_read));
     enter(paths, path, c->changes ? "post" : "get", op);
 }
 
@@ -243,8 +249,11 @@ void api_openapi(struct buf *out)
     for (unsigned i = 0; route_at(i); i++)
         if (route_at(i)->doc)
             add_route(paths, route_at(i));
-    for (const struct admin_command *c = admin_commands; c->noun; c++)
-        add_command(paths, c);
+    for (const struct admin_command *c = admin_commands; c->noun; c++) {
+        add_command(paths, c, false);
+        if (admin_is_own(c))
+            add_command(paths, c, true);
+    }
     char *text = json_dumps(root, JSON_COMPACT);
     if (text)
         buf_put_str(out, text);

@@ -309,6 +309,10 @@ static const struct route routes[] = {
      NULL},
     {METHOD_POST, "/v1/admin/*", SURFACE_PUBLIC, true, ROUTE_COMMAND, OP_ADMIN, PERM_admin_write,
      NULL},
+    {METHOD_GET, "/v1/webhook/*", PUBLIC, ROUTE_COMMAND, OP_OWN_WEBHOOK, ROUTE_OWN_MAY, NULL},
+    {METHOD_POST, "/v1/webhook/*", PUBLIC, ROUTE_COMMAND, OP_OWN_WEBHOOK, ROUTE_OWN_MAY, NULL},
+    {METHOD_GET, "/v1/rule/*", PUBLIC, ROUTE_COMMAND, OP_OWN_RULE, ROUTE_OWN_MAY, NULL},
+    {METHOD_POST, "/v1/rule/*", PUBLIC, ROUTE_COMMAND, OP_OWN_RULE, ROUTE_OWN_MAY, NULL},
     {METHOD_POST, "/v1/admin/*", SURFACE_ADMIN, false, ROUTE_ADMIN, OP_ADMIN, 0, NULL},
 };
 

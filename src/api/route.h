@@ -33,6 +33,8 @@ enum route_class {
 #define ROUTE_CONSUME_AT  "/v1/consume/"
 #define ROUTE_CONSUME_MAY (PERM_consume | PERM_data_read)
 
+#define ROUTE_OWN_MAY (PERM_automate | PERM_data_read | PERM_data_write)
+
 enum route_op {
     OP_HEALTHZ,
     OP_READYZ,
@@ -40,6 +42,8 @@ enum route_op {
     OP_STATUS,
     OP_OPENAPI,
     OP_ADMIN,
+    OP_OWN_WEBHOOK, /* the commands of webhooks and of rules, in the account of who asks */
+    OP_OWN_RULE,
     OP_PPROF_INDEX,
     OP_PPROF_PROFILE,
     OP_PPROF_FLAME,

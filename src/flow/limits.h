@@ -52,6 +52,7 @@
 #define PROFILE_SECONDS_MAX 300
 #define PROFILE_BYTES_MAX   (12u << 20) /* one that is larger ends early */
 #define PROFILE_ASKS_MAX    16          /* that wait for the profiler's thread */
+#define OWN_COMMANDS_MAX    4           /* of accounts' own keys, under way; one of an account */
 /* Consumer groups (docs/consume.md): */
 #define CONSUME_GROUP_MAX    64         /* bytes of a name */
 #define CONSUME_FEEDS_MAX    1024       /* bytes of the patterns that choose feeds */
