@@ -272,10 +272,14 @@ static int open_hooks(struct sinks *s, const struct config *c, const struct sink
                       struct error *err)
 {
     struct journal_position at = journal_position(common->journal);
+    char copy[PATH_MAX];
+    if (snprintf(copy, sizeof copy, "%s/webhooks.snap", c->server.data) >= (int)sizeof copy)
+        return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
     struct hooks_opts opts = {.journal = common->journal,
                               .keyring = common->keyring,
                               .disk = common->disk,
                               .dir = common->dir,
+                              .copy = copy,
                               .names = give_names,
                               .has_account = has_account,
                               .arg = &s->hooks_namer,

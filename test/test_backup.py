@@ -169,7 +169,7 @@ def test_under_load(make_server, tmp_path, sealed):
     assert said["sealed"].startswith("yes") == sealed
     good("backup", "verify", to)
     assert not (server.data / "backup.tmp").exists()
-    assert {p.name for p in to.iterdir()} - {"latest.snap", "session.snap", "rules.snap"} == \
+    assert {p.name for p in to.iterdir()} - {"latest.snap", "session.snap", "rules.snap", "webhooks.snap"} == \
         {"manifest", "journal", "history", "audit", "catalog.db"}
     for path in to.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path  # verifiers are in there
@@ -588,3 +588,36 @@ def test_senders_do_not_notice(make_server, tmp_path):
     load.end()
     assert len(meanwhile) > 200
     assert p99(meanwhile) < max(20 * quiet, 0.25), (quiet, p99(meanwhile))
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_webhooks_of_accounts(make_server, tmp_path, sealed):
+    """They are in it, their secrets in no file in plain; sealed ones are as they were once the keyring is there."""
+    settings = {**SMALL, **(keyed(tmp_path) if sealed else {})}
+    server = make_server(settings)
+    owner_on(server, "acme")
+    owner_on(server, "gone")
+    made = server.cli("webhook", "add", "acme", "https://hooks.example.org/our-place", "--feeds", "door", "--order", "feed")
+    server.cli("webhook", "add", "gone", "https://hooks.example.org/their-place")
+    hook, secret = str(made["webhook"]), made["signing_secret"]
+    server.cli("webhook", "pause", hook)
+    to = tmp_path / "backup"
+    backup(server, to)
+    assert not files_with(to, secret) and not files_with(to, secret[6:])
+    assert files_with(server.data, secret) == ["sinks/webhooks.json"]
+    assert bool(files_with(to, "our-place")) != sealed or not sealed
+    if sealed:
+        assert "webhooks.snap" not in files_with(to, "our-place")
+    server.cli("account", "erase", "gone")
+    server.stop()
+    restored = restore(make_server, to, settings, keys_of=server)
+    show = restored.cli("webhook", "show", hook)
+    assert (show["url"], show["feeds"], show["order"]) == ("https://hooks.example.org/our-place", "door", "feed")
+    assert restored.cli("webhook", "add", "acme", "https://hooks.example.org/x")["webhook"] > 1000  # a number nobody had
+    if sealed:
+        assert show["state"] == "paused" and files_with(restored.data, secret) == ["sinks/webhooks.json"]
+        assert [k["account"] for k in restored.cli("webhook", "list")["webhooks"]] == ["acme", "acme"]
+        return
+    assert show["state"] == "disabled" and "rotate" in show["error"]
+    assert restored.cli("webhook", "rotate", hook)["signing_secret"] != secret
+    assert restored.cli("webhook", "resume", hook)["state"] == "running"

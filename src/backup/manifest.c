@@ -11,8 +11,8 @@
 #define HEX_SHA256 64
 
 const char *const backup_folders[] = {"journal", "history", "audit", NULL};
-const char *const backup_files[] = {"catalog.db", "latest.snap", "session.snap", "rules.snap",
-                                    NULL};
+const char *const backup_files[] = {"catalog.db", "latest.snap",   "session.snap",
+                                    "rules.snap", "webhooks.snap", NULL};
 
 bool backup_has(const char *const list[], struct slice name)
 {

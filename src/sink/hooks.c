@@ -373,7 +373,8 @@ static int make(const struct hooks_opts *opts, struct hooks **ret, struct error 
     int rc = 0;
     if (snprintf(h->path, sizeof h->path, "%s/webhooks.json", opts->dir) >= (int)sizeof h->path ||
         snprintf(h->at_path, sizeof h->at_path, "%s/webhooks.at", opts->dir) >=
-            (int)sizeof h->at_path)
+            (int)sizeof h->at_path ||
+        snprintf(h->copy_path, sizeof h->copy_path, "%s", opts->copy) >= (int)sizeof h->copy_path)
         rc = error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", opts->dir);
     if (rc == 0)
         rc = hooks_load(h, err);
@@ -459,7 +460,7 @@ static void apply(struct hook *k, const struct hook_settings *set)
         k->events_max = set->events_max;
 }
 
-static void make_secret(char out[HOOK_SECRET_MAX])
+void hook_make_secret(char out[HOOK_SECRET_MAX])
 {
     uint8_t key[KEY_BYTES];
     rand_secret(key, sizeof key);
@@ -504,7 +505,7 @@ static int add(struct hooks *h, uint64_t account, const struct hook_settings *se
     k->attempts = attempts_new(HOOK_ATTEMPTS);
     replace(&k->feeds, SLICE(""));
     apply(k, set);
-    make_secret(k->secrets[0]);
+    hook_make_secret(k->secrets[0]);
     use_secrets(k);
     put_in(h, k);
     int rc = hooks_save_positions(h);
@@ -602,7 +603,7 @@ int hooks_rotate(struct hooks *h, uint64_t id, char secret[HOOK_SECRET_MAX], str
     int rc = k ? 0 : not_found(err, id);
     if (k) {
         memcpy(k->secrets[1], k->secrets[0], HOOK_SECRET_MAX);
-        make_secret(k->secrets[0]);
+        hook_make_secret(k->secrets[0]);
         use_secrets(k);
         memcpy(secret, k->secrets[0], HOOK_SECRET_MAX);
         rc = changed(h, err);

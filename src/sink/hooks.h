@@ -28,7 +28,8 @@ struct hooks_opts {
     struct journal *journal;
     struct keyring *keyring; /* NULL: nothing is sealed */
     struct disk *disk;
-    const char *dir; /* of webhooks.json and webhooks.at; exists */
+    const char *dir;  /* of webhooks.json and webhooks.at; exists */
+    const char *copy; /* the file that backups hold: see hooks_copy.c */
     void (*names)(void *arg, const struct record *r, struct sink_names *ret); /* see sink_opts */
     bool (*has_account)(void *arg, uint64_t account); /* false: it is gone, and its webhooks go */
     void *arg;

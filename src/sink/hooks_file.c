@@ -23,8 +23,7 @@ static void put_log_id(const struct hooks *h, char out[33])
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Takes the reference. */
-static int write_json(const struct hooks *h, const char *path, json_t *o)
+int hooks_write_json(const struct hooks *h, const char *path, json_t *o)
 {
     char *text = json_dumps(o, JSON_COMPACT);
     CHECK(text);
@@ -35,24 +34,30 @@ static int write_json(const struct hooks *h, const char *path, json_t *o)
     return rc;
 }
 
+json_t *hook_to_json(const struct hook *k)
+{
+    json_t *secrets = json_pack("[s]", k->secrets[0]);
+    if (k->secrets[1][0])
+        json_array_append_new(secrets, json_string(k->secrets[1]));
+    return json_pack("{s:I, s:I, s:s, s:s, s:b, s:i, s:o, s:I, s:b, s:s}", "id", (json_int_t)k->id,
+                     "account", (json_int_t)k->account, "url", k->url, "feeds", k->feeds, "by_feed",
+                     k->by_feed, "events_max", (int)k->events_max, "secrets", secrets, "created_us",
+                     (json_int_t)k->created_us, "paused", k->paused, "disabled", k->disabled);
+}
+
 int hooks_save(struct hooks *h)
 {
     json_t *list = json_array();
-    for (const struct hook *k = h->all; k; k = k->next) {
-        json_t *secrets = json_pack("[s]", k->secrets[0]);
-        if (k->secrets[1][0])
-            json_array_append_new(secrets, json_string(k->secrets[1]));
-        json_array_append_new(list,
-                              json_pack("{s:I, s:I, s:s, s:s, s:b, s:i, s:o, s:I, s:b, s:s}", "id",
-                                        (json_int_t)k->id, "account", (json_int_t)k->account, "url",
-                                        k->url, "feeds", k->feeds, "by_feed", k->by_feed,
-                                        "events_max", (int)k->events_max, "secrets", secrets,
-                                        "created_us", (json_int_t)k->created_us, "paused",
-                                        k->paused, "disabled", k->disabled));
+    int rc = hooks_save_copy(h);
+    for (const struct hook *k = h->all; k; k = k->next)
+        json_array_append_new(list, hook_to_json(k));
+    if (rc) {
+        json_decref(list);
+        return rc;
     }
-    return write_json(h, h->path,
-                      json_pack("{s:i, s:I, s:o}", "format", 1, "next_id", (json_int_t)h->next_id,
-                                "webhooks", list));
+    return hooks_write_json(h, h->path,
+                            json_pack("{s:i, s:I, s:o}", "format", 1, "next_id",
+                                      (json_int_t)h->next_id, "webhooks", list));
 }
 
 int hooks_save_positions(struct hooks *h)
@@ -70,13 +75,12 @@ int hooks_save_positions(struct hooks *h)
                                               (json_int_t)hook_position(h, k), "failing_since_us",
                                               (json_int_t)k->failing_since_us, "owed", owed));
     }
-    return write_json(h, h->at_path, json_pack("{s:s, s:o}", "log", log, "webhooks", list));
+    return hooks_write_json(h, h->at_path, json_pack("{s:s, s:o}", "log", log, "webhooks", list));
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* *ret stays NULL if there is no such file. */
-static int read_json(const struct hooks *h, const char *path, json_t **ret, struct error *err)
+int hooks_read_json(const struct hooks *h, const char *path, json_t **ret, struct error *err)
 {
     struct buf text;
     json_error_t why;
@@ -112,8 +116,7 @@ static bool take_secrets(struct hook *k, const json_t *secrets)
     return good;
 }
 
-/* NULL: the object is none. */
-static struct hook *read_hook(const json_t *o)
+struct hook *hook_from_json(const json_t *o)
 {
     json_int_t id, account, created_us;
     const char *url, *feeds, *disabled;
@@ -182,35 +185,40 @@ static void read_positions(struct hooks *h, const json_t *file)
     }
 }
 
+void hooks_prepend(struct hooks *h, struct hook *k)
+{
+    k->behind = true;
+    k->read_at = journal_durable(h->opts.journal);
+    k->neighbour = h->buckets[k->account % HOOKS_BUCKETS];
+    h->buckets[k->account % HOOKS_BUCKETS] = k;
+    k->next = h->all;
+    h->all = k;
+    h->count++;
+}
+
 int hooks_load(struct hooks *h, struct error *err)
 {
-    json_t *file = NULL, *at = NULL, *o;
-    size_t i;
-    struct hook **end = &h->all;
-    int rc = read_json(h, h->path, &file, err);
+    json_t *file = NULL, *at = NULL;
+    int rc = hooks_read_json(h, h->path, &file, err);
+    if (rc == 0 && !file)
+        return hooks_load_copy(h, err);
     if (rc == 0)
-        rc = read_json(h, h->at_path, &at, err);
+        rc = hooks_read_json(h, h->at_path, &at, err);
     if (rc == 0 && file && json_integer_value(json_object_get(file, "format")) != 1)
         rc = error_set(err, -EBADMSG, "%s is of a version that is not known here", h->path);
-    json_array_foreach(json_object_get(file, "webhooks"), i, o)
-    {
-        struct hook *k = rc == 0 ? read_hook(o) : NULL;
-        if (!k) {
-            rc = rc ? rc
-                    : error_set(err, -EBADMSG, "%s: the webhook number %zu is damaged", h->path, i);
-            break;
-        }
-        k->behind = true;
-        k->read_at = journal_durable(h->opts.journal);
-        k->neighbour = h->buckets[k->account % HOOKS_BUCKETS];
-        h->buckets[k->account % HOOKS_BUCKETS] = k;
-        *end = k;
-        end = &k->next;
-        h->count++;
+    const json_t *list = json_object_get(file, "webhooks");
+    for (size_t i = json_array_size(list); rc == 0 && i-- > 0;) {
+        struct hook *k = hook_from_json(json_array_get(list, i));
+        if (k)
+            hooks_prepend(h, k);
+        else
+            rc = error_set(err, -EBADMSG, "%s: the webhook number %zu is damaged", h->path, i);
     }
     if (rc == 0) {
         h->next_id = (uint64_t)json_integer_value(json_object_get(file, "next_id"));
         read_positions(h, at);
+        if (h->count && (rc = hooks_save_copy(h)) != 0) /* a version before made none */
+            error_set(err, rc, "%s: %s", h->copy_path, strerror(-rc));
     }
     hooks_list_owners(h);
     json_decref(file);

@@ -96,7 +96,7 @@ struct flight {
 
 struct hooks {
     struct hooks_opts opts;
-    char path[PATH_MAX], at_path[PATH_MAX];
+    char path[PATH_MAX], at_path[PATH_MAX], copy_path[PATH_MAX];
     struct sink_opts head_opts, lag_opts; /* of the courses */
     struct sealer *sealer;
     struct posts *posts;
@@ -129,6 +129,7 @@ struct hooks {
 };
 
 /* ---- hooks.c */
+void hook_make_secret(char out[HOOK_SECRET_MAX]);
 struct hook *hooks_find(struct hooks *h, uint64_t id);
 /* To be called when webhooks came or went. */
 void hooks_list_owners(struct hooks *h);
@@ -151,6 +152,24 @@ int hooks_load(struct hooks *h, struct error *err);
 /* 0 or a negative errno: the file is as it was. */
 int hooks_save(struct hooks *h);
 int hooks_save_positions(struct hooks *h);
+
+/* One of them as an object of the file, and back (NULL: it is none). The caller's. */
+struct json_t;
+struct json_t *hook_to_json(const struct hook *k);
+struct hook *hook_from_json(const struct json_t *o);
+/* Before all others, whose numbers are greater; it goes on with what comes. */
+void hooks_prepend(struct hooks *h, struct hook *k);
+/* Writes the object, and takes the reference. 0 or a negative errno. */
+int hooks_write_json(const struct hooks *h, const char *path, struct json_t *o);
+/* *ret stays NULL if there is no such file. 0 or a negative errno with a sentence. */
+int hooks_read_json(const struct hooks *h, const char *path, struct json_t **ret,
+                    struct error *err);
+
+/* ---- hooks_copy.c */
+/* 0 or a negative errno. */
+int hooks_save_copy(struct hooks *h);
+/* Fills in the webhooks that a backup held; none if there is no such file. */
+int hooks_load_copy(struct hooks *h, struct error *err);
 
 /* ---- hooks_read.c */
 void hooks_setup_courses(struct hooks *h);

@@ -107,6 +107,7 @@ static struct bench *bench_with(uint64_t timeout_ns)
     b->f = fixture_new(65536);
     b->opts = (struct hooks_opts){.disk = disk_sim_disk(b->f->sim),
                                   .dir = "log",
+                                  .copy = "log/webhooks.snap",
                                   .names = give_names,
                                   .has_account = has_account,
                                   .arg = b,
@@ -564,6 +565,87 @@ static void what_is_said_lasts(void **state)
     bench_free(b);
 }
 
+/* As behind a restore: of all that was written only the copy is there. */
+static void restore(struct bench *b)
+{
+    struct disk *d = b->opts.disk;
+    hooks_abandon(b->h, NULL);
+    destroy(b->h);
+    assert_int_equal(d->unlink(d, "log/webhooks.json"), 0);
+    assert_int_equal(d->unlink(d, "log/webhooks.at"), 0);
+    assert_int_equal(d->sync_dir(d, "log"), 0);
+    fixture_die(b->f, true);
+    bench_open(b);
+}
+
+static bool copy_holds(struct bench *b, const char *text)
+{
+    const char *bytes;
+    size_t len;
+    assert_int_equal(disk_sim_peek(b->f->sim, "log/webhooks.snap", &bytes, &len), 0);
+    return memmem(bytes, len, text, strlen(text)) != NULL;
+}
+
+static void a_backup_has_them_sealed(void **state)
+{
+    struct bench *b = bench_new();
+    struct master_key master;
+    struct error err = {""};
+    char secret[HOOK_SECRET_MAX];
+    assert_true(master_key_make(SLICE("0123456789abcdef0123456789abcdef"), &master));
+    hooks_abandon(b->h, NULL);
+    destroy(b->h);
+    fixture_die(b->f, true);
+    assert_int_equal(keyring_open(b->opts.disk, "log/keyring", &master, &b->opts.keyring, &err), 0);
+    assert_int_equal(keyring_make(b->opts.keyring, 7), 0);
+    assert_int_equal(keyring_make(b->opts.keyring, 8), 0);
+    bench_open(b);
+    uint64_t erased = add_one(b, 8, (struct hook_settings){.by_feed = -1});
+    uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = 1, .feeds = SLICE("a,b*")});
+    memcpy(secret, b->secret, sizeof secret);
+    assert_int_equal(hooks_pause(b->h, id, true, NULL), 0);
+    assert_false(copy_holds(b, secret) || copy_holds(b, "127.0.0.1") || copy_holds(b, "b*"));
+    assert_true(copy_holds(b, "sealed"));
+    assert_int_equal(keyring_destroy(b->opts.keyring, 8), 0);
+    restore(b);
+    assert_int_equal(b->h->count, 1); /* that of the account that was erased is no more */
+    assert_false(hooks_has(b->h, erased, 8));
+    assert_true(hooks_has(b->h, id, 7));
+    assert_int_equal(info(b, id).state, HOOK_PAUSED);
+    assert_string_equal(info(b, id).feeds, "a,b*");
+    assert_true(info(b, id).by_feed);
+    assert_string_equal(hooks_find(b->h, id)->secrets[0], secret);
+    assert_true(add_one(b, 7, (struct hook_settings){.by_feed = -1}) > id + 1000);
+    crash(b, true); /* it is written down as any */
+    assert_int_equal(b->h->count, 2);
+    /* Without the key nobody can read it, and nobody is told that there is none. */
+    struct keyring *keyring = b->opts.keyring;
+    b->opts.keyring = NULL;
+    restore(b);
+    assert_int_equal(b->h->count, 0);
+    keyring_close(keyring);
+    bench_free(b);
+}
+
+static void a_backup_in_plain_has_no_secret(void **state)
+{
+    struct bench *b = bench_new();
+    char secret[HOOK_SECRET_MAX], fresh[HOOK_SECRET_MAX];
+    uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = -1, .feeds = SLICE("a")});
+    memcpy(secret, b->secret, sizeof secret);
+    assert_true(copy_holds(b, "127.0.0.1"));
+    assert_false(copy_holds(b, "whsec_"));
+    restore(b);
+    assert_int_equal(info(b, id).state, HOOK_DISABLED);
+    assert_non_null(strstr(info(b, id).error, "rotate"));
+    assert_string_not_equal(hooks_find(b->h, id)->secrets[0], secret);
+    assert_int_equal(hooks_rotate(b->h, id, fresh, NULL), 0);
+    assert_int_equal(hooks_pause(b->h, id, false, NULL), 0);
+    assert_int_equal(info(b, id).state, HOOK_RUNNING);
+    assert_string_equal(info(b, id).feeds, "a");
+    bench_free(b);
+}
+
 /* The journal keeps what the last of them has not got, but no more than it may. */
 static void they_hold_back_only_so_much(void **state)
 {
@@ -671,6 +753,8 @@ int main(void)
         cmocka_unit_test(a_replay_delivers_again),
         cmocka_unit_test(batches_and_both_secrets),
         cmocka_unit_test(what_is_said_lasts),
+        cmocka_unit_test(a_backup_has_them_sealed),
+        cmocka_unit_test(a_backup_in_plain_has_no_secret),
         cmocka_unit_test(they_hold_back_only_so_much),
         cmocka_unit_test(who_asks_is_answered),
         cmocka_unit_test(it_runs_and_stops),
