@@ -110,5 +110,8 @@ class FaultProxy:
         self.stop(*there)
 
     def close(self):
+        """The port is free then: a thread that waits in accept() would keep it."""
+        self.stop(self.listener)
+        self.threads[0].join()
         self.listener.close()
         self.break_all()
