@@ -90,27 +90,6 @@ def test_a_replay_restores_what_was_deleted(make_sink, target, place):
     assert sink.values() == [f"{i}" for i in range(60)]
 
 
-def test_queries_use_indexes(make_sink, target, place):
-    sink = make_sink(batch_max="10000")
-    owner = sender_on(sink, "kim", "t")
-    send(owner, "t", *({"value": str(i)} for i in range(50)))
-    sink.drained()
-    # Other devices' and feeds', so that reading everything is not cheaper.
-    target.execute(f"INSERT INTO {place}.message (received, ts, position, account, feed, device, value, account_no) "
-                   f"SELECT now(), now() - i * interval '1 s', -i, 'kim', 'f' || i % 100, 'd' || i % 100, i, 1 "
-                   f"FROM generate_series(1, 20000) i; ANALYZE {place}.message")
-    for name, sql in (
-            ("device_ts", f"SELECT value FROM {place}.message WHERE device = 'kim-dev' ORDER BY ts DESC LIMIT 1"),
-            ("feed_ts", f"SELECT ts, value FROM {place}.message WHERE account = 'kim' AND feed = 't' "
-                        "AND ts > now() - interval '1 h' ORDER BY ts"),
-            ("feed_ts", f"SELECT avg(number), count(*) FROM {place}.message WHERE account = 'kim' AND feed = 't' "
-                        "AND ts > now() - interval '1 h'")):
-        plan = "\n".join(line for line, in target.execute("EXPLAIN " + sql))
-        today = [line for line in plan.splitlines() if datetime.datetime.now(datetime.timezone.utc)
-                 .strftime("message_%Y%m%d") in line]
-        assert today and all("Index" in line and name in line for line in today), plan
-
-
 def test_another_password(make_sink, target):
     """It is read at each connection: no restart."""
     sink = make_sink()
