@@ -18,6 +18,7 @@ from harness import ROOT, free_port, wait_for
 from sink_conformance import Message, Target
 
 PROGRAMS = Path("usr/lib/postgresql/15/bin")
+PARTS = ("usr/lib/postgresql/15", "usr/share/postgresql/15")
 QUICK = ["-c", "fsync=off", "-c", "jit=off", "-c", "shared_buffers=16MB", "-c", "max_connections=20",
          "-c", "unix_socket_directories=", "-c", "autovacuum=off", "-c", "log_min_messages=fatal"]
 
@@ -28,6 +29,7 @@ class Postgres(Target):
     # PostgreSQL has no text with a zero byte, nor any that is not UTF-8.
     poison, poison_why = (("raw/x", b"zero \0 byte"), ("raw/x", b"\xff\xfe")), "UTF8"
     flags = QUICK
+    extension = None  # a folder with what belongs to one, as it lies below /
 
     def __init__(self):
         self.home = Path(tempfile.mkdtemp(prefix="sluice-postgres-"))
@@ -47,12 +49,15 @@ class Postgres(Target):
         self.execute("CREATE DATABASE telemetry OWNER sluice", admin=True)
 
     def find_programs(self):
-        """What was unpacked may lie where another user cannot look: a copy is used."""
+        """What was unpacked may lie where another user cannot look: a copy is used. So it is for an extension."""
         unpacked = ROOT / "build-tools" / "postgresql"
-        if not (unpacked / PROGRAMS / "postgres").exists():
-            return Path("/") / PROGRAMS
-        shutil.copytree(unpacked, self.home / "programs", symlinks=True,
-                        ignore=shutil.ignore_patterns("bitcode", "doc", "locale", "man"))
+        there = unpacked if (unpacked / PROGRAMS / "postgres").exists() else Path("/")
+        if there == Path("/") and not self.extension:
+            return there / PROGRAMS
+        for folder in filter(None, (there, self.extension)):
+            for part in PARTS:
+                shutil.copytree(folder / part, self.home / "programs" / part, symlinks=True, dirs_exist_ok=True,
+                                ignore=shutil.ignore_patterns("bitcode", "doc", "locale", "man"))
         return self.home / "programs" / PROGRAMS
 
     @staticmethod

@@ -10,6 +10,7 @@
 
 #define POSTGRES_DAYS_MAX   4096 /* partitions that are known to be there */
 #define POSTGRES_SCHEMA_MAX 40   /* bytes of a schema's name */
+#define POSTGRES_NAME_MAX   130  /* bytes of any name in the database, in quotes */
 
 struct postgres {
     struct postgres_opts opts;
@@ -19,6 +20,8 @@ struct postgres {
     int64_t days[POSTGRES_DAYS_MAX]; /* with a partition, in no order; since 1970 */
     unsigned days_count;
     uint64_t maintained_ns;
+    char timescale[POSTGRES_NAME_MAX + 1]; /* schema of TimescaleDB's functions, or "" */
+    bool hypertable;                       /* the table is one, which keeps its days itself */
 };
 
 /* postgres_schema.c. Makes or migrates the schema. DONE or AWAY. */

@@ -3,6 +3,9 @@
  * The tables and how they came to be: a list of steps, each a version further, run in one
  * transaction under an advisory lock. A table's partitions are days of the time a message was
  * received, not of what its sender says: that may be any, and each would want a partition.
+ *
+ * Where the database has the extension TimescaleDB when the table is made, the table is one of its
+ * hypertables instead, and its chunks are the days. What the table is it stays.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +22,8 @@
 #define DAY_US      ((int64_t)DAY_S * US_PER_S)
 #define LOCK_KEY    72835911 /* of no meaning but to be ours */
 
-/* "@" stands for the schema. Never change one that was released: add another. */
+/* "@" stands for the schema, "~" for how a table that is no hypertable is divided. Never change one
+ * that was released: add another. */
 static const char *const steps[] = {
     "CREATE TABLE @.cursor ("
     "sink text PRIMARY KEY, log text NOT NULL, next bigint NOT NULL, "
@@ -28,7 +32,7 @@ static const char *const steps[] = {
     "received timestamptz NOT NULL, ts timestamptz NOT NULL, position bigint NOT NULL, "
     "account text, feed text, device text, topic text, value text NOT NULL, "
     "number double precision, lat double precision, lon double precision, ele double precision, "
-    "account_no bigint NOT NULL, feed_no bigint, device_no bigint) PARTITION BY RANGE (received);"
+    "account_no bigint NOT NULL, feed_no bigint, device_no bigint)~;"
     "CREATE INDEX message_feed_ts ON @.message (account, feed, ts DESC);"
     "CREATE INDEX message_device_ts ON @.message (device, ts DESC) WHERE device IS NOT NULL;"
     "CREATE INDEX message_received ON @.message USING brin (received) WITH (pages_per_range = 32);"
@@ -45,20 +49,69 @@ static enum sink_outcome run(struct postgres *p, struct pq_answer *ret, struct e
     return pq_run(&p->pq, p->sql.ptr, ret, err);
 }
 
-static void put_step(struct buf *out, const char *step, const char *schema)
+static void put_step(struct buf *out, const char *step, const struct postgres *p)
 {
     for (; *step; step++) {
         if (*step == '@')
-            buf_put_str(out, schema);
-        else
+            buf_put_str(out, p->opts.schema);
+        else if (*step != '~')
             buf_put_u8(out, (uint8_t)*step);
+        else if (!p->timescale[0])
+            buf_put_str(out, " PARTITION BY RANGE (received)");
     }
+}
+
+/* Called this way it is in all versions 2. Its own index would be on `received`, as ours is. */
+static void put_hypertable(struct buf *out, const struct postgres *p)
+{
+    buf_printf(out,
+               "SELECT %s.create_hypertable('%s.message', 'received', chunk_time_interval => "
+               "interval '1 day', create_default_indexes => false);",
+               p->timescale, p->opts.schema);
+}
+
+/* An answer of one text; "" if there was none. */
+static enum sink_outcome ask(struct postgres *p, struct error *err)
+{
+    struct pq_answer answer = {.cell = &p->cell};
+    enum sink_outcome rc = run(p, &answer, err);
+    if (!answer.found)
+        buf_clear(&p->cell);
+    buf_put_u8(&p->cell, 0);
+    return rc;
+}
+
+static enum sink_outcome find_timescale(struct postgres *p, struct error *err)
+{
+    buf_clear(&p->sql);
+    buf_put_str(&p->sql, "SELECT quote_ident(nspname) FROM pg_extension e JOIN pg_namespace n "
+                         "ON n.oid = e.extnamespace WHERE extname = 'timescaledb'");
+    enum sink_outcome rc = ask(p, err);
+    if (rc == SINK_DONE)
+        snprintf(p->timescale, sizeof p->timescale, "%s", p->cell.ptr);
+    return rc;
+}
+
+/* What the table is, which may have been made before the extension was there. */
+static enum sink_outcome find_kind(struct postgres *p, struct error *err)
+{
+    buf_clear(&p->sql);
+    buf_printf(&p->sql, "SELECT relkind FROM pg_class WHERE oid = '%s.message'::regclass",
+               p->opts.schema);
+    enum sink_outcome rc = ask(p, err);
+    if (rc != SINK_DONE)
+        return rc;
+    p->hypertable = p->cell.ptr[0] == 'r';
+    if (!p->hypertable || p->timescale[0])
+        return SINK_DONE;
+    error_set(err, -ENOENT, "%s.message is a hypertable, and the extension timescaledb is gone",
+              p->opts.schema);
+    return SINK_AWAY;
 }
 
 static enum sink_outcome climb(struct postgres *p, struct error *err)
 {
     const char *schema = p->opts.schema;
-    struct pq_answer answer = {.cell = &p->cell};
     buf_clear(&p->sql);
     /* CREATE SCHEMA IF NOT EXISTS wants the right to make one even if it is there. */
     buf_printf(
@@ -68,10 +121,9 @@ static enum sink_outcome climb(struct postgres *p, struct error *err)
         "CREATE TABLE IF NOT EXISTS %s.version (version int NOT NULL); "
         "SELECT coalesce(max(version), 0) FROM %s.version",
         LOCK_KEY, schema, schema, schema, schema);
-    enum sink_outcome rc = run(p, &answer, err);
+    enum sink_outcome rc = ask(p, err);
     if (rc != SINK_DONE)
         return rc;
-    buf_put_u8(&p->cell, 0);
     unsigned long have = strtoul(p->cell.ptr, NULL, 10);
     if (have > VERSION) {
         error_set(err, -EPROTONOSUPPORT, "schema %s has version %lu; this Sluice knows %zu", schema,
@@ -80,19 +132,24 @@ static enum sink_outcome climb(struct postgres *p, struct error *err)
     }
     buf_clear(&p->sql);
     for (unsigned long v = have; v < VERSION; v++) {
-        put_step(&p->sql, steps[v], schema);
+        put_step(&p->sql, steps[v], p);
+        if (v == 0 && p->timescale[0])
+            put_hypertable(&p->sql, p);
         buf_printf(&p->sql, "INSERT INTO %s.version VALUES (%lu);", schema, v + 1);
     }
     buf_put_str(&p->sql, "COMMIT");
     rc = run(p, NULL, err);
     if (rc == SINK_DONE && have < VERSION)
         log_line(LOG_INFO, "postgres.migrated", "schema=%s from=%lu to=%zu", schema, have, VERSION);
-    return rc;
+    return rc == SINK_DONE ? find_kind(p, err) : rc;
 }
 
 enum sink_outcome postgres_migrate(struct postgres *p, struct error *err)
 {
-    return climb(p, err) == SINK_DONE ? SINK_DONE : SINK_AWAY;
+    enum sink_outcome rc = find_timescale(p, err);
+    if (rc == SINK_DONE)
+        rc = climb(p, err);
+    return rc == SINK_DONE ? rc : SINK_AWAY;
 }
 
 /* ---- days ------------------------------------------------------------------------------------ */
@@ -133,7 +190,7 @@ static void put_day(struct buf *out, const char *dash, int64_t day)
 
 static enum sink_outcome make_day(struct postgres *p, int64_t day, struct error *err)
 {
-    if (is_known(p, day) || !is_day(day))
+    if (p->hypertable || is_known(p, day) || !is_day(day))
         return SINK_DONE;
     buf_clear(&p->sql);
     buf_printf(&p->sql, "CREATE TABLE IF NOT EXISTS %s.message_", p->opts.schema);
@@ -210,13 +267,31 @@ static enum sink_outcome look_at_days(struct postgres *p, int64_t oldest, struct
     return rc;
 }
 
+/* A hypertable's days before `oldest` go. */
+static enum sink_outcome drop_chunks(struct postgres *p, int64_t oldest, struct error *err)
+{
+    if (!p->opts.keep_days)
+        return SINK_DONE;
+    buf_clear(&p->sql);
+    buf_printf(&p->sql, "SELECT count(*) FROM %s.drop_chunks('%s.message', timestamptz '",
+               p->timescale, p->opts.schema);
+    put_day(&p->sql, "-", oldest);
+    buf_put_str(&p->sql, " 00:00:00+00') AS dropped");
+    enum sink_outcome rc = ask(p, err);
+    if (rc == SINK_DONE && strcmp(p->cell.ptr, "0") != 0)
+        log_line(LOG_INFO, "postgres.chunks_dropped", "schema=%s count=%s", p->opts.schema,
+                 p->cell.ptr);
+    return rc;
+}
+
 enum sink_outcome postgres_maintain(struct postgres *p, uint64_t now_ns, struct error *err)
 {
     if (p->maintained_ns && now_ns - p->maintained_ns < MAINTAIN_NS)
         return SINK_DONE;
     int64_t today = civil_floor_div(clock_wall_us(), DAY_US);
     int64_t oldest = p->opts.keep_days ? today - (int64_t)p->opts.keep_days : INT64_MIN;
-    enum sink_outcome rc = look_at_days(p, oldest, err);
+    enum sink_outcome rc =
+        p->hypertable ? drop_chunks(p, oldest, err) : look_at_days(p, oldest, err);
     for (int64_t day = today; day <= today + DAYS_AHEAD && rc == SINK_DONE; day++)
         rc = make_day(p, day, err);
     if (rc == SINK_DONE)
