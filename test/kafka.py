@@ -45,7 +45,9 @@ group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=4194304
-sasl.enabled.mechanisms=PLAIN
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_sluice="its-secret";
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={keystore}
@@ -170,6 +172,11 @@ class Kafka(Target):
         admin = self.admin()  # its futures do not keep it
         for future in admin.alter_configs([resource]).values():
             future.result(20)
+
+    def set_password(self, mechanism, user, password):
+        """Where the cluster keeps SCRAM's, as an operator does it."""
+        self.java("kafka.admin.ConfigCommand", "--bootstrap-server", f"127.0.0.1:{self.port}", "--alter", "--entity-type",
+                  "users", "--entity-name", user, "--add-config", f"{mechanism}=[password={password}]")
 
     def accept_poison(self, place):
         self.alter(place, max_message_bytes="1000000")

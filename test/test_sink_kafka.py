@@ -5,7 +5,7 @@ import time
 
 import pytest
 import requests
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Producer, libversion
 
 from harness import Server, wait_for
 from kafka import Kafka
@@ -141,6 +141,52 @@ def test_tls_and_a_password_that_changes(make_sink, target, place):
     sink.server.settings["kafka.ca_file"] = ""
     sink.server.start()
     wait_for("no trust", lambda: "certificate" in sink.status()["error"], PATIENCE)
+
+
+# Debian 12 has an older one; both of ours are linked with it.
+SCRAM_WORKS = libversion()[1] >= 0x020601ff
+
+
+@pytest.mark.skipif(SCRAM_WORKS, reason="this librdkafka's SCRAM is not refused")
+def test_scram_that_is_refused_for_the_library_says_so(make_sink, target, tmp_path):
+    (tmp_path / "password").write_text("its-secret\n")
+    target.set_password("SCRAM-SHA-512", "sluice", "its-secret")
+    sink = make_sink(brokers=f"localhost:{target.secure}", security="sasl_ssl", username="sluice",
+                     password_file=str(tmp_path / "password"), ca_file=str(target.authority.path))
+    send(sender_on(sink, "mia", "t"), "t", {"value": "0"})
+    wait_for("it to say so", lambda: f"Kafka 4 refuse SCRAM of librdkafka {libversion()[0]}" in sink.status()["error"],
+             PATIENCE)
+
+
+@pytest.mark.skipif(not SCRAM_WORKS, reason="brokers of Kafka 4 refuse SCRAM of librdkafka before 2.6.1")
+@pytest.mark.parametrize("mechanism", ("SCRAM-SHA-256", None))
+def test_scram_and_a_password_that_changes(make_sink, target, place, tmp_path, mechanism):
+    """SCRAM-SHA-512 if nothing is set. A connection that is there lives on; the next one reads the password again."""
+    set_password = lambda text: target.set_password(mechanism or "SCRAM-SHA-512", "sluice", text)
+    password = tmp_path / "password"
+    password.write_text("first-secret\n")
+    set_password("first-secret")
+    sink = make_sink(brokers=f"localhost:{target.secure}", security="sasl_ssl", mechanism=mechanism, username="sluice",
+                     password_file=str(password), ca_file=str(target.authority.path))
+    owner = sender_on(sink, "mia", "t")
+    send(owner, "t", {"value": "0"})
+    sink.drained()
+    set_password("second-secret")
+    send(owner, "t", {"value": "1"})
+    sink.drained()
+    target.kill()
+    target.start()
+    send(owner, "t", {"value": "2"})
+    wait_for("it to be refused", lambda: "uthentication" in sink.status()["error"], PATIENCE)
+    password.write_text("second-secret\n")
+    sink.drained()
+    set_password("third-secret")
+    password.write_text("third-secret\n")
+    target.kill()
+    target.start()
+    send(owner, "t", {"value": "3"})
+    sink.drained()
+    assert sink.values() == ["0", "1", "2", "3"] and "secret" not in sink.server.log()
 
 
 @pytest.mark.parametrize("name, value, why", [

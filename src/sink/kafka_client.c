@@ -31,6 +31,7 @@
 #define TRANSACTION_MAX_MS 900000u /* brokers' transaction.max.timeout.ms */
 #define SECOND_MS          1000u
 #define ERROR_TEXT_MAX     256
+#define SCRAM_VERSION      0x020601ff /* of librdkafka: 2.6.1 */
 
 #define U(v) (unsigned long long)(v)
 
@@ -54,6 +55,19 @@ static void on_log(const rd_kafka_t *rk, int level, const char *what, const char
              log_text(safe, slice_str(text)), atomic_exchange(&k->unlogged, 0));
 }
 
+static bool has_sasl(const struct kafka *k)
+{
+    return strncmp(k->opts.security, "sasl", 4) == 0;
+}
+
+/* Before 2.6.1 the library's last message of SCRAM had a wrong nonce, and nobody looked at it
+ * (librdkafka's pull request 4895). */
+static bool has_wrong_nonce(const struct kafka *k)
+{
+    return has_sasl(k) && strncmp(k->opts.mechanism, "SCRAM", 5) == 0 &&
+           rd_kafka_version() < SCRAM_VERSION;
+}
+
 /* Within a call of ours, as are all that follow. */
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
@@ -61,7 +75,10 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     uint64_t soon = clock_mono_ns() + DOUBT_NS;
     if (k->look_ns > soon)
         k->look_ns = soon;
-    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+    if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION && has_wrong_nonce(k))
+        snprintf(k->why, sizeof k->why, "brokers of Kafka 4 refuse SCRAM of librdkafka %s: %s",
+                 rd_kafka_version_str(), text);
+    else if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         snprintf(k->why, sizeof k->why, "%s", text);
 }
 
@@ -133,11 +150,6 @@ static int set_number(rd_kafka_conf_t *conf, const char *name, uint64_t value, s
     char text[24];
     snprintf(text, sizeof text, "%llu", U(value));
     return set(conf, name, text, err);
-}
-
-static bool has_sasl(const struct kafka *k)
-{
-    return strncmp(k->opts.security, "sasl", 4) == 0;
 }
 
 /* What both ends of a connection need to trust each other, but for the password. */
