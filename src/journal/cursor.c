@@ -106,11 +106,11 @@ static int write_slot(struct cursors *c, int slot)
     return rc;
 }
 
-static int read_image(struct disk *disk, const char *path, struct disk_file **ret_file, char *image,
-                      struct error *err)
+static int read_image(struct disk *disk, const char *path, int flags, struct disk_file **ret_file,
+                      char *image, struct error *err)
 {
     uint64_t size = 0;
-    int rc = disk->open(disk, path, O_RDWR, ret_file);
+    int rc = disk->open(disk, path, flags, ret_file);
     if (rc == -ENOENT)
         return rc;
     if (rc)
@@ -137,7 +137,7 @@ int cursors_check(struct disk *disk, const char *path, struct error *err)
     char *image = calloc(1, CURSOR_FILE_BYTES);
     if (!image)
         return -ENOMEM;
-    int rc = read_image(disk, path, &file, image, err);
+    int rc = read_image(disk, path, O_RDONLY, &file, image, err);
     if (!rc)
         disk->close(disk, file);
     free(image);
@@ -165,7 +165,7 @@ int cursors_open(struct cursors *c, struct disk *disk, const char *path, const u
     pthread_mutex_init(&c->lock, NULL);
     memcpy(c->log_id, log_id, sizeof c->log_id);
     char *image = calloc(1, CURSOR_FILE_BYTES);
-    int rc = c->path && image ? read_image(disk, path, &c->file, image, err) : -ENOMEM;
+    int rc = c->path && image ? read_image(disk, path, O_RDWR, &c->file, image, err) : -ENOMEM;
     if (rc == -ENOENT) {
         c->file = NULL;
         rc = 0; /* made when the first reader comes */
@@ -184,6 +184,24 @@ int cursors_open(struct cursors *c, struct disk *disk, const char *path, const u
     if (rc)
         cursors_close(c);
     return rc;
+}
+
+int cursors_read(struct disk *disk, const char *path, const uint8_t log_id[16], struct cursor *ret,
+                 struct error *err)
+{
+    struct disk_file *file;
+    struct cursors c = {.path = (char *)(uintptr_t)path};
+    memcpy(c.log_id, log_id, sizeof c.log_id);
+    memset(ret, 0, CURSORS_MAX * sizeof *ret);
+    char *image = calloc(1, CURSOR_FILE_BYTES);
+    int rc = image ? read_image(disk, path, O_RDONLY, &file, image, err) : -ENOMEM;
+    if (!rc) {
+        disk->close(disk, file);
+        rc = read_slots(&c, image, err);
+        memcpy(ret, c.slots, sizeof c.slots);
+    }
+    free(image);
+    return rc == 1 || rc == -ENOENT ? 0 : rc;
 }
 
 void cursors_close(struct cursors *c)

@@ -44,6 +44,10 @@ int cursors_open(struct cursors *c, struct disk *disk, const char *path, const u
 void cursors_close(struct cursors *c);
 /* Only looks: -EPROTONOSUPPORT when the file is of a newer format, else 0. */
 int cursors_check(struct disk *disk, const char *path, struct error *err);
+/* Only looks: what is in the file into ret[CURSORS_MAX]; a slot that is damaged is not used. 0,
+ * also when there is no such file, or a negative errno with a sentence. */
+int cursors_read(struct disk *disk, const char *path, const uint8_t log_id[16], struct cursor *ret,
+                 struct error *err);
 /* The slot of `name`, made with `offset` if it is new. Slot number, or -EINVAL (name), -ENOSPC. */
 int cursors_slot(struct cursors *c, const char *name, uint64_t offset, uint64_t *ret_offset);
 /* Durably moves the cursor forward; a smaller offset is ignored. 0 or negative errno. */

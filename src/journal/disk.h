@@ -4,7 +4,8 @@
  * faulty, seeded disk under the same code. Any thread; a handle has one user at a time for writes.
  *
  * Implementations: disk_posix.c (the machine), disk_lossy.c (the machine, but what was not synced
- * is lost with the process, like a power cut), disk_slow.c (the machine, slower), disk_sim.c (in
+ * is lost with the process, like a power cut), disk_slow.c (the machine, slower),
+ * disk_within.c (the machine, but one directory alone may be changed), disk_sim.c (in
  * memory, seeded faults; tests only).
  */
 #pragma once
@@ -48,6 +49,15 @@ struct disk *disk_posix(void);
 struct disk *disk_lossy(uint64_t seed);
 /* The machine's files, as slow and full as files in that directory say. For tests of the binary. */
 struct disk *disk_slow(const char *journal_dir);
+
+/* The machine's files, of which those under one directory may be changed; the others: -EROFS. One
+ * per process. */
+struct disk *disk_within(const char *dir);
+
+/* From now on the kernel refuses this thread, and all that it begins, to change anything outside of
+ * `dir`, which is there, whatever code asks for it; files that are open stay open. 0; -EOPNOTSUPP:
+ * the kernel cannot; or another negative errno: nothing was given up. */
+int disk_confine(const char *dir);
 
 /* Whole-length helpers over any disk; 0 or negative errno (-EIO for an unexpected end). */
 int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);

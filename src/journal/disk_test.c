@@ -235,6 +235,77 @@ static void simulated_failed_sync(void **state)
     assert_true(lost > 5);
 }
 
+/* One directory may be changed; everything else is only read. */
+static void within_a_directory(void **state)
+{
+    char base[] = "/tmp/sluice-within-XXXXXX", in[64], out[64], other[64], dir[64], text[8] = "";
+    assert_non_null(mkdtemp(base));
+    snprintf(dir, sizeof dir, "%s/own", base);
+    snprintf(in, sizeof in, "%s/own/a", base);
+    snprintf(out, sizeof out, "%s/b", base);
+    snprintf(other, sizeof other, "%s/ownish", base);
+    struct disk *p = disk_posix(), *d = disk_within(dir);
+    struct disk_file *f;
+    assert_int_equal(disk_replace(p, out, "good", 4), 0);
+    assert_int_equal(d->mkdir(d, other), -EROFS); /* its name only begins so */
+    assert_int_equal(d->mkdir(d, dir), 0);
+    assert_int_equal(disk_replace(d, in, "mine", 4), 0);
+    assert_int_equal(disk_replace(d, out, "mine", 4), -EROFS);
+    assert_int_equal(d->open(d, out, O_RDWR, &f), -EROFS);
+    assert_int_equal(d->open(d, other, O_RDWR | O_CREAT, &f), -EROFS);
+    assert_int_equal(d->rename(d, in, out), -EROFS);
+    assert_int_equal(d->rename(d, out, in), -EROFS);
+    assert_int_equal(d->link(d, out, in), -EROFS);
+    assert_int_equal(d->unlink(d, out), -EROFS);
+    snprintf(other, sizeof other, "%s/own/../b", base);
+    assert_int_equal(d->unlink(d, other), -EROFS);
+    assert_int_equal(d->open(d, out, O_RDONLY, &f), 0);
+    assert_int_equal(d->pread(d, f, text, sizeof text, 0), 4);
+    assert_string_equal(text, "good");
+    d->close(d, f);
+    assert_int_equal(d->unlink(d, in), 0);
+    assert_int_equal(disk_remove_tree(p, base), 0);
+}
+
+/* The same, seen to by the kernel; of a process of its own, as it is for good. */
+static void confined(void **state)
+{
+    char base[] = "/tmp/sluice-confine-XXXXXX", in[64], out[64], dir[64];
+    int status = 0;
+    assert_non_null(mkdtemp(base));
+    snprintf(dir, sizeof dir, "%s/own", base);
+    snprintf(in, sizeof in, "%s/own/a", base);
+    snprintf(out, sizeof out, "%s/b", base);
+    struct disk *d = disk_posix();
+    struct disk_file *f, *before;
+    assert_int_equal(d->mkdir(d, dir), 0);
+    assert_int_equal(disk_replace(d, out, "good", 4), 0);
+    assert_int_equal(d->open(d, out, O_RDWR, &before), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int rc = disk_confine(dir);
+        if (rc)
+            _exit(rc == -EOPNOTSUPP ? 77 : 1);
+        struct iovec v = {"n", 1};
+        _exit(disk_replace(d, in, "mine", 4) != 0                        ? 2
+              : d->open(d, out, O_RDONLY, &f) != 0                       ? 3
+              : d->open(d, out, O_RDWR, &f) != -EACCES                   ? 4
+              : d->unlink(d, out) != -EACCES                             ? 5
+              : d->rename(d, out, in) == 0 || d->rename(d, in, out) == 0 ? 6
+              : d->mkdir(d, "/tmp/sluice-confine-new") != -EACCES        ? 7
+              : disk_write_full(d, before, &v, 1, 4) != 0                ? 8
+                                                                         : 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        print_message("this kernel has no Landlock\n");
+    else
+        assert_int_equal(WEXITSTATUS(status), 0);
+    d->close(d, before);
+    assert_int_equal(disk_remove_tree(d, base), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +313,8 @@ int main(void)
         cmocka_unit_test(lossy_disk_forgets_what_was_not_synced),
         cmocka_unit_test(simulated_power_cut),
         cmocka_unit_test(simulated_failed_sync),
+        cmocka_unit_test(within_a_directory),
+        cmocka_unit_test(confined),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

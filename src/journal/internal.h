@@ -90,6 +90,7 @@ struct checkpoints {
 struct journal {
     uint32_t magic;
     bool threaded;
+    bool follows; /* another process writes it: follow.h */
     struct journal_opts opts;
     char *dir;
     struct disk *disk;
@@ -107,7 +108,9 @@ struct journal {
     _Alignas(64) _Atomic uint64_t durable;
     _Atomic uint64_t appended;
     _Atomic uint64_t oldest;
-    struct sleeper news; /* readers sleep here */
+    _Atomic uint64_t layout; /* changes of the list of segments */
+    _Atomic uint64_t epoch;  /* of a log that is followed: the writer's boot_epoch */
+    struct sleeper news;     /* readers sleep here */
 
     struct tail tail;
     struct checkpoints checkpoints;
@@ -143,6 +146,10 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
 /* Ends the object without a clean checkpoint and without committing, as a kill would. Stepped only.
  */
 void journal_abandon(struct journal *j);
+/* An object without files and threads; NULL: no memory. */
+struct journal *journal_create(const struct journal_opts *opts, struct rand *seeded);
+/* Lets go of whatever it has; its threads have ended. */
+void journal_destroy(struct journal *j);
 int path_format(char out[PATH_BYTES], const struct journal *j, const char *name);
 void refuse_set(struct journal *j, uint32_t bit, bool on);
 uint64_t salt_new(struct journal *j);
@@ -193,6 +200,11 @@ bool segments_find(struct journal *j, uint64_t offset, struct segment *ret, uint
 /* The two oldest into ret[2]; false when there are not two. */
 bool segments_oldest(struct journal *j, struct segment ret[2], size_t *ret_count);
 void segments_drop_oldest(struct journal *j);
+/* Another list takes the place of this one; it is taken over. */
+void segments_replace(struct journal *j, struct segment *list, size_t count);
+
+/* follow.c: the list anew, from the directory. Any thread. 0 or a negative errno. */
+int follow_refresh(struct journal *j);
 
 /* recover.c */
 int journal_recover(struct journal *j, struct error *err);

@@ -33,7 +33,7 @@ void log_id_new(struct journal *j)
         le64_put((char *)j->log_id + i, salt_new(j));
 }
 
-static void destroy(struct journal *j)
+void journal_destroy(struct journal *j)
 {
     checkpoint_close(j);
     cursors_close(&j->cursors);
@@ -55,7 +55,7 @@ static void destroy(struct journal *j)
     free(j);
 }
 
-static struct journal *create(const struct journal_opts *opts, struct rand *seeded)
+struct journal *journal_create(const struct journal_opts *opts, struct rand *seeded)
 {
     struct journal *j = aligned_alloc(_Alignof(struct journal), sizeof *j);
     if (!j)
@@ -76,7 +76,7 @@ static struct journal *create(const struct journal_opts *opts, struct rand *seed
     pthread_mutex_init(&j->spare.lock, NULL);
     pthread_cond_init(&j->spare.changed, NULL);
     if (!j->dir) {
-        destroy(j);
+        journal_destroy(j);
         return NULL;
     }
     return j;
@@ -133,7 +133,7 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
 {
     if (err)
         err->text[0] = 0;
-    struct journal *j = create(opts, seeded);
+    struct journal *j = journal_create(opts, seeded);
     if (!j)
         return error_set(err, -ENOMEM, "no memory for the journal");
     int rc = take_lock(j, err);
@@ -151,7 +151,7 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
             error_set(err, rc, "%s: the gap could not be recorded: %s", j->dir, strerror(-rc));
     }
     if (rc) {
-        destroy(j);
+        journal_destroy(j);
         return rc;
     }
     log_line(LOG_INFO, "journal.open", "dir=%s durable=%llu recovered=%llu us=%llu torn=%llu",
@@ -177,6 +177,10 @@ void journal_close(struct journal *j)
         return;
     OBJ_CHECK(j, JOURNAL_MAGIC);
     CHECK(atomic_load(&j->readers) == 0); /* they hold memory of ours */
+    if (j->follows) {
+        journal_destroy(j);
+        return;
+    }
     refuse_set(j, REFUSE_STOPPING, true);
     if (j->threaded) {
         atomic_store(&j->writer_stop, true);
@@ -190,13 +194,13 @@ void journal_close(struct journal *j)
     }
     if (!(atomic_load(&j->refuse) & REFUSE_FAILED))
         checkpoint_write(j, true);
-    destroy(j);
+    journal_destroy(j);
 }
 
 void journal_abandon(struct journal *j)
 {
     CHECK(!j->threaded && atomic_load(&j->readers) == 0);
-    destroy(j);
+    journal_destroy(j);
 }
 
 struct journal_position journal_position(struct journal *j)

@@ -22,6 +22,7 @@ struct journal_reader {
     size_t slab_at;
     struct walk walk; /* open when .file is set */
     uint64_t walk_base;
+    uint64_t epoch;                    /* of the writer, when the walk was opened */
     uint64_t hint_base, hint_position; /* where `next` begins, if hint_base is its segment */
     _Atomic bool woken;
 };
@@ -241,15 +242,24 @@ static int next_from_files(struct journal_reader *r, uint64_t durable, struct jo
     for (unsigned tries = 0;; tries++) {
         struct segment s;
         uint64_t limit, next, oldest = atomic_load(&r->j->oldest);
-        if (r->next < oldest)
-            return gap(r, oldest, ret);
-        if (!segments_find(r->j, r->next, &s, &limit, &next))
-            return gap(r, oldest > r->next ? oldest : durable, ret);
+        uint64_t epoch = atomic_load(&r->j->epoch);
+        if (epoch != r->epoch) /* what was read ahead may have been cut off and written anew */
+            walk_close(&r->walk);
+        r->epoch = epoch;
+        if (r->next < oldest) /* a follower may learn of that before it learns what is durable */
+            return gap(r, oldest < durable ? oldest : durable, ret);
+        if (!segments_find(r->j, r->next, &s, &limit, &next)) { /* gone since `oldest` was read */
+            oldest = atomic_load(&r->j->oldest);
+            return gap(r, oldest > r->next && oldest < durable ? oldest : durable, ret);
+        }
         if (r->next >= limit) /* a gap that the next segment knows of */
             return gap(r, next < durable ? next : durable, ret);
         int rc = enter_file(r, &s);
-        if (rc == -ENOENT && tries < 8)
-            continue; /* retention was faster; `oldest` has moved */
+        if (rc == -ENOENT && tries < 8) { /* retention was faster; `oldest` has moved */
+            if (r->j->follows && (rc = follow_refresh(r->j)) < 0)
+                return rc;
+            continue;
+        }
         if (rc == -EBADMSG)
             return gap(r, limit < durable ? limit : durable, ret);
         if (rc)

@@ -36,6 +36,7 @@ int segments_add(struct journal *j, const struct segment *s)
         j->segments_count -= replaces;
         j->segments[j->segments_count++] = *s;
         count_bytes(j);
+        atomic_fetch_add(&j->layout, 1);
     }
     pthread_mutex_unlock(&j->segments_lock);
     return rc;
@@ -85,6 +86,17 @@ void segments_drop_oldest(struct journal *j)
     pthread_mutex_lock(&j->segments_lock);
     j->segments_count--;
     memmove(j->segments, j->segments + 1, j->segments_count * sizeof *j->segments);
+    count_bytes(j);
+    atomic_fetch_add(&j->layout, 1);
+    pthread_mutex_unlock(&j->segments_lock);
+}
+
+void segments_replace(struct journal *j, struct segment *list, size_t count)
+{
+    pthread_mutex_lock(&j->segments_lock);
+    free(j->segments);
+    j->segments = list;
+    j->segments_count = j->segments_cap = count;
     count_bytes(j);
     pthread_mutex_unlock(&j->segments_lock);
 }

@@ -32,3 +32,6 @@ struct survey {
 int survey_read(struct survey *s, struct disk *disk, const char *dir, bool skip_damaged,
                 struct error *err);
 void survey_fini(struct survey *s);
+/* Up to where everything is durable, by what the files themselves say. 0 or a negative errno. */
+int survey_proven_end(const struct survey *s, struct disk *disk, const char *dir, uint64_t *ret,
+                      struct error *err);

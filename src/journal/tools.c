@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tools look at the files alone and take no lock, so the log may be in use. What is in the
- * files of a running server may not be durable yet; `proven_end` says how far it is.
+ * files of a running server may not be durable yet; `survey_proven_end` says how far it is.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -208,8 +208,7 @@ int journal_verify(struct disk *disk, const char *dir, struct buf *out, struct e
     return wrong ? error_set(err, -EBADMSG, "%s: the log is damaged", dir) : 0;
 }
 
-/* Up to where everything is durable, by what the files themselves say. */
-static int proven_end(struct disk *disk, const char *dir, const struct survey *s, uint64_t *ret,
+int survey_proven_end(const struct survey *s, struct disk *disk, const char *dir, uint64_t *ret,
                       struct error *err)
 {
     uint64_t end = s->has_checkpoint ? s->checkpoint.durable : 0;
@@ -294,7 +293,7 @@ int journal_scan(struct disk *disk, const char *dir, uint64_t from,
     int rc = survey_read(&s, disk, dir, true, err);
     if (rc)
         return rc;
-    rc = proven_end(disk, dir, &s, &end, err);
+    rc = survey_proven_end(&s, disk, dir, &end, err);
     for (size_t i = 0; !rc && i < s.count && scan.next < end; i++) {
         uint64_t limit = limit_of(&s, i);
         struct walk w;
