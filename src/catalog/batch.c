@@ -327,21 +327,51 @@ static void give(struct item *it, struct memory *m)
         it->ask->ret_group = memory_group_by_number(m, it->group);
 }
 
+/* Whether something is called otherwise behind it, or nothing any more. */
+static bool renames(struct memory *m, const struct effect *e)
+{
+    bool is = e->kind == NO_ACCOUNT || e->kind == NO_CREDENTIAL || e->kind == NO_FEED;
+    if (e->kind == PUT_FEED) {
+        const struct feed *next = e->record;
+        struct feed *f = memory_feed_by_number(m, next->number);
+        is = f && !slice_eq(f->key, next->key);
+        feed_unref(f);
+    } else if (e->kind == PUT_ACCOUNT) {
+        const struct account *next = e->record;
+        struct account *a = memory_account_by_number(m, next->number);
+        is = a && !slice_eq(a->name, next->name);
+        account_unref(a);
+    } else if (e->kind == PUT_CREDENTIAL) {
+        const struct credential *next = e->record;
+        struct credential *c = memory_credential(m, next->number);
+        is = c && !slice_eq(c->name, next->name);
+        credential_unref(c);
+    }
+    return is;
+}
+
+static bool apply_next(struct batch *b, struct memory *m, size_t i)
+{
+    b->renamed = b->renamed || renames(m, &b->effects[i]);
+    return apply(m, &b->effects[i]);
+}
+
 bool batch_publish(struct batch *b, struct memory *m)
 {
     bool moved = false;
+    b->renamed = false;
     size_t done = 0;
     for (size_t i = 0; i < b->items_count; i++) {
         struct item *it = &b->items[i];
         if (it->removes)
             give(it, m);
         for (; done < it->effects_end; done++)
-            moved |= apply(m, &b->effects[done]);
+            moved |= apply_next(b, m, done);
         if (!it->removes)
             give(it, m);
     }
     for (; done < b->effects_count; done++) /* those of no ask: held back when it was opened */
-        moved |= apply(m, &b->effects[done]);
+        moved |= apply_next(b, m, done);
     b->effects_count = 0;
     return moved;
 }

@@ -46,6 +46,7 @@ struct batch {
     size_t effects_count, effects_cap;
     struct item *items;
     size_t items_count, items_cap;
+    bool renamed; /* by batch_publish: something is called otherwise now, or nothing any more */
 };
 
 /* Runs all asks (linked by `next`) in one transaction and sets their reason and text. Returns

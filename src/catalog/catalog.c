@@ -60,7 +60,7 @@ struct copy {
 struct catalog {
     struct catalog_opts opts;
     struct memory memory;
-    _Atomic uint64_t generation;
+    _Atomic uint64_t generation, renamings;
     _Atomic uint64_t transactions, outbox_rows;
     _Atomic uint64_t owed_since_ns; /* what the outbox holds; the thread writes it */
 
@@ -190,6 +190,8 @@ static void publish(struct catalog *c)
 {
     if (batch_publish(&c->batch, &c->memory))
         atomic_fetch_add_explicit(&c->generation, 1, memory_order_release);
+    if (c->batch.renamed)
+        atomic_fetch_add_explicit(&c->renamings, 1, memory_order_release);
     batch_answer(&c->batch, REASON_ok, "");
     batch_clear(&c->batch);
 }
@@ -540,6 +542,11 @@ void catalog_close(struct catalog *c)
 uint64_t catalog_generation(struct catalog *c)
 {
     return atomic_load_explicit(&c->generation, memory_order_acquire);
+}
+
+uint64_t catalog_renamings(struct catalog *c)
+{
+    return atomic_load_explicit(&c->renamings, memory_order_acquire);
 }
 
 struct account *catalog_account(struct catalog *c, struct slice name)

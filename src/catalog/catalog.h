@@ -78,6 +78,9 @@ int catalog_restored(const char *path, uint32_t jump, struct error *err);
 
 /* Grows with every published change of an account or credential. One atomic load. */
 uint64_t catalog_generation(struct catalog *c);
+/* Grows when an account, a credential or a feed is called otherwise, or is removed: what a number
+ * was called may be wrong. One atomic load. */
+uint64_t catalog_renamings(struct catalog *c);
 
 /* ---- look-ups: any thread, never block; each returns a new reference, or NULL -------------- */
 struct account *catalog_account(struct catalog *c, struct slice name);

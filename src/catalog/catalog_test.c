@@ -482,6 +482,31 @@ static void journal_is_told(void **state)
     forget_last();
 }
 
+/* What others have kept of names is known to be wrong, and only then. */
+static void renamings_are_counted(void **state)
+{
+    struct fixture *f = *state;
+    add_account(f, "demo");
+    uint64_t demo = number_of(f, "demo");
+    assert_int_equal(
+        ASK(f, FEED_ADD, .account_number = demo, .key = SLICE("a"), .feed_name = SLICE("A")),
+        REASON_ok);
+    uint64_t feed = last.ret_feed->number;
+    assert_int_equal(add_key(f, "demo", "main", 1), REASON_ok);
+    assert_int_equal(catalog_renamings(f->catalog), 0);
+    assert_int_equal(ASK(f, FEED_CHANGE, .account_number = demo, .feed_number = feed,
+                         .description = SLICE("what it is")),
+                     REASON_ok);
+    assert_int_equal(catalog_renamings(f->catalog), 0);
+    assert_int_equal(
+        ASK(f, FEED_CHANGE, .account_number = demo, .feed_number = feed, .key = SLICE("b")),
+        REASON_ok);
+    assert_int_equal(catalog_renamings(f->catalog), 1);
+    assert_int_equal(ASK(f, FEED_REMOVE, .account_number = demo, .feed_number = feed), REASON_ok);
+    assert_int_equal(catalog_renamings(f->catalog), 2);
+    forget_last();
+}
+
 static void odd_asks(void **state)
 {
     struct fixture *f = *state;
@@ -511,6 +536,7 @@ int main(void)
         TEST(feeds_refused),
         TEST(feed_limit),
         TEST(odd_asks),
+        TEST(renamings_are_counted),
         TEST(account_goes_with_all_it_has),
         TEST(journal_is_told),
     };

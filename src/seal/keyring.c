@@ -134,6 +134,11 @@ uint32_t keyring_generation(const struct keyring *k)
     return atomic_load_explicit(&k->generation, memory_order_acquire);
 }
 
+uint64_t keyring_changes(const struct keyring *k)
+{
+    return atomic_load(&k->changes);
+}
+
 uint64_t keyring_epoch(const struct keyring *k)
 {
     return k->epoch;
@@ -182,6 +187,7 @@ int keyring_make(struct keyring *k, uint64_t account)
         if (rc == 0 && !keyring_add(k, &key))
             rc = -ENOMEM;
         pthread_mutex_unlock(&k->lock);
+        atomic_fetch_add(&k->changes, 1);
         explicit_bzero(&key, sizeof key);
     }
     pthread_mutex_unlock(&k->writing);
@@ -203,6 +209,7 @@ int keyring_destroy(struct keyring *k, uint64_t account)
         atomic_fetch_add(&k->generation, 1);
         pthread_mutex_unlock(&k->lock);
         rc = keyring_save(k);
+        atomic_fetch_add(&k->changes, 1);
     }
     pthread_mutex_unlock(&k->writing);
     return rc;
@@ -264,6 +271,36 @@ int keyring_read(struct disk *disk, const char *path, const struct master_key *k
         return rc;
     }
     *ret = k;
+    return rc;
+}
+
+int keyring_refresh(struct keyring *k, struct error *err)
+{
+    struct keyring *now = NULL;
+    pthread_mutex_lock(&k->writing);
+    int rc = keyring_read(k->disk, k->path, &k->master, &now, err);
+    if (rc == 0) {
+        struct keyring was = {.keys = k->keys,
+                              .count = k->count,
+                              .cap = k->cap,
+                              .buckets = k->buckets,
+                              .buckets_count = k->buckets_count};
+        pthread_mutex_lock(&k->lock);
+        k->keys = now->keys;
+        k->count = now->count;
+        k->cap = now->cap;
+        k->buckets = now->buckets;
+        k->buckets_count = now->buckets_count;
+        atomic_fetch_add(&k->generation, 1); /* one may be destroyed now */
+        pthread_mutex_unlock(&k->lock);
+        now->keys = was.keys;
+        now->count = was.count;
+        now->cap = was.cap;
+        now->buckets = was.buckets;
+        now->buckets_count = was.buckets_count;
+    }
+    keyring_close(now);
+    pthread_mutex_unlock(&k->writing);
     return rc;
 }
 

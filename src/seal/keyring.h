@@ -48,6 +48,10 @@ void keyring_close(struct keyring *k);
 int keyring_read(struct disk *disk, const char *path, const struct master_key *key,
                  struct keyring **ret, struct error *err);
 
+/* Reads the file again, which another process writes: keys that came and went. 0 or a negative
+ * errno with a sentence: nothing changed. Any thread; waits for the disk. */
+int keyring_refresh(struct keyring *k, struct error *err);
+
 /* A durable key for the account, if it has none. 0; -EKEYREVOKED: it had one that was destroyed,
  * and gets no other; or another negative errno. */
 int keyring_make(struct keyring *k, uint64_t account);
@@ -65,6 +69,8 @@ uint32_t keyring_key_of(struct keyring *k, uint64_t account);
 enum key_state keyring_get(struct keyring *k, uint32_t id, uint8_t ret[AEAD_KEY_BYTES]);
 /* Grows when a key was destroyed: whoever keeps copies drops them. One atomic load. */
 uint32_t keyring_generation(const struct keyring *k);
+/* Grows with each key that is made or destroyed, once the file has it. One atomic load. */
+uint64_t keyring_changes(const struct keyring *k);
 uint64_t keyring_epoch(const struct keyring *k);
 /* A number for a sealer, never given out twice by one open keyring. */
 uint8_t keyring_take_sealer(struct keyring *k);

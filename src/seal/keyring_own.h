@@ -32,6 +32,7 @@ struct keyring {
     uint32_t buckets_count;
     uint64_t epoch;
     _Atomic uint32_t generation, sealers;
+    _Atomic uint64_t changes;
 };
 
 /* Under `lock`, or before anybody else knows the ring. The key's number; 0: no memory. */

@@ -179,6 +179,44 @@ static void test_rotate(void **state)
 
 /* Power fails in each call that making and destroying makes: after a restart what was said to be
  * done is done, and a call that failed may be repeated. */
+/* Another process has it too, only to read: it sees what came and what went when it looks again. */
+static void test_refresh(void **state)
+{
+    struct disk_sim *sim = new_sim();
+    struct keyring *k = open_it(sim), *reader;
+    struct master_key key = key_of(right_text);
+    struct error err = {""};
+    uint8_t here[AEAD_KEY_BYTES], there[AEAD_KEY_BYTES];
+    assert_int_equal(keyring_make(k, 5), 0);
+    assert_int_equal(keyring_read(disk_sim_disk(sim), PATH, &key, &reader, &err), 0);
+    uint64_t changes = keyring_changes(k);
+    for (uint64_t account = 6; account < 106; account++)
+        assert_int_equal(keyring_make(k, account), 0);
+    assert_int_equal(keyring_changes(k), changes + 100);
+    assert_int_equal(keyring_get(reader, 2, there), KEY_UNKNOWN);
+    uint32_t generation = keyring_generation(reader);
+    assert_int_equal(keyring_refresh(reader, &err), 0);
+    assert_int_equal(keyring_get(reader, 2, there), KEY_HERE);
+    assert_int_equal(keyring_get(k, 2, here), KEY_HERE);
+    assert_memory_equal(here, there, sizeof here);
+    assert_int_equal(keyring_key_of(reader, 105), 101);
+    assert_true(keyring_generation(reader) != generation);
+    assert_int_equal(keyring_destroy(k, 6), 0);
+    assert_int_equal(keyring_changes(k), changes + 101);
+    assert_int_equal(keyring_refresh(reader, &err), 0);
+    assert_int_equal(keyring_get(reader, 2, there), KEY_DESTROYED);
+    assert_int_equal(keyring_get(reader, 1, there), KEY_HERE);
+    /* What it cannot read changes nothing. */
+    const char junk[] = "junk";
+    assert_int_equal(disk_sim_poke(sim, PATH, 0, junk, sizeof junk), 0);
+    assert_true(keyring_refresh(reader, &err) < 0);
+    assert_non_null(strstr(err.text, PATH));
+    assert_int_equal(keyring_get(reader, 1, there), KEY_HERE);
+    keyring_close(reader);
+    keyring_close(k);
+    disk_sim_free(sim);
+}
+
 static void test_power_cuts(void **state)
 {
     for (uint64_t calls = 1; calls < 60; calls++) {
@@ -221,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_destroyed_is_gone),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_rotate),
+        cmocka_unit_test(test_refresh),
         cmocka_unit_test(test_power_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
