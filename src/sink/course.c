@@ -116,11 +116,16 @@ static enum fate add(struct course *c, const struct record *seen, struct slice r
                      bool select)
 {
     struct sink_message *m = &c->messages[c->count];
-    const struct sink_names *before = c->count ? &m[-1].names : &(struct sink_names){{0}, {0}, {0}};
-    struct sink_names names = {{0}, {0}, {0}};
+    const struct sink_names *before =
+        c->count ? &m[-1].names : &(struct sink_names){.unknown = false};
+    struct sink_names names = {.unknown = false};
     if (!is_message(seen) || (c->opts->wants && !c->opts->wants(c->opts->wants_arg, seen)))
         return FATE_NOT_SELECTED;
     c->opts->names(c->opts->arg, seen, &names);
+    if (names.unknown) {
+        c->unnamed = true;
+        return FATE_UNKNOWN;
+    }
     if (select && !course_selects(c->opts->accounts, c->opts->feeds, seen, &names))
         return FATE_NOT_SELECTED;
     size_t was = c->text.len;
@@ -134,9 +139,9 @@ static enum fate add(struct course *c, const struct record *seen, struct slice r
         c->text.len = was;
         return FATE_UNREADABLE;
     }
-    m->names = (struct sink_names){keep_name(c, names.account, before->account),
-                                   keep_name(c, names.feed, before->feed),
-                                   keep_name(c, names.device, before->device)};
+    m->names = (struct sink_names){.account = keep_name(c, names.account, before->account),
+                                   .feed = keep_name(c, names.feed, before->feed),
+                                   .device = keep_name(c, names.device, before->device)};
     c->count++;
     return FATE_UNKNOWN;
 }
@@ -147,6 +152,7 @@ bool course_message(struct course *c, uint64_t offset, struct slice raw)
     if (record_decode(raw, &r) != raw.len)
         return false;
     add(c, &r, raw, offset, false);
+    c->unnamed = false;
     return c->count == 1;
 }
 
@@ -176,6 +182,12 @@ static void take(struct course *c)
             c->read_bytes += c->given_at - at;
             enum fate fate = add(c, &r, slice_of(c->given.body.ptr + at, c->given_at - at),
                                  c->given_offset, true);
+            if (c->unnamed) {
+                c->read--;
+                c->read_bytes -= c->given_at - at;
+                c->given_at = at;
+                return;
+            }
             note(c, c->given_offset, c->given_offset + 1, fate);
             c->given_offset++;
             c->given_left--;
@@ -234,7 +246,9 @@ enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_n
         c->ready = is_full(c) || c->to >= c->end || turns == most;
         if (c->ready)
             break;
-        if (c->given_left == 0 && !more(c, &failed)) {
+        if (c->unnamed || (c->given_left == 0 && !more(c, &failed))) {
+            failed = failed || c->unnamed;
+            c->unnamed = false;
             uint64_t due = c->begun_ns + (is_awaited(c) ? 0
                                           : c->count    ? c->opts->linger_ns
                                                         : EMPTY_NS);

@@ -38,6 +38,7 @@ struct course {
     unsigned bad_end;  /* above `first`: one of the messages before is poison */
     uint64_t gaps, erased, unreadable, read, read_bytes;
     bool failing, told_unreadable;
+    bool unnamed; /* of the next record the names cannot be told now */
 };
 
 /* A list of names with commas between: the next one; false at its end. */

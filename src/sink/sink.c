@@ -30,63 +30,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "sink/course.h"
+#include "sink/sink_own.h"
 
 #define LOOK_NS                                                                                    \
     (1000 * NS_PER_MS) /* between two commits of the named cursor, two looks at the hold */
 #define STUCK_NS  (1000 * NS_PER_MS)
 #define PAUSED_NS (500 * NS_PER_MS)
 #define DUE_US    US_PER_S /* between two looks for letters that are due */
-#define SENT_MAX  64u      /* letters that are removed together */
 #define SLICE_MIN 1000u    /* messages that any target takes in its time */
 
 #define U(v) (unsigned long long)(v)
-
-struct sink {
-    struct sink_opts opts;
-    char dir[PATH_MAX], paused_path[PATH_MAX];
-    struct dead_letters *dead;
-    struct sealer *sealer;
-    struct rand rand;
-    pthread_t thread;
-    _Atomic uint64_t passed; /* `floor`, for who waits */
-    _Atomic unsigned waiters;
-    _Atomic bool is_disabled;  /* disabled[0] */
-    pthread_mutex_t rest_lock; /* of `wake`; never held over anything slow */
-    pthread_cond_t woken;
-    bool wake;
-    pthread_mutex_t lock; /* of all up to the next comment, and of live.reader, for who wakes it */
-    pthread_cond_t answered;
-    bool stop, paused;
-    bool resumed;       /* what was waited for before is not waited for any more */
-    char disabled[200]; /* paused: because the target said so; else empty */
-    bool replaying;
-    uint64_t replay_from, replay_to;
-    bool retry_asked; /* of dead letters, from retry_at to retry_last */
-    uint64_t retry_at, retry_last;
-    int retry_code;
-    unsigned retry_sent, retry_kept;
-    struct sink_stats stats;
-    /* The thread's own: */
-    struct course live, replay;
-    struct breaker breaker;
-    struct fates *fates; /* others ask it too */
-    bool connected, stuck;
-    bool idle, lingers; /* why it rests */
-    unsigned failures;  /* in a row */
-    unsigned slice_max; /* messages sent at once; see fit_slices */
-    uint64_t next_try_ns, looked_ns, tended_ns;
-    uint64_t position; /* see 1 */
-    uint64_t floor; /* the first record that is still owed: position, or behind what was given up */
-    uint64_t committed; /* the named cursor */
-    uint64_t unsure_to; /* where the target is, if it took what was sent last; 0: that is known */
-    /* Letters that became due between these two are being tried, from that offset on: */
-    int64_t due_after_us, due_until_us;
-    uint64_t due_at;
-    bool due;
-    uint64_t sent[SENT_MAX]; /* letters that are still to be removed */
-    unsigned sent_count;
-};
 
 /* ---- what others see ------------------------------------------------------------------------- */
 
@@ -116,6 +69,8 @@ static void publish(struct sink *s)
 
 struct sink_stats sink_stats(struct sink *s)
 {
+    if (s->remote)
+        return sink_remote_stats(s);
     pthread_mutex_lock(&s->lock);
     struct sink_stats t = s->stats;
     if (s->paused)
@@ -134,7 +89,8 @@ struct sink_stats sink_stats(struct sink *s)
 
 const char *sink_state_name(enum sink_state state)
 {
-    static const char *const names[] = {"running", "failing", "paused", "stuck", "disabled"};
+    static const char *const names[] = {"running", "failing",  "paused",
+                                        "stuck",   "disabled", "absent"};
     return names[state];
 }
 
@@ -183,7 +139,7 @@ const char *sink_tells(struct sink *s, uint64_t offset)
     struct buf storage;
     enum fate fate = fates_of(s->fates, offset);
     buf_init(&storage, SIZE_MAX / 2);
-    if (fate == FATE_UNKNOWN && dead_next(s->dead, offset, &storage, &letter) &&
+    if (fate == FATE_UNKNOWN && s->dead && dead_next(s->dead, offset, &storage, &letter) &&
         letter.offset == offset)
         fate = FATE_FAILED;
     buf_fini(&storage);
@@ -814,7 +770,7 @@ static int find_cursor(struct sink *s, struct error *err)
     return 0;
 }
 
-static void destroy(struct sink *s)
+void sink_destroy(struct sink *s)
 {
     course_end(&s->live);
     course_end(&s->replay);
@@ -826,6 +782,18 @@ static void destroy(struct sink *s)
     pthread_mutex_destroy(&s->rest_lock);
     fates_free(s->fates);
     free(s);
+}
+
+void sink_init(struct sink *s)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->woken, &attr);
+    pthread_cond_init(&s->answered, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->rest_lock, NULL);
 }
 
 /* All but the thread. */
@@ -840,14 +808,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     s->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     s->live = s->replay = (struct course){.opts = &s->opts, .sealer = s->sealer};
     breaker_init(&s->breaker, &opts->breaker);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->woken, &attr);
-    pthread_cond_init(&s->answered, &attr);
-    pthread_condattr_destroy(&attr);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_mutex_init(&s->rest_lock, NULL);
+    sink_init(s);
     int rc = 0;
     snprintf(s->dir, sizeof s->dir, "%s", opts->dir);
     if (snprintf(path, sizeof path, "%s/%s.dead", opts->dir, opts->name) >= (int)sizeof path ||
@@ -867,7 +828,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
     if (!rc)
         rc = course_begin(&s->live, true, s->position, UINT64_MAX, err);
     if (rc) {
-        destroy(s);
+        sink_destroy(s);
         return rc;
     }
     s->due_until_us = clock_wall_us();
@@ -900,7 +861,7 @@ void sink_stop(struct sink *s)
     if (s->opts.ops->cancel)
         s->opts.ops->cancel(s->opts.of);
     pthread_join(s->thread, NULL);
-    destroy(s);
+    sink_destroy(s);
 }
 
 int sink_forget(struct journal *journal, const char *name)

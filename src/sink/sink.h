@@ -30,6 +30,7 @@ struct sink;
 /* What the record's numbers are called now; empty: nothing any more. */
 struct sink_names {
     struct slice account, feed, device;
+    bool unknown; /* nobody can tell now: the record is looked at again later */
 };
 
 /* What the target said of one message, if it judges them one by one. */
@@ -176,6 +177,7 @@ enum sink_state {
     SINK_PAUSED,
     SINK_STUCK,    /* the dead letters are full */
     SINK_DISABLED, /* paused because the target said GONE; `error` says how */
+    SINK_ABSENT,   /* it runs in another process, which is not there (remote.h) */
 };
 
 struct sink_stats {
@@ -195,5 +197,5 @@ struct sink_stats {
     char error[256];                 /* of the last failure, while it fails */
 };
 struct sink_stats sink_stats(struct sink *s);
-/* "running", "failing", "paused", "stuck", "disabled". */
+/* "running", "failing", "paused", "stuck", "disabled", "absent". */
 const char *sink_state_name(enum sink_state state);
