@@ -29,7 +29,7 @@ RULES = [
      # history looks into the directory that RocksDB owns, and the catalog makes SQLite's file private; libdw
      # is handed the program's own file.
      ("src/journal/disk_*.c", "src/config*.c", "src/main.c", "src/cli/*", "src/load/*",
-      "src/conn/listener.c", "src/view/history_db.c", "src/catalog/db.c", "src/prof/names.c",
+      "src/conn/listener.c", "src/conn/packet.c", "src/view/history_db.c", "src/catalog/db.c", "src/prof/names.c",
       *TESTS), "use journal/disk.h"),
     ("sockets", "socket socketpair connect accept accept4 bind listen recv recvfrom recvmsg send sendto "
      "sendmsg getaddrinfo",
