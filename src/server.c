@@ -262,7 +262,8 @@ static void close_catalog(struct server *s)
 
 static int open_sinks(struct server *s, struct error *err)
 {
-    return sinks_open(&s->sinks, s->config, s->disk, s->journal, s->keyring, s->catalog, err);
+    const struct sinks_opts opts = {s->config, s->disk, s->journal, s->keyring, s->catalog, NULL};
+    return sinks_open(&s->sinks, &opts, err);
 }
 
 static void close_sinks(struct server *s)
@@ -451,6 +452,7 @@ static struct admin *make_admin(struct server *s)
                                           .sealed = s->keyring != NULL,
                                           .sinks = s->sinks.at,
                                           .sinks_count = s->sinks.count,
+                                          .sinks_elsewhere = !sinks_run_here(c),
                                           .hooks = s->sinks.hooks,
                                           .journal = s->journal,
                                           .rules = views_rules(&s->views, c),
@@ -963,11 +965,7 @@ int server_run(struct config *config, const struct server_source *source, struct
     pthread_cond_init(&s->barrier_done, NULL);
     log_set_level(tune_log_level(config->server.log_level));
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    tune_signals(&set);
     tune_descriptors(config);
 
     unsigned opened = 0;

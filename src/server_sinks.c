@@ -4,14 +4,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/rand.h"
+#include "journal/follow.h"
 #include "server_consume.h"
 #include "sink/kafka.h"
 #include "sink/postgres.h"
+#include "sink/remote.h"
 #include "sink/rabbitmq.h"
 #include "sink/webhook.h"
 
@@ -52,6 +55,8 @@ static void give_names(void *arg, const struct record *r, struct sink_names *ret
 static void on_moved(void *arg)
 {
     struct sinks *s = arg;
+    if (s->guest) /* who waits is at the other end */
+        link_guest_moved(s->guest);
     pthread_mutex_lock(&s->telling);
     if (s->moved)
         s->moved(s->moved_arg);
@@ -95,6 +100,7 @@ static uint64_t hold_of(const struct config *c, uint64_t wanted)
 struct kind {
     const char *name; /* of the sink, and of the section of its settings */
     const struct sink_ops *ops;
+    bool (*is_on)(const struct config *c);
     /* The settings that every kind has. */
     void (*read)(const struct config *c, struct sink_opts *ret);
     /* What the ops work on; *ret stays NULL if the kind is turned off. 0, or a negative errno with
@@ -103,7 +109,11 @@ struct kind {
                 struct error *err);
 };
 
-#define READ(kind)                                                                                 \
+#define READ(kind, address)                                                                        \
+    static bool is_on_##kind(const struct config *c)                                               \
+    {                                                                                              \
+        return c->kind.address[0] != 0;                                                            \
+    }                                                                                              \
     static void read_##kind(const struct config *c, struct sink_opts *ret)                         \
     {                                                                                              \
         ret->accounts = c->kind.accounts;                                                          \
@@ -116,8 +126,8 @@ struct kind {
         ret->dead_bytes = c->kind.dead_size;                                                       \
     }
 
-READ(kafka)
-READ(postgres)
+READ(kafka, brokers)
+READ(postgres, url)
 
 static int make_kafka(const struct config *c, const struct journal_position *at, void **ret,
                       struct error *err)
@@ -143,7 +153,7 @@ static int make_kafka(const struct config *c, const struct journal_position *at,
         .timeout_ns = c->kafka.timeout * NS_PER_MS,
     };
     memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
-    return c->kafka.brokers[0] ? kafka_new(&opts, ret, err) : 0;
+    return is_on_kafka(c) ? kafka_new(&opts, ret, err) : 0;
 }
 
 static int make_postgres(const struct config *c, const struct journal_position *at, void **ret,
@@ -156,10 +166,10 @@ static int make_postgres(const struct config *c, const struct journal_position *
                                  .timeout_ns = c->postgres.timeout * NS_PER_MS,
                                  .keep_days = (c->postgres.keep + DAY_MS - 1) / DAY_MS};
     memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
-    return c->postgres.url[0] ? postgres_new(&opts, ret, err) : 0;
+    return is_on_postgres(c) ? postgres_new(&opts, ret, err) : 0;
 }
 
-READ(rabbitmq)
+READ(rabbitmq, url)
 
 static int make_rabbitmq(const struct config *c, const struct journal_position *at, void **ret,
                          struct error *err)
@@ -175,10 +185,10 @@ static int make_rabbitmq(const struct config *c, const struct journal_position *
                                  .timeout_ns = c->rabbitmq.timeout * NS_PER_MS,
                                  .heartbeat_s = (unsigned)(c->rabbitmq.heartbeat / 1000)};
     memcpy(opts.log_id, at->log_id, sizeof opts.log_id);
-    return c->rabbitmq.url[0] ? rabbitmq_new(&opts, ret, err) : 0;
+    return is_on_rabbitmq(c) ? rabbitmq_new(&opts, ret, err) : 0;
 }
 
-READ(webhook)
+READ(webhook, url)
 
 /* As was checked: at most CONFIG_NETWORKS_MAX. */
 static unsigned read_networks(const char *list, struct cidr *ret)
@@ -215,14 +225,14 @@ static int make_webhook(const struct config *c, const struct journal_position *a
                                 .source = {.node = (uint16_t)c->server.node}};
     memcpy(opts.source.log_id, at->log_id, sizeof opts.source.log_id);
     opts.allowed_count = read_networks(c->webhook.allow, allowed);
-    return c->webhook.url[0] ? webhook_new(&opts, ret, err) : 0;
+    return is_on_webhook(c) ? webhook_new(&opts, ret, err) : 0;
 }
 
 static const struct kind kinds[] = {
-    {"kafka", &kafka_ops, read_kafka, make_kafka},
-    {"postgres", &postgres_ops, read_postgres, make_postgres},
-    {"rabbitmq", &rabbitmq_ops, read_rabbitmq, make_rabbitmq},
-    {"webhook", &webhook_ops, read_webhook_own, make_webhook},
+    {"kafka", &kafka_ops, is_on_kafka, read_kafka, make_kafka},
+    {"postgres", &postgres_ops, is_on_postgres, read_postgres, make_postgres},
+    {"rabbitmq", &rabbitmq_ops, is_on_rabbitmq, read_rabbitmq, make_rabbitmq},
+    {"webhook", &webhook_ops, is_on_webhook, read_webhook_own, make_webhook},
 };
 static_assert(sizeof kinds / sizeof *kinds <= SINKS_MAX, "one sink of each kind");
 
@@ -243,7 +253,7 @@ static int open_kind(struct sinks *s, const struct kind *k, const struct config 
     own->ops = opts.ops = k->ops;
     opts.name = k->name;
     opts.of = own->of;
-    opts.arg = &own->namer;
+    opts.arg = s->guest ? (void *)&own->guest_namer : &own->namer;
     k->read(c, &opts);
     opts.breaker.open_max_ns = opts.retry_max_ns;
     opts.breaker.open_ns = opts.retry_max_ns / 4;
@@ -304,47 +314,149 @@ static int open_hooks(struct sinks *s, const struct config *c, const struct sink
     return hooks_open(&opts, &s->hooks, err);
 }
 
-int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struct journal *journal,
-               struct keyring *keyring, struct catalog *catalog, struct error *err)
+/* ---- who runs them --------------------------------------------------------------------------- */
+
+bool sinks_run_here(const struct config *c)
 {
+    return strcmp(c->server.roles, "ingest") != 0;
+}
+
+bool sinks_are_wanted(const struct config *c)
+{
+    bool any = false;
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        any = any || kinds[i].is_on(c);
+    return any;
+}
+
+int sinks_take_lock(const char *dir, struct disk_file **ret, struct error *err)
+{
+    char path[PATH_MAX];
+    struct disk *d = disk_posix(); /* the lock is the machine's own, whatever the others are */
+    int rc = d->mkdir(d, dir);
+    if (rc < 0)
+        return error_set(err, rc, "cannot make %s: %s", dir, strerror(-rc));
+    if (snprintf(path, sizeof path, "%s/LOCK", dir) >= (int)sizeof path)
+        return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", dir);
+    rc = d->open(d, path, O_RDWR | O_CREAT, ret);
+    if (rc == 0)
+        rc = d->lock(d, *ret);
+    if (rc == -EWOULDBLOCK)
+        return error_set(err, rc,
+                         "the sinks of %s are run by another process: a gateway beside it is "
+                         "started with --roles ingest",
+                         dir);
+    return rc < 0 ? error_set(err, rc, "cannot lock %s: %s", path, strerror(-rc)) : 0;
+}
+
+/* In this process. */
+static int open_here(struct sinks *s, const struct sinks_opts *o, struct sink_opts *common,
+                     struct error *err)
+{
+    char path[PATH_MAX];
+    int rc = o->guest ? 0 : sinks_take_lock(common->dir, &s->lock, err);
+    /* From the time when they ran in a process of their own. */
+    if (!rc && !o->guest) {
+        snprintf(path, sizeof path, "%.4000s/cursors", common->dir);
+        rc = journal_adopt_cursors(o->journal, path, err);
+    }
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && rc == 0; i++) {
+        s->own[s->count].namer.catalog = o->catalog;
+        s->own[s->count].guest_namer.guest = o->guest;
+        rand_secret(&common->seed, sizeof common->seed);
+        rc = open_kind(s, &kinds[i], o->config, common, err);
+    }
+    if (!rc && o->guest) /* the webhooks of accounts run with the gateway */
+        rc = sink_forget(o->journal, "webhooks");
+    return rc;
+}
+
+/* In another process: here is what tells of them. */
+static int open_remote(struct sinks *s, const struct sinks_opts *o, struct error *err)
+{
+    const struct config *c = o->config;
+    char path[PATH_MAX];
+    struct link_host_opts host = {.path = path, .journal = o->journal, .sinks = s->at};
+    if (snprintf(path, sizeof path, "%s/link.sock", c->server.data) >= (int)sizeof path)
+        return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const struct kind *k = &kinds[i];
+        struct sink_opts opts = {.name = k->name};
+        if (!k->is_on(c)) {
+            int rc = sink_forget(o->journal, k->name);
+            if (rc)
+                return error_set(err, rc, "sink %s: %s", k->name, strerror(-rc));
+            continue;
+        }
+        k->read(c, &opts);
+        s->at[s->count] = sink_remote_new(k->name, o->journal, journal_position(o->journal).oldest);
+        if (!s->at[s->count])
+            return error_set(err, -ENOMEM, "no memory for the sink %s", k->name);
+        s->count++;
+        snprintf(s->cursors[i], sizeof s->cursors[i], "sink:%s", k->name);
+        host.cursors[host.cursors_count++] =
+            (struct link_cursor_held){.name = s->cursors[i], .hold_bytes = opts.hold_bytes};
+    }
+    host.sinks_count = s->count;
+    s->link = (struct gateway_link){
+        .catalog = o->catalog, .keyring = o->keyring, .moved = on_moved, .moved_arg = s};
+    return gateway_link_open(&s->link, &host, err);
+}
+
+int sinks_open(struct sinks *s, const struct sinks_opts *o, struct error *err)
+{
+    const struct config *c = o->config;
     char dir[PATH_MAX];
     struct sink_opts common = {
-        .journal = journal,
-        .keyring = keyring,
-        .disk = disk,
+        .journal = o->journal,
+        .keyring = o->keyring,
+        .disk = o->disk,
         .dir = dir,
-        .names = give_names,
+        .names = o->guest ? guest_names : give_names,
         .moved = on_moved,
         .moved_arg = s,
         .retry_ns = RETRY_NS,
         .breaker = {.volume_min = 5, .fail_percent = 50, .window_ns = 60 * NS_PER_S}};
+    int rc = 0;
     pthread_mutex_init(&s->telling, NULL);
     if (snprintf(dir, sizeof dir, "%s/sinks", c->server.data) >= (int)sizeof dir)
         return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", c->server.data);
-    s->consumers.namer.catalog = catalog;
-    int rc = consumers_open(&s->consumers, c, &common, hold_of(c, c->consume.hold_size), err);
-    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && rc == 0; i++) {
-        s->own[s->count].namer.catalog = catalog;
-        rand_secret(&common.seed, sizeof common.seed);
-        rc = open_kind(s, &kinds[i], c, &common, err);
-    }
-    s->hooks_namer.catalog = catalog;
+    s->guest = o->guest;
+    s->consumers.namer.catalog = s->hooks_namer.catalog = o->catalog;
+    if (!o->guest)
+        rc = consumers_open(&s->consumers, c, &common, hold_of(c, c->consume.hold_size), err);
     if (!rc)
+        rc = sinks_run_here(c) ? open_here(s, o, &common, err) : open_remote(s, o, err);
+    if (!rc && !o->guest)
         rc = check_ack(s, c, err);
-    return rc ? rc : open_hooks(s, c, &common, err);
+    if (!rc && !o->guest)
+        rc = open_hooks(s, c, &common, err);
+    if (!rc && o->guest)
+        link_guest_attach(o->guest, s->at, s->count);
+    return rc;
 }
 
 void sinks_close(struct sinks *s)
 {
+    if (s->guest)
+        link_guest_attach(s->guest, NULL, 0);
+    gateway_link_close(&s->link);
     hooks_close(s->hooks);
     s->hooks = NULL;
     let_go(&s->hooks_namer);
     for (unsigned i = 0; i < s->count; i++) {
-        sink_stop(s->at[i]);
-        s->own[i].ops->free(s->own[i].of);
+        if (s->own[i].of) {
+            sink_stop(s->at[i]);
+            s->own[i].ops->free(s->own[i].of);
+        } else {
+            sink_remote_free(s->at[i]);
+        }
         let_go(&s->own[i].namer);
     }
     s->count = 0;
+    if (s->lock)
+        disk_posix()->close(disk_posix(), s->lock);
+    s->lock = NULL;
     consumers_close(&s->consumers);
     let_go(&s->consumers.namer);
     pthread_mutex_destroy(&s->telling);
@@ -385,7 +497,8 @@ void sinks_put_status(const struct sinks *s, struct buf *out)
     buf_put_str(out, "}");
     if (s->hooks)
         put_hooks_status(s, out);
-    consumers_put_status(&s->consumers, out);
+    if (s->consumers.consume)
+        consumers_put_status(&s->consumers, out);
 }
 
 void sinks_put_passed(const struct sinks *s, uint64_t offset, struct buf *out)
@@ -475,7 +588,8 @@ void sinks_put_metrics(const struct sinks *s, struct buf *out)
     };
     if (s->hooks)
         put_hooks_metrics(s, out);
-    consumers_put_metrics(&s->consumers, out);
+    if (s->consumers.consume)
+        consumers_put_metrics(&s->consumers, out);
     if (!s->count)
         return;
     for (unsigned i = 0; i < s->count; i++) {

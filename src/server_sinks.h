@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * server_sinks.h - the sinks of a server: made from the settings, each with its thread, stopped,
- * and what /v1/status and /metrics say of them. Main thread, but where it says otherwise.
+ * and what /v1/status and /metrics say of them. They run in the gateway's process, or in one of
+ * their own on the same journal (decision 0063); then the gateway has remote ones in their place.
+ * Main thread, but where it says otherwise.
  */
 #pragma once
 
 #include "catalog/catalog.h"
 #include "config.h"
+#include "server_link.h"
 #include "sink/consume.h"
 #include "sink/hooks.h"
 #include "sink/sink.h"
@@ -21,8 +24,9 @@ struct sink_namer {
 
 struct sink_own {
     const struct sink_ops *ops;
-    void *of; /* what they work on */
+    void *of; /* what they work on; NULL: it is a remote one */
     struct sink_namer namer;
+    struct guest_namer guest_namer; /* in a process of their own */
 };
 
 /* Consumer groups: server_consume.h. */
@@ -40,16 +44,36 @@ struct sinks {
     struct sink_namer hooks_namer;
     struct cidr hooks_allowed[CONFIG_NETWORKS_MAX];
     struct consumers consumers;
+    struct gateway_link link;
+    char cursors[LINK_CURSORS_MAX][80]; /* names of those that the link tells of */
+    struct disk_file *lock;             /* sinks_take_lock; not in a process of their own */
+    struct link_guest *guest;
     pthread_mutex_t telling; /* of these two, and while `moved` runs */
     void (*moved)(void *arg);
     void *moved_arg;
 };
 
-/* Starts those that are configured; retention waits no longer for the others. 0, or a negative
- * errno with a sentence; then sinks_close closes what was opened. A target that is away is no
- * error: its sink lags. */
-int sinks_open(struct sinks *s, const struct config *c, struct disk *disk, struct journal *journal,
-               struct keyring *keyring, struct catalog *catalog, struct error *err);
+/* Whether server.roles has the sinks run in this process. */
+bool sinks_run_here(const struct config *c);
+
+struct sinks_opts {
+    const struct config *config;
+    struct disk *disk;
+    struct journal *journal;
+    struct keyring *keyring;  /* NULL: nothing is sealed */
+    struct catalog *catalog;  /* NULL in a process of their own */
+    struct link_guest *guest; /* only there; the lock is taken */
+};
+
+/* Starts those that are configured; retention waits no longer for the others. With sinks elsewhere,
+ * opens the link to their process. 0, or a negative errno with a sentence; then sinks_close closes
+ * what was opened. A target that is away is no error: its sink lags; nor is a process that is. */
+int sinks_open(struct sinks *s, const struct sinks_opts *opts, struct error *err);
+/* Of the directory data/sinks, which is made: no two processes run its sinks. 0, or a negative
+ * errno with a sentence. */
+int sinks_take_lock(const char *dir, struct disk_file **ret, struct error *err);
+/* Whether anything is configured that a process of sinks would run. */
+bool sinks_are_wanted(const struct config *c);
 /* Has `moved` called, on the sinks' threads, when the position of one that somebody waits for has
  * moved; NULL: no more, and no call is under way when this returns. */
 void sinks_tell(struct sinks *s, void (*moved)(void *arg), void *arg);

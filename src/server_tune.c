@@ -170,3 +170,12 @@ void tune_descriptors(const struct config *c)
     descriptors_reserve((unsigned long)c->http.connections_max +
                         (unsigned long)c->mqtt.connections_max + FILES_MAX);
 }
+
+void tune_signals(sigset_t *ret)
+{
+    sigemptyset(ret);
+    sigaddset(ret, SIGTERM);
+    sigaddset(ret, SIGINT);
+    sigaddset(ret, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, ret, NULL);
+}

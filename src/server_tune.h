@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <signal.h>
+
 #include "base/log.h"
 #include "config.h"
 #include "front/http.h"
@@ -34,6 +36,8 @@ struct mqtt_tune tune_mqtt(const struct config *c);
 /* `tls`: NULL for listeners without. */
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
                                    const struct cidr *trusted, unsigned count, struct tls_set *tls);
+/* Blocks the signals that the main thread waits for: before there are threads. */
+void tune_signals(sigset_t *ret);
 /* Makes room for the descriptors of all connections and files there may be. At a start, before
  * there are threads. */
 void tune_descriptors(const struct config *c);

@@ -141,13 +141,26 @@ static enum reason check_args(const struct admin_command *command, struct admin_
     return REASON_ok;
 }
 
+/* Whether it is run here. */
+static enum reason check_noun(struct admin *a, const struct admin_command *command,
+                              struct admin_call *call)
+{
+    const struct admin_elsewhere *e = a->opts.elsewhere;
+    bool here = !e;
+    for (unsigned i = 0; e && e->nouns[i]; i++)
+        here = here || strcmp(e->nouns[i], command->noun) == 0;
+    return here ? REASON_ok : admin_refuse(call, REASON_bad_request, "%s", e->sentence);
+}
+
 static enum reason run(struct admin *a, struct admin_call *call)
 {
     const struct admin_command *command = admin_find(slice_str(call->noun), slice_str(call->verb));
     if (!command)
         return admin_refuse(call, REASON_not_found, "there is no command \"%.60s %.60s\"",
                             call->noun ? call->noun : "", call->verb ? call->verb : "");
-    enum reason reason = check_args(command, call);
+    enum reason reason = check_noun(a, command, call);
+    if (reason == REASON_ok)
+        reason = check_args(command, call);
     if (reason == REASON_ok)
         reason = command->run(a, call);
     if (reason == REASON_ok && !call->ret_result)

@@ -77,6 +77,13 @@ const struct admin_command *admin_find(struct slice noun, struct slice verb);
 /* What an account's own key may do too: the path /v1/NOUN/VERB. Of these the argument `account`
  * need not be given. */
 bool admin_is_own(const struct admin_command *c);
+/* Of "NOUN/VERB". */
+const struct admin_command *admin_find_path(struct slice path);
+/* The arguments in a query (each once) or in a body (a JSON object), as a new object. NULL: what is
+ * wrong is in `why`. */
+json_t *admin_args_of_query(struct slice query, struct error *why);
+json_t *admin_args_of_body(struct slice body, struct error *why);
+
 /* Whether it has an ADMIN_FILE. */
 bool admin_takes_file(const struct admin_command *c);
 /* The names in a mask of permissions, as a new list. */
@@ -93,12 +100,25 @@ struct admin_rules {
     unsigned max, account_max;
 };
 
+/* Where there is no catalog: who asks the process that has one (link/guest.h). */
+struct admin_elsewhere {
+    /* The name of an account, a feed (`of` 0, 1); empty: it has none any more. False: nobody can
+     * tell now. */
+    bool (*name)(void *arg, unsigned of, uint64_t number, struct buf *out);
+    /* Puts what was done into the audit log; `note` as for CATALOG_NOTE. */
+    enum reason (*note)(void *arg, const struct catalog_ask *note, char text[256]);
+    void *arg;
+    const char *const *nouns; /* of the commands that are run here; NULL at the end */
+    const char *sentence;     /* for who wants another one */
+};
+
 struct admin_opts {
-    struct catalog *catalog;
-    struct history *history; /* NULL: no server runs */
-    struct latest *latest;   /* likewise */
-    uint16_t node;           /* a part of the ids of data */
-    struct shares *shares;   /* likewise, and so the next two */
+    struct catalog *catalog;                 /* NULL: `elsewhere` */
+    const struct admin_elsewhere *elsewhere; /* outlives it; NULL: all commands are run here */
+    struct history *history;                 /* NULL: no server runs */
+    struct latest *latest;                   /* likewise */
+    uint16_t node;                           /* a part of the ids of data */
+    struct shares *shares;                   /* likewise, and so the next two */
     struct throttle *throttle;
     struct refusals *refusals;
     /* Called after a removal, a disable or a new secret; returns when every worker has let go of
@@ -125,7 +145,8 @@ struct admin_opts {
     /* Sinks, and the journal they read. NULL: no server runs. */
     struct sink *const *sinks;
     unsigned sinks_count;
-    struct hooks *hooks; /* NULL: likewise, or they are turned off */
+    bool sinks_elsewhere; /* in another process: only looked at here */
+    struct hooks *hooks;  /* NULL: likewise, or they are turned off */
     struct journal *journal;
     struct admin_rules rules;
     const struct psk_master *psk; /* devices' pre-shared keys are derived from it */

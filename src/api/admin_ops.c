@@ -5,6 +5,10 @@
  */
 #include "api/admin_ops.h"
 
+#include <stdio.h>
+
+#include "base/check.h"
+
 #define LIST_DEFAULT   1000
 #define LIST_MAX       100000
 #define SNAPSHOT_BYTES ((size_t)1 << 30) /* pointers to 128 million records */
@@ -24,10 +28,40 @@ enum reason admin_change(struct admin *a, struct admin_call *call, struct catalo
     ask->actor = slice_str(call->actor ? call->actor : "admin");
     ask->actor_credential = call->actor_credential;
     ask->from = slice_str(call->from);
-    enum reason reason = catalog_call(admin_opts(a)->catalog, ask);
+    const struct admin_opts *o = admin_opts(a);
+    enum reason reason;
+    if (o->catalog) {
+        reason = catalog_call(o->catalog, ask);
+    } else {
+        CHECK(ask->op == CATALOG_NOTE); /* nothing else is run there */
+        char text[256] = "";
+        reason = o->elsewhere->note(o->elsewhere->arg, ask, text);
+        snprintf(ask->text, sizeof ask->text, "%.159s", text);
+    }
     if (reason != REASON_ok)
         admin_refuse(call, reason, "%s", ask->text[0] ? ask->text : reason_info(reason)->text);
     return reason;
+}
+
+json_t *admin_name(struct admin *a, unsigned of, uint64_t number)
+{
+    const struct admin_opts *o = admin_opts(a);
+    struct account *account = NULL;
+    struct feed *feed = NULL;
+    struct buf told;
+    struct slice name = {0};
+    buf_init(&told, TOPIC_MAX);
+    if (o->catalog && of == ADMIN_NAME_ACCOUNT)
+        name = (account = catalog_account_by_number(o->catalog, number)) ? account->name : name;
+    else if (o->catalog)
+        name = (feed = catalog_feed_by_number(o->catalog, number)) ? feed->key : name;
+    else if (o->elsewhere->name(o->elsewhere->arg, of, number, &told))
+        name = buf_slice(&told);
+    json_t *ret = name.len ? json_stringn(name.ptr, name.len) : NULL;
+    account_unref(account);
+    feed_unref(feed);
+    buf_fini(&told);
+    return ret;
 }
 
 void admin_ask_fini(struct catalog_ask *ask)

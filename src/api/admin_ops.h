@@ -97,6 +97,9 @@ enum reason permission_list(struct admin *a, struct admin_call *call);
 /* Has the catalog make the change. Refused: the call says why. The records of the answer are to be
  * given back by admin_ask_fini either way. */
 enum reason admin_change(struct admin *a, struct admin_call *call, struct catalog_ask *ask);
+/* What it is called, as a new text; NULL: nothing any more, or nobody can tell now. */
+enum { ADMIN_NAME_ACCOUNT, ADMIN_NAME_FEED };
+json_t *admin_name(struct admin *a, unsigned of, uint64_t number);
 void admin_ask_fini(struct catalog_ask *ask);
 /* Waits until every worker knows of the change, and says so in the result. A failure is a part of
  * it and no refusal: the change is stored, and a new secret must be shown. */

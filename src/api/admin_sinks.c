@@ -21,6 +21,13 @@ static enum reason no_server(struct admin_call *call)
                         "sinks are run by the server, and none runs here");
 }
 
+static enum reason not_here(struct admin_call *call)
+{
+    return admin_refuse(call, REASON_conflict,
+                        "the sinks run in a process of their own: it takes such orders, by the "
+                        "sluice command on its machine");
+}
+
 /* The sink that is named. */
 static enum reason find(struct admin *a, struct admin_call *call, struct sink **ret)
 {
@@ -31,7 +38,7 @@ static enum reason find(struct admin *a, struct admin_call *call, struct sink **
     for (unsigned i = 0; i < o->sinks_count; i++) {
         if (slice_eq(name, slice_str(sink_name(o->sinks[i])))) {
             *ret = o->sinks[i];
-            return REASON_ok;
+            return o->sinks_elsewhere ? not_here(call) : REASON_ok;
         }
     }
     return admin_refuse(call, REASON_not_found, "there is no sink \"%.*s\"", SLICE_ARG(name));
@@ -231,16 +238,14 @@ static json_t *show_letter(struct admin *a, const struct dead_letter *l)
     buf_fini(&time);
     if (record_decode(l->record, &r) != l->record.len)
         return o;
-    struct account *account = catalog_account_by_number(admin_opts(a)->catalog, r.account);
-    struct feed *feed = r.feed ? catalog_feed_by_number(admin_opts(a)->catalog, r.feed) : NULL;
+    json_t *account = admin_name(a, ADMIN_NAME_ACCOUNT, r.account);
+    json_t *feed = r.feed ? admin_name(a, ADMIN_NAME_FEED, r.feed) : NULL;
     if (account)
-        json_object_set_new(o, "account", json_stringn(account->name.ptr, account->name.len));
+        json_object_set_new(o, "account", account);
     if (feed)
-        json_object_set_new(o, "feed", json_stringn(feed->key.ptr, feed->key.len));
+        json_object_set_new(o, "feed", feed);
     if (r.topic.len)
         json_object_set_new(o, "topic", json_stringn(r.topic.ptr, r.topic.len));
-    account_unref(account);
-    feed_unref(feed);
     return o;
 }
 

@@ -2,6 +2,8 @@
 #include "cli/admin_ask.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +33,25 @@ static void put_query(struct buf *out, json_t *args)
     }
 }
 
+/* Sinks may run in a process of their own, which takes the orders about them. */
+static bool is_of_sinks(const char *noun)
+{
+    return !strcmp(noun, "sink") || !strcmp(noun, "dlq");
+}
+
+static int call(const struct admin_question *q, const struct admin_client_request *r,
+                struct admin_reply *ret, struct error *err)
+{
+    char dir[PATH_MAX];
+    int rc = -ENOENT;
+    if (is_of_sinks(r->noun) &&
+        snprintf(dir, sizeof dir, "%s/sinks", q->config->server.data) < (int)sizeof dir)
+        rc = admin_client_call(dir, r, &ret->status, &ret->body, err);
+    if (rc == -ENOENT || rc == -ECONNREFUSED)
+        rc = admin_client_call(q->config->server.data, r, &ret->status, &ret->body, err);
+    return rc;
+}
+
 static int ask_server(const struct admin_question *q, struct admin_reply *ret, struct error *err)
 {
     struct buf query;
@@ -47,10 +68,8 @@ static int ask_server(const struct admin_question *q, struct admin_reply *ret, s
         request.type = "application/json";
         request.body = slice_str(json ? json : "");
     }
-    int rc =
-        query.failed || (!q->file.ptr && !json)
-            ? error_set(err, -ENOMEM, "no memory")
-            : admin_client_call(q->config->server.data, &request, &ret->status, &ret->body, err);
+    int rc = query.failed || (!q->file.ptr && !json) ? error_set(err, -ENOMEM, "no memory")
+                                                     : call(q, &request, ret, err);
     if (json)
         explicit_bzero(json, strlen(json)); /* it may hold a secret */
     free(json);
