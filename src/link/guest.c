@@ -67,6 +67,7 @@ struct link_guest {
 
     /* The thread's: */
     struct link_mark mark;
+    int tell_code;             /* of the round of cursors in hand */
     bool mark_due, mark_first; /* first: since it connected */
     bool told_refused;
     uint64_t reported_ns;
@@ -290,7 +291,8 @@ static void tell_cursor(void *arg, const char *name, uint64_t offset)
     memset(&c, 0, sizeof c);
     c.offset = offset;
     snprintf(c.name, sizeof c.name, "%s", name);
-    say(g, LINK_CURSOR, &c, sizeof c, (struct slice){0});
+    if (!g->tell_code)
+        g->tell_code = say(g, LINK_CURSOR, &c, sizeof c, (struct slice){0});
 }
 
 static int tell(struct link_guest *g)
@@ -300,8 +302,12 @@ static int tell(struct link_guest *g)
     if (due)
         g->reported_ns = now;
     if (due && atomic_load(&g->attached)) { /* before, those that begin now would be missing */
+        g->tell_code = 0;
         journal_cursors(g->opts.journal, tell_cursor, g);
-        tell_cursor(g, "", 0);
+        tell_cursor(g, "",
+                    0); /* a round that is not whole has no end: it would let go of the rest */
+        if (g->tell_code)
+            return g->tell_code;
     }
     return tell_sinks(g, due);
 }
@@ -383,9 +389,12 @@ static void converse(struct link_guest *g, int fd)
     ssize_t n = -EAGAIN;
     while (!atomic_load(&g->stop) && n == -EAGAIN) {
         packet_wait(&fd, 1, g->bell, LOOK_NS);
-        while ((n = packet_receive(fd, g->packet, sizeof g->packet)) > 0)
+        unsigned some = LINK_TURN; /* what we have to tell must not wait for a silence */
+        while (some-- && (n = packet_receive(fd, g->packet, sizeof g->packet)) > 0)
             if (!take(g, slice_of(g->packet, (size_t)n)))
                 return;
+        if (n > 0)
+            n = -EAGAIN; /* and on in the next turn */
         if (g->mark_due)
             take_mark(g, &g->mark);
         if (n == -EAGAIN && tell(g) != 0)

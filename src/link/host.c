@@ -31,6 +31,7 @@ struct link_host {
     int listening, bell;
     _Atomic bool stop;
     _Atomic bool has_guest;
+    _Atomic uint64_t guests; /* how often that has changed */
     pthread_mutex_t lock;
     int fd; /* of the guest; -1: none */
     pthread_t listener, marker;
@@ -121,7 +122,7 @@ static void run_marker(void *arg)
 {
     struct link_host *h = arg;
     struct link_mark last, next;
-    uint64_t looked_ns = 0;
+    uint64_t looked_ns = 0, guests = 0;
     memset(&last, 0, sizeof last);
     while (!atomic_load(&h->stop)) {
         if (clock_mono_ns() - looked_ns >= LOOK_NS) {
@@ -129,6 +130,10 @@ static void run_marker(void *arg)
             relieve(h);
         }
         make_mark(h, &next);
+        if (atomic_load(&h->guests) != guests) { /* another one, who was told nothing yet */
+            guests = atomic_load(&h->guests);
+            memset(&last, 0, sizeof last);
+        }
         if (!atomic_load(&h->has_guest)) {
             memset(&last, 0, sizeof last);
             clock_sleep_ns(SLEEP_NS / 4);
@@ -148,8 +153,9 @@ static void run_marker(void *arg)
 static void end_round(struct link_host *h)
 {
     for (unsigned i = 0; i < h->opts.cursors_count; i++) {
-        if (!h->told[i])
-            journal_forget_reader(h->opts.journal, h->opts.cursors[i].name);
+        if (!h->told[i] && journal_forget_reader(h->opts.journal, h->opts.cursors[i].name) == 0)
+            log_line(LOG_WARN, "link.let_go", "cursor=%s why=\"the other process has it no more\"",
+                     h->opts.cursors[i].name);
         h->told[i] = false;
     }
 }
@@ -305,20 +311,23 @@ static void serve(struct link_host *h, int fd)
     const char *why = "it is gone";
     while (!atomic_load(&h->stop)) {
         packet_wait(both, 2, h->bell, LOOK_NS);
-        int second = packet_accept(h->listening);
-        if (second >= 0) {
-            refuse(second, "another process has the sinks already");
-            packet_close(second, NULL);
-        }
-        ssize_t n;
-        while ((n = packet_receive(fd, h->packet, sizeof h->packet)) > 0)
+        ssize_t n = -EAGAIN;
+        unsigned some = LINK_TURN;
+        while (some-- && (n = packet_receive(fd, h->packet, sizeof h->packet)) > 0)
             if (!take(h, slice_of(h->packet, (size_t)n))) {
                 why = "what it said makes no sense";
                 n = -EPROTO;
                 break;
             }
-        if (n != -EAGAIN)
-            break;
+        if (n <= 0 && n != -EAGAIN)
+            break; /* who comes next is greeted, not refused */
+        int second = packet_accept(h->listening);
+        if (second >= 0) {
+            refuse(second, "another process has the sinks already");
+            packet_close(second, NULL);
+        } else if (second != -EAGAIN) {
+            clock_sleep_ns(SLEEP_NS / 4); /* no descriptors: it is still waiting */
+        }
     }
     log_line(LOG_WARN, "link.guest_gone", "why=\"%s\"", why);
 }
@@ -327,6 +336,8 @@ static void set_guest(struct link_host *h, int fd)
 {
     pthread_mutex_lock(&h->lock);
     h->fd = fd;
+    memset(h->told, 0, sizeof h->told);
+    atomic_fetch_add(&h->guests, 1);
     atomic_store(&h->has_guest, fd >= 0);
     pthread_mutex_unlock(&h->lock);
 }
@@ -337,6 +348,8 @@ static void run_listener(void *arg)
     while (!atomic_load(&h->stop)) {
         packet_wait(&h->listening, 1, h->bell, LOOK_NS);
         int fd = packet_accept(h->listening);
+        if (fd < 0 && fd != -EAGAIN)
+            clock_sleep_ns(SLEEP_NS / 4);
         if (fd < 0)
             continue;
         if (greet(h, fd)) {

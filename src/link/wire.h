@@ -39,7 +39,8 @@
 
 #define LINK_NAME_BYTES 64u /* of a sink, of a cursor; with a zero */
 #define LINK_TEXT_MAX   (PACKET_MAX - 4096u)
-#define LINK_FATES_MAX  32768u         /* in one message */
+#define LINK_FATES_MAX  32768u /* in one message */
+#define LINK_TURN       256u   /* messages received before it is looked at what else is due */
 #define LINK_SEND_NS    (2 * NS_PER_S) /* who takes nothing for so long is as good as gone */
 
 enum link_kind {

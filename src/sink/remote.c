@@ -90,8 +90,12 @@ void sink_remote_fates(struct sink *s, uint64_t offset, const uint8_t *fates, un
     for (unsigned i = 0, n; i < count; i += n) {
         for (n = 1; i + n < count && fates[i + n] == fates[i]; n++)
             ;
-        fates_note(s->fates, offset + i, offset + i + n,
-                   fates[i] <= FATE_FAILED ? (enum fate)fates[i] : FATE_UNKNOWN);
+        enum fate fate = fates[i] <= FATE_FAILED ? (enum fate)fates[i] : FATE_UNKNOWN;
+        uint64_t from = offset + i, to = from + n, end = atomic_load(&s->fates->end);
+        if (fate == FATE_UNKNOWN && from < end) /* a process that began anew; here it is known */
+            from = end < to ? end : to;
+        if (from < to)
+            fates_note(s->fates, from, to, fate);
     }
 }
 
