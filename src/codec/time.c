@@ -125,7 +125,11 @@ void time_format_s(struct buf *out, int64_t us)
 void time_format_us(struct buf *out, int64_t us)
 {
     put_seconds(out, us, '.');
-    buf_printf(out, "%06lldZ", (long long)(us - civil_floor_div(us, US_PER_S) * US_PER_S));
+    unsigned rest = (unsigned)(us - civil_floor_div(us, US_PER_S) * US_PER_S);
+    char text[] = "000000Z";
+    for (unsigned i = 6; i-- > 0; rest /= 10)
+        text[i] = (char)('0' + rest % 10);
+    buf_put(out, text, 7);
 }
 
 void time_format_ms(struct buf *out, int64_t us)

@@ -80,7 +80,9 @@ static void put_body(struct hooks *h, struct hook *k, struct flight *f)
                              !has_its_turn(k, f->first + f->count, f->first)))
                 break;
             webhook_event_id(id, &source, e->offset);
-            buf_printf(body, "%s{\"id\":\"%s\",", f->count ? "," : "", id);
+            buf_put_str(body, f->count ? ",{\"id\":\"" : "{\"id\":\"");
+            buf_put_str(body, id);
+            buf_put_str(body, "\",");
             buf_put(body, e->body, e->len);
             buf_put_u8(body, '}');
         }

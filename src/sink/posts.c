@@ -11,6 +11,10 @@
  * libcurl is told which sockets are ready (curl_multi_socket_action). With curl_multi_perform it
  * would ask the kernel about each of them, each time. Handles keep their settings: making all of
  * them anew cost as much as the rest of a request.
+ *
+ * libcurl stops watching a connection's socket when an answer is complete, and begins again with
+ * the next request. The kernel is not told of that: a socket stays in the epoll set until it is
+ * closed, or ready while nobody waits for it.
  */
 #include "sink/posts.h"
 
@@ -32,13 +36,31 @@
 
 #define CONNECT_MAX_NS (10 * NS_PER_S)
 #define IDLE_CONN_S    60l
-#define READY_MAX      64 /* sockets that are looked at together */
+#define READY_MAX      64    /* sockets that are looked at together */
+#define ANSWER_PIECE   1024l /* bytes read at once; libcurl allocates them for each request */
+#define OWN_HEADERS    2     /* of each request */
+
+/* libcurl's, and the headers of the request that it has. */
+struct post_handle {
+    CURL *easy; /* NULL: it was not needed yet */
+    struct curl_slist headers[OWN_HEADERS + POST_HEADERS_MAX];
+};
+
+/* What is known of a socket, by its number. */
+struct watch {
+    uint8_t told;  /* which of EPOLLIN and EPOLLOUT the kernel looks for; 0: it is not in the set */
+    bool waited;   /* libcurl waits for it */
+    bool connects; /* it is a connection's, so that its end is told (on_close) */
+};
 
 struct posts {
     struct posts_opts opts;
     CURLM *multi;
-    CURL **idle; /* handles, to be used again */
-    unsigned idle_count, running;
+    struct watch *watches;
+    unsigned watch_count;
+    struct post_handle *handles; /* at_once of them */
+    struct post_handle **idle;   /* those that have no request; the last one is the next */
+    unsigned running;
     struct curl_slist *resolve;
     int epoll, wake;                     /* wake: posts_wake, an eventfd */
     struct epoll_event ready[READY_MAX]; /* told by the kernel, not yet to libcurl */
@@ -46,6 +68,32 @@ struct posts {
     bool woken;      /* by posts_wake, and posts_wait has not returned for it yet */
     uint64_t due_ns; /* when libcurl wants to be called though nothing is ready; 0: never */
 };
+
+/* ---- sockets that are watched ---------------------------------------------------------------- */
+
+static struct watch *watch_of(struct posts *p, int fd)
+{
+    if ((unsigned)fd >= p->watch_count) {
+        unsigned count = 2 * (unsigned)fd + 64;
+        p->watches = realloc(p->watches, count * sizeof *p->watches);
+        CHECK(p->watches);
+        memset(p->watches + p->watch_count, 0, (count - p->watch_count) * sizeof *p->watches);
+        p->watch_count = count;
+    }
+    return &p->watches[fd];
+}
+
+/* Has the kernel look for these of EPOLLIN and EPOLLOUT; 0: for nothing. */
+static void tell_kernel(struct posts *p, int fd, uint8_t events)
+{
+    struct watch *w = watch_of(p, fd);
+    struct epoll_event e = {.events = events, .data.fd = fd};
+    if (w->told == events)
+        return;
+    int how = !events ? EPOLL_CTL_DEL : w->told ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    CHECK(epoll_ctl(p->epoll, how, fd, &e) == 0 || !events);
+    w->told = events;
+}
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
@@ -81,7 +129,18 @@ static curl_socket_t on_socket(void *owner, curlsocktype purpose, struct curl_so
         post->forbidden = true;
         return CURL_SOCKET_BAD;
     }
-    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+    int fd = socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+    if (fd >= 0)
+        *watch_of(post->posts, fd) = (struct watch){.connects = true};
+    return fd;
+}
+
+static int on_close(void *owner, curl_socket_t fd)
+{
+    struct posts *p = owner;
+    tell_kernel(p, fd, 0);
+    *watch_of(p, fd) = (struct watch){0};
+    return close(fd);
 }
 
 static int on_connected(void *owner, char *address, char *local, int port, int local_port)
@@ -128,7 +187,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *owner)
 
 static void conclude(struct posts *p, struct post *post, CURLcode code)
 {
-    CURL *easy = post->easy;
+    CURL *easy = post->handle->easy;
     long status = 0;
     curl_off_t retry_s = 0;
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
@@ -160,17 +219,13 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
 static int on_watch(CURL *easy, curl_socket_t fd, int what, void *owner, void *watched)
 {
     struct posts *p = owner;
-    struct epoll_event e = {.data.fd = fd};
-    if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-        e.events |= EPOLLIN;
-    if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-        e.events |= EPOLLOUT;
-    if (what == CURL_POLL_REMOVE) {
-        epoll_ctl(p->epoll, EPOLL_CTL_DEL, fd, NULL);
-        return 0;
-    }
-    CHECK(epoll_ctl(p->epoll, watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) == 0);
-    curl_multi_assign(p->multi, fd, p);
+    struct watch *w = watch_of(p, fd);
+    uint8_t wanted =
+        (uint8_t)((what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0));
+    w->waited = what != CURL_POLL_REMOVE;
+    if (!w->waited && w->connects && w->told == EPOLLIN)
+        return 0; /* silent as a rule, until the next request */
+    tell_kernel(p, fd, w->waited ? wanted : 0);
     return 0;
 }
 
@@ -193,17 +248,20 @@ static void look(struct posts *p, int ms)
     int n = epoll_wait(p->epoll, p->ready, READY_MAX, ms);
     p->ready_at = p->ready_count = 0;
     for (int i = 0; i < n; i++) {
-        if (p->ready[i].data.fd == p->wake)
+        int fd = p->ready[i].data.fd;
+        if (fd == p->wake)
             p->woken = read(p->wake, &woken, sizeof woken) > 0;
-        else
+        else if (watch_of(p, fd)->waited)
             p->ready[p->ready_count++] = p->ready[i];
+        else
+            tell_kernel(p, fd, 0); /* its peer ended it; libcurl will see when it wants it again */
     }
 }
 
 /* ---- one POST -------------------------------------------------------------------------------- */
 
 /* A handle with all settings that no request has for its own. */
-static CURL *make_easy(const struct posts *p)
+static CURL *make_easy(struct posts *p)
 {
     CURL *e = curl_easy_init();
     CHECK(e);
@@ -222,7 +280,10 @@ static CURL *make_easy(const struct posts *p)
         curl_easy_setopt(e, CURLOPT_CAINFO, p->opts.ca_file);
     if (p->resolve)
         curl_easy_setopt(e, CURLOPT_RESOLVE, p->resolve);
+    curl_easy_setopt(e, CURLOPT_BUFFERSIZE, ANSWER_PIECE);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, p);
     curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_connected);
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_head);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
@@ -230,19 +291,30 @@ static CURL *make_easy(const struct posts *p)
     return e;
 }
 
-static struct curl_slist *add_header(struct curl_slist *list, const char *header)
+/* The list of the request's headers, which libcurl only reads. */
+static struct curl_slist *list_headers(struct post_handle *h, const struct post *post)
 {
-    struct curl_slist *longer = curl_slist_append(list, header);
-    CHECK(longer);
-    return longer;
+    /* Without Expect: that is a round trip of its own. */
+    const char *text[OWN_HEADERS + POST_HEADERS_MAX] = {"Content-Type: application/json",
+                                                        "Expect:"};
+    unsigned count = OWN_HEADERS;
+    for (unsigned i = 0; i < POST_HEADERS_MAX && post->headers[i]; i++)
+        text[count++] = post->headers[i];
+    for (unsigned i = 0; i < count; i++)
+        h->headers[i] = (struct curl_slist){.data = (char *)(uintptr_t)text[i],
+                                            .next = i + 1 < count ? &h->headers[i + 1] : NULL};
+    return h->headers;
 }
 
 void posts_start(struct posts *p, struct post *post)
 {
     CHECK(posts_room(p));
-    CURL *e = p->idle_count ? p->idle[--p->idle_count] : make_easy(p);
+    struct post_handle *h = p->idle[posts_room(p) - 1];
+    if (!h->easy)
+        h->easy = make_easy(p);
+    CURL *e = h->easy;
     post->posts = p;
-    post->easy = e;
+    post->handle = h;
     post->end = 0;
     post->status = 0;
     post->retry_after_ns = 0;
@@ -250,15 +322,10 @@ void posts_start(struct posts *p, struct post *post)
     post->forbidden = post->connected = post->too_long = false;
     memset(post->answer, 0, sizeof post->answer);
     post->begun_ns = clock_mono_ns();
-    struct curl_slist *list = add_header(NULL, "Content-Type: application/json");
-    list = add_header(list, "Expect:"); /* no round trip of its own */
-    for (unsigned i = 0; i < POST_HEADERS_MAX && post->headers[i]; i++)
-        list = add_header(list, post->headers[i]);
-    post->list = list;
     curl_easy_setopt(e, CURLOPT_URL, post->url);
     curl_easy_setopt(e, CURLOPT_POSTFIELDS, post->body.ptr);
     curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.len);
-    curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
+    curl_easy_setopt(e, CURLOPT_HTTPHEADER, list_headers(h, post));
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, post);
     curl_easy_setopt(e, CURLOPT_PREREQDATA, post);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, post);
@@ -270,10 +337,9 @@ void posts_start(struct posts *p, struct post *post)
 
 static void let_go(struct posts *p, struct post *post)
 {
-    curl_multi_remove_handle(p->multi, post->easy);
-    p->idle[p->idle_count++] = post->easy;
-    curl_slist_free_all(post->list);
-    post->easy = post->list = NULL;
+    curl_multi_remove_handle(p->multi, post->handle->easy);
+    p->idle[posts_room(p)] = post->handle;
+    post->handle = NULL;
     p->running--;
 }
 
@@ -384,8 +450,11 @@ struct posts *posts_new(const struct posts_opts *opts)
     CHECK(p && opts->at_once);
     p->opts = *opts;
     p->multi = curl_multi_init();
-    p->idle = calloc(opts->at_once, sizeof *p->idle);
-    CHECK(p->multi && p->idle);
+    p->handles = calloc(opts->at_once, sizeof *p->handles);
+    p->idle = calloc(opts->at_once, sizeof(struct post_handle *));
+    CHECK(p->multi && p->handles && p->idle);
+    for (unsigned i = 0; i < opts->at_once; i++)
+        p->idle[i] = &p->handles[opts->at_once - 1 - i];
     p->epoll = epoll_create1(EPOLL_CLOEXEC);
     p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     CHECK(p->epoll >= 0 && p->wake >= 0);
@@ -396,8 +465,10 @@ struct posts *posts_new(const struct posts_opts *opts)
     curl_multi_setopt(p->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(p->multi, CURLMOPT_TIMERDATA, p);
     curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, (long)opts->at_once);
-    if (opts->resolve)
-        p->resolve = add_header(NULL, opts->resolve);
+    if (opts->resolve) {
+        p->resolve = curl_slist_append(NULL, opts->resolve);
+        CHECK(p->resolve);
+    }
     return p;
 }
 
@@ -406,12 +477,15 @@ void posts_free(struct posts *p)
     if (!p)
         return;
     CHECK(p->running == 0);
-    for (unsigned i = 0; i < p->idle_count; i++)
-        curl_easy_cleanup(p->idle[i]);
+    for (unsigned i = 0; i < p->opts.at_once; i++)
+        if (p->handles[i].easy)
+            curl_easy_cleanup(p->handles[i].easy);
     curl_multi_cleanup(p->multi);
     close(p->epoll);
     close(p->wake);
     curl_slist_free_all(p->resolve);
+    free(p->watches);
+    free(p->handles);
     free(p->idle);
     free(p);
 }

@@ -24,6 +24,7 @@
 #define POST_RETRY_MAX_S (24 * 3600ll) /* for longer than a day nobody is left alone */
 
 struct posts;
+struct post_handle;
 
 struct posts_opts {
     unsigned at_once; /* POSTs under way */
@@ -56,7 +57,7 @@ struct post {
     char why[POST_ANSWER_KEPT + 96]; /* for people: what the answer begins with, or what failed */
     /* posts.c's: */
     struct posts *posts;
-    void *easy, *list;
+    struct post_handle *handle;
     size_t head_bytes, body_bytes;
     char answer[POST_ANSWER_KEPT + 1];
     bool forbidden, connected, too_long;

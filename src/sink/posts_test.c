@@ -86,6 +86,8 @@ static const char *by_path(struct receiver *r, const struct receiver_request *q,
                  r->port);
         return text;
     }
+    if (!strncmp(path, "/leave", 6))
+        *end = true;
     if (!strncmp(path, "/bad", 4))
         return "HTTP/1.1 422 No\r\nContent-Length: 13\r\n\r\nno\n\x01\xff such t.";
     return "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -220,6 +222,70 @@ static void bad_servers_are_survived(void **state)
     posts_free(p);
 }
 
+/* A connection whose socket the kernel still looks at, though no request waits for it. */
+static void idle_connections_may_end(void **state)
+{
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr loopback = network("127.0.0.0/8");
+    struct posts *p = posts_for(&loopback, NULL);
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_int_equal(run(p, at(r, "127.0.0.1", "/leave")).status, 200);
+        int fd = -1;
+        for (unsigned n = 0; n < p->watch_count; n++)
+            if (p->watches[n].told)
+                fd = (int)n;
+        assert_true(fd >= 0);
+        for (unsigned n = 0; n < 1000 && p->watches[fd].told; n++)
+            posts_wait(p, 10 * NS_PER_MS);
+        assert_int_equal(p->watches[fd].told, 0);
+        uint64_t begun = clock_mono_ns(); /* it is not told again and again */
+        posts_wait(p, 100 * NS_PER_MS);
+        assert_true(clock_mono_ns() - begun >= 90 * NS_PER_MS);
+        receiver_meet(r);
+        assert_int_equal(r->connected, i);
+    }
+    assert_int_equal(run(p, at(r, "127.0.0.1", "/ok")).status, 200);
+    assert_int_equal(run(p, at(r, "127.0.0.1", "/ok")).status, 200);
+    assert_int_equal(r->connected, 4);
+    posts_free(p);
+    receiver_stop(r);
+}
+
+/* Requests that overlap, over connections that are used again. */
+static void connections_are_shared(void **state)
+{
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr loopback = network("127.0.0.0/8");
+    struct posts *p = posts_for(&loopback, NULL);
+    struct post all[4];
+    unsigned begun = 0, over = 0;
+    const char *url = at(r, "127.0.0.1", "/ok");
+    for (; begun < 4; begun++) {
+        all[begun] = (struct post){.url = url, .body = SLICE("{}")};
+        posts_start(p, &all[begun]);
+    }
+    assert_int_equal(posts_room(p), 0);
+    while (over < 200) {
+        struct post *post = posts_next(p);
+        if (!post) {
+            posts_wait(p, NS_PER_S);
+            continue;
+        }
+        assert_int_equal(post->end, POST_ANSWERED);
+        over++;
+        if (begun < 200) {
+            begun++;
+            posts_start(p, post);
+        }
+    }
+    receiver_meet(r);
+    assert_int_equal(r->count, 200);
+    assert_int_equal(r->connected, 4);
+    assert_int_equal(posts_room(p), 4);
+    posts_free(p);
+    receiver_stop(r);
+}
+
 static void retry_after_is_read(void **state)
 {
     static const struct {
@@ -306,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_name_may_mean_something_else_now),
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(bad_servers_are_survived),
+        cmocka_unit_test(idle_connections_may_end),
+        cmocka_unit_test(connections_are_shared),
         cmocka_unit_test(retry_after_is_read),
         cmocka_unit_test(urls_are_checked),
         cmocka_unit_test(what_is_under_way_can_be_given_up),

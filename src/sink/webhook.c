@@ -61,6 +61,7 @@ struct webhook {
 struct sending {
     struct webhook *w;
     const struct sink_batch *b;
+    unsigned next; /* no message before it is waiting */
     unsigned done; /* delivered of it, now */
     bool failed, gone, too_much;
     struct error *err;
@@ -132,11 +133,13 @@ static bool has_its_turn(const struct sending *s, unsigned i, unsigned first)
 }
 
 /* The first message with the least blame. False: none may be sent now. */
-static bool choose(const struct sending *s, unsigned *ret)
+static bool choose(struct sending *s, unsigned *ret)
 {
     const struct sink_message *m = s->b->messages;
     bool found = false;
-    for (unsigned i = 0; i < s->b->count && !(found && m[*ret].own == 0); i++) {
+    while (s->next < s->b->count && !is_waiting(s, s->next))
+        s->next++;
+    for (unsigned i = s->next; i < s->b->count && !(found && m[*ret].own == 0); i++) {
         if (!is_waiting(s, i) || (found && m[i].own >= m[*ret].own) || !has_its_turn(s, i, i))
             continue;
         *ret = i;
@@ -177,7 +180,9 @@ static bool put_body(struct sending *s, struct request *r)
             break;
         size_t before = body->len;
         webhook_event_id(id, &w->opts.source, m->offset);
-        buf_printf(body, "%s{\"id\":\"%s\",", r->count ? "," : "", id);
+        buf_put_str(body, r->count ? ",{\"id\":\"" : "{\"id\":\"");
+        buf_put_str(body, id);
+        buf_put_str(body, "\",");
         if (!webhook_event_put(body, &w->opts.source, m)) {
             if (r->count == 0)
                 return false;

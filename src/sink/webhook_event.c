@@ -3,6 +3,7 @@
 
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "codec/number.h"
 #include "codec/text.h"
@@ -11,22 +12,28 @@
 
 void webhook_event_id(char out[WEBHOOK_ID_BYTES], const struct webhook_source *s, uint64_t offset)
 {
-    char log[33];
-    for (unsigned i = 0; i < 16; i++)
-        snprintf(log + 2 * i, 3, "%02x", s->log_id[i]);
-    snprintf(out, WEBHOOK_ID_BYTES, "msg_%s_%llu", log, (unsigned long long)offset);
+    static const char digits[] = "0123456789abcdef";
+    char *at = out + sizeof "msg_" - 1;
+    memcpy(out, "msg_", sizeof "msg_" - 1);
+    for (unsigned i = 0; i < sizeof s->log_id; i++) {
+        *at++ = digits[s->log_id[i] >> 4];
+        *at++ = digits[s->log_id[i] & 15];
+    }
+    snprintf(at, WEBHOOK_ID_BYTES - (size_t)(at - out), "_%llu", (unsigned long long)offset);
 }
 
-static void put_time(struct buf *out, const char *member, int64_t us)
+/* `before`: what stands before the value, with its first quote. */
+static void put_time(struct buf *out, const char *before, int64_t us)
 {
-    buf_printf(out, "\"%s\":\"", member);
+    buf_put_str(out, before);
     time_format_us(out, us);
     buf_put_u8(out, '"');
 }
 
-static void put_name(struct buf *out, const char *member, struct slice name)
+/* `before`: what stands before the value. */
+static void put_name(struct buf *out, const char *before, struct slice name)
 {
-    buf_printf(out, ",\"%s\":", member);
+    buf_put_str(out, before);
     if (name.len)
         buf_put_json(out, name);
     else
@@ -64,7 +71,9 @@ static void put_id(struct buf *out, const struct webhook_source *s, int64_t even
 {
     char id[DATUM_ID_LEN + 1];
     datum_id_format(id, event_us, s->node, offset);
-    buf_printf(out, ",\"id\":\"%s\"", id);
+    buf_put_str(out, ",\"id\":\"");
+    buf_put(out, id, DATUM_ID_LEN);
+    buf_put_u8(out, '"');
 }
 
 static void put_datum(struct buf *out, const struct datum *d)
@@ -87,7 +96,7 @@ static bool put_own(struct buf *out, const struct webhook_source *s, const struc
     struct datum d;
     switch (r->kind) {
     case RECORD_PUBLISH:
-        put_name(out, "topic", r->topic);
+        put_name(out, ",\"topic\":", r->topic);
         if (!publish_decode(r->payload, &p))
             return false;
         put_value(out, p.message);
@@ -96,8 +105,7 @@ static bool put_own(struct buf *out, const struct webhook_source *s, const struc
         if (!datum_decode(r->payload, &d))
             return false;
         put_id(out, s, r->event_us, m->offset);
-        buf_put_u8(out, ',');
-        put_time(out, "created_at", r->event_us);
+        put_time(out, ",\"created_at\":\"", r->event_us);
         put_datum(out, &d);
         return true;
     case RECORD_CHANGED:
@@ -131,18 +139,16 @@ bool webhook_event_put(struct buf *out, const struct webhook_source *s,
                        const struct sink_message *m)
 {
     const struct record *r = &m->record;
-    buf_printf(out, "\"type\":\"%s\",", type_of(r));
-    put_time(out, "timestamp", r->receive_us);
-    buf_put_str(out, ",\"data\":{\"account\":");
-    if (m->names.account.len)
-        buf_put_json(out, m->names.account);
-    else
-        buf_put_str(out, "null");
+    buf_put_str(out, "\"type\":\"");
+    buf_put_str(out, type_of(r));
+    put_time(out, "\",\"timestamp\":\"", r->receive_us);
+    put_name(out, ",\"data\":{\"account\":", m->names.account);
     if (r->kind != RECORD_PUBLISH) {
-        put_name(out, "feed", m->names.feed);
-        buf_printf(out, ",\"feed_id\":%llu", (unsigned long long)r->feed);
+        put_name(out, ",\"feed\":", m->names.feed);
+        buf_put_str(out, ",\"feed_id\":");
+        buf_put_dec(out, r->feed);
     }
-    put_name(out, "device", m->names.device);
+    put_name(out, ",\"device\":", m->names.device);
     bool good = put_own(out, s, m);
     buf_put_u8(out, '}');
     return good && !out->failed;

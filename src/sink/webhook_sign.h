@@ -2,7 +2,8 @@
 /*
  * sink/webhook_sign.h - secrets and signatures of Standard Webhooks 1.0.0 (github.com/
  * standard-webhooks/standard-webhooks, spec/standard-webhooks.md): v1, HMAC-SHA256. Plain values
- * of the caller, who wipes them; any thread.
+ * of the caller, who wipes them; any thread, which keeps the secret that it signed with last until
+ * it ends.
  */
 #pragma once
 

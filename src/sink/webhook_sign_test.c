@@ -54,6 +54,33 @@ static void each_secret_signs(void **state)
     assert_int_equal(s.count, 0);
 }
 
+static void put_signature(const char *secret, struct buf *out)
+{
+    struct webhook_secrets s = secrets(secret);
+    buf_clear(out);
+    webhook_sign(&s, SLICE("msg_p5jXN8AQM9LWM0D4loKWxJek"), 1614265330,
+                 SLICE("{\"test\": 2432232314}"), out);
+    buf_put_u8(out, 0);
+    webhook_secrets_wipe(&s);
+}
+
+/* A thread keeps the last secret: that must neither stay too long nor be forgotten too soon. */
+static void secrets_take_turns(void **state)
+{
+    static const char expected[] = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    struct buf out;
+    buf_init(&out, 4096);
+    for (unsigned i = 0; i < 3; i++) {
+        put_signature(SECRET, &out);
+        assert_string_equal(out.ptr, expected);
+    }
+    put_signature(OTHER, &out);
+    assert_string_not_equal(out.ptr, expected);
+    put_signature(SECRET, &out);
+    assert_string_equal(out.ptr, expected);
+    buf_fini(&out);
+}
+
 static void refuses_what_is_no_secret(void **state)
 {
     static const char *const bad[] = {
@@ -88,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signs_as_the_specification_says),
         cmocka_unit_test(each_secret_signs),
+        cmocka_unit_test(secrets_take_turns),
         cmocka_unit_test(refuses_what_is_no_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
