@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How fast the Kafka sink drains a backlog, with its usual headers and with `kafka.headers: none`, beside librdkafka's own
-producer (bench/kafka_bench.c) with the same values and keys, idempotent as the sink is, but without headers, transactions
-and reports, against a broker on the same machine.
+producer (bench/kafka_bench.c) with the same values, keys and headers, idempotent as the sink is, but without transactions,
+against a broker on the same machine.
 
     ninja -C build src/sluice bench/kafka_bench && bench/kafka_bench.py --bin build/src/sluice [--also OTHER] [--json results.json]
 """
@@ -39,11 +39,11 @@ class Broker(kafka.Kafka):
             consumer.close()
 
 
-def plain(broker, args, topic):
+def plain(broker, args, topic, kind):
     with drain.Cost(args.count, target=broker.process.pid) as cost:
-        out = subprocess.run([common.tool("kafka_bench"), f"127.0.0.1:{broker.port}", topic, str(args.count), "20000", "1", "plain"],
+        out = subprocess.run([common.tool("kafka_bench"), f"127.0.0.1:{broker.port}", topic, str(args.count), "20000", "1", kind],
                              check=True, capture_output=True, text=True).stdout
-    (rate, cpu), = re.findall(r"plain (\d+) messages/s, ([\d.]+) us", out)
+    (rate, cpu), = re.findall(rf"{kind} (\d+) messages/s, ([\d.]+) us", out)
     return {"rate": float(rate), "cpu_us": float(cpu), "target_cpu_us": cost.found["target_cpu_us"]}
 
 
@@ -60,9 +60,11 @@ def main():
     broker, found = Broker(), {}
     try:
         with tempfile.TemporaryDirectory(dir=args.dir, prefix="kafka-bench-") as home:
-            plain(broker, args, "warm")  # the broker's code is compiled meanwhile
+            for kind in ("brief", "plain"):  # the broker's code is compiled meanwhile
+                plain(broker, args, f"warm-{kind}", kind)
             for i in range(args.rounds):
-                found.setdefault("plain", []).append(plain(broker, args, f"plain-{i}"))
+                for name, kind in (("plain", "brief"), ("plain, no headers", "plain")):
+                    found.setdefault(name, []).append(plain(broker, args, f"{kind}-{i}", kind))
                 for k, (name, binary) in enumerate(drain.binaries(args).items()):
                     topic = f"sink-{i}-{k}"
                     found.setdefault(name, []).append(sink(broker, binary, args, topic, Path(home) / topic))
@@ -73,7 +75,7 @@ def main():
                 drain.tell(found)
     finally:
         broker.close()
-    drain.summarize(args, found, "plain")
+    drain.summarize(args, found, "plain", "plain, no headers")
     return 0
 
 

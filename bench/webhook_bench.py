@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the webhook sink drains a backlog into nginx's empty 204, beside wrk with as many connections and the same
-request; a message is a request, and (batches) up to 100 are one.
+"""How fast the webhook sink drains a backlog into nginx's empty 204, beside wrk and plain loops of libcurl
+(bench/webhook_bench.c) with as many connections and the same request; a message is a request, and (batches) up to 100 are one.
 
     bench/webhook_bench.py --bin build/src/sluice [--also OTHER] [--json results.json]
 
@@ -42,6 +42,14 @@ def wrk(nginx, args, script):
     return {"rate": float(rate), "cpu_us": 0, "target_cpu_us": cost.found["target_cpu_us"] / int(requests)}
 
 
+def libcurl(nginx, args, kind):
+    with drain.Cost(args.count, target=nginx.process.pid) as cost:
+        out = subprocess.run([common.tool("webhook_bench"), nginx.url, str(args.connections), str(args.count), "-", "1", kind],
+                             check=True, capture_output=True, text=True).stdout
+    (rate, cpu), = re.findall(rf"{kind} (\d+) requests/s, ([\d.]+) us", out)
+    return {"rate": float(rate), "cpu_us": float(cpu), "target_cpu_us": cost.found["target_cpu_us"]}
+
+
 def main():
     p = drain.parser(__doc__, 200000)
     p.add_argument("--connections", type=int, default=8)
@@ -58,6 +66,8 @@ def main():
         try:
             for i in range(args.rounds):
                 found.setdefault("wrk", []).append(wrk(nginx, args, home / "request.lua"))
+                for kind in ("poll", "socket"):
+                    found.setdefault(f"libcurl, {kind}", []).append(libcurl(nginx, args, kind))
                 for k, (name, binary) in enumerate(drain.binaries(args).items()):
                     for batches in (False, True):
                         more = {"webhook.events_max": "100", "webhook.batch_max": "1000"} if batches else {}
@@ -67,7 +77,7 @@ def main():
                 drain.tell(found)
         finally:
             nginx.stop()
-    drain.summarize(args, found, "wrk")
+    drain.summarize(args, found, "wrk", "libcurl, poll", "libcurl, socket")
     return 0
 
 

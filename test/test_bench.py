@@ -135,6 +135,18 @@ def test_what_the_sinks_script_measured(monkeypatch):
         (sinks.NAMES["sink"], [600]), (sinks.NAMES["copy"], [1000])]
 
 
+def test_each_line_of_a_sink_has_its_own_peer(monkeypatch):
+    from scenarios import sinks
+    rates = {"sink": 160, "plain": 200, "sink, no headers": 360, "plain, no headers": 400}
+    found = {name: [{"rate": rate, "cpu_us": 2, "target_cpu_us": 3}] for name, rate in rates.items()}
+    monkeypatch.setattr(sinks, "script", lambda *_: {"found": found})
+    r = Result()
+    sinks.drained(SimpleNamespace(scale=1, rounds=1), r, "Kafka")
+    assert {c["line"]: c["values"] for c in r.dict["claims"]} == {"drain.kafka": [80], "drain.kafka.bare": [90]}
+    assert all(line in BUDGET for _, _, claims in sinks.SINKS.values() for line in claims)
+    assert all(who in sinks.NAMES for _, _, claims in sinks.SINKS.values() for pair in claims.values() for who in pair)
+
+
 def test_a_spike_is_told_second_by_second():
     from scenarios import sinks
     series = [{"s": s, "answers": 2000 if 10 < s <= 20 else 100, "p50": 1, "p99": 5 if s > 10 else 2} for s in range(1, 31)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a backlog goes on to other systems, beside the fastest plain client of each, with the same values: COPY from a file for
-PostgreSQL, librdkafka's producer for Kafka, a confirm loop of librabbitmq for RabbitMQ, wrk for webhooks. All run on the same cores, by turns. Then a
-spike of 20 times the rate with the PostgreSQL sink on: what whoever sends notices, how far the sink falls behind, and how old the oldest
-message is that is not there yet."""
+PostgreSQL, librdkafka's producer with the same headers for Kafka, a confirm loop of librabbitmq for RabbitMQ, loops of libcurl and
+wrk for webhooks. All run on the same cores, by turns. Then a spike of 20 times the rate with the PostgreSQL sink on: what whoever
+sends notices, how far the sink falls behind, and how old the oldest message is that is not there yet."""
 import json
 import os
 import statistics
@@ -16,27 +16,31 @@ from scenarios.gate import script
 from scenarios.latency import CONNECTIONS, SPIKE
 
 COLUMNS = {"rate": "messages/s", "cpu_us": "CPU µs a message", "target_cpu_us": "the target's CPU µs a message"}
-# Its script, messages of the backlog, which row is compared with which; how each is called. Kafka's own client has no headers.
+# Its script, messages of the backlog, which row is compared with which; how each is called.
 SINKS = {
-    "PostgreSQL": ("postgres_bench.py", 300000, "sink", "copy"),
-    "Kafka": ("kafka_bench.py", 300000, "sink, no headers", "plain"),
-    "RabbitMQ": ("rabbitmq_bench.py", 30000, "sink", "plain"), "Webhooks": ("webhook_bench.py", 20000, "sink", "wrk"),
+    "PostgreSQL": ("postgres_bench.py", 300000, {"drain.postgresql": ("sink", "copy")}),
+    "Kafka": ("kafka_bench.py", 300000, {"drain.kafka": ("sink", "plain"), "drain.kafka.bare": ("sink, no headers", "plain, no headers")}),
+    "RabbitMQ": ("rabbitmq_bench.py", 30000, {"drain.rabbitmq": ("sink", "plain")}),
+    "Webhooks": ("webhook_bench.py", 40000, {"drain.webhooks": ("sink", "libcurl, poll"), "drain.webhooks.wrk": ("sink", "wrk")}),
 }
 NAMES = {"sink": "Sluice's sink", "copy": "COPY from a file, in the server", "psql": "COPY from a file, by psql",
-         "plain": "its own client", "sink, no headers": "Sluice's sink, kafka.headers: none", "wrk": "wrk, the same request",
+         "plain": "its own client", "plain, no headers": "its own client, no headers", "sink, no headers": "Sluice's sink, kafka.headers: none",
+         "wrk": "wrk, the same request", "libcurl, poll": "libcurl's own loop (curl_multi_poll), the same request",
+         "libcurl, socket": "libcurl told by epoll (curl_multi_socket_action), the same request",
          "sink, batches": "Sluice's sink, 100 messages a request"}
 LEAD_S, SPIKE_S, AFTER_S = 10, 60, 300
 SPIKE_SHARE = 0.5  # of the highest rate of messages by HTTP
 
 
 def drained(args, r, sink):
-    name, count, own, peer = SINKS[sink]
+    name, count, claims = SINKS[sink]
     count = max(1000, round(count * args.scale / 1000) * 1000)
     found = script(args, r, name, "--count", count, "--rounds", args.rounds)["found"]
     group = r.group(f"{sink}, a backlog of {count:,} messages", COLUMNS, "rate")
     for who, rounds in found.items():
         r.row(group, NAMES.get(who, who), rounds)
-    r.claim(f"drain.{sink.lower()}", [100 * mine["rate"] / other["rate"] for mine, other in zip(found[own], found[peer])])
+    for line, (own, peer) in claims.items():
+        r.claim(line, [100 * mine["rate"] / other["rate"] for mine, other in zip(found[own], found[peer])])
 
 
 class Watch(threading.Thread):
