@@ -91,7 +91,10 @@ static void tell_kernel(struct posts *p, int fd, uint8_t events)
     if (w->told == events)
         return;
     int how = !events ? EPOLL_CTL_DEL : w->told ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    CHECK(epoll_ctl(p->epoll, how, fd, &e) == 0 || !events);
+    int rc = epoll_ctl(p->epoll, how, fd, &e);
+    if (rc != 0 && how == EPOLL_CTL_MOD && errno == ENOENT)
+        rc = epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &e); /* one that was closed without a word */
+    CHECK(rc == 0 || !events);
     w->told = events;
 }
 
