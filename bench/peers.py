@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import harness
@@ -82,8 +83,8 @@ class Redis(Peer):
     """Debian's redis-check-rdb is the server too, when it is called so; its own package starts a daemon."""
 
     def __init__(self, name, home, cpu, *settings):
-        self.name, self.home = name, home / re.sub(r"\W+", "-", name.lower())
-        self.home.mkdir()
+        self.name = name  # the same again in each round, and each has a directory of its own
+        self.home = Path(tempfile.mkdtemp(prefix=re.sub(r"\W+", "-", name.lower()) + "-", dir=home))
         self.port = harness.free_port()
         program = shutil.which("redis-server", path=PROGRAMS) or find("redis-check-rdb")
         self.run(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir",

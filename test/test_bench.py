@@ -20,6 +20,7 @@ import bench  # noqa: E402
 import bench_report as report  # noqa: E402
 import quick  # noqa: E402
 from budget import BUDGET, verdict  # noqa: E402
+from peers import Missing, Redis  # noqa: E402
 from result import Result, ratios  # noqa: E402
 from scenarios import FORMAT, SCENARIOS  # noqa: E402
 
@@ -256,3 +257,13 @@ def test_a_scenario_that_fails_says_why(tmp_path):
     ended = run_bench(tmp_path, "/bin/false", "scaling")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "**Not run**: the server ended with 1" in (tmp_path / "docs" / "benchmarks.md").read_text()
+
+
+def test_a_peer_runs_again_in_each_round(tmp_path):
+    try:
+        for _ in range(2):
+            target = Redis("Redis 1", tmp_path, os.sched_getaffinity(0))
+            assert target.do([["PING"]]) == [b"+PONG\r\n"]
+            target.stop()
+    except Missing as e:
+        pytest.skip(str(e))
