@@ -24,35 +24,6 @@
 #include "journal/survey.h"
 #include "journal/walk.h"
 
-struct names {
-    uint64_t *bases;
-    size_t count, cap;
-};
-
-static int on_name(void *arg, const char *name)
-{
-    struct names *n = arg;
-    uint64_t base;
-    if (!segment_name_parse(name, &base))
-        return 0;
-    if (n->count == n->cap) {
-        size_t cap = n->cap ? n->cap * 2 : 64;
-        uint64_t *grown = realloc(n->bases, cap * sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        n->bases = grown;
-        n->cap = cap;
-    }
-    n->bases[n->count++] = base;
-    return 0;
-}
-
-static int by_base(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* From the segment's file. 0; 1: it is not there any more, or damaged, and is left out. */
 static int read_header(struct journal *j, uint64_t base, struct segment *ret)
 {
@@ -93,7 +64,8 @@ static const struct segment *known(struct journal *j, uint64_t base)
     return NULL;
 }
 
-static int make_list(struct journal *j, const struct names *n, struct segment *list, size_t *count)
+static int make_list(struct journal *j, const struct survey_names *n, struct segment *list,
+                     size_t *count)
 {
     *count = 0;
     for (size_t i = 0; i < n->count; i++) {
@@ -112,15 +84,13 @@ static int make_list(struct journal *j, const struct names *n, struct segment *l
 
 int follow_refresh(struct journal *j)
 {
-    struct names n = {0};
+    struct survey_names n = {0};
     size_t count = 0;
     pthread_mutex_lock(&j->retain_lock); /* only here the list is changed */
-    int rc = j->disk->list(j->disk, j->dir, on_name, &n);
+    int rc = survey_list(&n, j->disk, j->dir);
     struct segment *list = rc ? NULL : calloc(n.count + 1, sizeof *list);
     if (!rc && !list)
         rc = -ENOMEM;
-    if (!rc && n.count)
-        qsort(n.bases, n.count, sizeof *n.bases, by_base);
     if (!rc)
         rc = make_list(j, &n, list, &count);
     if (!rc) {

@@ -13,14 +13,9 @@
 
 #define PATH_BYTES 4096
 
-struct names {
-    uint64_t *bases;
-    size_t count, cap;
-};
-
 static int on_name(void *arg, const char *name)
 {
-    struct names *n = arg;
+    struct survey_names *n = arg;
     uint64_t base;
     if (!segment_name_parse(name, &base))
         return 0;
@@ -40,6 +35,14 @@ static int by_base(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
+}
+
+int survey_list(struct survey_names *n, struct disk *disk, const char *dir)
+{
+    int rc = disk->list(disk, dir, on_name, n);
+    if (!rc && n->count)
+        qsort(n->bases, n->count, sizeof *n->bases, by_base);
+    return rc;
 }
 
 /* All files of a directory must be of one log. */
@@ -140,14 +143,13 @@ static int read_checkpoint(struct survey *s, struct disk *disk, const char *dir,
 int survey_read(struct survey *s, struct disk *disk, const char *dir, bool skip_damaged,
                 struct error *err)
 {
-    struct names n = {0};
+    struct survey_names n = {0};
     char path[PATH_BYTES];
     *s = (struct survey){0};
-    int rc = disk->list(disk, dir, on_name, &n);
+    int rc = survey_list(&n, disk, dir);
     if (rc)
         error_set(err, rc, "%s: %s", dir, strerror(-rc));
     if (!rc && n.count) {
-        qsort(n.bases, n.count, sizeof *n.bases, by_base);
         s->segments = calloc(n.count, sizeof *s->segments);
         s->damaged = calloc(n.count, sizeof *s->damaged);
         rc = s->segments && s->damaged ? 0 : -ENOMEM;

@@ -9,6 +9,12 @@
 #include "journal/disk.h"
 #include "journal/format.h"
 
+/* The segments of a directory by their names, ascending. */
+struct survey_names {
+    uint64_t *bases; /* the caller's to free, in any case */
+    size_t count, cap;
+};
+
 struct survey_segment {
     struct segment_header head;
     uint64_t size;
@@ -27,6 +33,8 @@ struct survey {
     struct checkpoint checkpoint; /* the newer whole one */
 };
 
+/* Into *n, which is zeroed. 0 or a negative errno. */
+int survey_list(struct survey_names *n, struct disk *disk, const char *dir);
 /* -EPROTONOSUPPORT: a file of a newer format. -EBADMSG: a damaged segment header, or files of two
  * logs (with `skip_damaged` a segment with a damaged header is left out instead). */
 int survey_read(struct survey *s, struct disk *disk, const char *dir, bool skip_damaged,
