@@ -367,7 +367,7 @@ def test_the_disk_decides(make_server):
 def test_the_outcome_is_unknown(make_server, qos):
     """Messages under way when the disk hangs: neither yes nor no is said, and in the end they are there. Nor
     is a client missed whose connection was taken over meanwhile."""
-    server = make_server({"journal.disk": "slow", "ack.timeout": "500ms"})
+    server = make_server({"journal.disk": "slow", "ack.timeout": "3s"})
     owner = owner_on(server, "hung")
     topic = f"{owner.name}/feeds/x"
     slow = server.data / "journal" / "slow_ms"
@@ -378,10 +378,11 @@ def test_the_outcome_is_unknown(make_server, qos):
         left.login(owner.name, owner.key, "same")
         c5.publish(topic, "0", qos)
         assert c5.code(PUBREC if qos == 2 else PUBACK, 1) == 0
-        slow.write_text("1500")
+        slow.write_text("6000")
         for n, c in enumerate((left, c5, c3)):
             for mid in range(2, 12):
                 c.publish(topic, f"{n}.{mid}", qos, mid)
+        wait_for("all to be under way", lambda: server.metric("mqtt_publishes_total") == 31, 2)
         heir.login(owner.name, owner.key, "same")
         assert left.closed()
         left.sock.close()
@@ -389,7 +390,7 @@ def test_the_outcome_is_unknown(make_server, qos):
         assert p.body[0] == 0x80 and b"outcome unknown" in p.body
         assert c5.closed() and c3.closed()
         slow.write_text("0")
-    wait_for("all", lambda: len(values(owner, "x")) == 31)
+    wait_for("all", lambda: len(values(owner, "x")) == 31, 20)
     assert server.metric("mqtt_publishes_refused_total") == 20
     with Mqtt(server.mqtt_port, 5) as again:
         again.login(owner.name, owner.key)
