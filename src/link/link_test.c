@@ -393,7 +393,7 @@ static void strangers(void **state)
     /* One of another version is told so. */
     int fd = packet_connect(b->path);
     struct link_hello hello = {.build = "0.0.0-other"};
-    struct slice rest;
+    struct slice rest = {0};
     uint8_t nothing;
     ssize_t length = 0;
     assert_int_equal(link_send(fd, LINK_HELLO, &hello, sizeof hello, (struct slice){0}), 0);
