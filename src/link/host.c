@@ -323,6 +323,10 @@ static void serve(struct link_host *h, int fd)
             break; /* who comes next is greeted, not refused */
         int second = packet_accept(h->listening);
         if (second >= 0) {
+            /* What it says first is read: a socket that is closed over it would only say "reset".
+             */
+            packet_wait(&second, 1, h->bell, SLEEP_NS);
+            (void)packet_receive(second, h->packet, sizeof h->packet);
             refuse(second, "another process has the sinks already");
             packet_close(second, NULL);
         } else if (second != -EAGAIN) {
