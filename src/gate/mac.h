@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gate/mac.h - the shield's keyed tags and the digest of fast verifiers. OpenSSL's objects are
- * fetched once a thread and re-initialised: an HMAC of 150 bytes costs 0.4 us so, 1.7 us by HMAC().
- * Any thread.
+ * gate/mac.h - the shield's keyed tags, made by base/digest.h. Any thread.
  */
 #pragma once
 
@@ -14,7 +12,6 @@
 
 /* A random key that never leaves the process. */
 struct mac_key {
-    uint64_t serial; /* tells a thread whether its state is of this key */
     uint8_t bytes[32];
 };
 
@@ -27,6 +24,3 @@ void mac_key_wipe(struct mac_key *key);
  * lists of fields look alike), cut to 16 bytes. */
 void mac_tag(const struct mac_key *key, uint8_t domain, const struct slice *fields, unsigned count,
              uint8_t ret[MAC_TAG_BYTES]);
-
-/* SHA-256 of the fields one after the other. */
-void mac_sha256(const struct slice *fields, unsigned count, uint8_t ret[32]);

@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 
 #include "base/check.h"
+#include "base/digest.h"
 #include "gate/mac.h"
 
 bool psk_master_make(struct slice content, struct psk_master *ret)
@@ -14,7 +15,7 @@ bool psk_master_make(struct slice content, struct psk_master *ret)
     const struct slice fields[] = {SLICE("sluice psk master 1"), content};
     if (content.len < PSK_MASTER_LEAST)
         return false;
-    mac_sha256(fields, 2, ret->bytes);
+    sha256_of(fields, 2, ret->bytes);
     ret->given = true;
     return true;
 }
@@ -25,7 +26,7 @@ static void derive(const struct psk_master *m, uint8_t kind, uint64_t number, st
 {
     uint8_t info[1 + 8 + 32 + 1] = {kind}, digest[32];
     unsigned len = 0;
-    mac_sha256(&text, 1, digest);
+    sha256_of(&text, 1, digest);
     for (unsigned i = 0; i < 8; i++)
         info[1 + i] = (uint8_t)(number >> (8 * i));
     memcpy(info + 9, digest, sizeof digest);

@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "base/digest.h"
 #include "base/rand.h"
 #include "gate/clerk.h"
 #include "gate/verified.h"
@@ -24,7 +25,7 @@ bool snapshot_key_make(struct slice content, struct snapshot_key *ret)
     if (content.len < SNAPSHOT_KEY_LEAST)
         return false;
     const struct slice fields[] = {SLICE("sluice-verified-snapshot-v1"), SLICE("\0"), content};
-    mac_sha256(fields, 3, ret->bytes);
+    sha256_of(fields, 3, ret->bytes);
     return true;
 }
 

@@ -2,84 +2,15 @@
 #include "sink/webhook_sign.h"
 
 #include <errno.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/params.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
+#include "base/digest.h"
 #include "codec/text.h"
 
-#define MAC_BYTES 32u
-
-/* What one thread keeps: HMAC() looks for its functions by name each time, which takes longer than
- * a signature. */
-struct signer {
-    EVP_MAC *mac;
-    EVP_MAC_CTX *ctx;
-    uint8_t key[WEBHOOK_KEY_BYTES_MAX]; /* in ctx */
-    uint8_t len;                        /* 0: none */
-};
-
-static _Thread_local struct signer *mine;
-static pthread_key_t at_exit;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void free_signer(void *arg)
-{
-    struct signer *s = arg;
-    EVP_MAC_CTX_free(s->ctx);
-    EVP_MAC_free(s->mac);
-    OPENSSL_cleanse(s, sizeof *s);
-    free(s);
-    mine = NULL;
-}
-
-static void make_at_exit(void)
-{
-    CHECK(pthread_key_create(&at_exit, free_signer) == 0);
-}
-
-static struct signer *my_signer(void)
-{
-    if (mine)
-        return mine;
-    CHECK(pthread_once(&once, make_at_exit) == 0);
-    struct signer *s = calloc(1, sizeof *s);
-    CHECK(s);
-    s->mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    CHECK(s->mac);
-    s->ctx = EVP_MAC_CTX_new(s->mac);
-    CHECK(s->ctx && pthread_setspecific(at_exit, s) == 0);
-    mine = s;
-    return s;
-}
-
-/* A context with that key, at its beginning. */
-static EVP_MAC_CTX *begin(const uint8_t *key, uint8_t len)
-{
-    struct signer *s = my_signer();
-    if (s->len == len && CRYPTO_memcmp(s->key, key, len) == 0) {
-        CHECK(EVP_MAC_init(s->ctx, NULL, 0, NULL) == 1);
-        return s->ctx;
-    }
-    char digest[] = "SHA256";
-    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-                           OSSL_PARAM_construct_end()};
-    CHECK(EVP_MAC_init(s->ctx, key, len, params) == 1);
-    memcpy(s->key, key, len);
-    s->len = len;
-    return s->ctx;
-}
-
-static void put(EVP_MAC_CTX *ctx, struct slice s)
-{
-    CHECK(EVP_MAC_update(ctx, (const unsigned char *)s.ptr, s.len) == 1);
-}
+_Static_assert(WEBHOOK_KEY_BYTES_MAX <= DIGEST_KEY_MAX, "a key is used whole");
 
 static int read_secret(struct slice line, unsigned number, struct webhook_secrets *s,
                        struct error *err)
@@ -138,14 +69,13 @@ void webhook_sign(const struct webhook_secrets *s, struct slice id, int64_t time
     char time[32];
     int n = snprintf(time, sizeof time, ".%lld.", (long long)time_s);
     for (unsigned i = 0; i < s->count; i++) {
-        unsigned char mac[MAC_BYTES], text[4 * ((MAC_BYTES + 2) / 3) + 1];
-        size_t len = 0;
-        EVP_MAC_CTX *ctx = begin(s->at[i].key, s->at[i].len);
-        put(ctx, id);
-        put(ctx, slice_of(time, (size_t)n));
-        put(ctx, body);
-        CHECK(EVP_MAC_final(ctx, mac, &len, sizeof mac) == 1 && len == MAC_BYTES);
-        EVP_EncodeBlock(text, mac, MAC_BYTES);
+        uint8_t mac[DIGEST_BYTES], text[4 * ((DIGEST_BYTES + 2) / 3) + 1];
+        hmac_begin(s->at[i].key, s->at[i].len);
+        hmac_put(id);
+        hmac_put(slice_of(time, (size_t)n));
+        hmac_put(body);
+        hmac_end(mac);
+        EVP_EncodeBlock(text, mac, sizeof mac);
         buf_put_str(out, i ? " v1," : "v1,");
         buf_put_str(out, (const char *)text);
     }
