@@ -573,10 +573,7 @@ static void add_front(struct unit *u, enum surface surface)
     struct http_opts opts = {
         .worker = u->worker,
         .surface = surface,
-        .limits = {.head_bytes = c->http.head_max,
-                   .target_bytes = c->http.target_max,
-                   .fields = (unsigned)c->http.fields_max,
-                   .body_bytes = c->http.body_max},
+        .limits = tune_http_limits(c),
         .body_max = c->http.body_max,
         .tune = tune_http(c, surface, u->trusted, u->trusted_count),
         .websocket = {surface == SURFACE_PUBLIC ? mqtt_accept : NULL, u->mqtt,

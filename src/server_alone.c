@@ -414,10 +414,7 @@ static struct http_front *make_front(struct alone *a, enum surface surface)
     return http_front_new(&(struct http_opts){
         .worker = a->worker,
         .surface = surface,
-        .limits = {.head_bytes = c->http.head_max,
-                   .target_bytes = c->http.target_max,
-                   .fields = (unsigned)c->http.fields_max,
-                   .body_bytes = c->http.body_max},
+        .limits = tune_http_limits(c),
         .body_max = c->http.body_max,
         .tune = tune_http(c, surface, NULL, 0),
         .stage_bytes = sizeof(struct request_call),

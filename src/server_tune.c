@@ -80,6 +80,14 @@ unsigned tune_trusted(const struct config *c, struct cidr *out)
     return count;
 }
 
+struct http1_limits tune_http_limits(const struct config *c)
+{
+    return (struct http1_limits){.head_bytes = c->http.head_max,
+                                 .target_bytes = c->http.target_max,
+                                 .fields = (unsigned)c->http.fields_max,
+                                 .body_bytes = c->http.body_max};
+}
+
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
                            unsigned count)
 {

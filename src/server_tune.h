@@ -29,6 +29,8 @@ void tune_pipeline_opts(const struct config *c, struct pipeline_opts *ret);
 /* Fills in the networks of listen.trusted_proxies, at most CONFIG_NETWORKS_MAX; returns how many.
  */
 unsigned tune_trusted(const struct config *c, struct cidr *out);
+/* Of a request, whatever the surface. */
+struct http1_limits tune_http_limits(const struct config *c);
 /* `trusted`: the networks of listen.trusted_proxies. Only the public surface believes them. */
 struct http_tune tune_http(const struct config *c, enum surface surface, const struct cidr *trusted,
                            unsigned count);

@@ -34,7 +34,7 @@
 #include "link/note.h"
 #include "sink/remote.h"
 
-/* What a HELLO says: the version, and the size of what goes over the wire. */
+/* What a HELLO says: between two versions what goes over the wire may differ. */
 #define LINK_BUILD SLUICE_VERSION
 
 #define LINK_NAME_BYTES 64u /* of a sink, of a cursor; with a zero */
