@@ -156,6 +156,7 @@ static void dispatch(struct job *j)
             admin_begin(j); /* pipeline_admin.c */
         return;
     case ROUTE_SELF: {
+        throttle_settle(j->lane); /* how much is used may be what is asked */
         struct account *account = account_ref(j->account);
         struct credential *credential = credential_ref(j->credential);
         struct route_match match = j->match;

@@ -143,10 +143,9 @@ struct tab {
     struct account *account;
     struct credential *credential; /* references; NULL: there is none */
     uint64_t source, now_ns, generation;
-    uint64_t last; /* number of the credential that was asked for last in this turn */
-    uint32_t cost;
-    unsigned asks_count;
-    struct throttle_ask asks[THROTTLE_ASKS_MAX];
+    uint64_t last;  /* number of the credential that was asked for last in this turn */
+    uint32_t cost;  /* messages */
+    uint64_t bytes; /* of their values */
 };
 
 struct lane {
@@ -213,7 +212,9 @@ void job_authenticate(struct job *j);
 /* ---- pipeline_throttle.c ---- */
 /* Counts the request against all its limits. False: refused and answered. */
 bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes);
-/* Nothing of the turn is left uncounted. */
+/* All that was asked for until now is counted: before the windows are looked at. */
+void throttle_settle(struct lane *l);
+/* The same at the end of a turn. */
 void throttle_turn_end(struct lane *l);
 
 /* ---- pipeline_turn.c ---- */

@@ -8,12 +8,17 @@
  * takes TAB_MOST at most where TAB_LEAST fit and less than half of each window is used. So all
  * workers' tabs together fit in. A window of N can let in TAB_MOST more for each of them only if
  * senders on other workers use up what is left of it, half of it at least, before that turn is
- * over.
+ * over. Whom the throttle's table has no room for is asked each time: its metric counts messages.
+ *
+ * Who looks at the windows from elsewhere, as `sluice throttle explain` does, does not see what is
+ * on a tab: TAB_MOST messages of each worker at most, which came in the turn that it is in. For who
+ * asks on the worker itself the tab is counted first.
  */
 #include "base/clock.h"
 #include "base/metric.h"
 #include "pipeline_private.h"
 
+#define ASKS_MAX  3u    /* whose windows one message counts in */
 #define TAB_MOST  64u   /* messages */
 #define TAB_LEAST 8192u /* messages that the tightest window has room for */
 _Static_assert(TAB_MOST *WORKERS_MAX <= TAB_LEAST, "all workers' tabs fit");
@@ -47,6 +52,23 @@ static void note_verdict(struct job *j, const struct throttle_ask *asks, unsigne
     }
 }
 
+/* Whose windows a message of that many bytes counts in. Returns how many there are. */
+static unsigned fill_asks(const struct lane *l, const struct account *a, const struct credential *c,
+                          uint64_t source, uint32_t bytes, struct throttle_ask asks[ASKS_MAX])
+{
+    const struct throttle_ask all[ASKS_MAX] = {
+        {{THROTTLE_ACCOUNT, a->number}, &a->limits, bytes},
+        {{THROTTLE_CREDENTIAL, c->number}, &a->device_limits, bytes},
+        {{THROTTLE_ADDRESS, source}, &l->tune.address_limits, bytes},
+    };
+    unsigned count = 0;
+    for (unsigned i = 0; i < ASKS_MAX; i++) {
+        if (all[i].limits->windows_count || all[i].limits->min_distance_ms)
+            asks[count++] = all[i];
+    }
+    return count;
+}
+
 /* ---- tabs ---- */
 
 /* Whether all that the windows of these limits look at is how many messages there were. */
@@ -65,66 +87,70 @@ static void tab_open(struct job *j, const struct throttle_ask *asks, unsigned co
     struct tab *t = &j->lane->tab;
     bool in_a_row = t->last == j->credential->number;
     t->last = j->credential->number;
-    if (!in_a_row || v->pressed || v->remaining < TAB_LEAST)
+    if (!in_a_row || v->pressed || v->untracked || v->remaining < TAB_LEAST)
         return;
     for (unsigned i = 0; i < count; i++) {
         if (!counts_messages_only(asks[i].limits))
             return;
-        t->asks[i] = asks[i];
     }
-    t->asks_count = count;
     t->account = account_ref(j->account);
     t->credential = credential_ref(j->credential);
     t->source = job_exchange(j)->request.source;
     t->now_ns = now;
     t->generation = catalog_generation(j->lane->p->opts.api.catalog);
     t->cost = 0;
+    t->bytes = 0;
 }
 
-/* The account was changed while the tab was open: counting by its old limits would make windows
- * forget what they only have since. NULL: it is gone. */
-static struct account *tab_renew(struct lane *l)
+/* By the limits that the account has now: counting by those that it had when the tab was opened
+ * would make windows forget what they only have since. */
+static void tab_count(struct lane *l)
 {
     struct tab *t = &l->tab;
-    struct account *a = catalog_account_by_number(l->p->opts.api.catalog, t->account->number);
-    for (unsigned i = 0; a && i < t->asks_count; i++) {
-        if (t->asks[i].subject.kind == THROTTLE_ACCOUNT)
-            t->asks[i].limits = &a->limits;
-        else if (t->asks[i].subject.kind == THROTTLE_CREDENTIAL)
-            t->asks[i].limits = &a->device_limits;
-    }
-    return a;
+    struct catalog *c = l->p->opts.api.catalog;
+    struct throttle_ask asks[ASKS_MAX];
+    bool changed = t->generation != catalog_generation(c);
+    struct account *a =
+        changed ? catalog_account_by_number(c, t->account->number) : account_ref(t->account);
+    if (!a)
+        return; /* it is gone */
+    uint32_t bytes = t->bytes < UINT32_MAX ? (uint32_t)t->bytes : UINT32_MAX;
+    unsigned count = fill_asks(l, a, t->credential, t->source, bytes, asks);
+    for (unsigned i = 0; i < count; i++)
+        throttle_charge(l->p->opts.api.throttle, &asks[i], t->cost, t->now_ns);
+    account_unref(a);
 }
 
 static void tab_settle(struct lane *l)
 {
     struct tab *t = &l->tab;
-    struct account *renewed = NULL;
-    bool changed = t->generation != catalog_generation(l->p->opts.api.catalog);
-    if (t->cost && changed)
-        renewed = tab_renew(l);
-    for (unsigned i = 0; t->cost && i < t->asks_count && (renewed || !changed); i++)
-        throttle_charge(l->p->opts.api.throttle, &t->asks[i], t->cost, t->now_ns);
-    account_unref(renewed);
+    if (t->cost)
+        tab_count(l);
     t->account = account_unref(t->account);
     t->credential = credential_unref(t->credential);
 }
 
-static bool tab_takes(struct job *j, uint32_t cost)
+static bool tab_takes(struct job *j, uint32_t cost, uint32_t bytes)
 {
     struct tab *t = &j->lane->tab;
     if (t->credential != j->credential || t->account != j->account ||
         t->source != job_exchange(j)->request.source || t->cost + cost > TAB_MOST)
         return false;
     t->cost += cost;
+    t->bytes += bytes;
     metric_add(METRIC_throttle_allowed, 1);
     return true;
 }
 
-void throttle_turn_end(struct lane *l)
+void throttle_settle(struct lane *l)
 {
     if (l->tab.credential)
         tab_settle(l);
+}
+
+void throttle_turn_end(struct lane *l)
+{
+    throttle_settle(l);
     l->tab.last = 0;
 }
 
@@ -133,24 +159,14 @@ void throttle_turn_end(struct lane *l)
 bool job_throttle(struct job *j, uint32_t cost, uint32_t bytes)
 {
     if (j->lane->tab.credential) {
-        if (tab_takes(j, cost))
+        if (tab_takes(j, cost, bytes))
             return true;
         tab_settle(j->lane);
     }
-    const struct lane_tune *tune = &j->lane->tune;
     struct exchange *x = job_exchange(j);
     const struct pipeline_opts *o = &j->lane->p->opts;
-    struct throttle_ask asks[3];
-    unsigned count = 0;
-    if (j->account->limits.windows_count || j->account->limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_ACCOUNT, j->account->number}, &j->account->limits, bytes};
-    if (j->account->device_limits.windows_count || j->account->device_limits.min_distance_ms)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_CREDENTIAL, j->credential->number}, &j->account->device_limits, bytes};
-    if (tune->address_limits.windows_count)
-        asks[count++] = (struct throttle_ask){
-            {THROTTLE_ADDRESS, x->request.source}, &tune->address_limits, bytes};
+    struct throttle_ask asks[ASKS_MAX];
+    unsigned count = fill_asks(j->lane, j->account, j->credential, x->request.source, bytes, asks);
     uint64_t now = worker_now_ns(j->lane->worker);
     bool sharing = shares_matter(j->account, shares_manual(o->api.shares), now);
     struct share_verdict share;

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes together, in one commit: messages of which only a pledge is left while they wait for the
-disk, behind some that were stored before."""
+"""What comes together, in one turn of a worker's loop or one commit: messages of which only a pledge is left while they wait for the
+disk, behind some that were stored before; and messages that are counted together."""
 import time
 
 import pytest
 
 from conftest import owner_on
 from fleet import read_back
-from harness import wait_for
+from harness import device_auth, wait_for
 from mqtt_wire import DISCONNECT, PUBACK, PUBCOMP, PUBREC, PUBREL, Mqtt, packet, publish
 from wire import Wire, request
 
@@ -113,3 +113,20 @@ def test_duplicates_in_front_of_pledges_that_wait_too_long(held, version):
     stored = read_back(held.server, held.owner, "f")
     assert [stored[at] for at in sorted(stored)] == ["a", "b", "c", "filler", "1", "2", "d"]
     assert stored[late.json()["position"]["offset"]] == "d"
+
+
+def test_who_asks_how_much_is_used_is_told_of_all_that_came_before(make_server):
+    """In one turn, in which messages of one sender are counted together; nothing there waits for the disk."""
+    server = make_server({"server.workers": 1})
+    server.cli("account", "add", "ann", "--limits", "100000/60s", "--device-limits", "50000/60s")
+    key = {"X-AIO-Key": server.add_key("ann")}
+    auth = device_auth("dev", server.add_device("ann", "dev"))
+    post, ask = request("POST", URL + "?ack=received", auth, {"f": 1}), request("GET", "/api/v2/ann/throttle", key)
+    with Wire(server.http_port) as w:
+        assert w.ask(post).status == 202  # it is known, and the feed is there
+        w.send(10 * post + ask + 10 * post + ask)
+        answers = [w.read() for _ in range(22)]
+    assert [answers[i].json()["active_data_rate"] for i in (10, 21)] == [11, 21]
+    assert {a.status for a in answers} == {202, 200}
+    limits = {limit["of"]: limit["used"] for limit in server.cli("throttle", "explain", "dev")["limits"]}
+    assert limits == {"account": 21, "device": 21}

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the limits of an account and of its credentials do now, and whom they refused. */
+/*
+ * What the limits of an account and of its credentials do now, and whom they refused. What a worker
+ * has on a tab (pipeline_throttle.c: 64 messages at most, of the turn that it is in) is not seen
+ * yet: it is counted before that turn's messages go to the disk.
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -205,7 +205,8 @@ static uint32_t fewest(const struct limit_set *l)
     return least;
 }
 
-static void count(struct throttle *t, struct seat *at, unsigned skip)
+/* False: the table had no room for all of it. */
+static bool count(struct throttle *t, struct seat *at, unsigned skip)
 {
     if (!at->subject) /* looked up again: an ask before may have been for the same subject */
         find_subject(t, at);
@@ -214,13 +215,11 @@ static void count(struct throttle *t, struct seat *at, unsigned skip)
     if (!at->subject &&
         subjects_reclaim(t->subjects, at->ask->subject, fewest(at->ask->limits), at->now_ns))
         at->subject = subjects_insert(t->subjects, at->hash, at->ask->subject);
-    if (!at->subject) {
+    bool whole = at->subject && window_push_all(at->subject, subjects_slab(t->subjects),
+                                                at->ask->limits, at->weight, skip, at->now_ns);
+    if (!whole)
         metric_add(METRIC_throttle_table_full, 1);
-        return;
-    }
-    if (!window_push_all(at->subject, subjects_slab(t->subjects), at->ask->limits, at->weight, skip,
-                         at->now_ns))
-        metric_add(METRIC_throttle_table_full, 1);
+    return whole;
 }
 
 /* ---- deciding ------------------------------------------------------------------------------- */
@@ -273,7 +272,7 @@ static void decide_locked(struct throttle *t, struct seat *seats, unsigned n,
     }
     for (unsigned i = 0; i < n; i++) {
         if (seats[i].limited && !(refused && seats[i].ask->limits->count_accepted))
-            count(t, &seats[i], not_counted(&seats[i], refused));
+            v->untracked |= !count(t, &seats[i], not_counted(&seats[i], refused));
     }
     if (!refused) {
         for (unsigned i = 0; i < n; i++)
@@ -474,7 +473,7 @@ void throttle_charge(struct throttle *t, const struct throttle_ask *ask, uint32_
     unsigned shard = subjects_shard(at.hash);
     subjects_lock(t->subjects, shard);
     subjects_tend(t->subjects, shard, now_ns);
-    count(t, &at, 0);
+    (void)count(t, &at, 0);
     subjects_unlock(t->subjects, shard);
 }
 

@@ -65,6 +65,7 @@ struct throttle_verdict {
     bool distance;   /* refused by min_distance, no window */
     bool bytes;      /* `limit` and `remaining` are bytes */
     bool never;      /* the cost is larger than a window: waiting does not help */
+    bool untracked;  /* the table had no room to count all of it */
     uint8_t pressed; /* a bit for each ask that has a window of which less than half is left */
     uint8_t ask;     /* index of the ask that decided */
     uint32_t shadow; /* a bit for each limit in shadow that would have refused: ask * 4 + window */
