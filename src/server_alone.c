@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,12 @@ struct alone {
     struct disk_file *lock;
     struct journal *journal;
     struct keyring *keyring;
+    /* Which settings name the master key: those that a reload has left here, taken by the link's
+     * thread, which has them from then on; NULL: `config`. */
+    struct config *_Atomic keys_next;
+    struct config *keys_from;
+    pthread_mutex_t why_lock; /* of the next; held for a copy */
+    struct error keys_why;    /* why the keys cannot be read; an empty text: they can be */
     struct link_guest *guest;
     struct sinks sinks;
     struct admin_elsewhere elsewhere;
@@ -144,13 +151,47 @@ static void close_keyring(struct alone *a)
     keyring_close(a->keyring);
 }
 
+/* What is sealed from now on could not be opened: nobody is to pass over it. */
+static int find_no_keys(struct alone *a, const struct config *c, struct error *err)
+{
+    struct keyring *k = NULL;
+    int rc = server_keyring_open(c, a->disk, true, &k, err);
+    if (rc == 0 && k)
+        rc = error_set(err, -EKEYREJECTED,
+                       "data are sealed now, which they were not when this process began: start it "
+                       "anew");
+    keyring_close(k);
+    return rc;
+}
+
+/* Says so once, and whenever it is something else. */
+static void tell_keys(struct alone *a, const struct error *why)
+{
+    bool news = strcmp(a->keys_why.text, why->text) != 0; /* only this thread writes it */
+    if (news && why->text[0])
+        log_line(LOG_ERROR, "sinks.keyring_failed", "error=\"%s\"", why->text);
+    else if (news)
+        log_line(LOG_INFO, "sinks.keyring_read", "keys=%llu",
+                 (unsigned long long)(a->keyring ? keyring_stats(a->keyring).keys : 0));
+    pthread_mutex_lock(&a->why_lock);
+    a->keys_why = *why;
+    pthread_mutex_unlock(&a->why_lock);
+}
+
 static int on_keys(void *arg)
 {
     struct alone *a = arg;
     struct error err = {""};
-    int rc = a->keyring ? keyring_refresh(a->keyring, &err) : 0;
-    if (rc)
-        log_line(LOG_ERROR, "sinks.keyring_failed", "error=\"%s\"", err.text);
+    struct config *next = atomic_exchange(&a->keys_next, NULL);
+    if (next) {
+        config_free(a->keys_from);
+        a->keys_from = next;
+    }
+    const struct config *c = a->keys_from ? a->keys_from : a->config;
+    int rc = a->keyring ? server_keyring_refresh(c, a->keyring, &err) : find_no_keys(a, c, &err);
+    if (!rc)
+        err.text[0] = 0; /* of the first try */
+    tell_keys(a, &err);
     return rc;
 }
 
@@ -281,6 +322,20 @@ static void put_metrics(struct alone *a, struct buf *out)
                link_guest_is_connected(a->guest));
 }
 
+/* What keeps the sinks from going on, but for their targets; an empty text: nothing. */
+static void find_why_not(struct alone *a, struct error *ret)
+{
+    pthread_mutex_lock(&a->why_lock);
+    *ret = a->keys_why;
+    pthread_mutex_unlock(&a->why_lock);
+    if (ret->text[0])
+        return;
+    if (!link_guest_is_connected(a->guest))
+        error_set(ret, 0, "the gateway's process is away");
+    else if (link_guest_is_behind(a->guest))
+        error_set(ret, 0, "the gateway's journal cannot be followed now: see the log");
+}
+
 /* True: it was one of these, and is answered. */
 static bool tell_of_itself(struct alone *a, struct exchange *x)
 {
@@ -291,8 +346,10 @@ static bool tell_of_itself(struct alone *a, struct exchange *x)
     if (slice_eq(path, SLICE("/healthz"))) {
         buf_put_str(out, "{\"status\":\"ok\"}");
     } else if (slice_eq(path, SLICE("/readyz"))) {
-        if (!link_guest_is_connected(a->guest)) {
-            exchange_refuse(x, REASON_busy, "the gateway's process is away");
+        struct error why = {""};
+        find_why_not(a, &why);
+        if (why.text[0]) {
+            exchange_refuse(x, REASON_busy, why.text);
             return true;
         }
         buf_put_str(out, "{\"status\":\"ready\"}");
@@ -501,7 +558,8 @@ static const struct step {
 
 #define STEPS (sizeof steps / sizeof *steps)
 
-/* Of the settings only the level of the log takes effect while it runs. */
+/* Of the settings only the level of the log takes effect while it runs, and where the master key is,
+ * once the one before does not open the keyring any more. */
 static void read_again(struct alone *a)
 {
     struct config *next = NULL;
@@ -514,7 +572,7 @@ static void read_again(struct alone *a)
     log_set_level(tune_log_level(next->server.log_level));
     log_line(LOG_INFO, "config.reloaded", "file=%s log_level=%s", a->source->file,
              next->server.log_level);
-    config_free(next);
+    config_free(atomic_exchange(&a->keys_next, next));
 }
 
 static void wait_for_stop(struct alone *a)
@@ -543,6 +601,7 @@ int server_run_alone(struct config *config, const struct server_source *source, 
     a->source = source;
     a->start_ns = clock_mono_ns();
     log_set_level(tune_log_level(config->server.log_level));
+    pthread_mutex_init(&a->why_lock, NULL);
     tune_signals(&a->signals);
     tune_descriptors(config);
     while (opened < STEPS && !rc)
@@ -551,7 +610,10 @@ int server_run_alone(struct config *config, const struct server_source *source, 
         wait_for_stop(a);
     while (opened)
         steps[--opened].close(a);
+    config_free(a->keys_from);
+    config_free(a->keys_next);
     config_free(config);
+    pthread_mutex_destroy(&a->why_lock);
     free(a);
     if (rc == -ECANCELED) /* told to stop before there was anything to run */
         rc = 0;

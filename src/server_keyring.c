@@ -93,6 +93,25 @@ int server_keyring_open(const struct config *config, struct disk *disk, bool onl
     return rc;
 }
 
+int server_keyring_refresh(const struct config *config, struct keyring *k, struct error *err)
+{
+    struct master_key key = {0};
+    bool given;
+    int rc = keyring_refresh(k, NULL, err);
+    if (rc != -EKEYREJECTED)
+        return rc;
+    rc = master_key_load(config, &key, &given, err);
+    if (rc == 0 && !given)
+        rc = error_set(err, -EKEYREJECTED, "encryption: no master key is named any more");
+    if (rc == 0)
+        rc = keyring_refresh(k, &key, err);
+    master_key_wipe(&key);
+    if (rc == 0)
+        log_line(LOG_INFO, "keyring.master_key_changed", "keys=%llu",
+                 (unsigned long long)keyring_stats(k).keys);
+    return rc;
+}
+
 int server_keyring_make(struct keyring *k, struct catalog *c, struct error *err)
 {
     struct buf list;

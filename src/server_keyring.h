@@ -18,6 +18,9 @@ int master_key_load(const struct config *config, struct master_key *ret, bool *r
  */
 int server_keyring_open(const struct config *config, struct disk *disk, bool only_read,
                         struct keyring **ret, struct error *err);
+/* As keyring_refresh; wrapped by another master key meanwhile, it is opened by the one that the
+ * settings name, as that is now. */
+int server_keyring_refresh(const struct config *config, struct keyring *k, struct error *err);
 /* An account from before there was a keyring gets its key before anybody can send for it; later
  * ones when their first record enters the journal, which is before they are shown to anybody. 0 or
  * a negative errno with a sentence. */

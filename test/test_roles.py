@@ -254,6 +254,70 @@ def test_sealed(make_pair, tmp_path):
     assert pair.status(pair.sinks)["unreadable"] == 0 and pair.status(pair.sinks)["erased"] == 5
 
 
+def readyz(server):
+    r = requests.get(f"{server.operator_url}/readyz", timeout=5)
+    return r.status_code, r.text
+
+
+@pytest.mark.parametrize("how", ["replaced", "told"])
+def test_another_master_key(make_pair, tmp_path, how):
+    """The keyring is wrapped by another one while the gateway is down. It takes the new one from the file that it knows, or
+    from settings that it is told to read again; until it finds it, it says why it stands still, and passes over nothing."""
+    first, second, config = tmp_path / "first.key", tmp_path / "second.key", tmp_path / "sinks.yaml"
+    first.write_text(os.urandom(32).hex())
+    second.write_text(os.urandom(32).hex())
+    config.write_text(f"encryption:\n  master_key_file: {first}\n")
+    pair = make_pair(start=False, encryption__master_key_file=str(first))
+    del pair.sinks.settings["encryption.master_key_file"]
+    pair.sinks.config = config
+    pair.start()
+    owner = owner_on(pair.gateway, "ann")
+    sent = send(pair, owner, 20)
+    pair.drained()
+    pair.gateway.stop()
+    done = pair.gateway.cli_run("keyring", "rotate", str(second), "--set", f"encryption.master_key_file={first}")
+    assert done.returncode == 0, done.stderr
+    pair.gateway.settings["encryption.master_key_file"] = str(second)
+    pair.gateway.start()
+    sent += send(pair, owner, 20, 20)
+    sent += send(pair, owner_on(pair.gateway, "bob"), 20, 40)
+    wait_for("it to say so", lambda: "another master key" in readyz(pair.sinks)[1], PATIENCE)
+    assert readyz(pair.sinks)[0] == 503
+    time.sleep(2)
+    assert pair.sinks.log().count("sinks.keyring_failed") == 1  # not with each try
+    assert pair.values() == sent[:20] and pair.status(pair.sinks)["unreadable"] == 0
+    if how == "replaced":
+        second.replace(first)
+    else:
+        config.write_text(f"encryption:\n  master_key_file: {second}\n")
+        os.kill(pair.sinks.pid, signal.SIGHUP)
+    pair.drained()
+    assert pair.values() == sent and pair.status(pair.sinks)["unreadable"] == 0
+    wait_for("it to be ready", lambda: readyz(pair.sinks)[0] == 200, PATIENCE)
+    assert "keyring.master_key_changed" in pair.sinks.log()
+
+
+def test_sealed_from_now_on(make_pair, tmp_path):
+    """The gateway begins to seal: the process of the sinks, which has no key, passes over nothing and says what it wants."""
+    pair = make_pair()
+    owner = owner_on(pair.gateway, "ann")
+    sent = send(pair, owner, 10)
+    pair.drained()
+    pair.gateway.stop()
+    key = tmp_path / "master.key"
+    key.write_text(os.urandom(32).hex())
+    for server in (pair.gateway, pair.sinks):
+        server.settings["encryption.master_key_file"] = str(key)
+    pair.gateway.start()
+    sent += send(pair, owner, 10, 10)
+    wait_for("it to say so", lambda: "no master key is given" in readyz(pair.sinks)[1], PATIENCE)
+    assert pair.status(pair.sinks)["unreadable"] == 0 and pair.values() == sent[:10]
+    pair.sinks.stop()
+    pair.sinks.start()
+    pair.drained()
+    assert pair.values() == sent
+
+
 def test_retention_waits_for_it_up_to_a_limit(make_pair):
     """While its process is away, a sink holds so much of the journal, and no more; what it misses, it says."""
     pair = make_pair(journal__segment_size="1MiB", journal__retain_size="1MiB", journal__ring_size="1MiB",

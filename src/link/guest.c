@@ -30,6 +30,7 @@
 #define REPORT_NS  (1000 * NS_PER_MS)
 #define LOOK_NS    (100 * NS_PER_MS)
 #define ASK_NS     (5 * NS_PER_S)
+#define DUE_NS     (500 * NS_PER_MS) /* between two tries to take a mark */
 
 #define U(v) (unsigned long long)(v)
 
@@ -49,6 +50,7 @@ struct link_guest {
     pthread_t thread;
     _Atomic bool stop, connected, marked; /* marked: since it connected */
     _Atomic bool attached;
+    _Atomic bool mark_due; /* the thread's: it could not be taken */
 
     pthread_mutex_t sinks_lock;
     struct link_welcome welcome;
@@ -67,10 +69,10 @@ struct link_guest {
 
     /* The thread's: */
     struct link_mark mark;
-    int tell_code;             /* of the round of cursors in hand */
-    bool mark_due, mark_first; /* first: since it connected */
+    int tell_code;   /* of the round of cursors in hand */
+    bool mark_first; /* since it connected */
     bool told_refused;
-    uint64_t reported_ns;
+    uint64_t reported_ns, tried_ns;
     char packet[PACKET_MAX];
 };
 
@@ -200,6 +202,7 @@ static void set_waiting(struct link_guest *g, const uint32_t waiting[SINKS_MAX])
 static void take_mark(struct link_guest *g, const struct link_mark *before)
 {
     int rc = 0;
+    g->tried_ns = clock_mono_ns();
     if (g->mark_first || g->mark.names != before->names) {
         pthread_mutex_lock(&g->lock);
         link_names_forget(g->names);
@@ -229,7 +232,8 @@ static bool take(struct link_guest *g, struct slice packet)
         if (!link_parse(packet, LINK_MARK, &mark, sizeof mark, &rest))
             return false;
         g->mark = mark;
-        take_mark(g, &before);
+        if (!g->mark_due) /* else all of it is done again in its time */
+            take_mark(g, &before);
         return true;
     case LINK_NAME:
         if (!link_parse(packet, LINK_NAME, &name, sizeof name, &rest))
@@ -395,7 +399,7 @@ static void converse(struct link_guest *g, int fd)
                 return;
         if (n > 0)
             n = -EAGAIN; /* and on in the next turn */
-        if (g->mark_due)
+        if (g->mark_due && clock_mono_ns() - g->tried_ns >= DUE_NS)
             take_mark(g, &g->mark);
         if (n == -EAGAIN && tell(g) != 0)
             return;
@@ -508,4 +512,9 @@ bool link_guest_wait(struct link_guest *g, uint64_t ns)
 bool link_guest_is_connected(const struct link_guest *g)
 {
     return atomic_load(&g->connected);
+}
+
+bool link_guest_is_behind(const struct link_guest *g)
+{
+    return !atomic_load(&g->marked) || atomic_load(&g->mark_due);
 }

@@ -39,6 +39,8 @@ void link_guest_moved(struct link_guest *g);
 /* Waits at most that long until the gateway has said how far the journal is. False: it has not. */
 bool link_guest_wait(struct link_guest *g, uint64_t ns);
 bool link_guest_is_connected(const struct link_guest *g);
+/* What the gateway said last is not taken in, and so nothing new is read. */
+bool link_guest_is_behind(const struct link_guest *g);
 
 /* The name, with a zero behind it; empty: there is none (any more). False: nobody can tell now. Any
  * thread; waits for the gateway if it is new. */

@@ -274,11 +274,15 @@ int keyring_read(struct disk *disk, const char *path, const struct master_key *k
     return rc;
 }
 
-int keyring_refresh(struct keyring *k, struct error *err)
+int keyring_refresh(struct keyring *k, const struct master_key *key, struct error *err)
 {
     struct keyring *now = NULL;
     pthread_mutex_lock(&k->writing);
-    int rc = keyring_read(k->disk, k->path, &k->master, &now, err);
+    int rc = keyring_read(k->disk, k->path, key ? key : &k->master, &now, err);
+    if (rc == 0 && key) {
+        k->master = *key;
+        aead_set_key(&k->wrap, key->bytes);
+    }
     if (rc == 0) {
         struct keyring was = {.keys = k->keys,
                               .count = k->count,

@@ -48,9 +48,10 @@ void keyring_close(struct keyring *k);
 int keyring_read(struct disk *disk, const char *path, const struct master_key *key,
                  struct keyring **ret, struct error *err);
 
-/* Reads the file again, which another process writes: keys that came and went. 0 or a negative
- * errno with a sentence: nothing changed. Any thread; waits for the disk. */
-int keyring_refresh(struct keyring *k, struct error *err);
+/* Reads the file again, which another process writes: keys that came and went. `key`: the master
+ * key from now on, if it opens the file; NULL: the one before. 0 or a negative errno with a
+ * sentence, as keyring_open: nothing changed. Any thread; waits for the disk. */
+int keyring_refresh(struct keyring *k, const struct master_key *key, struct error *err);
 
 /* A durable key for the account, if it has none. 0; -EKEYREVOKED: it had one that was destroyed,
  * and gets no other; or another negative errno. */

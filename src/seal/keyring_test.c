@@ -195,7 +195,7 @@ static void test_refresh(void **state)
     assert_int_equal(keyring_changes(k), changes + 100);
     assert_int_equal(keyring_get(reader, 2, there), KEY_UNKNOWN);
     uint32_t generation = keyring_generation(reader);
-    assert_int_equal(keyring_refresh(reader, &err), 0);
+    assert_int_equal(keyring_refresh(reader, NULL, &err), 0);
     assert_int_equal(keyring_get(reader, 2, there), KEY_HERE);
     assert_int_equal(keyring_get(k, 2, here), KEY_HERE);
     assert_memory_equal(here, there, sizeof here);
@@ -203,13 +203,26 @@ static void test_refresh(void **state)
     assert_true(keyring_generation(reader) != generation);
     assert_int_equal(keyring_destroy(k, 6), 0);
     assert_int_equal(keyring_changes(k), changes + 101);
-    assert_int_equal(keyring_refresh(reader, &err), 0);
+    assert_int_equal(keyring_refresh(reader, NULL, &err), 0);
     assert_int_equal(keyring_get(reader, 2, there), KEY_DESTROYED);
     assert_int_equal(keyring_get(reader, 1, there), KEY_HERE);
+    /* The master key is another one: it goes on once it is given that, and not before. */
+    struct master_key next = key_of("the next master key, 32 bytes or more");
+    struct master_key wrong = key_of("a wrong master key, of 32 bytes or more");
+    assert_int_equal(keyring_rotate(k, &next), 0);
+    assert_int_equal(keyring_make(k, 200), 0);
+    assert_int_equal(keyring_refresh(reader, NULL, &err), -EKEYREJECTED);
+    assert_int_equal(keyring_refresh(reader, &wrong, &err), -EKEYREJECTED);
+    assert_int_equal(keyring_key_of(reader, 200), 0);
+    assert_int_equal(keyring_refresh(reader, &next, &err), 0);
+    assert_int_equal(keyring_key_of(reader, 200), 102);
+    assert_int_equal(keyring_make(k, 201), 0);
+    assert_int_equal(keyring_refresh(reader, NULL, &err), 0);
+    assert_int_equal(keyring_key_of(reader, 201), 103);
     /* What it cannot read changes nothing. */
     const char junk[] = "junk";
     assert_int_equal(disk_sim_poke(sim, PATH, 0, junk, sizeof junk), 0);
-    assert_true(keyring_refresh(reader, &err) < 0);
+    assert_true(keyring_refresh(reader, NULL, &err) < 0);
     assert_non_null(strstr(err.text, PATH));
     assert_int_equal(keyring_get(reader, 1, there), KEY_HERE);
     keyring_close(reader);
