@@ -147,8 +147,9 @@ static void close_data(struct server *s)
 
 static int open_journal(struct server *s, struct error *err)
 {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], cursors[PATH_BYTES];
     struct journal_opts opts = tune_journal(s->config, s->disk, data_path(s, "journal", path));
+    opts.cursors_elsewhere = data_path(s, "sinks/cursors", cursors);
     int rc = journal_open(&opts, &s->journal, err);
     if (rc)
         return rc;

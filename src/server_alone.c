@@ -328,6 +328,10 @@ static void find_why_not(struct alone *a, struct error *ret)
     pthread_mutex_lock(&a->why_lock);
     *ret = a->keys_why;
     pthread_mutex_unlock(&a->why_lock);
+    if (journal_went_back(a->journal))
+        error_set(ret, 0,
+                  "the journal went back: what the sinks have read of it is not in it any more; see "
+                  "docs/sinks.md");
     if (ret->text[0])
         return;
     if (!link_guest_is_connected(a->guest))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -252,6 +253,40 @@ def test_sealed(make_pair, tmp_path):
     # That feeds were deleted is told too, without a value.
     assert [v for v in pair.values() if v] == [str(i) for i in range(20)] * 2
     assert pair.status(pair.sinks)["unreadable"] == 0 and pair.status(pair.sinks)["erased"] == 5
+
+
+def test_a_journal_that_lost_its_end(make_pair, tmp_path):
+    """An older copy stands in its place, as a disk that lied would leave it: the gateway sees by the sinks' cursors that records
+    are missing and takes none in their place; told to go on, it goes on at numbers that nobody has used."""
+    pair = make_pair()
+    owner = owner_on(pair.gateway, "ann")
+    sent = send(pair, owner, 50)
+    pair.drained()
+    pair.sinks.stop()
+    pair.gateway.stop()
+    journal, copy = pair.gateway.data / "journal", tmp_path / "copy"
+    shutil.copytree(journal, copy)
+    pair.start()
+    sent += send(pair, owner, 50, 50)
+    pair.drained()
+    pair.sinks.stop()
+    pair.gateway.stop()
+    shutil.rmtree(journal)
+    shutil.copytree(copy, journal)
+    for roles in ("ingest", "ingest,sink"):
+        pair.gateway.roles = roles
+        pair.gateway.stderr_path.write_text("")
+        pair.gateway.spawn()
+        assert pair.gateway.process.wait(30) != 0
+        assert re.search(r"record \d+ was expected there and had been durable.*journal\.skip_corrupt", pair.gateway.log())
+    pair.gateway.roles = "ingest"
+    pair.gateway.settings["journal.skip_corrupt"] = "true"
+    pair.start()
+    sent += send(pair, owner, 50, 100)
+    pair.drained()
+    assert pair.values() == sent
+    assert pair.status(pair.sinks)["gaps"] == 1 and "sink.gap sink=webhook" in pair.sinks.log()
+    assert readyz(pair.sinks)[0] == 200
 
 
 def readyz(server):

@@ -249,7 +249,9 @@ int cursors_commit(struct cursors *c, int slot, uint64_t offset)
     int rc = 0;
     pthread_mutex_lock(&c->lock);
     struct cursor *s = &c->slots[slot];
-    if (offset > s->offset) {
+    if (c->put_back) {
+        rc = -ESTALE;
+    } else if (offset > s->offset) {
         struct cursor before = *s;
         s->offset = offset;
         s->seq++;
@@ -259,6 +261,24 @@ int cursors_commit(struct cursors *c, int slot, uint64_t offset)
              * write must not reuse the sector's number. */
             s->offset = before.offset;
         }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+int cursors_put_back(struct cursors *c, uint64_t most)
+{
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    c->put_back = true;
+    for (int i = 0; i < CURSORS_MAX; i++) {
+        struct cursor *s = &c->slots[i];
+        if (!s->used || s->offset <= most)
+            continue;
+        s->offset = most;
+        s->seq++;
+        int written = write_slot(c, i);
+        rc = rc ? rc : written;
     }
     pthread_mutex_unlock(&c->lock);
     return rc;

@@ -34,6 +34,7 @@ struct cursors {
     struct disk_file *file; /* NULL: write the whole file anew next time */
     char *path;
     uint8_t log_id[16];
+    bool put_back;
     struct cursor slots[CURSORS_MAX];
 };
 
@@ -52,6 +53,9 @@ int cursors_read(struct disk *disk, const char *path, const uint8_t log_id[16], 
 int cursors_slot(struct cursors *c, const char *name, uint64_t offset, uint64_t *ret_offset);
 /* Durably moves the cursor forward; a smaller offset is ignored. 0 or negative errno. */
 int cursors_commit(struct cursors *c, int slot, uint64_t offset);
+/* No cursor is beyond that any more, durably, nor is one moved again: cursors_commit says -ESTALE.
+ * 0 or a negative errno: the file may still have one that is beyond. */
+int cursors_put_back(struct cursors *c, uint64_t most);
 /* The cursor of that name is no more, durably; the name may be used again. 0, also when there is
  * none, or negative errno. Nobody may commit to its slot any more. */
 int cursors_forget(struct cursors *c, const char *name);

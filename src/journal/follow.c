@@ -10,6 +10,9 @@
  *    (follow_refresh), which moves `oldest`; a file that is open stays whole.
  * 3. A writer that was killed and came back may have cut what was not durable off the last segment.
  *    So nothing read ahead survives a change of `epoch` (reader.c).
+ * 4. A writer never finds the log to end before what was durable; one that does stops everything
+ *    here (went_back). He refuses to begin where a cursor is ahead (recover.c), so this is for what
+ *    was not committed by then; what was meanwhile is put back.
  */
 #include "journal/follow.h"
 
@@ -107,14 +110,40 @@ int follow_refresh(struct journal *j)
 
 struct journal_mark journal_mark(struct journal *j)
 {
-    struct journal_mark m = {.durable = journal_durable(j), .epoch = j->boot_epoch};
+    struct journal_mark m = {
+        .durable = journal_durable(j), .epoch = j->boot_epoch, .began = j->began};
     m.layout = atomic_load(&j->layout); /* after `durable`: of what lies below that, or newer */
     return m;
+}
+
+bool journal_went_back(const struct journal *j)
+{
+    return atomic_load_explicit(&j->went_back, memory_order_relaxed);
+}
+
+/* See 4. */
+static bool is_back(struct journal *j, const struct journal_mark *m)
+{
+    uint64_t known = journal_durable(j), epoch = atomic_load(&j->epoch);
+    bool anew = epoch && m->epoch != epoch; /* who said so was another writer */
+    return m->durable < known || (anew && m->began < known);
 }
 
 int journal_follow_to(struct journal *j, const struct journal_mark *m)
 {
     CHECK(j->follows);
+    if (!journal_went_back(j) && is_back(j, m)) {
+        atomic_store(&j->went_back, true);
+        int rc =
+            cursors_put_back(&j->cursors, m->began); /* what is there is to be read by the next */
+        log_line(LOG_ERROR, "journal.went_back",
+                 "dir=%s known=%llu began=%llu durable=%llu cursors=\"%s\"", j->dir,
+                 (unsigned long long)journal_durable(j), (unsigned long long)m->began,
+                 (unsigned long long)m->durable, rc ? strerror(-rc) : "put back");
+        sleeper_signal(&j->news);
+    }
+    if (journal_went_back(j))
+        return -ESTALE;
     if (m->layout != atomic_load(&j->layout) || m->epoch != atomic_load(&j->epoch)) {
         int rc = follow_refresh(j);
         if (rc)
@@ -170,12 +199,14 @@ int journal_adopt_cursors(struct journal *j, const char *path, struct error *err
     int rc = left ? cursors_read(j->disk, path, j->log_id, left, err) : -ENOMEM;
     bool any = false;
     for (unsigned i = 0; !rc && i < CURSORS_MAX; i++) {
-        if (!left[i].used || left[i].offset > journal_durable(j))
+        if (!left[i].used)
             continue;
         any = true;
         rc = journal_set_cursor(j, left[i].name, left[i].offset);
         if (rc)
-            error_set(err, rc, "reader \"%s\": %s", left[i].name, strerror(-rc));
+            error_set(err, rc, "%s: reader \"%s\" is at record %llu, the log ends at %llu: %s",
+                      path, left[i].name, (unsigned long long)left[i].offset,
+                      (unsigned long long)journal_durable(j), strerror(-rc));
         log_line(LOG_INFO, "journal.cursor_adopted", "name=%s offset=%llu", left[i].name,
                  (unsigned long long)left[i].offset);
     }

@@ -26,17 +26,22 @@ struct journal_follow_opts {
 int journal_follow(const struct journal_follow_opts *opts, struct journal **ret, struct error *err);
 
 /* How far a log is, for another process. `layout` grows whenever a segment comes or goes, `epoch`
- * with each opening by a writer. */
+ * with each opening by a writer, who found it to end at `began`. */
 struct journal_mark {
-    uint64_t durable, layout, epoch;
+    uint64_t durable, layout, epoch, began;
 };
 
 /* Of a log that is written here. Any thread. */
 struct journal_mark journal_mark(struct journal *j);
 /* Of one that is followed: its readers go on up to there. The log's oldest record is what its
- * directory says. 0, or a negative errno: nothing changed, and the call may be repeated. One thread
- * at a time. */
+ * directory says. 0, or a negative errno: nothing changed, and the call may be repeated, but for
+ * -ESTALE: it went back. One thread at a time. */
 int journal_follow_to(struct journal *j, const struct journal_mark *m);
+/* Whether a log that is followed ended, at some time, before what it had said was durable: the disk
+ * lied, or an older copy took its place. What was read of it is not what it holds, so nothing is to
+ * be done with either any more, for good; who follows it anew begins where it ended then, at the
+ * latest. One atomic load; any thread, any log. */
+bool journal_went_back(const struct journal *j);
 
 /* Sleeps until something above `durable` is durable, journal_wake is called, or `ns` passed. Any
  * thread. */

@@ -237,6 +237,69 @@ static struct seen look(struct journal *j)
     return s;
 }
 
+/* A writer that finds less than there was: it is noticed whatever was written since, and for good.
+ */
+static void the_log_went_back(void **state)
+{
+    const struct {
+        uint64_t began, durable;
+        bool back;
+    } all[] = {{60, 60, true}, {60, 500, true}, {90, 90, false}, {90, 500, false}, {95, 95, false}};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        struct fixture *f = fixture_new(32768);
+        assert_int_equal(fixture_open(f), 0);
+        for (uint64_t n = 0; n < 90; n += 9)
+            fixture_append(f, n, 9, 120);
+        struct journal *j = follow(f);
+        tell(f, j);
+        struct journal_mark m = journal_mark(f->j);
+        m.epoch++;
+        m.began = all[i].began;
+        m.durable = all[i].durable;
+        assert_int_equal(journal_follow_to(j, &m), all[i].back ? -ESTALE : 0);
+        assert_int_equal(journal_went_back(j), all[i].back);
+        assert_int_equal(journal_durable(j), all[i].back ? 90 : all[i].durable);
+        m.epoch++;
+        m.began = m.durable = 1000;
+        assert_int_equal(journal_follow_to(j, &m), all[i].back ? -ESTALE : 0);
+        journal_close(j);
+        fixture_free(f);
+    }
+}
+
+/* So it is where only its own cursor says how far the log was. */
+static void the_log_went_back_before(void **state)
+{
+    struct fixture *f = fixture_new(32768);
+    uint64_t gaps = 0;
+    assert_int_equal(fixture_open(f), 0);
+    for (uint64_t n = 0; n < 90; n += 9)
+        fixture_append(f, n, 9, 120);
+    struct journal *j = follow(f);
+    tell(f, j);
+    struct journal_reader *r = reader(j, "sink:kafka");
+    assert_int_equal(read_on(r, &gaps), 90);
+    assert_int_equal(journal_reader_commit(r, 90), 0);
+    journal_reader_close(r);
+    journal_close(j);
+    j = follow(f);
+    struct journal_mark m = journal_mark(f->j);
+    m.durable = 81;
+    m.began = 60;
+    assert_int_equal(journal_follow_to(j, &m), -ESTALE);
+    assert_true(journal_went_back(j));
+    /* The next one reads what is there now. */
+    assert_int_equal(look(j).kafka, 60);
+    assert_int_equal(journal_set_cursor(j, "sink:kafka", 70), -ESTALE);
+    journal_close(j);
+    j = follow(f);
+    assert_false(journal_went_back(j));
+    assert_int_equal(look(j).kafka, 60);
+    assert_int_equal(journal_set_cursor(j, "sink:kafka", 70), 0);
+    journal_close(j);
+    fixture_free(f);
+}
+
 /* They begin where the log's own are, go on in their own file, and go back from there. */
 static void cursors_there_and_back(void **state)
 {
@@ -278,6 +341,18 @@ static void cursors_there_and_back(void **state)
     assert_int_equal(look(f->j).kafka, 90);
     assert_int_equal(d->open(d, CURSORS, O_RDONLY, &file), -ENOENT);
     assert_int_equal(journal_adopt_cursors(f->j, CURSORS, &f->err), 0);
+    /* One that is ahead is not left out in silence. */
+    struct cursors c;
+    bool damaged = false;
+    uint64_t at;
+    assert_int_equal(cursors_open(&c, d, CURSORS, f->j->log_id, &damaged, &f->err), 0);
+    assert_int_equal(cursors_slot(&c, "sink:kafka", 101, &at), 0);
+    cursors_close(&c);
+    assert_int_equal(journal_adopt_cursors(f->j, CURSORS, &f->err), -EINVAL);
+    assert_non_null(strstr(f->err.text, "the log ends at 100"));
+    assert_int_equal(look(f->j).kafka, 90);
+    assert_int_equal(d->open(d, CURSORS, O_RDONLY, &file), 0);
+    d->close(d, file);
     fixture_free(f);
 }
 
@@ -290,6 +365,8 @@ int main(void)
                                        cmocka_unit_test(removed_by_retention),
                                        cmocka_unit_test(the_writer_comes_back),
                                        cmocka_unit_test(superseded),
+                                       cmocka_unit_test(the_log_went_back),
+                                       cmocka_unit_test(the_log_went_back_before),
                                        cmocka_unit_test(cursors_there_and_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

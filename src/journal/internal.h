@@ -98,6 +98,7 @@ struct journal {
     struct rand *seeded; /* tests: salts and ids come from here */
     uint8_t log_id[16];
     uint64_t boot_epoch;
+    uint64_t began; /* where it ended when it was opened to be written */
     _Atomic uint32_t readers;
 
     _Alignas(64) struct journal_append *_Atomic queue; /* newest first; any thread pushes */
@@ -110,6 +111,7 @@ struct journal {
     _Atomic uint64_t oldest;
     _Atomic uint64_t layout; /* changes of the list of segments */
     _Atomic uint64_t epoch;  /* of a log that is followed: the writer's boot_epoch */
+    _Atomic bool went_back;  /* likewise: journal_went_back */
     struct sleeper news;     /* readers sleep here */
 
     struct tail tail;

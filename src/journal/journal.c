@@ -139,6 +139,7 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
     int rc = take_lock(j, err);
     if (!rc)
         rc = journal_recover(j, err);
+    j->opts.cursors_elsewhere = NULL; /* the caller's */
     if (!rc)
         rc = open_cursors(j, err);
     if (!rc) {

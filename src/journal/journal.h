@@ -31,7 +31,9 @@ enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
 
 struct journal_opts {
     struct disk *disk;
-    const char *dir;        /* made if missing */
+    const char *dir; /* made if missing */
+    /* Cursors of readers in another process (follow.h), looked at when it is opened; NULL: none. */
+    const char *cursors_elsewhere;
     uint64_t segment_bytes; /* size of a pre-zeroed segment file */
     uint64_t retain_bytes;  /* keep at most this much, 0 = no bound */
     uint64_t retain_ms;     /* keep at most this old, 0 = no bound */
@@ -61,8 +63,9 @@ struct journal_position {
 
 /*
  * Opens and recovers the log in `dir`, starts the writer thread. A torn tail is cut; corruption
- * below what was durable, a newer format or a lock held by another process is refused with a
- * sentence that names file and place. 0 or negative errno.
+ * below what was durable (the log itself says what was, and so does each reader's cursor), a newer
+ * format or a lock held by another process is refused with a sentence that names file and place. 0
+ * or negative errno.
  */
 int journal_open(const struct journal_opts *opts, struct journal **ret, struct error *err);
 /* Commits what was submitted, writes the clean checkpoint, stops the thread. Accepts NULL. */

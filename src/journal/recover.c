@@ -9,7 +9,8 @@
  * 3. The first place P that does not, when offset E was expected, is CORRUPTION if
  *      - it is in a segment that has a successor and E is below the successor's base,
  *      - or behind P lies a whole batch whose durable_before is above E,
- *      - or E is below a checkpoint's `durable`.
+ *      - or E is below a checkpoint's `durable`, or the cursor of a reader: what somebody has read
+ *        was durable. This also tells a disk that lied, or an older copy put in the log's place.
  *    Otherwise it is the torn end of the commit that was running: its batches were never
  *    acknowledged. (A damaged last batch that was acknowledged with nothing written after it looks
  *    the same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close
@@ -115,6 +116,7 @@ static int find_start(struct recovery *r)
             r->at = s->count - 1;
     }
     if (s->count == 0) {
+        snprintf(r->path, sizeof r->path, "%s", r->j->dir);
         r->expected = c ? c->durable : 0;
         return 0;
     }
@@ -140,6 +142,36 @@ static int find_start(struct recovery *r)
     r->expected = c->durable;
     r->chain = c->chain;
     return 0;
+}
+
+static void reach(struct recovery *r, const struct cursor list[CURSORS_MAX])
+{
+    for (unsigned i = 0; i < CURSORS_MAX; i++)
+        if (list[i].used && list[i].offset > r->must_reach)
+            r->must_reach = list[i].offset;
+}
+
+/* See 3. A log that jumps leaves behind whatever was read of the one it was copied from. */
+static int ask_readers(struct recovery *r)
+{
+    struct journal *j = r->j;
+    const char *elsewhere = j->opts.cursors_elsewhere;
+    struct error why = {""};
+    char path[PATH_BYTES];
+    if (!r->survey.has_log_id || j->opts.jump)
+        return 0;
+    struct cursor *list = calloc(CURSORS_MAX, sizeof *list);
+    int rc = list ? path_format(path, j, "cursors") : -ENOMEM;
+    if (!rc)
+        rc = cursors_read(j->disk, path, j->log_id, list, r->err);
+    if (!rc)
+        reach(r, list);
+    if (!rc && elsewhere && cursors_read(j->disk, elsewhere, j->log_id, list, &why) == 0)
+        reach(r, list);
+    if (why.text[0]) /* it is not ours: its own process refuses it */
+        log_line(LOG_ERROR, "journal.cursors_unread", "error=\"%s\"", why.text);
+    free(list);
+    return rc;
 }
 
 static void accept(struct recovery *r, const struct batch_header *h)
@@ -393,6 +425,8 @@ static int walk_to_end(struct recovery *r)
 {
     uint64_t used = 0;
     int rc = find_start(r);
+    if (!rc)
+        rc = ask_readers(r);
     do {
         if (!rc)
             rc = walk_all(r);
@@ -448,7 +482,7 @@ static int publish(struct recovery *r)
         r->boot_epoch = s->checkpoint.boot_epoch;
     j->boot_epoch = r->boot_epoch + 1;
     j->checkpoints.seq = s->has_checkpoint ? s->checkpoint.seq : 0;
-    j->tail.offset = r->expected;
+    j->tail.offset = j->began = r->expected;
     j->tail.chain = r->chain;
     j->tail.control_due = false;
     atomic_store(&j->durable, r->expected);

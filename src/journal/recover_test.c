@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "journal/fixture.h"
+#include "journal/follow.h"
 
 #define SEGMENT 131072u
 
@@ -188,6 +189,86 @@ static void lost_end_is_refused_or_skipped(void **state)
     fixture_die(f, true);
     assert_int_equal(fixture_open(f), 0);
     assert_int_equal(fixture_read(f, 0, &gaps), seen);
+    fixture_free(f);
+}
+
+/* A cursor in a file of its own, as another process leaves it. */
+static void leave_cursor(struct fixture *f, const char *path, uint64_t offset)
+{
+    struct cursors c;
+    bool damaged = false;
+    uint64_t at;
+    assert_int_equal(cursors_open(&c, f->opts.disk, path, f->j->log_id, &damaged, &f->err), 0);
+    assert_int_equal(cursors_slot(&c, "sink:kafka", offset, &at), 0);
+    cursors_close(&c);
+}
+
+enum who { OUR_READER, READER_ELSEWHERE, BEFORE_A_JUMP, KINDS_OF_READERS };
+
+/* A disk that lied, or an older copy in the log's place: its end looks torn, but somebody has read
+ * further. His offsets are never used again. */
+static void what_was_read_was_durable(void **state)
+{
+    for (enum who who = 0; who < KINDS_OF_READERS; who++) {
+        struct fixture *f = fixture_new(SEGMENT);
+        static const char zeros[SEGMENT];
+        char path[64];
+        uint64_t gaps;
+        assert_int_equal(f->opts.disk->mkdir(f->opts.disk, "own"), 0);
+        assert_int_equal(fixture_open(f), 0);
+        fill(f, 0, 50, 100);
+        uint64_t end = f->j->tail.position;
+        fill(f, 50, 20, 100);
+        if (who == READER_ELSEWHERE)
+            leave_cursor(f, "own/cursors", 70);
+        else
+            assert_int_equal(journal_set_cursor(f->j, "history", 70), 0);
+        fixture_die(f, false);
+        path_of(path, 0);
+        disk_sim_poke(f->sim, path, end, zeros, SEGMENT - end);
+        f->opts.cursors_elsewhere = who == READER_ELSEWHERE ? "own/cursors" : NULL;
+        f->opts.jump = who == BEFORE_A_JUMP; /* then it is a copy, whose readers are elsewhere */
+        if (who != BEFORE_A_JUMP) {
+            assert_int_equal(fixture_open(f), -EBADMSG);
+            assert_non_null(strstr(f->err.text, "record 50 was expected"));
+            assert_non_null(strstr(f->err.text, "skip_corrupt"));
+        }
+        f->opts.skip_corrupt = who != BEFORE_A_JUMP;
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t first = journal_durable(f->j);
+        assert_true(first > (who == BEFORE_A_JUMP ? JOURNAL_JUMP : 70));
+        assert_int_equal(journal_mark(f->j).began, first - 1); /* before the gap's record */
+        assert_int_equal(fixture_append(f, first, 1, 10), REASON_ok);
+        assert_int_equal(f->last_offset, first);
+        assert_int_equal(fixture_read(f, 0, &gaps), 51);
+        assert_int_equal(gaps, first - 1 - 50);
+        f->opts.skip_corrupt = false;
+        f->opts.jump = 0;
+        fixture_die(f, true);
+        assert_int_equal(fixture_open(f), 0); /* it is known now */
+        fixture_free(f);
+    }
+}
+
+/* What another process has left is no reason not to start, but for what it proves. */
+static void cursors_elsewhere_that_are_none_of_ours(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    uint8_t ours[16];
+    assert_int_equal(f->opts.disk->mkdir(f->opts.disk, "own"), 0);
+    f->opts.cursors_elsewhere = "own/cursors";
+    assert_int_equal(fixture_open(f), 0); /* there is no such file */
+    fill(f, 0, 5, 100);
+    leave_cursor(f, "own/cursors", 5);
+    memcpy(ours, f->j->log_id, sizeof ours);
+    f->j->log_id[0] ^= 1;
+    leave_cursor(f, "own/others", 4000);
+    memcpy(f->j->log_id, ours, sizeof ours);
+    fixture_die(f, false);
+    assert_int_equal(fixture_open(f), 0);
+    fixture_die(f, false);
+    f->opts.cursors_elsewhere = "own/others"; /* of another log */
+    assert_int_equal(fixture_open(f), 0);
     fixture_free(f);
 }
 
@@ -400,6 +481,8 @@ int main(void)
         cmocka_unit_test(corruption_is_told_from_a_torn_tail),
         cmocka_unit_test(idle_batch_proves_the_last_one),
         cmocka_unit_test(lost_end_is_refused_or_skipped),
+        cmocka_unit_test(what_was_read_was_durable),
+        cmocka_unit_test(cursors_elsewhere_that_are_none_of_ours),
         cmocka_unit_test(damaged_or_missing_segment),
         cmocka_unit_test(newer_format_is_refused_untouched),
         cmocka_unit_test(second_opener_is_refused),

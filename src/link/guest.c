@@ -8,7 +8,8 @@
  *
  * A mark is taken in this order: names that changed are forgotten, the keyring is read again, then
  * the journal goes on. So what a record needs is known before it can be read. If a step fails, the
- * mark stays due.
+ * mark stays due. Nothing is told before the first one: what the sinks have done is true of the log
+ * that it is about, unless that went back; then there is no connection any more.
  */
 #include "link/guest.h"
 
@@ -401,7 +402,10 @@ static void converse(struct link_guest *g, int fd)
             n = -EAGAIN; /* and on in the next turn */
         if (g->mark_due && clock_mono_ns() - g->tried_ns >= DUE_NS)
             take_mark(g, &g->mark);
-        if (n == -EAGAIN && tell(g) != 0)
+        if (journal_went_back(g->opts.journal))
+            return;
+        /* Before the first mark it may be another log than the sinks were at. */
+        if (n == -EAGAIN && atomic_load(&g->marked) && tell(g) != 0)
             return;
     }
 }
@@ -411,6 +415,10 @@ static void run(void *arg)
     struct link_guest *g = arg;
     while (!atomic_load(&g->stop)) {
         struct error err = {""};
+        if (journal_went_back(g->opts.journal)) { /* there is nothing true to be told of it */
+            packet_wait(NULL, 0, g->bell, REFUSED_NS);
+            continue;
+        }
         int fd = packet_connect(g->path), rc = fd < 0 ? fd : greet(g, fd, &err);
         if (rc == 0) {
             log_line(LOG_INFO, "link.connected", "path=%s", g->path);

@@ -468,6 +468,61 @@ static void who_is_absent_holds_a_part(void **state)
     both_free(b);
 }
 
+/* What the writer's disk had only said it had. */
+static void lose_behind(struct both *b, uint64_t segment, uint64_t position)
+{
+    static const char zeros[4096];
+    char name[SEGMENT_NAME_BYTES], path[SEGMENT_NAME_BYTES + 8];
+    const char *ptr;
+    size_t len;
+    segment_name_format(name, segment);
+    snprintf(path, sizeof path, "log/%s", name);
+    assert_int_equal(disk_sim_peek(b->f->sim, path, &ptr, &len), 0);
+    for (size_t at = position; at < len; at += sizeof zeros)
+        disk_sim_poke(b->f->sim, path, at, zeros, len - at < sizeof zeros ? len - at : sizeof zeros);
+}
+
+/* The writer has lost what was delivered, and written something else there: nothing of that is
+ * delivered, nothing is said of it, and it is told. */
+static void a_log_that_went_back(void **state)
+{
+    struct both *b = both_new();
+    struct disk *d = disk_sim_disk(b->f->sim);
+    uint64_t n = 0;
+    open_host(b);
+    open_guest(b);
+    for (; n < 100; n += 5)
+        fixture_append(b->f, n, 5, 50);
+    wait_until(sink_position(b->remote[0]) == 100);
+    uint64_t segment = b->f->j->tail.segment_base, position = b->f->j->tail.position;
+    for (; n < 150; n += 5)
+        fixture_append(b->f, n, 5, 50);
+    wait_until(sink_position(b->remote[0]) == 150);
+    close_host(b);
+    sink_remote_free(b->remote[0]);
+    b->remote[0] = NULL;
+    wait_until(!link_guest_is_connected(b->guest));
+    journal_abandon(b->f->j);
+    lose_behind(b, segment, position);
+    (void)d->unlink(d, "log/cursors"); /* where it was told already: then it would not open */
+    assert_int_equal(fixture_open(b->f), 0);
+    assert_int_equal(journal_durable(b->f->j), 100);
+    for (n = 100; n < 200; n += 5) /* by numbers alone nothing is amiss */
+        fixture_append(b->f, n, 5, 50);
+    open_host(b);
+    wait_until(journal_went_back(b->follower));
+    wait_until(sink_stats(b->sink[0]).state == SINK_FAILING);
+    assert_non_null(strstr(sink_stats(b->sink[0]).error, "the journal went back"));
+    clock_sleep_ns(500 * NS_PER_MS);
+    assert_false(link_guest_is_connected(b->guest));
+    assert_true(link_guest_is_behind(b->guest));
+    assert_int_equal(sink_stats(b->sink[0]).delivered, 135);
+    assert_int_equal(sink_position(b->remote[0]), 0);
+    assert_int_equal(sink_stats(b->remote[0]).state, SINK_ABSENT);
+    assert_int_equal(cursor(b), 0);
+    both_free(b);
+}
+
 int main(void)
 {
     log_set_level(getenv("LINK_LOG") ? LOG_INFO : LOG_ERROR + 1);
@@ -478,6 +533,7 @@ int main(void)
                                        cmocka_unit_test(keys_come_before_records),
                                        cmocka_unit_test(both_come_back),
                                        cmocka_unit_test(strangers),
-                                       cmocka_unit_test(who_is_absent_holds_a_part)};
+                                       cmocka_unit_test(who_is_absent_holds_a_part),
+                                       cmocka_unit_test(a_log_that_went_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

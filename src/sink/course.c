@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "journal/follow.h"
 #include "journal/record.h"
 
 #define IDLE_NS  (200 * NS_PER_MS)
@@ -239,6 +240,10 @@ enum course_found course_fill(struct course *c, uint64_t now_ns, uint64_t *ret_n
     bool failed = false;
     unsigned most = c->opts->turns ? c->opts->turns : TURNS_MAX;
     *ret_ns = 0;
+    if (journal_went_back(c->opts->journal)) { /* a batch that is ready is not of that log either */
+        *ret_ns = RETRY_NS;
+        return COURSE_FAILED;
+    }
     for (unsigned turns = 0; !c->ready; turns++) {
         bool empty = c->to == c->from;
         if (c->to >= c->end && empty)

@@ -15,6 +15,7 @@
  * 4. A sink that lags by more than `hold_bytes` of journal gives the oldest up: that is counted,
  *    logged with its place, and then the named cursor moves without a delivery.
  * 5. What comes live goes before what is replayed, between two batches.
+ * 6. Of a log that went back (follow.h) nothing is delivered any more, and no cursor is moved.
  */
 #include "sink/sink.h"
 
@@ -30,6 +31,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "journal/follow.h"
 #include "sink/sink_own.h"
 
 #define LOOK_NS                                                                                    \
@@ -567,7 +569,7 @@ static bool retry_due(struct sink *s)
 
 static void commit(struct sink *s)
 {
-    if (s->floor <= s->committed)
+    if (s->floor <= s->committed || journal_went_back(s->opts.journal))
         return;
     int rc = journal_reader_commit(s->live.reader, s->floor);
     if (rc == 0)
@@ -580,7 +582,8 @@ static void commit(struct sink *s)
 static void relieve(struct sink *s, uint64_t now_ns)
 {
     uint64_t from = journal_hold_from(s->opts.journal, s->opts.hold_bytes);
-    if (from <= s->floor || from > journal_durable(s->opts.journal))
+    if (from <= s->floor || from > journal_durable(s->opts.journal) ||
+        journal_went_back(s->opts.journal))
         return;
     log_line(LOG_ERROR, "sink.gave_up", "sink=%s from=%llu to=%llu hold_bytes=%llu", s->opts.name,
              U(s->floor), U(from), U(s->opts.hold_bytes));
@@ -662,6 +665,19 @@ static void forget_pauses(struct sink *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* See 6. False: it did not. */
+static bool log_went_back(struct sink *s, uint64_t now_ns)
+{
+    struct error err;
+    if (!journal_went_back(s->opts.journal))
+        return false;
+    error_set(&err, -ESTALE,
+              "the journal went back: it was durable up to %llu once, and now is another one",
+              U(journal_durable(s->opts.journal)));
+    fail(s, true, &err, now_ns);
+    return true;
+}
+
 /* Does one thing. How long to rest then; 0: not at all. */
 static uint64_t step(struct sink *s)
 {
@@ -689,6 +705,8 @@ static uint64_t step(struct sink *s)
         s->idle = s->lingers = false;
         return wait_ns < LOOK_NS ? wait_ns : LOOK_NS;
     }
+    if (log_went_back(s, now_ns))
+        return 0;
     if (!s->connected) { /* also while nothing is to be sent: who set it up sees what is wrong */
         connect_target(s, now_ns);
         return 0;

@@ -944,10 +944,37 @@ static void names_that_are_late(void **state)
     bench_free(b);
 }
 
+/* A batch in hand is not delivered either, nor is a cursor moved, and it is said. */
+static void a_log_that_went_back(void **state)
+{
+    struct bench *b = bench_new(false, 6);
+    append(b, 40);
+    for (int i = 0; i < 4; i++)
+        turn(b);
+    b->target.away = true;
+    for (int i = 0; i < 3; i++)
+        turn(b);
+    assert_true(b->s->live.ready && b->s->live.count > 0);
+    uint64_t at = b->s->floor, committed = b->s->committed;
+    assert_true(at > 0 && committed < at);
+    atomic_store(&b->f->j->went_back, true);
+    b->target.away = false;
+    unsigned sends = b->target.sends;
+    for (int i = 0; i < 500; i++)
+        turn(b);
+    assert_int_equal(b->target.sends, sends);
+    assert_int_equal(b->s->floor, at);
+    assert_int_equal(b->s->committed, committed);
+    assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
+    assert_non_null(strstr(sink_stats(b->s).error, "the journal went back"));
+    bench_free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_that_are_late),
+        cmocka_unit_test(a_log_that_went_back),
         cmocka_unit_test(transactional_targets_get_each_once),
         cmocka_unit_test(other_targets_get_each_at_least_once),
         cmocka_unit_test(what_takes_too_long_comes_in_slices),
