@@ -291,7 +291,9 @@ enum reason dead_retry(struct admin *a, struct admin_call *call)
     dead_count(sink_dead(s), &count, &bytes);
     int rc = count ? sink_retry_dead(s, offset, RETRY_PATIENCE_NS, &sent, &kept) : 0;
     if (rc == -EAGAIN)
-        return admin_refuse(call, REASON_busy, "%u went; the target is away now, or paused", sent);
+        return admin_refuse(call, REASON_busy,
+                            "%u went; the target, or the gateway, is away now, or it is paused",
+                            sent);
     if (rc < 0)
         return admin_refuse(call, REASON_busy, "%u went; the sink is still at it", sent);
     snprintf(more, sizeof more, "{\"sent\":%u,\"kept\":%u}", sent, kept);

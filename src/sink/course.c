@@ -147,14 +147,15 @@ static enum fate add(struct course *c, const struct record *seen, struct slice r
     return FATE_UNKNOWN;
 }
 
-bool course_message(struct course *c, uint64_t offset, struct slice raw)
+enum course_letter course_message(struct course *c, uint64_t offset, struct slice raw)
 {
     struct record r;
     if (record_decode(raw, &r) != raw.len)
-        return false;
+        return COURSE_NONE;
     add(c, &r, raw, offset, false);
+    bool unnamed = c->unnamed;
     c->unnamed = false;
-    return c->count == 1;
+    return c->count ? COURSE_MESSAGE : unnamed ? COURSE_UNNAMED : COURSE_NONE;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -68,5 +68,10 @@ void course_keep_whys(struct course *c);
 /* Whether lists of accounts and feeds, see sink_opts, have the message. */
 bool course_selects(const char *accounts, const char *feeds, const struct record *r,
                     const struct sink_names *names);
-/* Decodes a record of a dead letter as the one message of the batch; false: it is none any more. */
-bool course_message(struct course *c, uint64_t offset, struct slice raw);
+enum course_letter {
+    COURSE_MESSAGE = 1, /* it is the one message of the batch */
+    COURSE_NONE,        /* it is no message any more */
+    COURSE_UNNAMED,     /* nobody can tell its names now: to be tried again later */
+};
+/* Decodes a record of a dead letter, into an empty batch. */
+enum course_letter course_message(struct course *c, uint64_t offset, struct slice raw);

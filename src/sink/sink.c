@@ -463,13 +463,15 @@ static void remove_sent(struct sink *s)
     s->sent_count = 0;
 }
 
-/* Sends what is in a letter, as the only message of the course. */
+/* Sends what is in a letter, as the only message of the course. AWAY: also when nobody can tell its
+ * names, which is no failure of the target. */
 static enum sink_outcome resend(struct sink *s, struct course *c, const struct dead_letter *letter,
                                 struct error *err)
 {
     course_next(c, letter->offset);
-    if (!course_message(c, letter->offset, letter->record))
-        return SINK_POISON;
+    enum course_letter is = course_message(c, letter->offset, letter->record);
+    if (is != COURSE_MESSAGE)
+        return is == COURSE_UNNAMED ? SINK_AWAY : SINK_POISON;
     struct sink_batch b = {letter->offset, letter->offset + 1, c->messages, 1, true};
     enum sink_outcome found = s->opts.ops->send(s->opts.of, &b, err);
     if (found == SINK_DONE && c->messages[0].verdict == SINK_REFUSED)
@@ -525,7 +527,7 @@ static void retry_dead(struct sink *s)
     buf_fini(&storage);
 }
 
-/* Tries a letter whose time has come. False: there is none. */
+/* Tries a letter whose time has come. False: there is none, or it has to wait. */
 static bool retry_due(struct sink *s)
 {
     struct course c = {.opts = &s->opts, .sealer = s->sealer};
@@ -534,7 +536,7 @@ static bool retry_due(struct sink *s)
     struct buf storage;
     int64_t now_us = clock_wall_us();
     bool tried = false;
-    if (!s->opts.again.count)
+    if (!s->opts.again.count || clock_mono_ns() < s->due_from_ns)
         return false;
     if (!s->due && now_us < s->due_until_us)
         s->due_until_us = now_us; /* the clock was set back */
@@ -553,7 +555,9 @@ static bool retry_due(struct sink *s)
         remove_sent(s);
     } else if (course_begin(&c, false, s->position, UINT64_MAX, &err) == 0) {
         enum sink_outcome found = resend(s, &c, &letter, &err);
-        tried = true;
+        tried = c.count != 0 || found != SINK_AWAY;
+        if (!tried) /* its names cannot be told */
+            s->due_from_ns = clock_mono_ns() + LOOK_NS;
         if (found == SINK_DONE || found == SINK_POISON) /* else it is tried first, next time */
             s->due_at = letter.offset + 1;
         if (found == SINK_POISON)

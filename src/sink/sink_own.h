@@ -58,6 +58,7 @@ struct sink {
     /* Letters that became due between these two are being tried, from that offset on: */
     int64_t due_after_us, due_until_us;
     uint64_t due_at;
+    uint64_t due_from_ns; /* no look at them before */
     bool due;
     uint64_t sent[SENT_MAX]; /* letters that are still to be removed */
     unsigned sent_count;
