@@ -329,9 +329,10 @@ static void find_why_not(struct alone *a, struct error *ret)
     *ret = a->keys_why;
     pthread_mutex_unlock(&a->why_lock);
     if (journal_went_back(a->journal))
-        error_set(ret, 0,
-                  "the journal went back: what the sinks have read of it is not in it any more; see "
-                  "docs/sinks.md");
+        error_set(
+            ret, 0,
+            "the journal went back: what the sinks have read of it is not in it any more; see "
+            "docs/sinks.md");
     if (ret->text[0])
         return;
     if (!link_guest_is_connected(a->guest))
@@ -395,6 +396,10 @@ static void run_command(struct alone *a, struct exchange *x, struct slice path)
     const struct admin_command *command = admin_find_path(path);
     if (!command) {
         exchange_refuse(x, REASON_not_found, "not found - there is no such command");
+        return;
+    }
+    if (a->stopping) { /* whoever would run it may be gone */
+        exchange_refuse(x, REASON_stopping, reason_info(REASON_stopping)->text);
         return;
     }
     json_t *args = x->request.method == METHOD_POST ? admin_args_of_body(x->request.body, &why)
@@ -535,9 +540,9 @@ static void close_worker(struct alone *a)
     a->stop_mail.run = on_stop;
     worker_post(a->worker, &a->stop_mail);
     uint64_t until = clock_mono_ns() + a->config->server.stop_deadline * NS_PER_MS;
-    while (!a->quiet && clock_mono_ns() < until)
+    while (!a->stopping || (!a->quiet && clock_mono_ns() < until))
         clock_sleep_ns(5 * NS_PER_MS);
-    admin_free(a->admin); /* who still waits for an answer gets one */
+    admin_free(a->admin); /* who still waits for an answer gets one; no more come */
     a->admin = NULL;
     a->finish_mail.run = on_finish;
     worker_post(a->worker, &a->finish_mail);
@@ -562,8 +567,8 @@ static const struct step {
 
 #define STEPS (sizeof steps / sizeof *steps)
 
-/* Of the settings only the level of the log takes effect while it runs, and where the master key is,
- * once the one before does not open the keyring any more. */
+/* Of the settings only the level of the log takes effect while it runs, and where the master key
+ * is, once the one before does not open the keyring any more. */
 static void read_again(struct alone *a)
 {
     struct config *next = NULL;

@@ -389,11 +389,13 @@ static int open_remote(struct sinks *s, const struct sinks_opts *o, struct error
             continue;
         }
         k->read(c, &opts);
-        s->at[s->count] = sink_remote_new(k->name, o->journal, journal_position(o->journal).oldest);
+        snprintf(s->cursors[i], sizeof s->cursors[i], "sink:%s", k->name);
+        uint64_t oldest = journal_position(o->journal).oldest; /* where a new one begins */
+        s->at[s->count] =
+            sink_remote_new(k->name, o->journal, journal_cursor(o->journal, s->cursors[i], oldest));
         if (!s->at[s->count])
             return error_set(err, -ENOMEM, "no memory for the sink %s", k->name);
         s->count++;
-        snprintf(s->cursors[i], sizeof s->cursors[i], "sink:%s", k->name);
         host.cursors[host.cursors_count++] =
             (struct link_cursor_held){.name = s->cursors[i], .hold_bytes = opts.hold_bytes};
     }

@@ -471,6 +471,58 @@ def test_roles_that_make_no_sense(make_pair, tmp_path):
     gateway.close()
 
 
+def test_figures_go_on_without_it(make_pair):
+    """A gateway that starts while the sinks are away knows where they were: what was delivered is no lag."""
+    pair = make_pair()
+    owner = owner_on(pair.gateway, "ann")
+    r = post(pair, owner, 0)
+    send(pair, owner, 40, 1)
+    at = pair.drained()["position"]
+    time.sleep(2.5)  # the cursor is told
+    pair.sinks.kill()
+    pair.gateway.stop()
+    pair.gateway.start()
+    status = pair.status()
+    assert status["state"] == "absent" and status["position"] >= at and status["lag"] < 10
+    told = requests.get(pair.gateway.url + r.headers["Location"], headers=owner.key_auth, timeout=10)
+    assert told.json()["delivered"] == {"webhook": "passed"}
+    send(pair, owner, 10, 41)
+    pair.sinks.start()
+    pair.drained()
+    assert pair.values() == [str(i) for i in range(51)]
+
+
+def test_a_command_that_comes_while_it_stops(make_pair):
+    """It is refused at once, while the one before it is waited for and answered."""
+    pair = make_pair(webhook__timeout="30s")
+    pair.receiver.rule(pair.place, wait=4)
+    path, found = pair.gateway.data / "sinks" / "admin.sock", []
+    slow = threading.Thread(target=lambda: found.append(AdminConnection(path).call("sink", "test", sink="webhook")))
+    late = AdminConnection(path)
+    late.connect()
+    late.sock.sendall(b"POST /v1/admin/sink/list HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n")
+    slow.start()
+    wait_for("the test to be on its way", lambda: pair.receiver.tried(pair.place), PATIENCE)
+    begun = time.monotonic()
+    os.kill(pair.sinks.pid, signal.SIGTERM)
+
+    def listens():
+        try:
+            AdminConnection(path).connect()
+            return True
+        except OSError:
+            return False
+    wait_for("it to take no connections", lambda: not listens())
+    late.sock.sendall(b"\r\n{}")
+    late.sock.settimeout(20)
+    answer = late.sock.recv(4096)
+    assert time.monotonic() - begun < 3, "it waited behind the other one"
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"stopping" in answer, answer
+    slow.join()
+    assert pair.sinks.process.wait(30) == 0
+    assert found and found[0]
+
+
 def test_it_waits_for_a_gateway(make_pair):
     pair = make_pair(start=False)
     pair.sinks.spawn()

@@ -125,6 +125,16 @@ int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
     return d->sync_dir(d, dir);
 }
 
+int disk_remove(struct disk *d, const char *path)
+{
+    char dir[PATH_MAX];
+    int rc = d->unlink(d, path);
+    if (rc)
+        return rc;
+    parent_of(dir, path);
+    return d->sync_dir(d, dir);
+}
+
 struct tree {
     struct disk *disk;
     const char *path;

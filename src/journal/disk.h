@@ -67,6 +67,8 @@ int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, 
 int disk_read_file(struct disk *d, const char *path, struct buf *out);
 /* Writes `path` as one: temporary file, fdatasync, rename, sync_dir. Old or new, never neither. */
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len);
+/* Removes a file, durably. 0 or a negative errno; after any but -ENOENT it may be gone. */
+int disk_remove(struct disk *d, const char *path);
 /* Removes a directory with all that is in it, at most DISK_TREE_DEPTH deep. 0, also when it is not
  * there, or a negative errno: some of it may be gone. */
 #define DISK_TREE_DEPTH 8

@@ -184,6 +184,25 @@ void journal_cursors(struct journal *j, journal_each_cursor *each, void *arg)
     }
 }
 
+struct sought {
+    const char *name;
+    uint64_t offset;
+};
+
+static void seek(void *arg, const char *name, uint64_t offset)
+{
+    struct sought *s = arg;
+    if (strcmp(name, s->name) == 0)
+        s->offset = offset;
+}
+
+uint64_t journal_cursor(struct journal *j, const char *name, uint64_t none)
+{
+    struct sought s = {name, none};
+    journal_cursors(j, seek, &s);
+    return s.offset;
+}
+
 int journal_set_cursor(struct journal *j, const char *name, uint64_t offset)
 {
     uint64_t at;
@@ -212,7 +231,7 @@ int journal_adopt_cursors(struct journal *j, const char *path, struct error *err
     }
     free(left);
     if (!rc && any) {
-        rc = j->disk->unlink(j->disk, path);
+        rc = disk_remove(j->disk, path); /* come back, it would hold old places */
         if (rc)
             error_set(err, rc, "%s: %s", path, strerror(-rc));
     }

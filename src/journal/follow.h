@@ -49,9 +49,11 @@ void journal_wait(struct journal *j, uint64_t durable, uint64_t ns);
 /* Wakes all that sleep in journal_wait, and readers for nothing. Any thread. */
 void journal_wake(struct journal *j);
 
-/* Called for each named reader of a log that is followed. */
+/* Called for each named reader. Any log, any thread. */
 typedef void journal_each_cursor(void *arg, const char *name, uint64_t offset);
 void journal_cursors(struct journal *j, journal_each_cursor *each, void *arg);
+/* The cursor of a name; `none`: there is none. */
+uint64_t journal_cursor(struct journal *j, const char *name, uint64_t none);
 /* The cursor of a name, committed durably by who is not the reader: moves forward only. 0 or a
  * negative errno. */
 int journal_set_cursor(struct journal *j, const char *name, uint64_t offset);

@@ -356,6 +356,33 @@ static void cursors_there_and_back(void **state)
     fixture_free(f);
 }
 
+/* Once adopted, the file with what were its places then does not come back with a power cut. */
+static void adopted_once(void **state)
+{
+    for (unsigned round = 1; round <= 12; round++) {
+        struct fixture *f = fixture_new(65536);
+        struct disk *d = disk_sim_disk(f->sim);
+        struct disk_file *file;
+        uint64_t gaps = 0;
+        assert_int_equal(fixture_open(f), 0);
+        for (uint64_t n = 0; n < round * 5; n += 5)
+            fixture_append(f, n, 5, 120);
+        struct journal *j = follow(f);
+        tell(f, j);
+        struct journal_reader *r = reader(j, "sink:kafka");
+        assert_int_equal(read_on(r, &gaps), round * 5);
+        assert_int_equal(journal_reader_commit(r, 5), 0);
+        journal_reader_close(r);
+        journal_close(j);
+        assert_int_equal(journal_adopt_cursors(f->j, CURSORS, &f->err), 0);
+        assert_int_equal(journal_cursor(f->j, "sink:kafka", 99), 5);
+        assert_int_equal(journal_cursor(f->j, "sink:other", 99), 99);
+        fixture_die(f, true);
+        assert_int_equal(d->open(d, CURSORS, O_RDONLY, &file), -ENOENT);
+        fixture_free(f);
+    }
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR + 1);
@@ -367,6 +394,7 @@ int main(void)
                                        cmocka_unit_test(superseded),
                                        cmocka_unit_test(the_log_went_back),
                                        cmocka_unit_test(the_log_went_back_before),
-                                       cmocka_unit_test(cursors_there_and_back)};
+                                       cmocka_unit_test(cursors_there_and_back),
+                                       cmocka_unit_test(adopted_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

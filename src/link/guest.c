@@ -58,7 +58,8 @@ struct link_guest {
     struct sink *const *sinks;
     unsigned sinks_count;
     int of_host[SINKS_MAX];      /* its number there; negative: it is unknown there */
-    uint32_t waiting[SINKS_MAX]; /* by our numbers: as it was told last */
+    uint32_t waiting[SINKS_MAX]; /* by our numbers: what ours were told */
+    uint32_t there[SINKS_MAX];   /* by their numbers: as the gateway said last */
     uint64_t told_to[SINKS_MAX]; /* fates were told up to there */
 
     pthread_mutex_t lock;
@@ -188,15 +189,22 @@ static void give(struct link_guest *g, uint64_t ticket, uint32_t reason, struct 
     pthread_mutex_unlock(&g->lock);
 }
 
-static void set_waiting(struct link_guest *g, const uint32_t waiting[SINKS_MAX])
+/* With sinks_lock. */
+static void pass_waiting(struct link_guest *g)
 {
-    pthread_mutex_lock(&g->sinks_lock);
     for (unsigned i = 0; i < g->sinks_count; i++) {
-        uint32_t now = g->of_host[i] >= 0 ? waiting[g->of_host[i]] : 0;
+        uint32_t now = g->of_host[i] >= 0 ? g->there[g->of_host[i]] : 0;
         if (now != g->waiting[i])
             sink_waiters(g->sinks[i], (int)(now - g->waiting[i]));
         g->waiting[i] = now;
     }
+}
+
+static void set_waiting(struct link_guest *g, const uint32_t waiting[SINKS_MAX])
+{
+    pthread_mutex_lock(&g->sinks_lock);
+    memcpy(g->there, waiting, sizeof g->there);
+    pass_waiting(g);
     pthread_mutex_unlock(&g->sinks_lock);
 }
 
@@ -499,6 +507,7 @@ void link_guest_attach(struct link_guest *g, struct sink *const *sinks, unsigned
     g->sinks_count = count;
     memset(g->waiting, 0, sizeof g->waiting);
     match_sinks(g);
+    pass_waiting(g); /* who waits since before is not told of again */
     atomic_store(&g->attached, sinks != NULL);
     pthread_mutex_unlock(&g->sinks_lock);
     packet_ring(g->bell);

@@ -73,34 +73,18 @@ static void make_mark(struct link_host *h, struct link_mark *ret)
 
 /* ---- retention ------------------------------------------------------------------------------- */
 
-struct held {
-    const char *name;
-    uint64_t offset;
-    bool any;
-};
-
-static void find(void *arg, const char *name, uint64_t offset)
-{
-    struct held *h = arg;
-    if (strcmp(name, h->name) != 0)
-        return;
-    h->offset = offset;
-    h->any = true;
-}
-
 /* What a sink in this process sees to itself: see sink.c, 4. */
 static void relieve(struct link_host *h)
 {
     for (unsigned i = 0; i < h->opts.cursors_count; i++) {
         const struct link_cursor_held *c = &h->opts.cursors[i];
-        struct held held = {.name = c->name};
         uint64_t from = journal_hold_from(h->opts.journal, c->hold_bytes);
-        journal_cursors(h->opts.journal, find, &held);
-        if (!held.any || held.offset >= from || from > journal_durable(h->opts.journal))
+        uint64_t at = journal_cursor(h->opts.journal, c->name, UINT64_MAX);
+        if (at >= from || from > journal_durable(h->opts.journal))
             continue;
         int rc = journal_set_cursor(h->opts.journal, c->name, from);
         log_line(LOG_ERROR, "link.gave_up", "cursor=%s from=%llu to=%llu hold_bytes=%llu error=%s",
-                 c->name, U(held.offset), U(from), U(c->hold_bytes), rc ? strerror(-rc) : "none");
+                 c->name, U(at), U(from), U(c->hold_bytes), rc ? strerror(-rc) : "none");
     }
 }
 

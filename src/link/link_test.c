@@ -279,6 +279,24 @@ static void somebody_waits(void **state)
     both_free(b);
 }
 
+/* Who waits since before the sinks were there, too. */
+static void somebody_has_waited(void **state)
+{
+    struct both *b = both_new();
+    open_host(b);
+    open_guest(b);
+    link_guest_attach(b->guest, NULL, 0);
+    sink_waiters(b->remote[0], 1);
+    fixture_append(b->f, 0, 5, 50);
+    wait_until(journal_durable(b->follower) == 5); /* the mark that says so has come */
+    assert_int_equal(sink_waiting(b->sink[0]), 0);
+    link_guest_attach(b->guest, b->sink, 1);
+    assert_int_equal(sink_waiting(b->sink[0]), 1);
+    sink_waiters(b->remote[0], -1);
+    wait_until(sink_waiting(b->sink[0]) == 0);
+    both_free(b);
+}
+
 static void names_are_asked_once(void **state)
 {
     struct both *b = both_new();
@@ -479,7 +497,8 @@ static void lose_behind(struct both *b, uint64_t segment, uint64_t position)
     snprintf(path, sizeof path, "log/%s", name);
     assert_int_equal(disk_sim_peek(b->f->sim, path, &ptr, &len), 0);
     for (size_t at = position; at < len; at += sizeof zeros)
-        disk_sim_poke(b->f->sim, path, at, zeros, len - at < sizeof zeros ? len - at : sizeof zeros);
+        disk_sim_poke(b->f->sim, path, at, zeros,
+                      len - at < sizeof zeros ? len - at : sizeof zeros);
 }
 
 /* The writer has lost what was delivered, and written something else there: nothing of that is
@@ -528,6 +547,7 @@ int main(void)
     log_set_level(getenv("LINK_LOG") ? LOG_INFO : LOG_ERROR + 1);
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_delivery_is_told),
                                        cmocka_unit_test(somebody_waits),
+                                       cmocka_unit_test(somebody_has_waited),
                                        cmocka_unit_test(names_are_asked_once),
                                        cmocka_unit_test(notes_for_the_audit_log),
                                        cmocka_unit_test(keys_come_before_records),
