@@ -12,10 +12,9 @@ import pytest
 import requests
 
 from conftest import owner_on
-from harness import AdminConnection, CliError, Server, wait_for
+from harness import AdminConnection, CliError, wait_for
+from pair import PATIENCE, Apart, Gateway, Pair, readyz
 from webhook_receiver import Webhooks
-
-PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
@@ -23,56 +22,6 @@ def receiver():
     receiver = Webhooks()
     yield receiver
     receiver.close()
-
-
-class Apart(Server):
-    """The process of the sinks: of the gateway's directory and settings, with an operator's port of its own."""
-
-    def __init__(self, gateway, home, **more):
-        super().__init__(home, {**gateway.settings, "listen.http": "", "listen.mqtt": "", **more})
-        self.settings["listen.operator"] = f"127.0.0.1:{self.operator_port}"
-        self.data = gateway.data
-
-    def command(self):
-        return [*super().command(), "--roles", "sink"]
-
-
-class Gateway(Server):
-    roles = "ingest"
-
-    def command(self):
-        return [*super().command(), "--roles", self.roles]
-
-
-class Pair:
-    def __init__(self, tmp_path, receiver, place, settings=None):
-        self.receiver, self.place, self.made = receiver, place, []
-        self.settings = {**receiver.settings(place), "webhook.batch_max": "50", **(settings or {})}
-        self.gateway = Gateway(tmp_path / "gateway", self.settings)
-        self.sinks = Apart(self.gateway, tmp_path / "sinks")
-
-    def start(self):
-        self.gateway.start()
-        self.sinks.start()
-        return self
-
-    def status(self, server=None):
-        return json.loads((server or self.gateway).operator("/v1/status"))["sinks"]["webhook"]
-
-    def drained(self, server=None):
-        return wait_for("all to be delivered", lambda: (s := self.status(server))["lag"] == 0 and
-                        s["state"] == "running" and s, PATIENCE, 0.05)
-
-    def values(self):
-        """Of each message once, in the order of the journal."""
-        found = {m.offset: m.value.decode() for m in self.receiver.read(self.place)}
-        return [found[offset] for offset in sorted(found)]
-
-    def close(self):
-        for server in (self.sinks, self.gateway):
-            if server.process and server.process.poll() is None:
-                server.close()
-            server.check_log()
 
 
 @pytest.fixture
@@ -287,11 +236,6 @@ def test_a_journal_that_lost_its_end(make_pair, tmp_path):
     assert pair.values() == sent
     assert pair.status(pair.sinks)["gaps"] == 1 and "sink.gap sink=webhook" in pair.sinks.log()
     assert readyz(pair.sinks)[0] == 200
-
-
-def readyz(server):
-    r = requests.get(f"{server.operator_url}/readyz", timeout=5)
-    return r.status_code, r.text
 
 
 @pytest.mark.parametrize("how", ["replaced", "told"])
