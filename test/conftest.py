@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-pytest.register_assert_rewrite("sink_conformance")
+pytest.register_assert_rewrite("consumers", "sink_conformance")
 
 from harness import Server, device_auth  # noqa: E402
 from wire import Wire  # noqa: E402

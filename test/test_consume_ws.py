@@ -4,7 +4,6 @@ of HTTP (test_consume.py), whose consumers it shares groups with."""
 import itertools
 import json
 import os
-import random
 import select
 import signal
 import socket
@@ -12,16 +11,14 @@ import struct
 import subprocess
 import threading
 import time
-import warnings
 from types import SimpleNamespace
 
 import pytest
 import requests
 
 from conftest import owner_on
+from consumers import Group, Worker, filler, run_schedules, send
 from harness import ROOT, device_auth, wait_for
-from sink_conformance import FIRST_SEED, SCHEDULES
-from test_consume import Group, Worker, filler, send
 from websocket_wire import BINARY, CLOSE, CONTINUATION, PING, TEXT, Consumer, frame, upgrade
 from wire import Closed, Wire, basic
 
@@ -436,50 +433,7 @@ class Pushed(Worker):
 
 @pytest.mark.parametrize("disk", ["posix", "lossy"])
 def test_nothing_is_lost_beside_consumers_over_http(make_server, disk):
-    """As test_consume.py has it, with two consumers of each kind in one group."""
-    server = make_server({"journal.disk": disk, "journal.segment_size": "1MiB"})
-    ann = owner_on(server, "ann")
-
-    def group():
-        g = Group(server, ann.key_auth)
-        g.port = server.http_port
-        return g
-
-    group().fetch()
-    seen, lock, stop = {}, threading.Lock(), threading.Event()
-    again = count = 0
-
-    def done(m):
-        nonlocal again, count
-        with lock:
-            of = seen.setdefault(m["feed"], {})
-            again += m["offset"] in of
-            count += m["offset"] not in of
-            of[m["offset"]] = True
-
-    workers = [kind(group(), done, stop, FIRST_SEED + i) for i, kind in enumerate((Pushed, Worker, Pushed, Worker))]
-    sent, total = {}, 0
-    for seed in range(FIRST_SEED, FIRST_SEED + SCHEDULES):
-        rng = random.Random(seed)
-        for i in range(25):
-            feeds = [f"f{rng.randrange(6)}" for _ in range(8)]
-            at = send(server, ann.auth, *[{f: f"{seed}-{i}-{k}"} for k, f in enumerate(feeds)])
-            for k, f in enumerate(feeds):
-                sent.setdefault(f, []).append(at + k)
-            total += len(feeds)
-        time.sleep(rng.random() * 0.6)
-        server.kill()
-        server.start()
-        wait_for("most messages", lambda: count >= total - 300, 60)
-    wait_for("all messages", lambda: count == total, 60)
-    wait_for("all acknowledged", lambda: group().drained(), 30)
-    stop.set()
-    for w in workers:
-        w.join(20)
-    assert {f: list(of) for f, of in seen.items()} == sent
-    warnings.warn(f"HTTP and WebSocket in one group ({disk}): seeds {FIRST_SEED} to {seed}: {total} messages, 0 lost, "
-                  f"{again} handed out again, {SCHEDULES} kills", stacklevel=1)
-    assert again < 100 * SCHEDULES
+    run_schedules(make_server, disk, [Pushed, Worker] * 2, "HTTP and WebSocket in one group")
 
 
 def test_as_many_connections_as_may_be(server, ann):
