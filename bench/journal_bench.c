@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -20,6 +19,7 @@
 #include "flow/limits.h"
 #include "journal/journal.h"
 #include "journal/sleeper.h"
+#include "used.h"
 
 #define APPENDS_MAX 4096
 
@@ -30,13 +30,6 @@ struct round {
 };
 
 static char payload[180];
-
-static uint64_t cpu_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
 
 static void on_done(struct journal_append *a)
 {
@@ -87,8 +80,9 @@ static void run(struct journal *j, unsigned batch, double seconds)
         buf_init(&appends[i].body, BATCH_BYTES_MAX);
     }
     struct journal_stats before = journal_stats(j);
-    uint64_t began = clock_mono_ns(), cpu = cpu_ns(), n = 0;
-    while ((double)(clock_mono_ns() - began) < seconds * 1e9) {
+    uint64_t n = 0;
+    struct used began = used_now(), end;
+    while ((double)(clock_mono_ns() - began.wall_ns) < seconds * 1e9) {
         atomic_store(&r.left, batch);
         for (unsigned i = 0; i < batch; i++) {
             put(&appends[i], n++);
@@ -102,7 +96,8 @@ static void run(struct journal *j, unsigned batch, double seconds)
             sleeper_wait(&r.news, key, SLEEPER_FOREVER);
         }
     }
-    double wall = (double)(clock_mono_ns() - began), used = (double)(cpu_ns() - cpu);
+    end = used_now();
+    double wall = (double)(end.wall_ns - began.wall_ns), used = (double)(end.cpu_ns - began.cpu_ns);
     uint64_t commits = journal_stats(j).commits - before.commits;
     printf("in flight %4u: %9.0f messages/s, %6.1f a commit, CPU %7.0f ns a message, %7.0f ns a "
            "commit, %6.1f us a round%s\n",

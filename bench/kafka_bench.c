@@ -10,11 +10,11 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "sink/kafka_own.h"
+#include "used.h"
 
 #define FEEDS   1000u
 #define POLLED  1000u /* messages between two looks at what was delivered */
@@ -59,26 +59,6 @@ static void fill(struct fleet *f, uint64_t i, struct sink_message *m)
     m->record.payload = slice_of(f->payload.ptr + at, f->payload.len - at);
 }
 
-struct used {
-    uint64_t wall_ns, cpu_ns;
-};
-
-static struct used now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (struct used){clock_mono_ns(), (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec};
-}
-
-static void report(const char *what, uint64_t messages, struct used begun)
-{
-    struct used end = now();
-    double s = (double)(end.wall_ns - begun.wall_ns) / 1e9;
-    printf("%s %.0f messages/s, %.2f us CPU each\n", what, (double)messages / s,
-           (double)(end.cpu_ns - begun.cpu_ns) / 1e3 / (double)messages);
-    fflush(stdout);
-}
-
 static rd_kafka_headers_t *headers_of(const struct sink_message *m, bool full)
 {
     char number[24];
@@ -112,7 +92,7 @@ static void plain(const char *kind, struct fleet *f, uint64_t messages)
         CHECK(rd_kafka_conf_set(conf, settings[i][0], settings[i][1], why, sizeof why) == 0);
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, opts.topic, NULL);
-    struct used begun = now();
+    struct used begun = used_now();
     for (uint64_t i = 0; i < messages; i++) {
         struct sink_message m;
         struct datum d;
@@ -131,7 +111,7 @@ static void plain(const char *kind, struct fleet *f, uint64_t messages)
             rd_kafka_poll(rk, 0);
     }
     CHECK(rd_kafka_flush(rk, 60000) == 0);
-    report(kind, messages, begun);
+    used_report(kind, messages, "messages", begun);
     rd_kafka_topic_destroy(topic);
     rd_kafka_destroy(rk);
 }
@@ -150,7 +130,7 @@ static void sink(const char *kind, struct fleet *f, uint64_t messages, unsigned 
         fprintf(stderr, "%s\n", err.text);
         exit(1);
     }
-    struct used begun = now();
+    struct used begun = used_now();
     for (uint64_t i = 0; i < messages; i += batch) {
         buf_clear(&f->payload);
         for (unsigned n = 0; n < batch; n++)
@@ -161,7 +141,7 @@ static void sink(const char *kind, struct fleet *f, uint64_t messages, unsigned 
             exit(1);
         }
     }
-    report(kind, messages, begun);
+    used_report(kind, messages, "messages", begun);
     kafka_ops.close(k);
     kafka_ops.free(k);
     free(m);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -22,6 +21,7 @@
 #include "codec/address.h"
 #include "sink/posts.h"
 #include "sink/webhook.h"
+#include "used.h"
 
 #define MOST       64u
 #define BATCH      256u
@@ -39,26 +39,6 @@ static const char *const headers[] = {
 
 static const char *url;
 static unsigned at_once;
-
-struct used {
-    uint64_t wall_ns, cpu_ns;
-};
-
-static struct used now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (struct used){clock_mono_ns(), (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec};
-}
-
-static void report(const char *kind, uint64_t requests, struct used begun)
-{
-    struct used end = now();
-    printf("%s %.0f requests/s, %.2f us CPU each\n", kind,
-           (double)requests * 1e9 / (double)(end.wall_ns - begun.wall_ns),
-           (double)(end.cpu_ns - begun.cpu_ns) / 1e3 / (double)requests);
-    fflush(stdout);
-}
 
 /* ---- libcurl ----------------------------------------------------------------------------------
  */
@@ -161,7 +141,7 @@ static void by_poll(const char *kind, uint64_t requests)
 {
     struct loop l;
     int running;
-    struct used begun = now();
+    struct used begun = used_now();
     loop_open(&l, requests, false);
     while (l.over < requests) {
         CHECK(curl_multi_perform(l.multi, &running) == CURLM_OK);
@@ -169,7 +149,7 @@ static void by_poll(const char *kind, uint64_t requests)
         if (running)
             curl_multi_poll(l.multi, NULL, 0, 1000, NULL);
     }
-    report(kind, requests, begun);
+    used_report(kind, requests, "requests", begun);
     loop_close(&l);
 }
 
@@ -178,7 +158,7 @@ static void by_socket(const char *kind, uint64_t requests)
     struct loop l;
     struct epoll_event ready[MOST];
     int running;
-    struct used begun = now();
+    struct used begun = used_now();
     loop_open(&l, requests, true);
     while (l.over < requests) {
         long passed = (long)((clock_mono_ns() - l.due_from_ns) / NS_PER_MS);
@@ -195,7 +175,7 @@ static void by_socket(const char *kind, uint64_t requests)
         }
         turn(&l);
     }
-    report(kind, requests, begun);
+    used_report(kind, requests, "requests", begun);
     loop_close(&l);
 }
 
@@ -214,7 +194,7 @@ static void by_posts(const char *kind, uint64_t requests)
     static struct post all[MOST];
     struct posts *p = posts_new(&opts);
     uint64_t left = requests, over = 0;
-    struct used begun = now();
+    struct used begun = used_now();
     for (unsigned i = 0; i < at_once && left; i++, left--) {
         all[i] = (struct post){
             .url = url, .headers = {headers[0], headers[1], headers[2]}, .body = SLICE(body)};
@@ -231,7 +211,7 @@ static void by_posts(const char *kind, uint64_t requests)
         if (left && left--)
             posts_start(p, post);
     }
-    report(kind, requests, begun);
+    used_report(kind, requests, "requests", begun);
     posts_free(p);
 }
 
@@ -258,7 +238,7 @@ static void by_sink(const char *kind, uint64_t requests, const char *secret_file
         fprintf(stderr, "%s\n", err.text);
         exit(1);
     }
-    struct used begun = now();
+    struct used begun = used_now();
     for (uint64_t at = 0; at < requests; at += BATCH) {
         for (unsigned i = 0; i < BATCH; i++) {
             int64_t now_us = clock_wall_us();
@@ -278,7 +258,7 @@ static void by_sink(const char *kind, uint64_t requests, const char *secret_file
             exit(1);
         }
     }
-    report(kind, requests, begun);
+    used_report(kind, requests, "requests", begun);
     webhook_ops.close(w);
     webhook_ops.free(w);
     buf_fini(&payload);
