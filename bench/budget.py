@@ -35,8 +35,9 @@ BUDGET = {
     "latency.subscriber.p99": Line("the same, p99", "ms", 12),
     "spike.p99": Line("In a spike of 20 times the rate, the slowest 1 % of messages take so many times as long as before", "x", 5, 2),
     "spike.refused": Line("and so many are refused", "", 0),
-    "range": Line("To find 1,000 points of a feed (before they are written as JSON) costs no more than twice reading its newest "
-                  "value, and 50 µs", "µs"),
+    "range": Line("To find 1,000 points of a feed in the history's cache costs no more than twice reading its newest value by HTTP, "
+                  "and 50 µs", "µs"),
+    "range.http": Line("the same of the whole answer by HTTP: found, written as Adafruit's JSON, and sent", "µs"),
     "drain.postgresql": Line("The PostgreSQL sink drains a backlog at so much of the rate of COPY from a file", "%", 70, None, True),
     "drain.kafka": Line("the Kafka sink, of librdkafka's own producer's with the same headers", "%", 70, None, True),
     "drain.kafka.bare": Line("the same, both without headers", "%", 70, None, True),
