@@ -262,7 +262,8 @@ static void put_session(struct exchange *x)
             session_state_put_sub(out, &f, floor);
             break;
         case 2:
-            session_state_put_sent(out, &item, item.qos == 2 && below(2));
+            session_state_put_sent(out, &item, item.qos == 2 && below(2),
+                                   item.qos == 1 && below(2));
             break;
         default:
             session_state_put_acked(out, item.place);
@@ -322,7 +323,7 @@ static void accept_it(struct exchange *x)
     if (q->method == METHOD_CONNECT) {
         q->principal->generation = 0;
         q->principal->credential = credential_ref(credential);
-    } else if (q->method == METHOD_SESSION && !q->session) {
+    } else if (q->method == METHOD_SESSION && q->path.len) {
         put_session(x);
     } else if (q->method == METHOD_MISSED) {
         read_missed(q->missed);
@@ -485,10 +486,19 @@ static void turns(unsigned n)
         (void)turn();
 }
 
+static bool on_known(void *arg, uint64_t of, struct slice filter, uint64_t *ret_floor)
+{
+    (void)arg;
+    (void)of;
+    CHECK(slice_starts(filter, SLICE("$share/")));
+    *ret_floor = below(4);
+    return below(2);
+}
+
 static void open_all(void)
 {
     sessions = mqtt_sessions_new();
-    shares = mqtt_shares_new(5);
+    shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
     for (unsigned i = 0; i < WORKERS; i++) {
         const struct mqtt_opts opts = {
             .worker = workers[i],

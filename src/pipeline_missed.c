@@ -14,6 +14,7 @@
 #include "flow/missed.h"
 #include "flow/session_record.h"
 #include "pipeline_private.h"
+#include "view/sessions.h"
 
 #define SLICE_BYTES (8u << 20) /* of the journal; then it is somebody else's turn */
 #define TEXT_MAX    (VALUE_BIG_MAX * 6 + 4096)
@@ -111,6 +112,14 @@ static void fail(struct job *j, const char *what, int rc)
     job_exchange(j)->reply.retry_ns = NS_PER_S;
 }
 
+/* What is under way to members of the group, or settled, is nobody else's. */
+static void take_given(const struct job *j, struct missed *m)
+{
+    free(m->had);
+    m->had = sessions_group_given(j->lane->p->opts.sessions, j->account->number, m->group,
+                                  &m->had_count);
+}
+
 /* False: there is more to look through, in another turn. */
 static bool collect(struct job *j, struct missed *m)
 {
@@ -124,6 +133,8 @@ static bool collect(struct job *j, struct missed *m)
     struct backlog_opts opts = opts_of(j, m);
     int rc = 0;
     opts.match = on_match;
+    if (!j->backlog && m->group.ptr)
+        take_given(j, m);
     if (!j->backlog)
         rc = backlog_open(&opts, &j->backlog, &err);
     if (rc == 0) {
@@ -209,10 +220,19 @@ static bool in_pool(struct job *j)
     return true;
 }
 
+static void to_pool(struct job *j)
+{
+    read_in_pool(j, in_pool, job_send);
+}
+
 void missed_run(struct job *j)
 {
-    CHECK(job_exchange(j)->request.missed);
+    const struct missed *m = job_exchange(j)->request.missed;
+    CHECK(m);
     job_keep(j);
     j->deadline_ns = worker_now_ns(j->lane->worker) + j->lane->tune.read_deadline_ns;
-    read_in_pool(j, in_pool, job_send);
+    if (m->group.ptr)
+        wait_for_views(j, VIEW_SESSION, j->account->live->session_told, j->deadline_ns, to_pool);
+    else
+        to_pool(j);
 }

@@ -31,7 +31,7 @@ static void reply_open(struct job *j, uint64_t number, const struct session *s)
     for (uint32_t i = 0; s && i < s->out_count; i++)
         session_state_put_sent(
             out, &(struct session_item){s->out[i].place, s->out[i].packet_id, s->out[i].qos},
-            s->out[i].pubrel);
+            s->out[i].pubrel, s->out[i].shared);
     for (uint32_t i = 0; s && i < s->acked_count; i++)
         session_state_put_acked(out, s->acked[i]);
     CHECK(!out->failed); /* a session's lists have maxima */
@@ -110,7 +110,7 @@ void session_run(struct job *j)
     struct session_record event;
     bool good = session_record_decode(q->body, &event);
     CHECK(good); /* the front wrote it */
-    if (!q->session) {
+    if (event.event == SESSION_OPENED || event.event == SESSION_RESUMED) {
         job_keep(j);
         wait_for_views(j, VIEW_SESSION, j->account->live->session_told,
                        worker_now_ns(j->lane->worker) + j->lane->tune.read_deadline_ns,

@@ -676,13 +676,20 @@ static void close_tls(struct server *s)
     server_tls_close(&s->tls);
 }
 
+static bool on_known_group(void *arg, uint64_t account, struct slice filter, uint64_t *ret_floor)
+{
+    const struct server *s = arg;
+    return sessions_group_floor(s->views.sessions, account, filter, ret_floor);
+}
+
 static int open_units(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
     char path[PATH_BYTES];
     s->units_count = tune_workers(c);
     s->sessions = mqtt_sessions_new();
-    s->groups = mqtt_shares_new(journal_durable(s->journal));
+    s->groups = mqtt_shares_new(&(struct mqtt_shares_opts){
+        .born = journal_durable(s->journal), .known = on_known_group, .arg = s});
     int rc = 0;
     for (unsigned i = 0; i < s->units_count; i++) {
         struct unit *u = &s->units[i];

@@ -9,8 +9,8 @@ import requests
 
 from conftest import owner_on
 from harness import wait_for
-from mqtt_wire import (DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, UNSUBACK,
-                       UNSUBSCRIBE, Mqtt, packet, text)
+from mqtt_members import Member, collect, take_all
+from mqtt_wire import DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBSCRIBE, Mqtt, packet, text
 
 _numbers = itertools.count(1)
 MEMBERS = 6  # enough that each of two workers has some, but for one run in 30
@@ -26,52 +26,6 @@ def owner(server):
 @pytest.fixture
 def root():
     return f"s{next(_numbers)}"
-
-
-class Member(Mqtt):
-    """One that is in a group, or is not; `got` is what came and was not asked for."""
-
-    def __init__(self, server, owner, name="", version=5, session=False, clean=True, props=b"", who=None):
-        super().__init__(server.mqtt_port, version, timeout=30.0)
-        self.pending = 0
-        if version == 5 and session:
-            props += b"\x11\0\0\x01\x2c"
-        user, secret = who or (owner.name, owner.key)
-        rest = {"props": props} if version == 5 else {}
-        self.present = self.login(user, secret, name, clean=clean, **rest).body[0] == 1
-
-    def take(self, p):
-        """(payload, QoS, packet id, DUP) of a PUBLISH."""
-        qos, at = p.flags >> 1 & 3, 2 + struct.unpack(">H", p.body[:2])[0]
-        mid = struct.unpack(">H", p.body[at:at + 2])[0] if qos else 0
-        at += 2 if qos else 0
-        if self.version == 5:
-            at += 1 + p.body[at]
-        return p.body[at:].decode(), qos, mid, bool(p.flags & 8)
-
-    def answer(self, kind, mid):
-        return self.send(packet(kind, struct.pack(">H", mid), 2 if kind == PUBREL else 0))
-
-    def next(self):
-        return self.take(self.expect(PUBLISH))
-
-    def drain(self, ack=True):
-        """Payloads of all that came before the answer to a PINGREQ; QoS 1 is acknowledged."""
-        got = []
-        self.send(packet(PINGREQ))
-        while (p := self.receive()).type != PINGRESP:
-            assert p.type == PUBLISH, p
-            payload, qos, mid, _ = self.take(p)
-            got.append(payload)
-            if ack and qos == 1:
-                self.answer(PUBACK, mid)
-        return got
-
-    def unsubscribe(self, filter):
-        self.send(packet(UNSUBSCRIBE, b"\0\7" + (b"\0" if self.version == 5 else b"") + text(filter), 2))
-        while (p := self.receive()).type != UNSUBACK:
-            assert p.type == PUBLISH
-        return p.body[-1]
 
 
 @pytest.fixture
@@ -91,40 +45,6 @@ def publish(server, owner):
 
     yield put
     c.close()
-
-
-def take_all(m, count):
-    """The payloads of so many messages, each acknowledged to its end."""
-    got = []
-    while len(got) < count or m.pending:
-        p = m.receive()
-        if p.type == PUBREL:
-            m.send(packet(PUBCOMP, p.body))
-            m.pending -= 1
-            continue
-        assert p.type == PUBLISH, p
-        payload, qos, mid, _ = m.take(p)
-        got.append(payload)
-        if qos:
-            m.answer(PUBACK if qos == 1 else PUBREC, mid)
-            m.pending += qos == 2
-    return got
-
-
-def collect(members, count, ack=True):
-    """{member: payloads}, once `count` have come to them."""
-    got = {m: [] for m in members}
-
-    def all_there():
-        for m in members:
-            got[m] += m.drain(ack)
-        return sum(len(g) for g in got.values()) >= count
-
-    wait_for(f"{count} messages", all_there, 30)
-    for m in members:  # and no more
-        got[m] += m.drain(ack)
-    assert sum(len(g) for g in got.values()) == count, got
-    return got
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -327,6 +247,33 @@ def test_what_the_last_one_did_not_get_is_kept(server, owner, root, publish):
     a = Member(server, owner, names[0], session=True, clean=False)
     assert take_all(a, 100) == first
     for m in (a, b):
+        assert m.drain() == []
+        m.close()
+
+
+def test_what_others_had_does_not_come_again(server, owner, root, publish):
+    """The last member leaves something unread: who is back next gets that, not what came behind it and was delivered."""
+    names = [f"a-{root}", f"b-{root}"]
+    members = [Member(server, owner, name, session=True) for name in names]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    for m in members:
+        assert m.send(packet(DISCONNECT)).closed()
+    publish(root, *range(120))
+    a = Member(server, owner, names[0], session=True, clean=False)
+    first = [a.next()[0] for _ in range(100)]  # a window of ours, nothing is acknowledged
+    b = Member(server, owner, names[1], session=True, clean=False)
+    publish(root, *range(200, 205))
+    assert take_all(b, 5) == [str(i) for i in range(200, 205)] and b.drain() == []
+    for m in (b, a):
+        assert m.send(packet(DISCONNECT)).closed()
+    late = Member(server, owner)  # which has not missed anything
+    assert late.subscribe((f"$share/g/{root}", 1)) == [1] and late.drain() == []
+    b = Member(server, owner, names[1], session=True, clean=False)
+    assert first + take_all(b, 20) == [str(i) for i in range(120)]
+    a = Member(server, owner, names[0], session=True, clean=False)
+    assert take_all(a, 100) == first
+    for m in (a, b, late):
         assert m.drain() == []
         m.close()
 

@@ -107,6 +107,7 @@ static const char *event_name(enum session_event event)
         [SESSION_ACKED] = "acked",           [SESSION_SENT] = "sent",
         [SESSION_PUBREL] = "pubrel",         [SESSION_COMPLETED] = "completed",
         [SESSION_RECEIVED] = "received",     [SESSION_RELEASED] = "released",
+        [SESSION_GIVEN] = "given",           [SESSION_RETURNED] = "returned",
     };
     return names[event];
 }
@@ -115,7 +116,7 @@ static const char *event_name(enum session_event event)
 static json_t *item_of(const struct session_record *s, const struct session_item *item)
 {
     json_t *one = json_object();
-    if (s->event == SESSION_ACKED || s->event == SESSION_SENT) {
+    if (s->event == SESSION_ACKED || s->event == SESSION_SENT || s->event >= SESSION_GIVEN) {
         put_number(one, "position", item->place / SESSION_PARTS);
         put_number(one, "part", item->place % SESSION_PARTS);
     }

@@ -9,6 +9,7 @@
 #define SHARE_MEMBERS_MAX   1024u       /* of one group of a shared subscription */
 #define SHARE_ASLEEP_MAX    4096u       /* groups without a member that are remembered */
 #define SHARE_BYTES_MAX     (16u << 20) /* messages of such groups on their way between workers */
+#define SHARE_GIVEN_MAX     65536u      /* settled above the first message of a group that is not */
 #define REPLAY_BYTES        (64u << 20) /* of journal that a view reads again after a crash, about */
 #define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */
 #define MQTT_ALIASES_MAX    16          /* topics that get an alias on their way to one client */

@@ -31,6 +31,7 @@ void missed_free(struct missed *m)
         return;
     for (unsigned i = 0; i < m->filters_count; i++)
         free((char *)(uintptr_t)m->filters[i].filter.ptr);
+    free((char *)(uintptr_t)m->group.ptr);
     free(m->filters);
     free(m->had);
     free(m->places);
@@ -38,14 +39,24 @@ void missed_free(struct missed *m)
     free(m);
 }
 
+static struct slice copy_of(struct slice s)
+{
+    char *text = malloc(s.len + 1);
+    CHECK(text);
+    memcpy(text, s.ptr, s.len);
+    return slice_of(text, s.len);
+}
+
 void missed_add_filter(struct missed *m, const struct missed_filter *f)
 {
     struct missed_filter *to = &m->filters[m->filters_count++];
-    char *text = malloc(f->filter.len + 1);
-    CHECK(text);
-    memcpy(text, f->filter.ptr, f->filter.len);
     *to = *f;
-    to->filter = slice_of(text, f->filter.len);
+    to->filter = copy_of(f->filter);
+}
+
+void missed_set_group(struct missed *m, struct slice group)
+{
+    m->group = copy_of(group);
 }
 
 /* In front of the texts of a message. */

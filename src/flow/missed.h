@@ -24,6 +24,9 @@ struct missed {
     unsigned filters_count;
     uint64_t *had; /* ascending */
     uint32_t had_count;
+    /* Or, of a shared subscription, those that its group has settled: "$share/..."; on the heap;
+     * ptr NULL: it is none. */
+    struct slice group;
     /* Collected; or to be read. Ascending. */
     uint64_t *places;
     uint32_t places_count;
@@ -39,6 +42,8 @@ struct missed *missed_new(unsigned filters, uint32_t had, uint32_t places);
 void missed_free(struct missed *m);
 /* Adds a copy; at most as many as there is room for. */
 void missed_add_filter(struct missed *m, const struct missed_filter *f);
+/* Sets a copy; at most once. */
+void missed_set_group(struct missed *m, struct slice group);
 /* Appends to m->messages. */
 void missed_put(struct missed *m, const struct live_message *message);
 /* Walks them; `rest` begins as buf_slice(&m->messages). Their `payload` is not to be called. False

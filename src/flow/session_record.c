@@ -11,6 +11,7 @@
  *   ACKED         varint floor, then per item: varint, its place less the one before it (first:
  *                 less the floor's)
  *   SENT          per item: varint packet id * 2 + (QoS 2), varint zigzag of the step in place
+ *   GIVEN, RETURNED  varint floor, varint length, filter, then items as in SENT
  *   others        per item: varint packet id
  * A will: varint delay, varint length, topic, payload to the end.
  */
@@ -42,9 +43,24 @@ static void put_filter(struct buf *out, const struct session_filter *f)
     buf_put_slice(out, f->filter);
 }
 
+static bool is_of_group(enum session_event event)
+{
+    return event == SESSION_GIVEN || event == SESSION_RETURNED;
+}
+
+/* Its items have packet id, QoS and place. */
+static bool has_all(enum session_event event)
+{
+    return event == SESSION_SENT || is_of_group(event);
+}
+
 static void put_items(struct buf *out, const struct session_record *r)
 {
     uint64_t before = 0;
+    if (is_of_group(r->event)) {
+        buf_put_varint(out, r->floor);
+        buf_put_text(out, r->filter.filter);
+    }
     if (r->event == SESSION_ACKED) {
         buf_put_varint(out, r->floor);
         before = session_place(r->floor, 0);
@@ -53,11 +69,11 @@ static void put_items(struct buf *out, const struct session_record *r)
         const struct session_item *item = &r->items[i];
         if (r->event == SESSION_ACKED)
             buf_put_varint(out, item->place - before);
-        else if (r->event == SESSION_SENT)
+        else if (has_all(r->event))
             buf_put_varint(out, item->packet_id * 2u + (item->qos == 2));
         else
             buf_put_varint(out, item->packet_id);
-        if (r->event == SESSION_SENT)
+        if (has_all(r->event))
             buf_put_varint(out, zigzag(item->place - before));
         before = item->place;
     }
@@ -90,6 +106,8 @@ void session_record_encode(struct buf *out, const struct session_record *r)
     case SESSION_COMPLETED:
     case SESSION_RECEIVED:
     case SESSION_RELEASED:
+    case SESSION_GIVEN:
+    case SESSION_RETURNED:
         put_items(out, r);
         break;
     }
@@ -176,7 +194,7 @@ static bool get_item(const struct session_record *r, struct slice *list, struct 
         item->place = before + step;
         return item->place != 0; /* place 0 is spelled by no list: the floor says it */
     }
-    bool sent = r->event == SESSION_SENT;
+    bool sent = has_all(r->event);
     if (!get_varint(list, sent ? 2 * UINT16_MAX + 1 : UINT16_MAX, &v) || (sent ? v / 2 : v) == 0)
         return false;
     item->packet_id = (uint16_t)(sent ? v / 2 : v);
@@ -192,6 +210,9 @@ static bool get_item(const struct session_record *r, struct slice *list, struct 
 static bool get_items(struct slice in, struct session_record *r)
 {
     if (r->event == SESSION_ACKED && !get_varint(&in, UINT64_MAX >> 4, &r->floor))
+        return false;
+    if (is_of_group(r->event) && (!get_varint(&in, UINT64_MAX >> 4, &r->floor) ||
+                                  !get_text(&in, &r->filter.filter) || !r->filter.filter.len))
         return false;
     r->list = in;
     struct session_item item = {0};
@@ -210,7 +231,7 @@ bool session_record_decode(struct slice payload, struct session_record *ret)
 {
     struct session_record r = {0};
     uint8_t byte;
-    if (!get_u8(&payload, SESSION_RELEASED, &byte))
+    if (!get_u8(&payload, SESSION_RETURNED, &byte))
         return false;
     r.event = (enum session_event)byte;
     bool good = false;
@@ -240,6 +261,8 @@ bool session_record_decode(struct slice payload, struct session_record *ret)
     case SESSION_COMPLETED:
     case SESSION_RECEIVED:
     case SESSION_RELEASED:
+    case SESSION_GIVEN:
+    case SESSION_RETURNED:
         good = get_items(payload, &r);
         break;
     }

@@ -5,10 +5,11 @@
  * that borrow their bytes; pure functions; any thread.
  *
  * A session is what MQTT 5.0, section 4.1 calls the session state of a server. What may be lost in
- * a crash without breaking a promise may be told late or not at all: SESSION_ACKED and SESSION_SENT
- * of QoS 1 (a message then comes twice), SESSION_COMPLETED and SESSION_RECEIVED. The others have to
- * be durable before the client is told: SUBACK, UNSUBACK, CONNACK, PUBREC and PUBCOMP of what it
- * publishes, PUBLISH with QoS 2 and PUBREL of what it is sent.
+ * a crash without breaking a promise may be told late or not at all: SESSION_ACKED,
+ * SESSION_RETURNED, SESSION_SENT and SESSION_GIVEN of QoS 1 (a message then comes twice),
+ * SESSION_COMPLETED and SESSION_RECEIVED. The others have to be durable before the client is told:
+ * SUBACK, UNSUBACK, CONNACK, PUBREC and PUBCOMP of what it publishes, PUBLISH with QoS 2 and PUBREL
+ * of what it is sent.
  */
 #pragma once
 
@@ -25,9 +26,13 @@ enum session_event {
     SESSION_ACKED = 7,        /* the client has what lies below a floor, and some above it */
     SESSION_SENT = 8,         /* messages were sent, under packet ids */
     SESSION_PUBREL = 9,       /* QoS 2: the client has them; ids stay in use */
-    SESSION_COMPLETED = 10,   /* QoS 2: those ids are free again */
+    SESSION_COMPLETED = 10,   /* QoS 2, and QoS 1 of a group: those ids are free again */
     SESSION_RECEIVED = 11,    /* QoS 2: ids of messages from the client that were not stored */
     SESSION_RELEASED = 12,    /* QoS 2: the client is done with those ids */
+    /* Of a group, named by its shared subscription; all that lies below a floor is settled. */
+    SESSION_GIVEN = 13,    /* messages were sent, under packet ids; producer.session 0: to somebody
+                              without a session, who has them */
+    SESSION_RETURNED = 14, /* messages so sent go to somebody else; their ids are free again */
 };
 
 enum session_end {
@@ -62,7 +67,7 @@ struct session_will {
     struct slice payload; /* a publish (flow/publish.h) */
 };
 
-/* ACKED has places, SENT all three, others only packet ids. */
+/* ACKED has places; SENT, GIVEN and RETURNED all three; others only packet ids. */
 struct session_item {
     uint64_t place;
     uint16_t packet_id; /* 1 to 65535 */
@@ -76,8 +81,8 @@ struct session_record {
     struct session_will will;     /* OPENED, RESUMED */
     bool keep_will;               /* CLOSED: it is to be published when its delay has passed */
     enum session_end end;         /* ENDED */
-    struct session_filter filter; /* SUBSCRIBED; of UNSUBSCRIBED only its text */
-    uint64_t floor;               /* ACKED: a position */
+    struct session_filter filter; /* SUBSCRIBED; of UNSUBSCRIBED, GIVEN, RETURNED only its text */
+    uint64_t floor; /* ACKED, GIVEN, RETURNED: a position; of a group 0: it is not known now */
     /* To encode: the items, places of ACKED ascending. Decoded: `items` is NULL, see
      * session_next_item. */
     const struct session_item *items;

@@ -13,6 +13,11 @@
 
 #define ITEMS 20u
 
+static bool of_group(enum session_event event)
+{
+    return event == SESSION_GIVEN || event == SESSION_RETURNED;
+}
+
 static void expect_items(const struct session_record *want, const struct session_record *got)
 {
     struct slice list = got->list;
@@ -20,11 +25,11 @@ static void expect_items(const struct session_record *want, const struct session
     assert_int_equal(got->count, want->count);
     for (unsigned i = 0; i < want->count; i++) {
         assert_true(session_next_item(got, &list, &item));
-        if (want->event == SESSION_ACKED || want->event == SESSION_SENT)
+        if (want->event == SESSION_ACKED || want->event == SESSION_SENT || of_group(want->event))
             assert_int_equal(item.place, want->items[i].place);
         if (want->event != SESSION_ACKED)
             assert_int_equal(item.packet_id, want->items[i].packet_id);
-        if (want->event == SESSION_SENT)
+        if (want->event == SESSION_SENT || of_group(want->event))
             assert_int_equal(item.qos, want->items[i].qos);
     }
     assert_false(session_next_item(got, &list, &item));
@@ -52,7 +57,7 @@ static void expect_same(const struct session_record *want, const struct session_
 
 static struct session_record random_record(struct rand *r, struct session_item items[ITEMS])
 {
-    struct session_record s = {.event = (enum session_event)(1 + rand_below(r, 12))};
+    struct session_record s = {.event = (enum session_event)(1 + rand_below(r, 14))};
     bool yes = rand_below(r, 2);
     switch (s.event) {
     case SESSION_OPENED:
@@ -87,7 +92,10 @@ static struct session_record random_record(struct rand *r, struct session_item i
     default:
         s.items = items;
         s.count = (unsigned)rand_below(r, ITEMS + 1);
-        s.floor = s.event == SESSION_ACKED ? rand_next(r) >> (4 + rand_below(r, 50)) : 0;
+        if (s.event == SESSION_ACKED || of_group(s.event))
+            s.floor = rand_next(r) >> (4 + rand_below(r, 50));
+        if (of_group(s.event))
+            s.filter.filter = yes ? SLICE("$share/g/a/#") : SLICE("b");
         uint64_t place = session_place(s.floor, 1 + (unsigned)rand_below(r, 15));
         for (unsigned i = 0; i < s.count; i++) {
             items[i] = (struct session_item){.place = place,
@@ -130,7 +138,7 @@ static void what_is_none_is_refused(void **state)
     static const struct slice bad[] = {
         SLICE(""),
         SLICE("\0"),                       /* no event has number 0 */
-        SLICE("\xd"),                      /* nor 13 */
+        SLICE("\xf"),                      /* nor 15 */
         SLICE("\1"),                       /* opened: nothing behind it */
         SLICE("\1\2\0\0"),                 /* retain without a will */
         SLICE("\1\0\0\2x"),                /* a client id longer than what is there */
@@ -152,6 +160,9 @@ static void what_is_none_is_refused(void **state)
         SLICE("\x9\0"),
         SLICE("\x9\x80\x80\x4"), /* packet id 65536 */
         SLICE("\x9\x80"),        /* a number without an end */
+        SLICE("\xd\0\0\2\1"),    /* no filter */
+        SLICE("\xe\0\2x"),       /* one that is longer than what is there */
+        SLICE("\xd\0\1x\2"),     /* no place */
     };
     struct session_record got;
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -39,13 +39,14 @@ void session_state_put_sub(struct buf *out, const struct session_filter *f, uint
     buf_put_slice(out, f->filter);
 }
 
-void session_state_put_sent(struct buf *out, const struct session_item *item, bool pubrel)
+void session_state_put_sent(struct buf *out, const struct session_item *item, bool pubrel,
+                            bool shared)
 {
     buf_put_u8(out, SESSION_STATE_SENT);
     buf_put_u64(out, item->place);
     put_u16(out, item->packet_id);
     buf_put_u8(out, item->qos);
-    buf_put_u8(out, pubrel);
+    buf_put_u8(out, (uint8_t)(pubrel | shared << 1));
 }
 
 void session_state_put_acked(struct buf *out, uint64_t place)
@@ -93,6 +94,7 @@ static void get_sub(struct slice *rest, struct session_state_item *i)
 bool session_state_next(struct slice *rest, struct session_state_item *ret)
 {
     struct session_state_item i = {0};
+    uint64_t flags;
     if (!rest->len)
         return false;
     i.kind = (enum session_state_kind)get(rest, 1);
@@ -107,7 +109,9 @@ bool session_state_next(struct slice *rest, struct session_state_item *ret)
         i.item.place = get(rest, 8);
         i.item.packet_id = (uint16_t)get(rest, 2);
         i.item.qos = (uint8_t)get(rest, 1);
-        i.pubrel = get(rest, 1);
+        flags = get(rest, 1);
+        i.pubrel = flags & 1;
+        i.shared = flags & 2;
         break;
     case SESSION_STATE_ACKED:
         i.item.place = get(rest, 8);

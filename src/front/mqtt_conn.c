@@ -53,6 +53,7 @@ static void exchange_clear(struct mqtt_exchange *e)
     e->replay = NULL;
     e->asks = NULL;
     e->missed = NULL;
+    e->group = NULL;
     e->kept = false;
 }
 
@@ -492,6 +493,8 @@ static void on_send(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
     reason_count(x->reply.reason);
+    if (e->group)
+        mqtt_group_told(e);
     if (e->missed)
         mqtt_take_missed(e);
     else if (e->settles)
@@ -819,6 +822,7 @@ void mqtt_front_check(struct mqtt_front *f)
 void mqtt_front_stop(struct mqtt_front *f)
 {
     f->stopping = true;
+    mqtt_shares_stop(f->opts.shares);
     for (struct mqtt_conn *c = f->conns; c; c = c->next) {
         if (c->state == MQTT_UP && c->first)
             c->state = MQTT_ENDING;

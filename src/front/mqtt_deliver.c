@@ -15,9 +15,7 @@
  * so nothing is sent twice or left out where reading turns into live delivery. A session that ends
  * with its connection only has flights and queue, and what finds no room there is dropped.
  *
- * What is told is collected during a turn and handed up at its end (mqtt_deliver_flush), in this
- * order: what the client acknowledged, packet ids that are free again, packet ids given, PUBREL. A
- * message of QoS 2, and all behind it, leaves when its packet id is durable.
+ * What the journal is told of all that: mqtt_tell.c.
  */
 #include <stdlib.h>
 
@@ -27,64 +25,15 @@
 #include "codec/topic.h"
 #include "flow/limits.h"
 #include "flow/missed.h"
-#include "front/mqtt_private.h"
+#include "front/mqtt_deliver_own.h"
 
-#define WINDOW_MAX      100u /* of ours, whatever the client would take */
 #define FLIGHTS_MAX     1024u
 #define GIVEN_MAX       1024u               /* messages that other members had */
 #define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
 #define RETRY_NS        (300 * NS_PER_MS)
-#define FLOOR_STEP      65536u /* records: how far what the journal knows may lie behind */
 
 _Static_assert(FLIGHTS_MAX < SESSION_ACKED_MAX && WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
-
-struct items {
-    struct session_item *list;
-    uint32_t count, room;
-};
-
-static void items_put(struct items *items, struct session_item item)
-{
-    if (items->count == items->room) {
-        items->room = items->room ? items->room * 2 : 8;
-        items->list = realloc(items->list, items->room * sizeof *items->list);
-        CHECK(items->list);
-    }
-    items->list[items->count++] = item;
-}
-
-struct delivery {
-    struct mqtt_conn *conn;
-    struct flights flights;
-    uint32_t window;
-    /* Of this turn, to be told: */
-    struct items acked, completed, sent, pubrel;
-    struct buf held;     /* packets that leave when `sent` is durable */
-    unsigned holding;    /* exchanges that hold earlier ones */
-    uint64_t told_floor; /* position */
-    bool floor_wanted;
-    /* To be sent: */
-    uint64_t *places;
-    uint32_t places_count, places_at;
-    struct buf queue;          /* u64 place, u8 QoS, u32 member, u32 length, packet each */
-    struct buf shared;         /* the same */
-    struct given_place *given; /* as a member of groups: to be read; ascending while `asked` */
-    uint32_t given_count, given_asked;
-    uint32_t given_room;
-    uint32_t asked_member; /* of ASKED_GROUP */
-    enum { ASKED_KEPT, ASKED_STRETCH, ASKED_PLACES, ASKED_GIVEN, ASKED_GROUP } asked_for;
-    uint64_t join, from;
-    bool behind;
-    struct mqtt_exchange *asked; /* is under way */
-    struct deadline retry;
-};
-
-/* A message that another member has not acknowledged. */
-struct given_place {
-    uint64_t place;
-    uint32_t member;
-};
 
 #define QUEUED_HEAD 17u
 
@@ -114,10 +63,7 @@ void mqtt_deliver_free(struct mqtt_conn *c)
         d->asked->asks = NULL; /* it comes back to nobody */
     deadline_clear(&d->retry);
     flights_fini(&d->flights);
-    free(d->acked.list);
-    free(d->completed.list);
-    free(d->sent.list);
-    free(d->pubrel.list);
+    tell_fini(d);
     free(d->places);
     free(d->given);
     buf_fini(&d->shared);
@@ -144,7 +90,7 @@ static uint64_t next_place(const struct delivery *d)
     return d->behind ? d->from : d->join > live ? d->join : live;
 }
 
-static uint64_t floor_of(const struct delivery *d)
+uint64_t delivery_floor(const struct delivery *d)
 {
     return flights_floor(&d->flights, next_place(d)) / SESSION_PARTS;
 }
@@ -157,15 +103,32 @@ static bool has_room(const struct delivery *d)
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
+/* A client without a session has it, which the group's sessions do not get then. */
+static void note_given(struct delivery *d, const struct flight *flight)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, flight->member);
+    if (!sub)
+        return;
+    mqtt_share_settle(sub->group, flight->place);
+    if (sub->group->kept)
+        tell_given(d, flight->member,
+                   (struct session_item){flight->place, flight->id, flight->qos});
+}
+
 /* Sends the packet, whose id is not set yet. */
 static void leave(struct delivery *d, const struct flight *flight, char *packet, size_t len)
 {
     struct mqtt_conn *c = d->conn;
     mqtt_set_id(packet, flight->id);
     metric_add(METRIC_mqtt_sent, 1);
-    if (c->session) {
-        items_put(&d->sent, (struct session_item){flight->place, flight->id, flight->qos});
+    const struct session_item item = {flight->place, flight->id, flight->qos};
+    if (c->session && flight->member) {
+        tell_given(d, flight->member, item);
+    } else if (c->session) {
+        items_put(&d->sent, item);
         mqtt_make_dirty(c);
+    } else if (flight->member && flight->qos == 2) {
+        note_given(d, flight); /* it stays with the client (MQTT-4.8.2-5) */
     }
     if (c->session && (flight->qos == 2 || d->holding || d->held.len)) {
         buf_put(&d->held, packet, len);
@@ -181,7 +144,7 @@ static void send_new(struct delivery *d, uint64_t place, uint32_t member, uint8_
     bool waits = d->conn->session && qos == 2;
     struct flight *flight =
         flights_put(&d->flights, place, qos, waits ? FLIGHT_WAITS : FLIGHT_SENT);
-    flight->member = member;
+    flight->member = mqtt_subs_member(d->conn->front->subs, member) ? member : 0;
     leave(d, flight, packet, len);
 }
 
@@ -246,14 +209,17 @@ void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, s
     }
 }
 
-void mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
+bool mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
                          struct buf *packet)
 {
     struct delivery *d = delivery_of(c);
-    if (is_next(d))
+    if (is_next(d)) {
         send_new(d, place, member, qos, packet->ptr, packet->len);
-    else if (!enqueue(&d->shared, place, member, qos, packet))
-        metric_add(METRIC_mqtt_drops_queue_full, 1);
+        return true;
+    }
+    bool queued = enqueue(&d->shared, place, member, qos, packet);
+    metric_add(METRIC_mqtt_drops_queue_full, !queued);
+    return queued;
 }
 
 bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes)
@@ -298,15 +264,56 @@ bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
     return true;
 }
 
+bool mqtt_deliver_keeps(const struct mqtt_conn *c)
+{
+    return c->state == MQTT_CLOSING && c->session && c->expiry_s;
+}
+
+static bool is_unacked(const struct flight *flight)
+{
+    return flight->qos == 1 && (flight->state == FLIGHT_SENT || flight->state == FLIGHT_WAITS);
+}
+
 uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *sub)
 {
     const struct delivery *d = c->out;
-    uint64_t first = sub->missed_to ? session_place(sub->missed_from, 0) : UINT64_MAX;
+    bool ends = c->state == MQTT_CLOSING; /* else it has only unsubscribed */
+    uint64_t first = UINT64_MAX;
     for (uint32_t i = 0; d && i < d->given_count; i++) {
         if (d->given[i].member == sub->member && d->given[i].place < first)
             first = d->given[i].place;
     }
-    return first == UINT64_MAX ? 0 : first / SESSION_PARTS;
+    for (uint32_t i = 0; d && ends && !mqtt_deliver_keeps(c) && i < d->flights.count; i++) {
+        const struct flight *flight = &d->flights.list[i];
+        if (flight->member == sub->member && is_unacked(flight) && flight->place < first)
+            first = flight->place;
+    }
+    for (size_t at = 0; d && ends && at < d->shared.len;) {
+        struct queued q = queued_at(&d->shared, at);
+        if (q.member == sub->member && q.place && q.place < first)
+            first = q.place;
+        at += QUEUED_HEAD + q.len;
+    }
+    return first == UINT64_MAX ? first : first / SESSION_PARTS;
+}
+
+void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub)
+{
+    struct delivery *d = c->out;
+    for (uint32_t i = 0; d && i < d->given_count; i++) {
+        if (d->given[i].member == sub->member)
+            mqtt_share_settle(sub->group, d->given[i].place);
+    }
+    for (uint32_t i = 0; d && i < d->flights.count; i++) {
+        if (d->flights.list[i].member == sub->member)
+            mqtt_share_settle(sub->group, d->flights.list[i].place);
+    }
+    for (size_t at = 0; d && at < d->shared.len;) {
+        struct queued q = queued_at(&d->shared, at);
+        if (q.member == sub->member)
+            mqtt_share_settle(sub->group, q.place);
+        at += QUEUED_HEAD + q.len;
+    }
 }
 
 /* What the client has acknowledged, or will, when it is back with its session, is not given. */
@@ -314,12 +321,13 @@ static void give_back_flights(struct delivery *d)
 {
     for (uint32_t i = 0; i < d->flights.count; i++) {
         struct flight *flight = &d->flights.list[i];
-        bool sent = flight->state == FLIGHT_SENT || flight->state == FLIGHT_WAITS;
-        if (!flight->member || flight->qos != 1 || !sent ||
-            !mqtt_give_back(d->conn, flight->member, flight->place))
+        bool ours = mqtt_subs_member(d->conn->front->subs, flight->member) && is_unacked(flight);
+        if (!ours || (!mqtt_give_back(d->conn, flight->member, flight->place) &&
+                      mqtt_deliver_keeps(d->conn)))
             continue;
-        if (d->conn->session) /* that has nothing to send again */
-            items_put(&d->acked, (struct session_item){flight->place, flight->id, flight->qos});
+        if (d->conn->session) /* that is not to send it again */
+            tell_given_back(d, flight->member,
+                            (struct session_item){flight->place, flight->id, flight->qos});
         flights_set(&d->flights, flight, FLIGHT_DONE);
     }
 }
@@ -332,7 +340,9 @@ void mqtt_deliver_give_back(struct mqtt_conn *c)
     give_back_flights(d);
     for (size_t at = 0; at < d->shared.len;) {
         struct queued q = queued_at(&d->shared, at);
-        if (!mqtt_give_back(c, q.member, q.place))
+        const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, q.member);
+        bool gone = !mqtt_give_back(c, q.member, q.place);
+        if (gone && !(sub && q.place && sub->group->kept)) /* else it is read again */
             metric_add(METRIC_mqtt_drops_shared, 1);
         at += QUEUED_HEAD + q.len;
     }
@@ -413,12 +423,20 @@ static void ask_places(struct delivery *d)
     ask(d, m);
 }
 
+static bool has_missed(struct mqtt_sub *s)
+{
+    if (s->missed_to)
+        return true;
+    return s->member && s->restored && s->qos &&
+           mqtt_share_take_missed(s->group, &s->missed_from, &s->missed_to);
+}
+
 /* Asks for what came while a group of its had no member. False: there is nothing of that kind. */
 static bool ask_group(struct delivery *d)
 {
     struct mqtt_conn *c = d->conn;
     struct mqtt_sub *s = c->subs;
-    while (s && (!s->missed_to || !s->qos))
+    while (s && !has_missed(s))
         s = s->of_owner;
     if (!s)
         return false;
@@ -428,6 +446,7 @@ static bool ask_group(struct delivery *d)
     m->from = session_place(s->missed_from, 0);
     m->to = s->missed_to;
     missed_add_filter(m, &f);
+    missed_set_group(m, s->filter);
     d->asked_for = ASKED_GROUP;
     d->asked_member = s->member;
     ask(d, m);
@@ -440,8 +459,11 @@ static void take_group(struct delivery *d, const struct missed *m)
     if (!s)
         return; /* unsubscribed meanwhile */
     s->missed_to = 0;
-    for (uint32_t i = 0; i < m->places_count; i++)
+    for (uint32_t i = 0; i < m->places_count; i++) {
+        mqtt_share_open(s->group, m->places[i]);
         put_given(d, s->member, m->places[i]);
+    }
+    mqtt_share_end_missed(s->group);
 }
 
 static int by_given(const void *a, const void *b)
@@ -510,16 +532,28 @@ static void on_retry(struct deadline *deadline)
     mqtt_make_dirty(d->conn); /* at the end of this turn */
 }
 
+/* So the group need not care for it any more. */
+static void settle(struct delivery *d, const struct flight *flight)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, flight->member);
+    if (!d->conn->session && flight->qos == 1)
+        note_given(d, flight);
+    else if (sub)
+        mqtt_share_settle(sub->group, flight->place);
+}
+
 /* The client has it, or it cannot be given it any more. */
 static void over(struct delivery *d, struct flight *flight)
 {
     struct session_item item = {flight->place, flight->id, flight->qos};
     bool released = flight->state == FLIGHT_RELEASED;
     flights_set(&d->flights, flight, FLIGHT_DONE);
-    if (d->conn->session && !released)
+    settle(d, flight);
+    if (d->conn->session && !released && !flight->member)
         items_put(&d->acked, item);
-    if (d->conn->session && item.qos == 2)
+    if (d->conn->session && (item.qos == 2 || flight->member))
         items_put(&d->completed, item);
+    d->floor_wanted |= !flight->member || item.qos == 2;
     flights_forget(&d->flights, flights_floor(&d->flights, next_place(d)));
     mqtt_make_dirty(d->conn);
 }
@@ -602,6 +636,18 @@ static void send_given(struct delivery *d, uint32_t member, const struct live_me
         send_new(d, m->place, member, out.qos, c->front->gather.ptr, c->front->gather.len);
 }
 
+/* It was read and is not under way: it is gone, or not for this client any more. */
+static void settle_unsent(struct delivery *d, const struct given_place *given)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, given->member);
+    uint32_t i = 0;
+    while (i < d->flights.count &&
+           (d->flights.list[i].place != given->place || d->flights.list[i].member != given->member))
+        i++;
+    if (sub && i == d->flights.count)
+        mqtt_share_settle(sub->group, given->place);
+}
+
 static void take_given(struct delivery *d, const struct missed *m)
 {
     struct slice rest = buf_slice(&m->messages);
@@ -617,7 +663,7 @@ static void take_given(struct delivery *d, const struct missed *m)
         }
     }
     while (used < d->given_asked && d->given[used].place <= m->places[m->places_read - 1])
-        used++;
+        settle_unsent(d, &d->given[used++]);
     d->given_count -= used;
     memmove(d->given, d->given + used, d->given_count * sizeof *d->given);
 }
@@ -725,96 +771,6 @@ void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p)
     mqtt_replay_on(c);
 }
 
-void mqtt_deliver_ping(struct mqtt_conn *c)
-{
-    struct delivery *d = c->out;
-    if (!c->session || !d || floor_of(d) < d->told_floor + FLOOR_STEP)
-        return;
-    d->floor_wanted = true;
-    mqtt_make_dirty(c);
-}
-
-/* ---- what the journal is told ---------------------------------------------------------------- */
-
-static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_type answer,
-                 struct buf *packets)
-{
-    struct mqtt_exchange *e = mqtt_enqueue(c, answer);
-    e->x.request.principal = &c->principal;
-    e->x.request.source = c->source;
-    if (packets) {
-        struct buf spare = e->out;
-        size_t max = spare.max > packets->max ? spare.max : packets->max;
-        e->out = *packets;
-        *packets = spare;
-        e->out.max = packets->max = max;
-    }
-    mqtt_hand_up_event(e, r, c->session);
-}
-
-static int by_place(const void *a, const void *b)
-{
-    uint64_t x = ((const struct session_item *)a)->place,
-             y = ((const struct session_item *)b)->place;
-    return (x > y) - (x < y);
-}
-
-/* The floor and, of what was acknowledged, the places above it. */
-static void tell_acked(struct delivery *d)
-{
-    struct items *all = &d->acked;
-    uint64_t floor = floor_of(d);
-    uint32_t count = 0;
-    if (floor < d->told_floor)
-        floor = d->told_floor;
-    if (all->count)
-        qsort(all->list, all->count, sizeof *all->list, by_place);
-    for (uint32_t i = 0; i < all->count; i++) {
-        bool again = count && all->list[count - 1].place == all->list[i].place;
-        if (all->list[i].place >= session_place(floor, 0) && !again)
-            all->list[count++] = all->list[i];
-    }
-    d->told_floor = floor;
-    d->floor_wanted = false;
-    all->count = 0;
-    tell(d->conn,
-         &(struct session_record){
-             .event = SESSION_ACKED, .floor = floor, .items = all->list, .count = count},
-         MQTT_PUBLISH, NULL);
-}
-
-static void tell_items(struct delivery *d, struct items *items, enum session_event event,
-                       enum mqtt_type answer, struct buf *packets)
-{
-    if (!items->count)
-        return;
-    tell(d->conn,
-         &(struct session_record){.event = event, .items = items->list, .count = items->count},
-         answer, packets);
-    items->count = 0;
-}
-
-static void tell_all(struct delivery *d)
-{
-    struct mqtt_conn *c = d->conn;
-    if (d->acked.count || d->completed.count || d->floor_wanted)
-        tell_acked(d);
-    tell_items(d, &d->completed, SESSION_COMPLETED, MQTT_PUBLISH, NULL);
-    bool holds = d->held.len > 0;
-    d->holding += holds;
-    tell_items(d, &d->sent, SESSION_SENT, MQTT_PUBLISH, holds ? &d->held : NULL);
-    if (!d->pubrel.count)
-        return;
-    struct buf packets;
-    buf_init(&packets, WINDOW_MAX * 8);
-    for (uint32_t i = 0; i < d->pubrel.count; i++)
-        mqtt_put_ack(&packets, c->reader.version, MQTT_PUBREL, d->pubrel.list[i].packet_id,
-                     MQTT_SUCCESS);
-    CHECK(!packets.failed);
-    tell_items(d, &d->pubrel, SESSION_PUBREL, MQTT_PUBREL, &packets);
-    buf_fini(&packets);
-}
-
 void mqtt_deliver_flush(struct mqtt_conn *c)
 {
     struct delivery *d = c->out;
@@ -823,35 +779,21 @@ void mqtt_deliver_flush(struct mqtt_conn *c)
     pump(d);
     if (c->session)
         tell_all(d);
+    else
+        tell_groups(d);
 }
 
 void mqtt_deliver_close(struct mqtt_conn *c)
 {
     struct delivery *d = c->out;
-    if (!d || !c->session || !c->expiry_s)
+    if (!d)
         return;
-    d->floor_wanted = floor_of(d) > d->told_floor;
+    if (!c->session || !c->expiry_s) {
+        tell_groups(d);
+        return;
+    }
+    d->floor_wanted = delivery_floor(d) > d->told_floor;
     tell_all(d);
-}
-
-void mqtt_told(struct mqtt_exchange *e)
-{
-    struct mqtt_conn *c = e->answer.conn;
-    struct delivery *d = c->out;
-    struct session_record r;
-    struct session_item item = {0};
-    CHECK(session_record_decode(e->x.request.body, &r));
-    struct slice list = r.list;
-    bool sent = r.event == SESSION_SENT, holds = sent && e->out.len;
-    while (d && (holds || r.event == SESSION_PUBREL) && session_next_item(&r, &list, &item)) {
-        struct flight *flight = flights_find(&d->flights, item.packet_id);
-        if (flight && flight->state == (sent ? FLIGHT_WAITS : FLIGHT_RELEASING))
-            flights_set(&d->flights, flight, sent ? FLIGHT_SENT : FLIGHT_RELEASED);
-    }
-    if (holds && d && c->state == MQTT_UP) {
-        d->holding--;
-        mqtt_send_messages(c, buf_slice(&e->out));
-    }
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -868,7 +810,8 @@ void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
                         &(struct flight){.place = i->item.place,
                                          .id = i->item.packet_id,
                                          .qos = i->item.qos,
-                                         .state = i->pubrel ? FLIGHT_RELEASED : FLIGHT_KEPT});
+                                         .state = i->pubrel ? FLIGHT_RELEASED : FLIGHT_KEPT,
+                                         .member = i->shared ? MEMBER_UNKNOWN : 0});
     else if (i->kind == SESSION_STATE_ACKED)
         flights_restore(&d->flights,
                         &(struct flight){.place = i->item.place, .state = FLIGHT_DONE});

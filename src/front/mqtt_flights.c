@@ -88,7 +88,7 @@ void flights_set(struct flights *f, struct flight *flight, enum flight_state sta
 uint64_t flights_floor(const struct flights *f, uint64_t next)
 {
     for (uint32_t i = 0; i < f->count && f->list[i].place < next; i++) {
-        if (f->list[i].state < FLIGHT_RELEASED)
+        if (f->list[i].state < FLIGHT_RELEASED && !f->list[i].member)
             return f->list[i].place;
     }
     return next;
@@ -98,7 +98,8 @@ void flights_forget(struct flights *f, uint64_t floor)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < f->count; i++) {
-        if (f->list[i].place < floor && f->list[i].state == FLIGHT_DONE)
+        bool below = f->list[i].place < floor || f->list[i].member;
+        if (below && f->list[i].state == FLIGHT_DONE)
             f->done--;
         else
             f->list[kept++] = f->list[i];

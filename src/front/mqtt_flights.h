@@ -43,9 +43,9 @@ struct flight *flights_find(struct flights *f, uint16_t id);
 /* The first that is to be sent again, or NULL. */
 struct flight *flights_kept(struct flights *f);
 void flights_set(struct flights *f, struct flight *flight, enum flight_state state);
-/* Where what the client does not have begins, at most `next`. */
+/* Where what the client does not have begins, at most `next`; that of groups aside. */
 uint64_t flights_floor(const struct flights *f, uint64_t next);
-/* Forgets those that are over and lie below. */
+/* Forgets those that are over and lie below, or were of groups. */
 void flights_forget(struct flights *f, uint64_t floor);
 /* Under way on this connection, which is what a client's Receive Maximum counts. */
 static inline uint32_t flights_open(const struct flights *f)

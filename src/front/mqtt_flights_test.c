@@ -72,12 +72,29 @@ static void ids_in_use_are_passed_over(void **state)
     flights_fini(&f);
 }
 
+static void those_of_groups_are_aside(void **state)
+{
+    (void)state;
+    struct flights f = {0};
+    flights_put(&f, 5, 1, FLIGHT_SENT)->member = 7;
+    flights_put(&f, 9, 1, FLIGHT_SENT);
+    flights_put(&f, 20, 1, FLIGHT_SENT)->member = 7;
+    assert_true(flights_floor(&f, 100) == 9);
+    flights_set(&f, flights_find(&f, 3), FLIGHT_DONE);
+    flights_forget(&f, 9);
+    assert_int_equal(f.count, 2); /* above the floor, and nobody needs it */
+    flights_set(&f, flights_find(&f, 2), FLIGHT_DONE);
+    assert_true(flights_floor(&f, 100) == 100);
+    flights_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(over_out_of_order),
         cmocka_unit_test(released_is_had),
         cmocka_unit_test(ids_in_use_are_passed_over),
+        cmocka_unit_test(those_of_groups_are_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

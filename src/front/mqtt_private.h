@@ -37,6 +37,7 @@ struct mqtt_exchange {
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
     struct missed *missed;     /* what it asks */
+    struct share_group *group; /* is to know when that is durable; a reference, or NULL */
     bool kept;
     struct buf out; /* an answer that is more than a few bytes */
     struct buf raw; /* the request's bytes, once kept; a will's */
@@ -128,11 +129,11 @@ struct mqtt_front {
     /* Of the message in hand, before 5.0 and in it: the packet of all subscribers of QoS 0. */
     struct buf common[2];
     bool common_made[2];
-    struct mqtt_conn *due; /* whom the message at hand is for */
-    struct buf ids;        /* subscription identifiers of one packet */
-    uint32_t last_member;  /* number of a shared subscription */
-    uint64_t live_next;    /* position: what lies below has come here; 0: nothing has */
-    bool handed;           /* up, since the worker settled */
+    struct mqtt_conn *due;      /* whom the message at hand is for */
+    struct buf ids;             /* subscription identifiers of one packet */
+    uint32_t last_member;       /* number of a shared subscription */
+    _Atomic uint64_t live_next; /* position: what lies below has come here; 0: nothing has */
+    bool handed;                /* up, since the worker settled */
     bool stopping;
 };
 
@@ -252,8 +253,8 @@ bool mqtt_sub_wants(const struct mqtt_sub *sub, const struct live_message *m);
 /* One more subscription that the message is sent by: the greatest QoS, and all identifiers, which
  * lie in the front until the next message is begun with an `o` that has none. */
 void mqtt_add_match(struct mqtt_front *f, struct outgoing *o, const struct mqtt_sub *sub);
-/* Sends, queues or drops. */
-void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
+/* Sends, queues or drops. Whether it is under way then, above QoS 0. */
+bool mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload);
 /* Whether a message of that QoS would be sent at once. */
 bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos);
@@ -313,29 +314,31 @@ bool mqtt_may_deliver(const struct mqtt_conn *c);
 /* Sends the packet or queues it; of a session that does not keep up the journal is the queue, of
  * others what is too much is dropped. `live`: it comes in the order of places. */
 void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet);
-/* The same of a member's message, which is not to be found in the journal by its subscriptions. */
-void mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
+/* The same of a member's message, which is not to be found in the journal by its subscriptions.
+ * False: dropped. */
+bool mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
                          struct buf *packet);
 /* Whether a message of so many bytes would find room, in the queue if it must. */
 bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes);
 /* The member is to read a message from the journal, and send it. False: it has enough of these. */
 bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place);
-/* Position of the first message that it was to read as that member, and has not; 0: there is none.
- */
+/* Position of the first message that it was given as that member and neither has nor keeps;
+ * UINT64_MAX: there is none. */
 uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *sub);
+/* Whether it ends and its session goes on, which has its subscriptions and is sent again what was
+ * under way. */
+bool mqtt_deliver_keeps(const struct mqtt_conn *c);
+/* It has unsubscribed: what it was given as that member is its own. */
+void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub);
 /* It has left its groups: gives back what it was given and has not acknowledged. */
 void mqtt_deliver_give_back(struct mqtt_conn *c);
 /* PUBACK, PUBREC, PUBCOMP. */
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
-/* A good moment to tell the journal how far the client is. */
-void mqtt_deliver_ping(struct mqtt_conn *c);
 /* At the end of a turn in which the connection was made dirty. */
 void mqtt_deliver_flush(struct mqtt_conn *c);
 /* Before the session is told that its connection has ended: what is not told yet. */
 void mqtt_deliver_close(struct mqtt_conn *c);
 void mqtt_deliver_free(struct mqtt_conn *c);
-/* A record about the session is durable. */
-void mqtt_told(struct mqtt_exchange *e);
 /* The exchange that `asks` came back. */
 void mqtt_take_missed(struct mqtt_exchange *e);
 /* A session that was there before, item by item; then, behind CONNACK, goes on with it. */
@@ -344,3 +347,13 @@ void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
 void mqtt_deliver_begin(struct mqtt_conn *c);
 /* The first subscription was made: it sees what becomes durable from now on. */
 void mqtt_deliver_join(struct mqtt_conn *c);
+
+/* ---- mqtt_tell.c: what the journal is told of that ---- */
+/* A good moment to tell it how far the client is. */
+void mqtt_deliver_ping(struct mqtt_conn *c);
+/* A record about the session is durable. */
+void mqtt_told(struct mqtt_exchange *e);
+/* The session has subscribed: tells how far its group is. */
+void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub);
+/* The exchange that has a `group` came back. */
+void mqtt_group_told(struct mqtt_exchange *e);

@@ -210,14 +210,28 @@ static void refuse_message(struct mqtt_exchange *e)
     mqtt_done(e);
 }
 
+/* Messages that wait for the record, maybe with another one. */
+static bool has_qos_2(const struct session_record *r)
+{
+    struct session_item item = {0};
+    struct slice list = r->list;
+    while (session_next_item(r, &list, &item)) {
+        if (item.qos == 2)
+            return true;
+    }
+    return false;
+}
+
 /* What could not be told of a session. What may be told late or not at all is let go; else the
  * client is owed an answer, or a message, that it cannot get. */
 static void refuse_event(struct mqtt_exchange *e)
 {
     struct session_record r;
     CHECK(session_record_decode(e->x.request.body, &r));
-    bool late = r.event == SESSION_ACKED || r.event == SESSION_COMPLETED ||
-                (r.event == SESSION_SENT && !e->out.len);
+    bool late =
+        !e->x.request.session || r.event == SESSION_ACKED || r.event == SESSION_COMPLETED ||
+        r.event == SESSION_RETURNED ||
+        ((r.event == SESSION_SENT || r.event == SESSION_GIVEN) && !e->out.len && !has_qos_2(&r));
     if (late)
         mqtt_done(e);
     else
@@ -227,7 +241,7 @@ static void refuse_event(struct mqtt_exchange *e)
 void mqtt_reply(struct mqtt_exchange *e)
 {
     bool event = e->x.request.method == METHOD_SESSION;
-    if (event && !e->x.request.session) {
+    if (event && e->answer.type == MQTT_CONNACK) {
         mqtt_reply_open(e);
         return;
     }

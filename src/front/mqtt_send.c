@@ -103,6 +103,8 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
     if (!before)
         mqtt_deliver_join(c);
     mqtt_tell_filter(c, &(struct session_record){.event = SESSION_SUBSCRIBED, .filter = kept});
+    if (sub->member)
+        mqtt_tell_group(c, sub);
     return REASON_ok;
 }
 
@@ -131,8 +133,10 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
     struct mqtt_sub *sub = find_own(c, filter);
     if (!sub)
         return MQTT_NO_SUBSCRIPTION;
-    if (sub->member)
+    if (sub->member) {
         mqtt_leave(sub);
+        mqtt_deliver_disown(c, sub);
+    }
     mqtt_subs_remove(c->front->subs, &c->subs, filter);
     mqtt_replay_drop(c, filter);
     c->subs_count--;
@@ -355,28 +359,31 @@ bool mqtt_may_send(const struct mqtt_conn *c, uint8_t qos)
     return stream_unsent(c->stream) + c->sending.len <= UNSENT_MAX && (!qos || mqtt_may_deliver(c));
 }
 
-static void send_one(struct mqtt_conn *c, const struct outgoing *o)
+/* Whether it is under way then, above QoS 0. */
+static bool send_one(struct mqtt_conn *c, const struct outgoing *o)
 {
     struct outgoing now = *o;
     now.qos = qos_of(o);
     if (c->session && !o->m->place)
         now.qos = 0; /* not from the journal: it would not be there when the client is again */
     if (c->state != MQTT_UP)
-        return;
+        return false;
     struct slice packet = packet_for(c, &now);
     if (!packet.len)
-        return;
+        return false;
+    if (now.qos && o->member)
+        return mqtt_deliver_shared(c, o->m->place, o->member, now.qos, &c->front->gather);
     if (now.qos) {
-        if (o->member)
-            mqtt_deliver_shared(c, o->m->place, o->member, now.qos, &c->front->gather);
-        else
-            mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
-    } else if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
+        mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
+        return true;
+    }
+    if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {
         drop_message(METRIC_mqtt_drops_slow);
     } else {
         metric_add(METRIC_mqtt_sent, 1);
         mqtt_send_messages(c, packet);
     }
+    return false;
 }
 
 void mqtt_add_match(struct mqtt_front *f, struct outgoing *o, const struct mqtt_sub *sub)
@@ -397,13 +404,13 @@ static void begin_message(struct mqtt_front *f)
     f->common_made[0] = f->common_made[1] = false;
 }
 
-void mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
+bool mqtt_send(struct mqtt_conn *c, const struct mqtt_sub *sub, const struct live_message *m,
                struct slice payload)
 {
     struct outgoing o = {.m = m, .payload = payload, .member = sub->member};
     begin_message(c->front);
     mqtt_add_match(c->front, &o, sub);
-    send_one(c, &o);
+    return send_one(c, &o);
 }
 
 bool mqtt_send_asked(struct mqtt_conn *c, struct slice topic, struct slice payload)

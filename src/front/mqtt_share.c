@@ -12,29 +12,33 @@
 
 #include "base/check.h"
 #include "flow/limits.h"
+#include "flow/session_record.h"
 
 #define BUCKETS 4096u /* a power of two */
 
 /* A group that has no member now. One with the same hash counts as the same. */
 struct asleep {
     uint64_t account, hash, from;
+    const struct share_group *of; /* whose home has not said yet; `from` is at most what it will */
+    bool kept;
 };
 
 struct mqtt_shares {
-    uint64_t born;
+    struct mqtt_shares_opts opts;
     pthread_mutex_t lock;
     struct asleep *asleep; /* SHARE_ASLEEP_MAX, in a ring; account 0: none */
     unsigned asleep_next;
     bool forgot; /* one of them had to go */
     struct share_group *buckets[BUCKETS];
     _Atomic uint64_t bytes, mails; /* on their way */
+    _Atomic bool stopping;
 };
 
-struct mqtt_shares *mqtt_shares_new(uint64_t born)
+struct mqtt_shares *mqtt_shares_new(const struct mqtt_shares_opts *opts)
 {
     struct mqtt_shares *s = calloc(1, sizeof *s);
     CHECK(s);
-    s->born = born;
+    s->opts = *opts;
     pthread_mutex_init(&s->lock, NULL);
     return s;
 }
@@ -59,13 +63,19 @@ static uint64_t hash_of(uint64_t account, struct slice name, struct slice filter
 
 static struct share_group *group_new(struct slice name, struct slice filter)
 {
-    struct share_group *g = calloc(1, sizeof *g + name.len + filter.len);
+    struct slice mark = SLICE("$share/");
+    size_t len = mark.len + name.len + 1 + filter.len;
+    struct share_group *g = calloc(1, sizeof *g + len);
     CHECK(g);
     char *text = (char *)(g + 1);
-    memcpy(text, name.ptr, name.len);
-    memcpy(text + name.len, filter.ptr, filter.len);
-    g->name = slice_of(text, name.len);
-    g->filter = slice_of(text + name.len, filter.len);
+    memcpy(text, mark.ptr, mark.len);
+    memcpy(text + mark.len, name.ptr, name.len);
+    text[mark.len + name.len] = '/';
+    memcpy(text + len - filter.len, filter.ptr, filter.len);
+    g->whole = slice_of(text, len);
+    g->name = slice_of(text + mark.len, name.len);
+    g->filter = slice_of(text + len - filter.len, filter.len);
+    g->unread = UINT64_MAX;
     pthread_mutex_init(&g->lock, NULL);
     return g;
 }
@@ -83,6 +93,7 @@ void mqtt_share_unref(struct share_group *g)
     CHECK(!g->count && !g->subs);
     pthread_mutex_destroy(&g->lock);
     free(g->members);
+    free(g->open);
     free(g);
 }
 
@@ -111,20 +122,53 @@ static bool add(struct share_group *g, struct share_member m)
     return fits;
 }
 
+/* With the table's lock; NULL: it does not sleep. */
+static struct asleep *find_asleep(struct mqtt_shares *s, const struct share_group *g)
+{
+    for (unsigned i = 0; s->asleep && i < SHARE_ASLEEP_MAX; i++) {
+        if (s->asleep[i].hash == g->hash && s->asleep[i].account == g->account)
+            return &s->asleep[i];
+    }
+    return NULL;
+}
+
+/* A group that is founded, with the table's lock: where it goes on. What a session of it has missed
+ * is kept for the first that is back. */
+static void wake(struct mqtt_shares *s, struct share_group *g)
+{
+    uint64_t floor = 0;
+    struct asleep *a = find_asleep(s, g);
+    bool known = s->opts.known(s->opts.arg, g->account, g->whole, &floor);
+    known |= a && a->kept; /* the view may not have got there */
+    uint64_t from = a ? a->from : floor ? floor : !s->forgot ? s->opts.born : UINT64_MAX;
+    if (a)
+        *a = (struct asleep){0};
+    g->kept = known;
+    if (!known || from >= g->since)
+        return;
+    g->missed_from = from;
+    g->missed_to = g->since;
+    g->missing = true;
+}
+
 enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struct slice name,
                                   struct slice filter, struct share_member m,
-                                  struct share_group **ret)
+                                  const struct share_home *home, struct share_group **ret)
 {
     uint64_t hash = hash_of(account, name, filter);
     pthread_mutex_lock(&s->lock);
     struct share_group **at = find(s, account, hash, name, filter), *g = *at;
     bool is_new = !g;
     if (is_new) {
-        *at = g = group_new(name, filter);
+        g = group_new(name, filter);
         g->shares = s;
         g->account = account;
         g->hash = hash;
         g->home = m.front;
+        g->since = home->since;
+        g->reached = home->reached;
+        wake(s, g);
+        *at = g;
     }
     bool added = add(g, m);
     if (added)
@@ -138,12 +182,43 @@ static bool same(struct share_member a, struct share_member b)
     return a.front == b.front && a.number == b.number;
 }
 
-bool mqtt_share_leave(struct share_group *g, struct share_member m)
+static uint64_t lower(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What the home has matched by now is among `open`, or settled. */
+static uint64_t floor_of(const struct share_group *g, uint64_t reached)
+{
+    uint64_t floor = reached > g->since ? reached : g->since;
+    if (!g->count)
+        return 0;
+    if (g->open_count)
+        floor = lower(floor, g->open[0] / SESSION_PARTS);
+    return g->missed_to ? lower(floor, g->missed_from) : floor;
+}
+
+/* With the table's lock. */
+static void fall_asleep(struct mqtt_shares *s, const struct share_group *g, uint64_t from)
+{
+    if (!s->asleep)
+        s->asleep = calloc(SHARE_ASLEEP_MAX, sizeof *s->asleep);
+    CHECK(s->asleep);
+    struct asleep *a = &s->asleep[s->asleep_next];
+    s->asleep_next = (s->asleep_next + 1) % SHARE_ASLEEP_MAX;
+    s->forgot |= a->account != 0;
+    *a = (struct asleep){g->account, g->hash, from, g, g->remains};
+}
+
+bool mqtt_share_leave(struct share_group *g, struct share_member m, bool remains)
 {
     struct mqtt_shares *s = g->shares;
+    uint64_t reached = atomic_load(g->reached);
     pthread_mutex_lock(&s->lock);
     pthread_mutex_lock(&g->lock);
     unsigned i = 0;
+    uint64_t floor = floor_of(g, reached);
+    g->remains |= remains;
     while (i < g->count && !same(g->members[i], m))
         i++;
     CHECK(i < g->count);
@@ -158,48 +233,22 @@ bool mqtt_share_leave(struct share_group *g, struct share_member m)
         struct share_group **at = find(s, g->account, g->hash, g->name, g->filter);
         CHECK(*at == g);
         *at = g->next;
+        fall_asleep(s, g, floor);
     }
     pthread_mutex_unlock(&s->lock);
     return over;
-}
-
-/* With the table's lock; NULL: it does not sleep. */
-static struct asleep *find_asleep(struct mqtt_shares *s, const struct share_group *g)
-{
-    for (unsigned i = 0; s->asleep && i < SHARE_ASLEEP_MAX; i++) {
-        if (s->asleep[i].hash == g->hash && s->asleep[i].account == g->account)
-            return &s->asleep[i];
-    }
-    return NULL;
 }
 
 void mqtt_share_sleep(struct share_group *g, uint64_t from)
 {
     struct mqtt_shares *s = g->shares;
     pthread_mutex_lock(&s->lock);
-    /* If it was founded anew meanwhile, that one has all from then on. */
-    if (!*find(s, g->account, g->hash, g->name, g->filter) && !find_asleep(s, g)) {
-        if (!s->asleep)
-            s->asleep = calloc(SHARE_ASLEEP_MAX, sizeof *s->asleep);
-        CHECK(s->asleep);
-        struct asleep *a = &s->asleep[s->asleep_next];
-        s->asleep_next = (s->asleep_next + 1) % SHARE_ASLEEP_MAX;
-        s->forgot |= a->account != 0;
-        *a = (struct asleep){g->account, g->hash, from};
+    struct asleep *a = find_asleep(s, g);
+    if (a && a->of == g) { /* else it was founded anew meanwhile, or forgotten */
+        a->from = from;
+        a->of = NULL;
     }
     pthread_mutex_unlock(&s->lock);
-}
-
-uint64_t mqtt_share_wake(struct share_group *g)
-{
-    struct mqtt_shares *s = g->shares;
-    pthread_mutex_lock(&s->lock);
-    struct asleep *a = find_asleep(s, g);
-    uint64_t from = a ? a->from : s->forgot ? UINT64_MAX : s->born;
-    if (a)
-        *a = (struct asleep){0};
-    pthread_mutex_unlock(&s->lock);
-    return from;
 }
 
 unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret)
@@ -213,6 +262,99 @@ unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret)
     }
     pthread_mutex_unlock(&g->lock);
     return count;
+}
+
+/* ---- what is settled ------------------------------------------------------------------------- */
+
+void mqtt_share_keep(struct share_group *g)
+{
+    atomic_store(&g->kept, true);
+}
+
+/* The first that is not below; with the group's lock. Most are near the end. */
+static uint32_t open_at(const struct share_group *g, uint64_t place)
+{
+    uint32_t at = g->open_count;
+    while (at && g->open[at - 1] >= place)
+        at--;
+    return at;
+}
+
+void mqtt_share_open(struct share_group *g, uint64_t place)
+{
+    if (!atomic_load(&g->kept))
+        return;
+    pthread_mutex_lock(&g->lock);
+    uint32_t at = open_at(g, place);
+    bool there = at < g->open_count && g->open[at] == place;
+    if (!there && g->open_count == g->open_room) {
+        g->open_room = g->open_room ? g->open_room * 2 : 16;
+        g->open = realloc(g->open, g->open_room * sizeof *g->open);
+        CHECK(g->open);
+    }
+    if (!there) {
+        memmove(g->open + at + 1, g->open + at, (g->open_count - at) * sizeof *g->open);
+        g->open[at] = place;
+        g->open_count++;
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+void mqtt_share_settle(struct share_group *g, uint64_t place)
+{
+    if (!atomic_load(&g->kept))
+        return;
+    pthread_mutex_lock(&g->lock);
+    uint32_t at = open_at(g, place);
+    if (at < g->open_count && g->open[at] == place) {
+        g->open_count--;
+        memmove(g->open + at, g->open + at + 1, (g->open_count - at) * sizeof *g->open);
+    }
+    pthread_mutex_unlock(&g->lock);
+}
+
+uint64_t mqtt_share_floor(struct share_group *g)
+{
+    uint64_t reached = atomic_load(g->reached); /* before the lock is taken */
+    pthread_mutex_lock(&g->lock);
+    uint64_t floor = floor_of(g, reached);
+    g->told = floor > g->told ? floor : g->told;
+    pthread_mutex_unlock(&g->lock);
+    return floor;
+}
+
+bool mqtt_share_floor_due(struct share_group *g, uint64_t step)
+{
+    uint64_t reached = atomic_load(g->reached);
+    if (!atomic_load(&g->kept))
+        return false;
+    pthread_mutex_lock(&g->lock);
+    bool due = floor_of(g, reached) >= g->told + step;
+    pthread_mutex_unlock(&g->lock);
+    return due;
+}
+
+bool mqtt_share_take_missed(struct share_group *g, uint64_t *ret_from, uint64_t *ret_to)
+{
+    if (!atomic_load(&g->missing) || !atomic_exchange(&g->missing, false))
+        return false;
+    pthread_mutex_lock(&g->lock);
+    *ret_from = g->missed_from;
+    *ret_to = g->missed_to;
+    pthread_mutex_unlock(&g->lock);
+    return true;
+}
+
+void mqtt_share_put_missed_back(struct share_group *g)
+{
+    atomic_store(&g->missing, true);
+}
+
+void mqtt_share_end_missed(struct share_group *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->missed_from = g->missed_to = 0;
+    pthread_mutex_unlock(&g->lock);
 }
 
 bool mqtt_shares_begin(struct mqtt_shares *s, size_t bytes)
@@ -235,4 +377,14 @@ void mqtt_shares_end(struct mqtt_shares *s, size_t bytes)
 bool mqtt_shares_idle(struct mqtt_shares *s)
 {
     return !atomic_load(&s->mails);
+}
+
+void mqtt_shares_stop(struct mqtt_shares *s)
+{
+    atomic_store(&s->stopping, true);
+}
+
+bool mqtt_shares_stopping(const struct mqtt_shares *s)
+{
+    return atomic_load(&s->stopping);
 }

@@ -6,6 +6,10 @@
  * A group is one account's group name and filter together. It is there while it has members, which
  * are subscriptions of connections on any worker. One worker, that of the first member, is its
  * home: that one matches the group's filter, so that each message is found once (mqtt_shared.c).
+ *
+ * If a session has the subscription, the group is kept: which messages were given to members and
+ * are not settled yet is known here, and how far all are is told to the journal, so that it is
+ * gone on with after a restart (decision 0069).
  */
 #pragma once
 
@@ -31,24 +35,38 @@ struct share_group {
     struct mqtt_shares *shares;
     _Atomic unsigned refs;
     struct mqtt_front *home;
-    /* Of the home's thread: what matches for the group, and from which position on. */
-    struct mqtt_sub *subs;
-    uint64_t since;
-    uint64_t unclaimed; /* position of the first message that found no member; 0: none did */
-    struct mail mail;   /* tells it that the group is over; posted once */
-    /* Of the last member, before that: position of the first one it has left unread; 0: none. */
+    uint64_t since;        /* position from which on the home matches */
+    struct mqtt_sub *subs; /* of the home's thread: what matches for the group */
+    uint64_t unclaimed;    /* position of the first message that found no member; 0: none did */
+    struct mail mail;      /* tells it that the group is over; posted once */
+    /* Of the last member, before that: position of the first one it has left unread; UINT64_MAX:
+     * none. */
     uint64_t unread;
     /* Of mqtt_share.c: */
     struct share_group *next; /* in its bucket, under the table's lock */
     uint64_t account, hash;
-    pthread_mutex_t lock; /* of the rest */
+    const _Atomic uint64_t *reached; /* position: what lies below the home has matched */
+    _Atomic bool kept;
+    _Atomic bool missing; /* there is a stretch that nobody has asked the journal for */
+    pthread_mutex_t lock; /* of these: */
     struct share_member *members;
     unsigned count, room, turn;
-    struct slice name, filter; /* behind the struct */
+    bool remains;                    /* sessions have left it that go on */
+    uint64_t missed_from, missed_to; /* that stretch, until it has been read; positions */
+    uint64_t *open;                  /* places given to members and not settled; ascending */
+    uint32_t open_count, open_room;
+    uint64_t told;                    /* the floor that was told last */
+    struct slice whole, name, filter; /* "$share/NAME/FILTER" and parts of it; behind the struct */
 };
 
-/* `born`: a position; what lies below was there before this server ran. */
-struct mqtt_shares *mqtt_shares_new(uint64_t born);
+struct mqtt_shares_opts {
+    uint64_t born; /* a position; what lies below was there before this server ran */
+    /* Whether a session of the account has that shared subscription ("$share/..."); *ret_floor:
+     * position up to which its group's messages are settled, 0: nothing is known. Any thread. */
+    bool (*known)(void *arg, uint64_t account, struct slice filter, uint64_t *ret_floor);
+    void *arg;
+};
+struct mqtt_shares *mqtt_shares_new(const struct mqtt_shares_opts *opts);
 /* All groups must be gone. Accepts NULL. */
 void mqtt_shares_free(struct mqtt_shares *s);
 
@@ -57,22 +75,46 @@ enum share_joined {
     SHARE_JOINED,  /* a member of a group that was there */
     SHARE_FOUNDED, /* its first member, whose front is the home now */
 };
-/* Gives the caller a reference to the group with the first two. */
+/* What the member's front is to a group that is founded. */
+struct share_home {
+    uint64_t since;
+    const _Atomic uint64_t *reached;
+};
+/* Gives the caller a reference to the group with the last two. */
 enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struct slice name,
                                   struct slice filter, struct share_member m,
-                                  struct share_group **ret);
+                                  const struct share_home *home, struct share_group **ret);
 /* True: it was the last one, so the group is over and its home is to be told. The reference stays.
+ * `remains`: its session goes on. The newest SHARE_ASLEEP_MAX groups that are over are remembered.
  */
-bool mqtt_share_leave(struct share_group *g, struct share_member m);
-/* A group that is over: what comes from that position on has nobody got. The newest
- * SHARE_ASLEEP_MAX are remembered. */
+bool mqtt_share_leave(struct share_group *g, struct share_member m, bool remains);
+/* The home of one that is over: what comes from that position on has nobody got. */
 void mqtt_share_sleep(struct share_group *g, uint64_t from);
-/* Of a group that was founded just now: from which position on nobody has got its messages;
- * UINT64_MAX: that is not known any more. To be asked once. */
-uint64_t mqtt_share_wake(struct share_group *g);
 /* The member whose turn it is, and then it is the next one's. Returns how many there are; 0: none,
  * and *ret is not set. */
 unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret);
+
+/* ---- what is settled; nothing happens if the group is not kept ---- */
+/* A session has joined: it is kept from now on. */
+void mqtt_share_keep(struct share_group *g);
+/* The message is given to a member, if it is not already. */
+void mqtt_share_open(struct share_group *g, uint64_t place);
+/* It needs nobody any more: a client has it, or a session that the journal knows to have it, or it
+ * was dropped. */
+void mqtt_share_settle(struct share_group *g, uint64_t place);
+/* The position below which all is settled, to be told to the journal; 0: the group is over, and
+ * what it did not get it does not know. */
+uint64_t mqtt_share_floor(struct share_group *g);
+/* Whether that is so many above what was told last. */
+bool mqtt_share_floor_due(struct share_group *g, uint64_t step);
+/* The stretch of the journal that came while there was no member, for a session that was there
+ * before: the first to ask gets it. False: there is none. */
+bool mqtt_share_take_missed(struct share_group *g, uint64_t *ret_from, uint64_t *ret_to);
+/* Who has taken it leaves before it was read: somebody else is to. */
+void mqtt_share_put_missed_back(struct share_group *g);
+/* What was found in it is open now. */
+void mqtt_share_end_missed(struct share_group *g);
+
 struct share_group *mqtt_share_ref(struct share_group *g);
 void mqtt_share_unref(struct share_group *g);
 
@@ -81,3 +123,6 @@ bool mqtt_shares_begin(struct mqtt_shares *s, size_t bytes);
 void mqtt_shares_end(struct mqtt_shares *s, size_t bytes);
 /* Whether none is on its way. */
 bool mqtt_shares_idle(struct mqtt_shares *s);
+/* The server is stopping: what finds no member is no loss of a group that is kept. */
+void mqtt_shares_stop(struct mqtt_shares *s);
+bool mqtt_shares_stopping(const struct mqtt_shares *s);

@@ -12,12 +12,38 @@
 #include "base/rand.h"
 #include "base/thread.h"
 #include "flow/limits.h"
+#include "flow/session_record.h"
 
 #define THREADS 4u
 #define ROUNDS  3000u
 
 /* Fronts are only compared here. */
 static char fronts[THREADS];
+
+/* Whether the view knows the group, and from where on. */
+static struct {
+    bool known;
+    uint64_t floor;
+} view;
+
+static bool on_known(void *arg, uint64_t account, struct slice filter, uint64_t *ret_floor)
+{
+    CHECK(slice_starts(filter, SLICE("$share/")));
+    *ret_floor = view.floor;
+    return view.known;
+}
+
+static struct mqtt_shares *shares_new(bool known, uint64_t floor)
+{
+    view.known = known;
+    view.floor = floor;
+    return mqtt_shares_new(&(struct mqtt_shares_opts){.born = 100, .known = on_known});
+}
+
+/* How far each home has matched. */
+static _Atomic uint64_t reached;
+#define SINCE 200u
+static const struct share_home home = {SINCE, &reached};
 
 static struct share_member member(unsigned front, uint32_t number)
 {
@@ -28,7 +54,8 @@ static struct share_group *join(struct mqtt_shares *s, uint64_t account, const c
                                 const char *filter, struct share_member m, enum share_joined want)
 {
     struct share_group *g = NULL;
-    assert_int_equal(mqtt_share_join(s, account, slice_str(name), slice_str(filter), m, &g), want);
+    assert_int_equal(mqtt_share_join(s, account, slice_str(name), slice_str(filter), m, &home, &g),
+                     want);
     return g;
 }
 
@@ -41,13 +68,13 @@ static uint32_t pick(struct share_group *g, unsigned want)
 
 static void leave(struct share_group *g, struct share_member m, bool last)
 {
-    assert_int_equal(mqtt_share_leave(g, m), last);
+    assert_int_equal(mqtt_share_leave(g, m, false), last);
     mqtt_share_unref(g);
 }
 
 static void members_take_turns(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct mqtt_shares *s = shares_new(false, 0);
     struct share_group *g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
     assert_ptr_equal(g->home, &fronts[0]);
     assert_int_equal(pick(g, 1), 1);
@@ -76,7 +103,7 @@ static void members_take_turns(void **state)
 
 static void groups_are_their_own(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct mqtt_shares *s = shares_new(false, 0);
     struct share_group *g[4] = {join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED),
                                 join(s, 2, "g", "a", member(0, 2), SHARE_FOUNDED),
                                 join(s, 1, "h", "a", member(0, 3), SHARE_FOUNDED),
@@ -90,11 +117,11 @@ static void groups_are_their_own(void **state)
 
 static void there_are_maxima(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct mqtt_shares *s = shares_new(false, 0);
     struct share_group *g = join(s, 1, "g", "a", member(0, 0), SHARE_FOUNDED), *none = NULL;
     for (uint32_t i = 1; i < SHARE_MEMBERS_MAX; i++)
         join(s, 1, "g", "a", member(0, i), SHARE_JOINED);
-    assert_int_equal(mqtt_share_join(s, 1, SLICE("g"), SLICE("a"), member(1, 0), &none),
+    assert_int_equal(mqtt_share_join(s, 1, SLICE("g"), SLICE("a"), member(1, 0), &home, &none),
                      SHARE_FULL);
     for (uint32_t i = 0; i < SHARE_MEMBERS_MAX; i++)
         leave(g, member(0, i), i == SHARE_MEMBERS_MAX - 1);
@@ -111,17 +138,27 @@ static void there_are_maxima(void **state)
     mqtt_shares_free(s);
 }
 
+static void expect_missed(struct share_group *g, uint64_t from)
+{
+    uint64_t got_from, got_to;
+    assert_true(mqtt_share_take_missed(g, &got_from, &got_to));
+    assert_true(got_from == from && got_to == SINCE);
+    assert_false(mqtt_share_take_missed(g, &got_from, &got_to)); /* somebody has taken it */
+    mqtt_share_put_missed_back(g);
+    assert_true(mqtt_share_take_missed(g, &got_from, &got_to));
+}
+
 static void groups_sleep(void **state)
 {
-    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct mqtt_shares *s = shares_new(true, 0);
     struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
-    assert_int_equal(mqtt_share_wake(g), 100); /* nobody has been there since the server began */
+    expect_missed(g, 100); /* nobody has been there since the server began */
     mqtt_share_ref(g);
     leave(g, member(0, 1), true);
     mqtt_share_sleep(g, 120);
     mqtt_share_sleep(g, 130); /* it does already */
     struct share_group *again = join(s, 1, "g", "a", member(1, 1), SHARE_FOUNDED);
-    assert_int_equal(mqtt_share_wake(again), 120);
+    expect_missed(again, 120);
     mqtt_share_sleep(g, 140); /* told late: it is awake */
     mqtt_share_unref(g);
     mqtt_share_ref(again);
@@ -130,16 +167,103 @@ static void groups_sleep(void **state)
     mqtt_share_unref(again);
     for (uint32_t i = 0; i < SHARE_ASLEEP_MAX; i++) {
         g = join(s, 2 + i, "g", "a", member(0, 1), SHARE_FOUNDED);
-        assert_int_equal(mqtt_share_wake(g), 100);
+        expect_missed(g, 100);
         mqtt_share_ref(g);
         leave(g, member(0, 1), true);
         mqtt_share_sleep(g, 160);
         mqtt_share_unref(g);
     }
-    g = join(s, 1, "g", "a", member(0, 1),
-             SHARE_FOUNDED); /* it was forgotten, so nothing is known */
-    assert_true(mqtt_share_wake(g) == UINT64_MAX);
+    uint64_t from, to;
+    g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    assert_false(mqtt_share_take_missed(g, &from, &to)); /* it was forgotten: nothing is known */
     leave(g, member(0, 1), true);
+    view.floor = 70;
+    g = join(s, 1, "h", "a", member(0, 1), SHARE_FOUNDED);
+    expect_missed(g, 70); /* but by the view */
+    leave(g, member(0, 1), true);
+    mqtt_shares_free(s);
+}
+
+static void what_the_view_and_the_home_say_late(void **state)
+{
+    uint64_t from, to;
+    struct mqtt_shares *s = shares_new(false, 0);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    mqtt_share_keep(g);
+    mqtt_share_open(g, session_place(120, 0));
+    mqtt_share_ref(g);
+    assert_true(mqtt_share_leave(g, member(0, 1), true)); /* its session goes on */
+    mqtt_share_unref(g);
+    struct share_group *again = join(s, 1, "g", "a", member(1, 1), SHARE_FOUNDED);
+    assert_true(again->kept);
+    expect_missed(again, 120); /* no more than the home of the one before would say */
+    leave(again, member(1, 1), true);
+    mqtt_share_sleep(g, 130);
+    mqtt_share_unref(g);
+    g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    assert_false(g->kept || mqtt_share_take_missed(g, &from, &to)); /* it did not go on */
+    leave(g, member(0, 1), true);
+    mqtt_shares_free(s);
+}
+
+static void the_view_knows_where_a_group_is(void **state)
+{
+    uint64_t from, to;
+    struct mqtt_shares *s = shares_new(true, 42);
+    struct share_group *g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
+    assert_true(slice_eq(g->whole, SLICE("$share/g/a/#")));
+    assert_true(slice_eq(g->name, SLICE("g")) && slice_eq(g->filter, SLICE("a/#")));
+    assert_true(g->kept && mqtt_share_floor(g) == 42); /* until what was missed was read */
+    expect_missed(g, 42);
+    mqtt_share_open(g, session_place(50, 3));
+    mqtt_share_end_missed(g);
+    assert_int_equal(mqtt_share_floor(g), 50);
+    leave(g, member(0, 1), true);
+    view.known = false; /* no session has the subscription */
+    g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
+    assert_false(g->kept || mqtt_share_take_missed(g, &from, &to));
+    leave(g, member(0, 1), true);
+    view.known = true;
+    view.floor = SINCE; /* nothing came meanwhile */
+    g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
+    assert_true(g->kept && !mqtt_share_take_missed(g, &from, &to));
+    leave(g, member(0, 1), true);
+    mqtt_shares_free(s);
+}
+
+static void the_floor_is_below_all_that_is_open(void **state)
+{
+    struct mqtt_shares *s = shares_new(false, 0);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    mqtt_share_open(g, session_place(300, 0)); /* no session has it: nobody would ask */
+    assert_int_equal(g->open_count, 0);
+    mqtt_share_keep(g);
+    reached = 150;
+    assert_int_equal(mqtt_share_floor(g), SINCE);
+    reached = 400;
+    assert_int_equal(mqtt_share_floor(g), 400);
+    for (unsigned i = 20; i > 0; i--)
+        mqtt_share_open(g, session_place(400 + i, i % 3));
+    mqtt_share_open(g, session_place(401, 1)); /* given to another one */
+    assert_int_equal(g->open_count, 20);
+    reached = 500;
+    assert_int_equal(mqtt_share_floor(g), 401);
+    assert_false(mqtt_share_floor_due(g, 1));
+    mqtt_share_settle(g, session_place(402, 2));
+    mqtt_share_settle(g, session_place(402, 2));
+    assert_int_equal(mqtt_share_floor(g), 401);
+    mqtt_share_settle(g, session_place(401, 1));
+    assert_true(mqtt_share_floor_due(g, 2) && !mqtt_share_floor_due(g, 3));
+    assert_int_equal(mqtt_share_floor(g), 403);
+    for (unsigned i = 1; i <= 20; i++)
+        mqtt_share_settle(g, session_place(400 + i, i % 3));
+    assert_int_equal(mqtt_share_floor(g), 500);
+    mqtt_share_ref(g);
+    leave(g, member(0, 1), true);
+    reached = 600;
+    assert_int_equal(mqtt_share_floor(g), 0); /* what it does not get now it does not know */
+    mqtt_share_unref(g);
+    reached = 0;
     mqtt_shares_free(s);
 }
 
@@ -163,13 +287,13 @@ static void run(void *arg)
         struct share_member m = member(w->index, k + 1), picked;
         if (!in[k]) {
             enum share_joined how =
-                mqtt_share_join(w->shares, 7, SLICE("g"), slice_str(filters[k]), m, &in[k]);
+                mqtt_share_join(w->shares, 7, SLICE("g"), slice_str(filters[k]), m, &home, &in[k]);
             CHECK(how != SHARE_FULL);
             w->founded += how == SHARE_FOUNDED;
         } else if (rand_below(&r, 3)) {
             CHECK(mqtt_share_pick(in[k], &picked) >= 1 && picked.number == k + 1);
         } else {
-            w->ended += mqtt_share_leave(in[k], m);
+            w->ended += mqtt_share_leave(in[k], m, false);
             mqtt_share_unref(in[k]);
             in[k] = NULL;
         }
@@ -177,7 +301,7 @@ static void run(void *arg)
     for (unsigned k = 0; k < 2; k++) {
         if (!in[k])
             continue;
-        w->ended += mqtt_share_leave(in[k], member(w->index, k + 1));
+        w->ended += mqtt_share_leave(in[k], member(w->index, k + 1), false);
         mqtt_share_unref(in[k]);
     }
 }
@@ -187,7 +311,7 @@ static void threads_come_and_go(void **state)
     struct worker_of w[THREADS];
     pthread_t threads[THREADS];
     unsigned founded = 0, ended = 0;
-    struct mqtt_shares *s = mqtt_shares_new(100);
+    struct mqtt_shares *s = shares_new(false, 0);
     for (unsigned i = 0; i < THREADS; i++) {
         w[i] = (struct worker_of){.shares = s, .index = i};
         threads[i] = thread_start("share", run, &w[i]);
@@ -204,9 +328,14 @@ static void threads_come_and_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(members_take_turns),  cmocka_unit_test(groups_are_their_own),
-        cmocka_unit_test(there_are_maxima),    cmocka_unit_test(groups_sleep),
+        cmocka_unit_test(members_take_turns),
+        cmocka_unit_test(groups_are_their_own),
+        cmocka_unit_test(there_are_maxima),
+        cmocka_unit_test(groups_sleep),
         cmocka_unit_test(threads_come_and_go),
+        cmocka_unit_test(the_view_knows_where_a_group_is),
+        cmocka_unit_test(the_floor_is_below_all_that_is_open),
+        cmocka_unit_test(what_the_view_and_the_home_say_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,9 @@
  * the journal, from where that one reads it (mqtt_deliver.c). A message of QoS 2 that was sent
  * stays with the client it was sent to (MQTT-4.8.2-4, -5), and so does everything when there is no
  * other member and the session goes on.
+ *
+ * Of a group that sessions have each message is open from here on until it is settled
+ * (mqtt_share.h), so that the journal can be told how far the group is.
  */
 #include <stdlib.h>
 
@@ -41,19 +44,23 @@ static void change_interest(struct mqtt_front *f, int by)
 }
 
 /* On the home's thread. */
-static void begin_home(struct mqtt_front *f, struct share_group *g, uint64_t scope, uint64_t since)
+static void begin_home(struct mqtt_front *f, struct share_group *g, uint64_t scope)
 {
     struct mqtt_sub *sub = mqtt_subs_add(f->subs, &g->subs, NULL, scope, g->filter);
     sub->group = mqtt_share_ref(g);
-    g->since = since;
+}
+
+static uint64_t lower(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static void end_home(struct share_group *g)
 {
     struct mqtt_front *f = g->home;
     uint64_t next = f->live_next > g->since ? f->live_next : g->since;
-    next = g->unclaimed ? g->unclaimed : next;
-    mqtt_share_sleep(g, g->unread && g->unread < next ? g->unread : next);
+    next = lower(g->unclaimed ? g->unclaimed : next, g->unread);
+    mqtt_share_sleep(g, g->missed_to ? lower(g->missed_from, next) : next);
     mqtt_share_ref(g);
     mqtt_subs_remove_all(f->subs, &g->subs);
     mqtt_share_unref(g);
@@ -80,24 +87,22 @@ struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice fil
     do
         f->last_member++;
     while (!f->last_member || mqtt_subs_member(f->subs, f->last_member));
-    struct share_member m = {f, f->last_member};
-    enum share_joined joined = mqtt_share_join(
-        f->opts.shares, c->principal.credential->account->number, name, inner, m, &g);
-    uint64_t from = UINT64_MAX;
-    if (joined == SHARE_FOUNDED) {
-        from = mqtt_share_wake(g);
-        begin_home(f, g, scope, since);
-    } else {
+    const struct share_home home = {since, &f->live_next};
+    enum share_joined joined =
+        mqtt_share_join(f->opts.shares, c->principal.credential->account->number, name, inner,
+                        (struct share_member){f, f->last_member}, &home, &g);
+    if (joined == SHARE_FOUNDED)
+        begin_home(f, g, scope);
+    else
         change_interest(f, -1);
-    }
     if (joined == SHARE_FULL)
         return NULL;
-    struct mqtt_sub *sub = mqtt_subs_add_member(f->subs, &c->subs, c, filter, inner, m.number);
+    struct mqtt_sub *sub =
+        mqtt_subs_add_member(f->subs, &c->subs, c, filter, inner, f->last_member);
     sub->group = g;
-    if (restored && from < since) { /* its session had it while nobody was there */
-        sub->missed_from = from;
-        sub->missed_to = since;
-    }
+    sub->restored = restored;
+    if (c->session)
+        mqtt_share_keep(g);
     return sub;
 }
 
@@ -114,7 +119,9 @@ void mqtt_leave(struct mqtt_sub *sub)
     if (sub->left)
         return;
     sub->left = true;
-    if (!mqtt_share_leave(g, member_of(sub)))
+    if (sub->missed_to)
+        mqtt_share_put_missed_back(g);
+    if (!mqtt_share_leave(g, member_of(sub), mqtt_deliver_keeps(sub->owner)))
         return;
     g->unread = mqtt_deliver_unread(sub->owner, sub);
     if (g->home == f) {
@@ -139,7 +146,8 @@ static bool take(const struct mqtt_sub *sub, const struct live_message *m, struc
     if (force ? !mqtt_may_queue(c, qos, m->topic.len + m->properties.len + payload.len)
               : !mqtt_may_send(c, qos))
         return false;
-    mqtt_send(c, sub, m, payload);
+    if (!mqtt_send(c, sub, m, payload)) /* with QoS 0, or it could not be */
+        mqtt_share_settle(sub->group, m->place);
     return true;
 }
 
@@ -187,9 +195,13 @@ static bool pick(struct share_group *g, struct share_member *to, unsigned *tried
     return count && (*tried)++ < 2 * count;
 }
 
-static void drop(void)
+/* Nobody takes the message. */
+static void drop(struct share_group *g, uint64_t place)
 {
+    if (g->kept && mqtt_shares_stopping(g->shares))
+        return; /* it is there after the start */
     metric_add(METRIC_mqtt_drops_shared, 1);
+    mqtt_share_settle(g, place);
 }
 
 static void hand_on(struct mqtt_front *f, struct note *n)
@@ -205,7 +217,7 @@ static void hand_on(struct mqtt_front *f, struct note *n)
             return;
         }
     }
-    drop();
+    drop(n->group, n->message.place);
     note_free(n);
 }
 
@@ -250,6 +262,8 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
     struct share_member to;
     unsigned tried = 0;
     bool force;
+    if (m->place && !(m->published && !m->qos))
+        mqtt_share_open(g, m->place);
     while (pick(g, &to, &tried, &force)) {
         if (to.front != f) {
             struct note *n = note_new(g, m, payload);
@@ -269,7 +283,7 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
     if (!tried && m->place && !g->unclaimed)
         g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread: it is over */
     if (tried)
-        drop();
+        drop(g, m->place);
 }
 
 /* ---- the end of a member --------------------------------------------------------------------- */
@@ -278,7 +292,8 @@ bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
     struct share_member other;
-    if (!sub || !place || !mqtt_share_pick(sub->group, &other))
+    if (!sub || !place || (sub->group->kept && mqtt_shares_stopping(sub->group->shares)) ||
+        !mqtt_share_pick(sub->group, &other))
         return false;
     struct note *n =
         note_new(sub->group, &(struct live_message){.place = place}, (struct slice){0});
@@ -286,7 +301,7 @@ bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
         n->by_place = true;
         hand_on(c->front, n);
     } else {
-        drop();
+        drop(sub->group, place);
     }
     return true;
 }

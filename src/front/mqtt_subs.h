@@ -32,10 +32,11 @@ struct mqtt_sub {
     uint8_t qos;
     bool no_local, as_published;
     bool left;                 /* of a member: it is none any more */
+    bool restored;             /* of a member: its session had it before */
     uint32_t member;           /* in a group of a shared subscription: its number; 0: it is not */
     struct share_group *group; /* of a member, and of what matches for all; a reference */
     struct slice filter;       /* behind the struct; of a member the whole, "$share/..." */
-    uint64_t missed_from, missed_to; /* of a member: positions that it is to read for its group */
+    uint64_t missed_from, missed_to; /* of a member: positions that it reads for its group */
     struct slice inner;              /* of a member: what its group matches */
 };
 

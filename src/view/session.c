@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Invariants: `acked` holds no place below the floor. A QoS 1 message is in `out` until the client
- * has it; a QoS 2 message is in `acked` or below the floor as soon as its id is `pubrel`, and stays
- * in `out` until its id is free. All lists are sorted and hold nothing twice.
+ * has it, one of a group until its id is free; a QoS 2 message is in `acked` or below the floor as
+ * soon as its id is `pubrel`, and stays in `out` until its id is free. All lists are sorted and
+ * hold nothing twice.
  */
 #include "view/session.h"
 
@@ -156,7 +157,7 @@ static void drop_out(struct session *s, uint32_t at)
 static void free_acked_ids(struct session *s)
 {
     for (uint32_t i = s->out_count; i-- > 0;)
-        if (s->out[i].qos == 1 && session_has(s, s->out[i].place))
+        if (s->out[i].qos == 1 && !s->out[i].shared && session_has(s, s->out[i].place))
             drop_out(s, i);
 }
 
@@ -189,7 +190,7 @@ static void raise_floor(struct session *s, uint64_t floor)
     s->acked_count -= below;
 }
 
-static void put_out(struct session *s, const struct session_item *item)
+static void put_out(struct session *s, const struct session_item *item, bool of_group)
 {
     uint32_t at = out_at(s, item->packet_id);
     if (at == s->out_count || s->out[at].packet_id != item->packet_id) {
@@ -203,8 +204,10 @@ static void put_out(struct session *s, const struct session_item *item)
         s->out = out;
         s->out_count++;
     }
-    s->out[at] =
-        (struct session_out){.place = item->place, .packet_id = item->packet_id, .qos = item->qos};
+    s->out[at] = (struct session_out){.place = item->place,
+                                      .packet_id = item->packet_id,
+                                      .qos = item->qos,
+                                      .shared = of_group && item->qos == 1};
 }
 
 static void apply_pubrel(struct session *s, uint16_t packet_id)
@@ -355,11 +358,11 @@ static void apply_items(struct session *s, const struct session_record *event)
     while (session_next_item(event, &list, &item)) {
         if (event->event == SESSION_ACKED)
             put_acked(s, item.place);
-        else if (event->event == SESSION_SENT)
-            put_out(s, &item);
+        else if (event->event == SESSION_SENT || event->event == SESSION_GIVEN)
+            put_out(s, &item, event->event == SESSION_GIVEN);
         else if (event->event == SESSION_PUBREL)
             apply_pubrel(s, item.packet_id);
-        else if (event->event == SESSION_COMPLETED)
+        else if (event->event == SESSION_COMPLETED || event->event == SESSION_RETURNED)
             complete(s, item.packet_id);
         else if (event->event == SESSION_RECEIVED)
             session_receive(s, item.packet_id);
@@ -406,6 +409,8 @@ enum session_then session_apply(struct session *s, const struct record *r,
     case SESSION_COMPLETED:
     case SESSION_RECEIVED:
     case SESSION_RELEASED:
+    case SESSION_GIVEN:
+    case SESSION_RETURNED:
         apply_items(s, event);
         break;
     }

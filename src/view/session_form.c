@@ -5,7 +5,7 @@
  *   text client id, text will topic (empty: no will), varint retain + 2 * delay, text will payload
  *   varint count, subscriptions: u8 options as in a SUBSCRIBED record, varint id, since, text
  * filter varint count, acked: varint steps, the first from the floor's place varint count, out:
- * varint packet id * 4 + (QoS 2) + 2 * pubrel, varint place varint count, in: varint packet id A
+ * varint packet id * 4 + what (below), varint place varint count, in: varint packet id A
  * text is its length as varint and its bytes.
  */
 #include <stdlib.h>
@@ -15,6 +15,9 @@
 #include "flow/limits.h"
 #include "view/session.h"
 
+/* A message to the client: QoS 1, or that of a group; QoS 2, or released. */
+enum { OUT_1, OUT_2, OUT_SHARED, OUT_PUBREL };
+
 static void put_sub(struct buf *out, const struct session_sub *sub)
 {
     const struct session_filter *f = &sub->filter;
@@ -23,6 +26,11 @@ static void put_sub(struct buf *out, const struct session_sub *sub)
     buf_put_varint(out, f->id);
     buf_put_varint(out, sub->since);
     buf_put_text(out, f->filter);
+}
+
+static unsigned what_of(const struct session_out *o)
+{
+    return o->qos == 2 ? (o->pubrel ? OUT_PUBREL : OUT_2) : o->shared ? OUT_SHARED : OUT_1;
 }
 
 void session_encode(struct buf *out, const struct session *s)
@@ -48,7 +56,7 @@ void session_encode(struct buf *out, const struct session *s)
     buf_put_varint(out, s->out_count);
     for (uint32_t i = 0; i < s->out_count; i++) {
         const struct session_out *o = &s->out[i];
-        buf_put_varint(out, o->packet_id * 4u + (o->qos == 2) + 2u * o->pubrel);
+        buf_put_varint(out, o->packet_id * 4u + what_of(o));
         buf_put_varint(out, o->place);
     }
     buf_put_varint(out, s->in_count);
@@ -160,9 +168,10 @@ static void get_out(struct input *in, struct session *s)
         uint64_t v = get(in, 4 * UINT16_MAX + 3);
         s->out[i] = (struct session_out){.packet_id = (uint16_t)(v >> 2),
                                          .qos = v & 1 ? 2 : 1,
-                                         .pubrel = v & 2,
+                                         .pubrel = (v & 3) == OUT_PUBREL,
+                                         .shared = (v & 3) == OUT_SHARED,
                                          .place = get(in, UINT64_MAX)};
-        if (s->out[i].packet_id <= before || (s->out[i].pubrel && s->out[i].qos == 1))
+        if (s->out[i].packet_id <= before)
             in->bad = true;
         before = s->out[i].packet_id;
     }

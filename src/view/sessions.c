@@ -110,8 +110,7 @@ static uint64_t less(uint64_t max, uint64_t taken)
     return max > taken ? max - taken : 0;
 }
 
-/* Bytes that the account may still take. */
-static uint64_t memory_left(const struct sessions *t, const struct session_account *a)
+uint64_t sessions_memory_left(const struct sessions *t, const struct session_account *a)
 {
     uint64_t all = less(t->opts.memory_max, t->stats.bytes);
     uint64_t own = less(t->opts.memory_per_account_max, a ? a->bytes : 0);
@@ -135,6 +134,8 @@ static void weigh(struct sessions *t, struct session_entry *e)
 
 static void remove_entry(struct sessions *t, struct session_entry *e)
 {
+    for (uint32_t i = 0; i < e->s.subs_count; i++)
+        groups_leave(t, e->account, e->s.subs[i].filter.filter);
     struct session_entry **at = number_bucket(t, e->s.number);
     while (*at != e)
         at = &(*at)->next_by_number;
@@ -156,7 +157,8 @@ static void remove_entry(struct sessions *t, struct session_entry *e)
 static bool room(const struct sessions *t, const struct session_account *a, size_t bytes)
 {
     return t->stats.sessions < t->opts.sessions_max &&
-           (a ? a->sessions : 0) < t->opts.sessions_per_account_max && memory_left(t, a) >= bytes;
+           (a ? a->sessions : 0) < t->opts.sessions_per_account_max &&
+           sessions_memory_left(t, a) >= bytes;
 }
 
 enum sessions_insert sessions_insert(struct sessions *t, struct session *s)
@@ -183,6 +185,8 @@ enum sessions_insert sessions_insert(struct sessions *t, struct session *s)
     t->stats.sessions++;
     t->stats.connected += s->closed_us == 0;
     weigh(t, e);
+    for (uint32_t i = 0; i < s->subs_count; i++)
+        groups_join(t, a, s->key_id, s->subs[i].filter.filter, 0);
     return SESSIONS_INSERTED;
 }
 
@@ -243,13 +247,20 @@ static void apply_event(struct sessions *t, const struct record *r, uint64_t off
         end_account(t, r->account);
         return;
     }
+    if (event.event == SESSION_GIVEN || event.event == SESSION_RETURNED)
+        groups_apply(t, r, &event);
     struct session_entry *e = find_number(t, r->account, r->producer.session);
     if (!e)
         return;
-    e->s.grow_max = memory_left(t, e->account);
+    e->s.grow_max = sessions_memory_left(t, e->account);
     uint64_t dropped = e->s.dropped;
+    uint32_t subs = e->s.subs_count;
     bool connected = e->s.closed_us == 0;
     enum session_then then = session_apply(&e->s, r, &event, offset);
+    if (e->s.subs_count > subs)
+        groups_join(t, e->account, r->key_id, event.filter.filter, offset + 1);
+    else if (e->s.subs_count < subs)
+        groups_leave(t, e->account, event.filter.filter);
     sessions_drop(t, e->s.dropped - dropped);
     t->stats.connected += (uint64_t)(e->s.closed_us == 0) - connected;
     if (then == SESSION_IS_OVER)
@@ -265,7 +276,7 @@ static void apply_message(struct sessions *t, const struct record *r, uint64_t o
     if (!e)
         return;
     e->s.version = offset + 1;
-    e->s.grow_max = memory_left(t, e->account);
+    e->s.grow_max = sessions_memory_left(t, e->account);
     if (r->flags & RECORD_F_WILL)
         session_drop_will(&e->s);
     uint64_t dropped = e->s.dropped;
@@ -468,7 +479,8 @@ struct sessions *sessions_new(const struct sessions_opts *opts)
     t->by_number = calloc(buckets, sizeof *t->by_number);
     t->by_client = calloc(buckets, sizeof *t->by_client);
     t->accounts = calloc(buckets, sizeof *t->accounts);
-    CHECK(t->path && t->by_number && t->by_client && t->accounts);
+    t->groups = calloc(SESSION_GROUP_BUCKETS, sizeof *t->groups);
+    CHECK(t->path && t->by_number && t->by_client && t->accounts && t->groups);
     t->stats.bytes = buckets * (sizeof *t->by_number + sizeof *t->by_client + sizeof *t->accounts);
     return t;
 }
@@ -488,6 +500,7 @@ void sessions_close(struct sessions *t)
     free(t->by_number);
     free(t->by_client);
     free(t->accounts);
+    free(t->groups);
     pthread_mutex_destroy(&t->lock);
     sealer_free(t->sealer);
     buf_fini(&t->plain);

@@ -82,6 +82,17 @@ bool sessions_take_will(struct sessions *t, uint64_t account, struct slice clien
 /* A will that could not be published for so long is given up. */
 #define SESSION_WILL_KEPT_US (3600 * 1000000ll)
 
+/* ---- groups of shared subscriptions ------------------------------------------------------------
+ */
+
+/* Whether a session of the account has that subscription, "$share/...". *ret_floor: the position
+ * below which all messages of its group are settled; 0: nothing is known. */
+bool sessions_group_floor(struct sessions *t, uint64_t account, struct slice filter,
+                          uint64_t *ret_floor);
+/* Places from there on of messages that its members have or were sent; ascending, to be freed. */
+uint64_t *sessions_group_given(struct sessions *t, uint64_t account, struct slice filter,
+                               uint32_t *ret_count);
+
 /* ---- retained messages ----------------------------------------------------------------------- */
 
 struct retained {

@@ -9,6 +9,8 @@
  *     kind 2: a retained message; number is its offset; u64 credential, i64 received,
  *             u32 length of the topic, topic, publish
  *     kind 3: the same, behind u64 client; from format 2 on
+ *     kind 4: a group of a shared subscription, behind the sessions; number is its floor; varint
+ *             count, places as varint steps, the first from the floor, filter; from format 3 on
  *   u32      CRC-32C of all before it
  * It is replaced as a whole. Entries are encoded with the table's lock held for one bucket at a
  * time, and sealed without it.
@@ -20,13 +22,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/varint.h"
 #include "flow/publish.h"
 #include "journal/format.h"
 #include "view/sessions_own.h"
 #include "view/snapfile.h"
 
 enum {
-    FORMAT = 2,
+    FORMAT = 3,
     HEAD_BYTES = 56,
     ENTRIES_AT = 48, /* where the head says how many */
     ENTRY_BYTES = 28,
@@ -35,7 +38,7 @@ enum {
     FORGET_MS = 200, /* between two looks for what has expired */
 };
 
-enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2, ENTRY_RETAINED_OF = 3 };
+enum entry_kind { ENTRY_SESSION = 1, ENTRY_RETAINED = 2, ENTRY_RETAINED_OF = 3, ENTRY_GROUP = 4 };
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -109,6 +112,30 @@ static void put_retained(struct sessions *t, uint64_t account, const struct reta
     end_entry(&t->plain, head);
 }
 
+static void put_group(struct sessions *t, const struct session_group *g)
+{
+    size_t head = t->plain.len;
+    uint64_t before = session_place(g->floor, 0);
+    put_head(&t->plain, ENTRY_GROUP, t->sealer ? g->key_id : 0, g->account->number, g->floor);
+    buf_put_u32(&t->plain, 0);
+    buf_put_varint(&t->plain, g->given_count);
+    for (uint32_t i = 0; i < g->given_count; before = g->given[i++])
+        buf_put_varint(&t->plain, g->given[i] - before);
+    buf_put_slice(&t->plain, g->filter);
+    end_entry(&t->plain, head);
+}
+
+static uint64_t put_groups(struct sessions *t, struct buf *b, uint64_t i)
+{
+    pthread_mutex_lock(&t->lock);
+    for (const struct session_group *g = t->groups[i]; g; g = g->next) {
+        if (g->floor || g->given_count)
+            put_group(t, g);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return seal_entries(t, b);
+}
+
 static uint64_t put_bucket(struct sessions *t, struct buf *b, uint64_t i)
 {
     pthread_mutex_lock(&t->lock);
@@ -142,6 +169,8 @@ int sessions_snapshot(struct sessions *t, uint64_t cursor)
     buf_put_u64(&b, 0); /* entries, when they are known */
     for (uint64_t i = 0; i <= t->mask; i++)
         entries += put_bucket(t, &b, i);
+    for (uint64_t i = 0; i < SESSION_GROUP_BUCKETS; i++)
+        entries += put_groups(t, &b, i);
     if (!b.failed)
         le64_put(b.ptr + ENTRIES_AT, entries);
     int code = snapfile_write(&f, &b);
@@ -226,6 +255,35 @@ static bool load_retained(struct sessions *t, const char *head, struct slice byt
     return true;
 }
 
+static bool get_varint(struct slice *in, uint64_t max, uint64_t *ret)
+{
+    const uint8_t *at = (const uint8_t *)in->ptr;
+    const uint8_t *behind = in->len ? varint_get(at, at + in->len, ret) : NULL;
+    if (!behind || *ret > max)
+        return false;
+    *in = slice_from(*in, (size_t)(behind - at));
+    return true;
+}
+
+static bool load_group(struct sessions *t, const char *head, struct slice bytes)
+{
+    uint64_t count, step, floor = le64_get(head + 16), place = session_place(floor, 0);
+    if (floor > UINT64_MAX >> 4 || !get_varint(&bytes, SHARE_GIVEN_MAX, &count) ||
+        count > bytes.len)
+        return false;
+    uint64_t *given = calloc(count + 1, sizeof *given);
+    CHECK(given);
+    uint32_t i = 0;
+    while (i < count && get_varint(&bytes, UINT64_MAX - place, &step) && (step || !i))
+        given[i++] = place += step;
+    if (i < count || !bytes.len) {
+        free(given);
+        return false;
+    }
+    groups_load(t, le64_get(head + 8), bytes, floor, given, i);
+    return true;
+}
+
 static int load_entries(struct sessions *t, const char *at, const char *end, uint64_t entries,
                         struct error *err)
 {
@@ -250,6 +308,8 @@ static int load_entries(struct sessions *t, const char *at, const char *end, uin
         bool good = kind == ENTRY_SESSION && load_session(t, head, bytes);
         if (kind == ENTRY_RETAINED || kind == ENTRY_RETAINED_OF)
             good = load_retained(t, head, bytes);
+        if (kind == ENTRY_GROUP)
+            good = load_group(t, head, bytes);
         if (!good)
             return damaged(t, err, "an entry is none");
     }

@@ -38,6 +38,21 @@ struct session_account {
     uint64_t bytes;
 };
 
+/* A group of a shared subscription; there as long as a session has that. */
+struct session_group {
+    struct session_group *next;
+    struct session_account *account;
+    uint64_t hash;
+    uint32_t sessions; /* that have it */
+    uint32_t key_id;   /* as in struct session */
+    uint64_t since;    /* no session had it before that position; 0: that is not known */
+    uint64_t floor;    /* all its messages at positions below are settled; 0: nothing is known */
+    uint64_t *given;   /* and these places; ascending, none below the floor */
+    uint32_t given_count;
+    struct slice filter; /* behind the struct */
+};
+#define SESSION_GROUP_BUCKETS 4096u /* a power of two */
+
 struct sessions {
     struct sessions_opts opts;
     char *path;
@@ -49,7 +64,8 @@ struct sessions {
     uint64_t mask;        /* buckets less one, of each table */
     struct session_entry **by_number, **by_client;
     struct session_account **accounts;
-    uint64_t sweep; /* bucket of sessions_wills_due */
+    struct session_group **groups; /* SESSION_GROUP_BUCKETS */
+    uint64_t sweep;                /* bucket of sessions_wills_due */
     struct sessions_stats stats;
     /* The view's thread: */
     uint64_t forget;  /* bucket, where expired ones are looked for next */
@@ -71,6 +87,8 @@ struct session_account *sessions_account(struct sessions *t, uint64_t number, bo
 void sessions_drop_account(struct sessions *t, struct session_account *a);
 /* Counts a change of memory. */
 void sessions_count(struct sessions *t, struct session_account *a, int64_t bytes);
+/* Bytes that the account (NULL: a new one) may still take. */
+uint64_t sessions_memory_left(const struct sessions *t, const struct session_account *a);
 /* Counts what found no room. */
 void sessions_drop(struct sessions *t, uint64_t count);
 enum sessions_insert {
@@ -88,3 +106,16 @@ bool retained_put(struct sessions *t, uint64_t account, const struct retained_en
 void retained_clear_account(struct sessions *t, struct session_account *a);
 /* Forgets those of the account that have expired. */
 void retained_forget(struct sessions *t, struct session_account *a, int64_t now_us);
+
+/* ---- sessions_groups.c; with the lock held ---- */
+/* One more session of the account has the subscription, if it is a shared one; from that position
+ * on, 0: from before. */
+void groups_join(struct sessions *t, struct session_account *a, uint32_t key_id,
+                 struct slice filter, uint64_t since);
+/* One has it no more. */
+void groups_leave(struct sessions *t, const struct session_account *a, struct slice filter);
+/* A SESSION_GIVEN or SESSION_RETURNED. */
+void groups_apply(struct sessions *t, const struct record *r, const struct session_record *event);
+/* What a snapshot says of a group; takes `given` over. Nothing if no session has it. */
+void groups_load(struct sessions *t, uint64_t account, struct slice filter, uint64_t floor,
+                 uint64_t *given, uint32_t count);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front/mqtt_deliver_own.h - what mqtt_deliver.c (messages to one client) and mqtt_tell.c (what the
+ * journal is told of them) share. A delivery belongs to its connection and its worker's thread.
+ */
+#pragma once
+
+#include "front/mqtt_private.h"
+
+#define WINDOW_MAX     100u       /* of ours, whatever the client would take */
+#define MEMBER_UNKNOWN UINT32_MAX /* of a group, by an earlier connection */
+
+struct items {
+    struct session_item *list;
+    uint32_t count, room;
+};
+
+/* The same as member of groups. */
+struct group_item {
+    struct session_item item;
+    uint32_t member;
+};
+
+struct group_items {
+    struct group_item *list;
+    uint32_t count, room;
+};
+
+/* A message that another member has not acknowledged. */
+struct given_place {
+    uint64_t place;
+    uint32_t member;
+};
+
+struct delivery {
+    struct mqtt_conn *conn;
+    struct flights flights;
+    uint32_t window;
+    /* Of this turn, to be told: */
+    struct items acked, completed, sent, pubrel;
+    struct group_items given_out, given_back; /* sent as member of groups; not any more */
+    struct buf held;                          /* packets that leave when all that is durable */
+    unsigned holding;                         /* exchanges that hold earlier ones */
+    uint64_t told_floor;                      /* position */
+    bool floor_wanted, group_floors_wanted;
+    /* To be sent: */
+    uint64_t *places;
+    uint32_t places_count, places_at;
+    struct buf queue;          /* u64 place, u8 QoS, u32 member, u32 length, packet each */
+    struct buf shared;         /* the same */
+    struct given_place *given; /* as a member of groups: to be read; ascending while `asked` */
+    uint32_t given_count, given_asked;
+    uint32_t given_room;
+    uint32_t asked_member; /* of ASKED_GROUP */
+    enum { ASKED_KEPT, ASKED_STRETCH, ASKED_PLACES, ASKED_GIVEN, ASKED_GROUP } asked_for;
+    uint64_t join, from;
+    bool behind;
+    struct mqtt_exchange *asked; /* is under way */
+    struct deadline retry;
+};
+
+/* ---- mqtt_deliver.c ---- */
+/* Position below which the client has all messages of its own. */
+uint64_t delivery_floor(const struct delivery *d);
+
+/* ---- mqtt_tell.c ---- */
+void items_put(struct items *items, struct session_item item);
+/* To be told of a message as that member's: it is on its way to a client that has a session, or a
+ * client without one has it. */
+void tell_given(struct delivery *d, uint32_t member, struct session_item item);
+/* The same: it goes to somebody else. */
+void tell_given_back(struct delivery *d, uint32_t member, struct session_item item);
+/* Tells all that is to be told. */
+void tell_all(struct delivery *d);
+/* Of a connection without a session, or whose session ends with it: only what groups have to know.
+ */
+void tell_groups(struct delivery *d);
+void tell_fini(struct delivery *d);

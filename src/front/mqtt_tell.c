@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the journal is told of messages to one client. It is collected during a turn and handed up
+ * at its end, in this order: what the client acknowledged, packet ids that are free again, packet
+ * ids given, PUBREL. A message of QoS 2, and all behind it, leaves when its packet id is durable:
+ * with the last of the records that give any in that turn.
+ *
+ * Messages of groups are told by group (SESSION_GIVEN), with the group's floor; that of a member
+ * without a session too, if sessions have the subscription, since these read on from there after a
+ * restart.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/limits.h"
+#include "front/mqtt_deliver_own.h"
+
+#define FLOOR_STEP 65536u /* records: how far what the journal knows may lie behind */
+
+void items_put(struct items *items, struct session_item item)
+{
+    if (items->count == items->room) {
+        items->room = items->room ? items->room * 2 : 8;
+        items->list = realloc(items->list, items->room * sizeof *items->list);
+        CHECK(items->list);
+    }
+    items->list[items->count++] = item;
+}
+
+static void put(struct delivery *d, struct group_items *items, struct group_item item)
+{
+    if (items->count == items->room) {
+        items->room = items->room ? items->room * 2 : 8;
+        items->list = realloc(items->list, items->room * sizeof *items->list);
+        CHECK(items->list);
+    }
+    items->list[items->count++] = item;
+    mqtt_make_dirty(d->conn);
+}
+
+void tell_given(struct delivery *d, uint32_t member, struct session_item item)
+{
+    put(d, &d->given_out, (struct group_item){item, member});
+}
+
+void tell_given_back(struct delivery *d, uint32_t member, struct session_item item)
+{
+    put(d, &d->given_back, (struct group_item){item, member});
+}
+
+void tell_fini(struct delivery *d)
+{
+    free(d->acked.list);
+    free(d->completed.list);
+    free(d->sent.list);
+    free(d->pubrel.list);
+    free(d->given_out.list);
+    free(d->given_back.list);
+}
+
+void mqtt_deliver_ping(struct mqtt_conn *c)
+{
+    struct delivery *d = c->out;
+    if (!c->session || !d)
+        return;
+    d->floor_wanted |= delivery_floor(d) >= d->told_floor + FLOOR_STEP;
+    for (const struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        d->group_floors_wanted |= s->member && mqtt_share_floor_due(s->group, FLOOR_STEP);
+        if (s->member && s->group->missing) /* maybe somebody left it */
+            mqtt_make_dirty(c);
+    }
+    if (d->floor_wanted || d->group_floors_wanted)
+        mqtt_make_dirty(c);
+}
+
+/* `group`: is told when that is durable. */
+static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_type answer,
+                 struct buf *packets, struct share_group *group)
+{
+    struct mqtt_exchange *e = mqtt_enqueue(c, answer);
+    e->x.request.principal = &c->principal;
+    e->x.request.source = c->source;
+    e->group = group ? mqtt_share_ref(group) : NULL;
+    if (packets) {
+        struct buf spare = e->out;
+        size_t max = spare.max > packets->max ? spare.max : packets->max;
+        e->out = *packets;
+        *packets = spare;
+        e->out.max = packets->max = max;
+    }
+    mqtt_hand_up_event(e, r, c->session);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    uint64_t x = ((const struct session_item *)a)->place,
+             y = ((const struct session_item *)b)->place;
+    return (x > y) - (x < y);
+}
+
+/* The floor and, of what was acknowledged, the places above it. */
+static void tell_acked(struct delivery *d)
+{
+    struct items *all = &d->acked;
+    uint64_t floor = delivery_floor(d);
+    uint32_t count = 0;
+    if (floor < d->told_floor)
+        floor = d->told_floor;
+    if (all->count)
+        qsort(all->list, all->count, sizeof *all->list, by_place);
+    for (uint32_t i = 0; i < all->count; i++) {
+        bool again = count && all->list[count - 1].place == all->list[i].place;
+        if (all->list[i].place >= session_place(floor, 0) && !again)
+            all->list[count++] = all->list[i];
+    }
+    d->told_floor = floor;
+    d->floor_wanted = false;
+    all->count = 0;
+    tell(d->conn,
+         &(struct session_record){
+             .event = SESSION_ACKED, .floor = floor, .items = all->list, .count = count},
+         MQTT_PUBLISH, NULL, NULL);
+}
+
+static void tell_items(struct delivery *d, struct items *items, enum session_event event,
+                       enum mqtt_type answer, struct buf *packets)
+{
+    if (!items->count)
+        return;
+    tell(d->conn,
+         &(struct session_record){.event = event, .items = items->list, .count = items->count},
+         answer, packets, NULL);
+    items->count = 0;
+}
+
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+static void tell_group(struct delivery *d, struct share_group *g, enum session_event event,
+                       const struct items *items, struct buf *packets)
+{
+    const struct session_record r = {.event = event,
+                                     .filter = {.filter = g->whole},
+                                     .floor = mqtt_share_floor(g),
+                                     .items = items->list,
+                                     .count = items->count};
+    bool waits = event == SESSION_GIVEN && d->conn->session;
+    tell(d->conn, &r, MQTT_PUBLISH, packets, waits ? g : NULL);
+}
+
+/* Takes the items of the first one's member off the list. */
+static struct mqtt_sub *take_member(struct delivery *d, struct group_items *all, struct items *ret)
+{
+    uint32_t member = all->list[0].member, kept = 0;
+    ret->count = 0;
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->list[i].member == member)
+            items_put(ret, all->list[i].item);
+        else
+            all->list[kept++] = all->list[i];
+    }
+    all->count = kept;
+    return mqtt_subs_member(d->conn->front->subs, member);
+}
+
+/* `packets` leave behind the last of them, if nothing else is sent. */
+static void tell_members(struct delivery *d, struct buf *packets)
+{
+    struct items some = {0};
+    while (d->given_out.count) {
+        const struct mqtt_sub *sub = take_member(d, &d->given_out, &some);
+        bool last = !d->given_out.count && !d->sent.count;
+        for (uint32_t i = 0; !sub && d->conn->session && i < some.count; i++)
+            items_put(&d->sent, some.list[i]); /* it unsubscribed in this turn */
+        if (sub)
+            tell_group(d, sub->group, SESSION_GIVEN, &some, last ? packets : NULL);
+    }
+    while (d->given_back.count) {
+        const struct mqtt_sub *sub = take_member(d, &d->given_back, &some);
+        CHECK(sub); /* it leaves now */
+        tell_group(d, sub->group, SESSION_RETURNED, &some, NULL);
+    }
+    free(some.list);
+}
+
+static void tell_group_floors(struct delivery *d)
+{
+    d->group_floors_wanted = false;
+    for (const struct mqtt_sub *s = d->conn->subs; s; s = s->of_owner) {
+        if (s->member && mqtt_share_floor_due(s->group, FLOOR_STEP))
+            tell_group(d, s->group, SESSION_GIVEN, &(struct items){0}, NULL);
+    }
+}
+
+void tell_groups(struct delivery *d)
+{
+    tell_members(d, NULL);
+}
+
+void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub)
+{
+    mqtt_tell_filter(c, &(struct session_record){.event = SESSION_GIVEN,
+                                                 .filter = {.filter = sub->group->whole},
+                                                 .floor = mqtt_share_floor(sub->group)});
+}
+
+/* Nobody else is to have what a session was sent with QoS 2. */
+void mqtt_group_told(struct mqtt_exchange *e)
+{
+    struct session_record r;
+    struct session_item item = {0};
+    CHECK(session_record_decode(e->x.request.body, &r));
+    struct slice list = r.list;
+    while (e->x.reply.reason == REASON_ok && session_next_item(&r, &list, &item)) {
+        if (item.qos == 2)
+            mqtt_share_settle(e->group, item.place);
+    }
+    mqtt_share_unref(e->group);
+    e->group = NULL;
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+void tell_all(struct delivery *d)
+{
+    struct mqtt_conn *c = d->conn;
+    if (d->acked.count || d->floor_wanted)
+        tell_acked(d);
+    tell_items(d, &d->completed, SESSION_COMPLETED, MQTT_PUBLISH, NULL);
+    if (d->group_floors_wanted)
+        tell_group_floors(d);
+    bool holds = d->held.len > 0;
+    d->holding += holds;
+    tell_members(d, holds ? &d->held : NULL);
+    tell_items(d, &d->sent, SESSION_SENT, MQTT_PUBLISH, d->held.len ? &d->held : NULL);
+    if (!d->pubrel.count)
+        return;
+    struct buf packets;
+    buf_init(&packets, WINDOW_MAX * 8);
+    for (uint32_t i = 0; i < d->pubrel.count; i++)
+        mqtt_put_ack(&packets, c->reader.version, MQTT_PUBREL, d->pubrel.list[i].packet_id,
+                     MQTT_SUCCESS);
+    CHECK(!packets.failed);
+    tell_items(d, &d->pubrel, SESSION_PUBREL, MQTT_PUBREL, &packets);
+    buf_fini(&packets);
+}
+
+void mqtt_told(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->answer.conn;
+    struct delivery *d = c->out;
+    struct session_record r;
+    struct session_item item = {0};
+    CHECK(session_record_decode(e->x.request.body, &r));
+    struct slice list = r.list;
+    bool sent = r.event == SESSION_SENT || r.event == SESSION_GIVEN, holds = sent && e->out.len;
+    while (d && (sent || r.event == SESSION_PUBREL) && session_next_item(&r, &list, &item)) {
+        struct flight *flight = flights_find(&d->flights, item.packet_id);
+        if (flight && flight->state == (sent ? FLIGHT_WAITS : FLIGHT_RELEASING))
+            flights_set(&d->flights, flight, sent ? FLIGHT_SENT : FLIGHT_RELEASED);
+    }
+    if (holds && d && c->state == MQTT_UP) {
+        d->holding--;
+        mqtt_send_messages(c, buf_slice(&e->out));
+    }
+}
