@@ -359,11 +359,12 @@ static void cursors_there_and_back(void **state)
 /* Once adopted, the file with what were its places then does not come back with a power cut. */
 static void adopted_once(void **state)
 {
-    for (unsigned round = 1; round <= 12; round++) {
+    for (unsigned round = 1; round <= 20; round++) {
         struct fixture *f = fixture_new(65536);
         struct disk *d = disk_sim_disk(f->sim);
         struct disk_file *file;
         uint64_t gaps = 0;
+        disk_sim_faults(f->sim)->early = 1; /* so each round has another chance */
         assert_int_equal(fixture_open(f), 0);
         for (uint64_t n = 0; n < round * 5; n += 5)
             fixture_append(f, n, 5, 120);

@@ -557,6 +557,16 @@ static void a_log_that_went_back(void **state)
     assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
     assert_non_null(strstr(sink_stats(b->s).error, "the journal went back"));
     bench_free(b);
+    /* Nor is it read on. */
+    b = bench_new(false, 6);
+    append(b, 5);
+    arrive(b);
+    atomic_store(&b->f->j->went_back, true);
+    append(b, 5);
+    for (int i = 0; i < 50; i++)
+        turn(b);
+    assert_int_equal(b->s->live.read, 5);
+    bench_free(b);
 }
 
 int main(void)
