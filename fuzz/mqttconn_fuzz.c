@@ -550,9 +550,8 @@ static void hang_up(struct client *c)
     c->fd = -1;
 }
 
-static void close_all(void)
+static void close_all(bool in_order)
 {
-    bool in_order = below(2);
     at = end; /* whatever is asked from now on is accepted */
     for (unsigned i = 0; i < WORKERS; i++) {
         if (in_order)
@@ -794,6 +793,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (at < end)
         step();
     turns(2);
-    close_all();
+    close_all(size % 2);
     return 0;
 }

@@ -8,10 +8,11 @@
  * their bytes stay where they are until the worker settles (conn/worker.h), and no later request of
  * the same connection is handed up before. If it must look at the request again after that, it
  * calls exchange_keep, which copies the request's bytes and stops reading from that connection
- * until exchange_release (or exchange_send); the copy stays until exchange_send. After
- * exchange_send the exchange is the front's again; so it is behind `pledge`, and what that returned
- * is redeemed instead. A connection that goes away does not take its
- * exchanges with it: they are sent into the void.
+ * until exchange_release (or exchange_send); the copy stays until exchange_send. A GET that is not
+ * answered before the worker settles is kept in any case: its answer is compared with what it has
+ * already (If-None-Match). After exchange_send the exchange is the front's again; so it is behind
+ * `pledge`, and what that returned is redeemed instead. A connection that goes away does not take
+ * its exchanges with it: they are sent into the void.
  */
 #pragma once
 
