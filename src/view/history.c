@@ -37,6 +37,10 @@
 #include "view/history_own.h"
 
 #define RETRY_NS NS_PER_S
+/* Rows of so many points and more, in the mean, are worth a flush before flush_bytes came together,
+ * from EARLY of it on: what a row costs is shared by its points. */
+#define ROW_POINTS 24u
+#define EARLY      4u
 #define FETCH    8u /* feeds ahead of the one that is written: what is looked at comes meanwhile */
 
 int history_open(const struct history_opts *opts, struct history **ret, uint64_t *ret_cursor,
@@ -131,9 +135,11 @@ void history_apply(struct history *h, const struct record *r, uint64_t offset)
     struct datum_target id;
     struct slice rest = r->payload;
     if (r->kind == RECORD_DATUM) {
-        if (!(r->flags & RECORD_F_NO_HISTORY) && datum_decode(r->payload, &unused))
+        if (!(r->flags & RECORD_F_NO_HISTORY) && datum_decode(r->payload, &unused)) {
             open_put(h->open, r->feed, (struct row_key){.us = r->event_us, .offset = offset},
                      r->payload);
+            h->points_since++;
+        }
     } else if (r->kind == RECORD_CHANGED) {
         if (datum_target_decode(r->payload, &id)) {
             rest = slice_from(r->payload, DATUM_TARGET_BYTES);
@@ -279,7 +285,7 @@ static int write_open(struct history *h)
         forget_open(h, all, n, points);
         h->written = cursor;
         h->unflushed = true;
-        h->bytes_since = 0;
+        h->bytes_since = h->points_since = 0;
     }
     atomic_fetch_add(&h->version, 1);
     give_batch(h);
@@ -323,6 +329,14 @@ static void note_success(struct history *h)
     h->failing = false;
 }
 
+static bool enough_to_flush(const struct history *h)
+{
+    if (h->bytes_since < h->opts.flush_bytes / EARLY)
+        return false;
+    return h->bytes_since >= h->opts.flush_bytes ||
+           h->points_since >= ROW_POINTS * open_feeds(h->open);
+}
+
 static bool flush_due(const struct history *h, uint64_t now_ns)
 {
     if (h->unflushed || h->failing)
@@ -330,7 +344,7 @@ static bool flush_due(const struct history *h, uint64_t now_ns)
     if (h->applied == h->written)
         return false;
     uint64_t held = open_bytes(h->open);
-    return h->bytes_since >= h->opts.flush_bytes || now_ns - h->flushed_ns >= h->opts.flush_ns ||
+    return enough_to_flush(h) || now_ns - h->flushed_ns >= h->opts.flush_ns ||
            /* the second part: a table that is large even when empty must not flush every time */
            (held > h->opts.open_bytes_max && held > h->base_bytes + h->opts.open_bytes_max / 8);
 }

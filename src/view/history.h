@@ -25,7 +25,8 @@ struct history_opts {
     const char *path;        /* the database's directory */
     uint64_t log_id[2];      /* the journal it follows: another log's database is refused */
     uint64_t open_bytes_max; /* points in memory; the coldest are written first (256 MiB) */
-    uint64_t flush_bytes;    /* journal bytes applied between flushes (128 MiB): bounds replay */
+    uint64_t flush_bytes;    /* journal bytes applied between flushes at the most: bounds replay. A
+                                quarter is enough when few feeds share them, so that rows are long */
     uint64_t flush_ns;       /* and at most this long */
     uint64_t cache_bytes;    /* block cache */
     uint32_t merge_points;   /* rows are merged up to this many points (256) */

@@ -66,7 +66,8 @@ struct history {
     uint64_t written;    /* cursor of the last batch written, perhaps not yet flushed */
     bool unflushed;      /* written is beyond what is durable */
     uint64_t base_bytes; /* what memory held just after the last flush */
-    uint64_t bytes_since, flushed_ns, retry_ns;
+    uint64_t bytes_since, points_since; /* of the journal, since the last flush */
+    uint64_t flushed_ns, retry_ns;
     bool clock_known, failing;
     uint64_t records_since; /* for the metric */
     struct merge_queue {
