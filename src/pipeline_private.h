@@ -159,6 +159,7 @@ struct lane {
     struct batch *open;                  /* being filled in this turn */
     struct batch *flying, **flying_last; /* submitted, oldest first */
     struct batch *spare;
+    uint64_t submitted_ns; /* when the last one was */
     bool stopping;         /* nothing is published but what clients send */
     bool holds;            /* reading from sockets */
     uint32_t flying_count; /* records of all that fly */

@@ -3,9 +3,11 @@
 
 SLUICE_FULL=1 runs the large tests at full size (10,000 devices)."""
 import collections
+import json
 import os
 import re
 import resource
+import subprocess
 import threading
 import time
 import warnings
@@ -13,6 +15,7 @@ import warnings
 import pytest
 import requests
 
+import harness
 from conftest import owner_on
 from harness import device_auth, wait_for
 from wire import Wire, request
@@ -203,6 +206,35 @@ def test_full_hash_pool_says_try_later(make_server):
         return all(r.status == 202 for r in many(s, auths[:1]))
 
     wait_for("the pool to drain", all_in, 20)
+
+
+def test_commits_wait_for_each_other_while_hashes_want_the_cores(make_server, tmp_path):
+    """Eight senders, each with one message under way: in quiet half of them share a commit; while every hash
+    thread computes, nearly all."""
+    s = make_server({"auth.hash_threads": "1", "server.workers": "1"})
+    owner_on(s, "a")
+    warm = s.add_devices("a", [(f"w{i}", None, None) for i in range(8)])
+    cold = s.add_devices("a", [(f"c{i}", "right", bcrypt("right", 12)) for i in range(12)])
+    csv = tmp_path / "warm.csv"
+    csv.write_text("".join(f"{d['X-Device-Id']},{d['X-Device-Token']}\n" for d in warm))
+
+    def a_commit(seconds):
+        """So many messages."""
+        before, out = s.metric("journal_commits_total"), tmp_path / "load.json"
+        subprocess.run([harness.BIN, "load", s.url + TARGET, "--devices", str(csv), "--connections", "8", "--seconds", str(seconds),
+                        "--quiet", "--json", str(out)], check=True, capture_output=True)
+        found = json.loads(out.read_text())
+        assert set(found["status"]) == {"202"} and found["broken"] == 0
+        return found["answered"] / (s.metric("journal_commits_total") - before)
+
+    a_commit(0.5)
+    fleet = threading.Thread(target=many, args=(s, cold))
+    fleet.start()
+    wait_for("the hashes to begin", lambda: s.metric("hash_queue_length") > 4, 5, 0.01)
+    hashing = a_commit(1)
+    assert s.metric("hash_queue_length") > 0  # all the time
+    fleet.join()
+    assert hashing > 6.8
 
 
 # ---- changes ----

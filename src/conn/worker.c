@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conn/worker.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -30,7 +31,8 @@ struct worker {
     struct worker_hook hook;
     struct wheel wheel;
     uint64_t now_ns;
-    int64_t wall_us; /* 0: to be read */
+    uint64_t nap_until_ns; /* 0: it does not */
+    int64_t wall_us;       /* 0: to be read */
     int64_t date_second;
     char date[32];
     char *scratch; /* SCRATCH_BLOCKS of them, so that a turn's requests can be held together */
@@ -98,8 +100,12 @@ uint64_t worker_settled(const struct worker *w)
 static void end_turn(struct worker *w)
 {
     worker_settle(w);
+    w->nap_until_ns = 0;
     bool again = w->hook.turn_end && w->hook.turn_end(w->hook.arg);
-    again = again || stream_lists_wait(&w->streams) || w->certified.doubted;
+    if (stream_lists_wait(&w->streams) || w->certified.doubted) {
+        again = true;
+        w->nap_until_ns = 0;
+    }
     w->toiled_ns = 0;
     if (again && !w->is_sleepless)
         uv_idle_start(&w->sleepless, on_sleepless);
@@ -121,6 +127,20 @@ static void on_after_poll(uv_check_t *handle)
     end_turn(w);
 }
 
+static void nap(struct worker *w)
+{
+    uint64_t now = clock_mono_ns();
+    struct pollfd mail = {.fd = w->wake_fd, .events = POLLIN};
+    struct timespec most;
+    if (w->nap_until_ns > now) {
+        uint64_t ns = w->nap_until_ns - now;
+        most =
+            (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+        (void)ppoll(&mail, 1, &most, NULL);
+    }
+    w->nap_until_ns = 0;
+}
+
 /* What ran before polling (timers) may have left something to hand on as well. */
 static void on_before_poll(uv_prepare_t *handle)
 {
@@ -128,6 +148,8 @@ static void on_before_poll(uv_prepare_t *handle)
     if (w->ticked)
         end_turn(w);
     w->ticked = false;
+    if (w->nap_until_ns)
+        nap(w);
 }
 
 static void on_tick(uv_timer_t *handle)
@@ -293,6 +315,11 @@ void worker_hold_reading(struct worker *w, bool hold)
         metric_add(METRIC_reading_held, 1);
     else
         stream_let_go(&w->streams);
+}
+
+void worker_nap(struct worker *w, uint64_t until_ns)
+{
+    w->nap_until_ns = until_ns;
 }
 
 const char *worker_http_date(struct worker *w)

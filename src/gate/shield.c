@@ -98,6 +98,11 @@ uint64_t shield_verified(const struct shield *s)
     return s->verified;
 }
 
+bool shield_is_full(const struct shield *s)
+{
+    return atomic_load_explicit(&s->running_count, memory_order_relaxed) >= s->opts.hash_threads;
+}
+
 struct shield_stats shield_stats(struct shield *s)
 {
     pthread_mutex_lock(&s->lock);

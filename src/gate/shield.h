@@ -102,6 +102,10 @@ bool shield_secret_is_strong(struct slice secret);
 /* Grows with every secret that is verified anew: whether a snapshot (gate/snapshot.h) is due. */
 uint64_t shield_verified(const struct shield *s);
 
+/* Whether every hash thread computes, so that there is no core that nobody wants. Any thread, one
+ * atomic load. */
+bool shield_is_full(const struct shield *s);
+
 struct shield_stats {
     uint64_t queue_length, queue_max, threads, running;
     uint64_t negative_entries;

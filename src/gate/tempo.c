@@ -3,7 +3,10 @@
 
 #define LEAST_SHARE  0.05 /* of a core */
 #define KERNEL_SHARE 0.17 /* what the kernel does for the process, on top of its time */
-#define CACHE_SHARE  0.3  /* what a hash takes longer between others' turns on a full core */
+#define PACED_SHARE                                                                                \
+    0.4 /* of what it used that it uses while commits wait (decision 0068): of little;             \
+           of all there is, all */
+#define CACHE_SHARE 0.3 /* what a hash takes longer between others' turns on a full core */
 
 void tempo_full(struct tempo *t, bool full, uint64_t now_ns)
 {
@@ -49,6 +52,8 @@ uint64_t tempo_expected_ns(uint64_t cpu_ns, unsigned threads, unsigned cores, ui
                            uint64_t wall_ns)
 {
     double busy = wall_ns ? (double)busy_ns / (double)wall_ns : 0;
+    if (busy < cores)
+        busy *= PACED_SHARE + (1 - PACED_SHARE) * busy / cores;
     double left = cores - busy * (1 + KERNEL_SHARE);
     if (left > threads)
         left = threads;

@@ -38,8 +38,9 @@ void tempo_done(struct tempo *t, uint64_t now_ns);
 uint64_t tempo_each_ns(const struct tempo *t);
 
 /* The guess: hashes of so much CPU time each, `threads` of them at once, on `cores` of which the
- * process used `busy_ns` in the last `wall_ns` for other things (0 ns: nothing is known). The
- * kernel's work for it comes on top, and hashes are slower in between others' turns, as measured. A
+ * process used `busy_ns` in the last `wall_ns` for other things (0 ns: nothing is known); less of
+ * that while hashes are computed, as commits are made to wait for each other then. The kernel's
+ * work for it comes on top, and hashes are slower in between others' turns, as measured. A
  * twentieth of a core is always counted as free: the trickle takes that. */
 uint64_t tempo_expected_ns(uint64_t cpu_ns, unsigned threads, unsigned cores, uint64_t busy_ns,
                            uint64_t wall_ns);

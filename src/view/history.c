@@ -41,7 +41,7 @@
  * from EARLY of it on: what a row costs is shared by its points. */
 #define ROW_POINTS 24u
 #define EARLY      4u
-#define FETCH    8u /* feeds ahead of the one that is written: what is looked at comes meanwhile */
+#define FETCH      8u /* feeds ahead of the one that is written: what is looked at comes meanwhile */
 
 int history_open(const struct history_opts *opts, struct history **ret, uint64_t *ret_cursor,
                  struct error *err)

@@ -525,6 +525,29 @@ static void refuses_what_is_not_its_own(void **state)
     assert_non_null(strstr(err.text, "CURRENT"));
 }
 
+/* ---- when a flush is due ---- */
+
+static void long_rows_are_flushed_early(void **state)
+{
+    (void)state;
+    char path[96];
+    uint64_t cursor, at = 0;
+    struct history *h = open_at(fresh_path(path), &cursor);
+    for (; at < 24; at++)
+        put(h, 1, (int64_t)at, at, "21.5");
+    assert_int_equal(history_tick(h, at, 999, 1), 0); /* less than a quarter of 4,000 bytes */
+    assert_int_equal(history_tick(h, at, 1, 2), 24);
+    for (; at < 24 + 47; at++)
+        put(h, 1 + at % 2, (int64_t)at, at, "21.5");
+    assert_int_equal(history_tick(h, at, 3999, 3),
+                     24); /* two rows, and fewer than 24 points in each */
+    put(h, 1, (int64_t)at, at, "21.5");
+    assert_int_equal(history_tick(h, at + 1, 0, 4), at + 1);
+    put(h, 1, (int64_t)at + 1, at + 1, "21.5");
+    assert_int_equal(history_tick(h, at + 2, 4000, 5), at + 2);
+    history_close(h);
+}
+
 /* ---- formats ---- */
 
 static struct history *open_sealed(const char *path, struct keyring *ring)
@@ -801,6 +824,7 @@ int main(void)
         cmocka_unit_test(no_io_says_incomplete),
         cmocka_unit_test(refuses_what_is_not_its_own),
         cmocka_unit_test(readers_see_one_moment),
+        cmocka_unit_test(long_rows_are_flushed_early),
         cmocka_unit_test(full_disk_loses_nothing),
     };
     if (getenv("TEST")) /* one of them, for a sanitizer that cannot fork */
