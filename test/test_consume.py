@@ -490,7 +490,7 @@ def test_the_examples_work(server, ann, program):
 def command(server, ann, *args, name="g"):
     """A running `sluice consume`, whose command's output is ours."""
     return subprocess.Popen([BIN, "consume", "--url", server.url, "--group", name, *args], stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.PIPE, env={**os.environ, "SLUICE_KEY": ann.key})
+                            stderr=subprocess.PIPE, env={**os.environ, "SLUICE_KEY": ann.key, "OWN": "ours", "SLUICE_LON": "stale"})
 
 
 def finish(p, status=0):
@@ -505,9 +505,9 @@ def test_the_command_runs_for_each_message(server, ann):
     at = send(server, ann.auth, {"a": {"value": "x y\n", "lat": 1.5, "lon": -2}}, {"c": 1}, {"b": "2"})
     p = command(server, ann, "--drain", "--max", "5", "--feeds", "a,b", "--exec",
                 'printf "%s|" "$SLUICE_GROUP $SLUICE_OFFSET $SLUICE_DELIVERY $SLUICE_KIND $SLUICE_FEED $SLUICE_DEVICE '
-                '$SLUICE_LAT $SLUICE_LON$SLUICE_ELE$SLUICE_TOPIC$SLUICE_KEY" "$(cat)"; echo')
+                '$SLUICE_LAT $SLUICE_LON$SLUICE_ELE$SLUICE_TOPIC$SLUICE_KEY $OWN" "$(cat)"; echo')
     lines, _ = finish(p)
-    assert lines == [f"g {at} 1 datum a {ann.device} 1.5 -2|x y|", f"g {at + 2} 1 datum b {ann.device}  |2|"]
+    assert lines == [f"g {at} 1 datum a {ann.device} 1.5 -2 ours|x y|", f"g {at + 2} 1 datum b {ann.device}   ours|2|"]
     assert g.drained()
     # What is not text comes as it is, too.
     server.cli("account", "change", ann.name, "--topics", "any")

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,9 +142,8 @@ static void keep(struct consumer *c)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static void put_environment(const struct consumer *c, struct json message)
-{
-    static const char *const names[][2] = {{"kind", "SLUICE_KIND"},
+/* Members of a message, and what the command has them as. */
+static const char *const variables[][2] = {{"kind", "SLUICE_KIND"},
                                            {"feed", "SLUICE_FEED"},
                                            {"topic", "SLUICE_TOPIC"},
                                            {"id", "SLUICE_ID"},
@@ -154,15 +154,34 @@ static void put_environment(const struct consumer *c, struct json message)
                                            {"lon", "SLUICE_LON"},
                                            {"ele", "SLUICE_ELE"},
                                            {"created_at", "SLUICE_CREATED_AT"}};
+#define VARIABLES (sizeof variables / sizeof *variables)
+
+/* Commands have of these only what their message says; and they need no key. */
+static void forget_variables(void)
+{
+    unsetenv("SLUICE_KEY");
+    unsetenv("SLUICE_GROUP");
+    for (size_t i = 0; i < VARIABLES; i++)
+        unsetenv(variables[i][1]);
+}
+
+static void put_variable(struct buf *out, const char *name, const char *value)
+{
+    buf_put_str(out, name);
+    buf_put_u8(out, '=');
+    buf_put(out, value, strlen(value) + 1);
+}
+
+/* Each ends with a NUL. */
+static void put_variables(const struct consumer *c, struct json message, struct buf *out)
+{
     struct buf text;
     struct json value;
     buf_init(&text, 1u << 20);
-    setenv("SLUICE_GROUP", c->group, 1);
-    unsetenv("SLUICE_KEY"); /* it needs none to work on what it is given */
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    put_variable(out, "SLUICE_GROUP", c->group);
+    for (size_t i = 0; i < VARIABLES; i++) {
         buf_clear(&text);
-        unsetenv(names[i][1]);
-        if (!ask_member(message, slice_str(names[i][0]), &value))
+        if (!ask_member(message, slice_str(variables[i][0]), &value))
             continue;
         if (value.type == JSON_STRING)
             json_unescape(value, &text);
@@ -170,9 +189,27 @@ static void put_environment(const struct consumer *c, struct json message)
             buf_put_slice(&text, value.raw);
         buf_put_u8(&text, 0);
         if (!text.failed)
-            setenv(names[i][1], text.ptr, 1);
+            put_variable(out, variables[i][1], text.ptr);
     }
     buf_fini(&text);
+}
+
+/* What we were given, and the message's on top of that. To be freed; NULL: no memory. */
+static char **list_environment(const struct buf *own)
+{
+    size_t given = 0, count = 0;
+    while (environ[given])
+        given++;
+    for (size_t i = 0; i < own->len; i++)
+        count += own->ptr[i] == 0;
+    char **list = own->failed ? NULL : calloc(given + count + 1, sizeof *list);
+    if (!list)
+        return NULL;
+    memcpy(list, environ, given * sizeof *list);
+    char *at = own->ptr;
+    for (size_t i = 0; i < count; i++, at += strlen(at) + 1)
+        list[given + i] = at;
+    return list;
 }
 
 /* The value as it was sent. */
@@ -213,34 +250,60 @@ static int value_file(struct json message)
     return fd < 0 || lseek(fd, 0, SEEK_SET) < 0 ? -errno : fd;
 }
 
-static void run_child(const struct consumer *c, const char *command, struct json message, int fd)
+/* Not by fork: to copy what this process has mapped takes longer than to start a shell. 0, or
+ * negative errno. */
+static int start_command(const char *command, char **environment, int fd, pid_t *ret_pid)
 {
-    sigset_t none;
+    char shell[] = "sh", option[] = "-c";
+    char *argv[] = {shell, option, (char *)(uintptr_t)command, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, pipe;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
-    setpgid(0, 0); /* an interrupt from the terminal is for us: we wait for what is begun */
-    put_environment(c, message);
-    if (dup2(fd, STDIN_FILENO) >= 0)
-        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
-    _exit(127);
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &pipe);
+    /* An interrupt from the terminal is for us: we wait for what is begun. */
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                              POSIX_SPAWN_SETPGROUP);
+    int rc = posix_spawn_file_actions_adddup2(&actions, fd, STDIN_FILENO);
+    if (!rc)
+        rc = posix_spawn(ret_pid, "/bin/sh", &actions, &attributes, argv, environment);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return -rc;
+}
+
+/* The same with what belongs to the message in hand. */
+static int start_for_message(const struct consumer *c, const char *command, pid_t *ret_pid)
+{
+    struct json message = c->messages[c->at];
+    struct buf own;
+    int fd = value_file(message), rc = -ENOMEM;
+    if (fd < 0)
+        return fd;
+    buf_init(&own, 2u << 20);
+    put_variables(c, message, &own);
+    char **environment = list_environment(&own);
+    if (environment)
+        rc = start_command(command, environment, fd, ret_pid);
+    free(environment);
+    buf_fini(&own);
+    close(fd);
+    return rc;
 }
 
 /* Whether it ended with status 0. */
 static bool run(struct consumer *c, const char *command)
 {
-    struct json message = c->messages[c->at];
-    int fd = value_file(message), status = -1;
-    if (fd < 0) {
-        complain(c, strerror(-fd));
-        return false;
-    }
-    pid_t pid = fork();
-    if (pid == 0)
-        run_child(c, command, message, fd);
-    close(fd);
-    if (pid < 0) {
-        complain(c, strerror(errno));
+    pid_t pid = 0;
+    int status = -1, rc = start_for_message(c, command, &pid);
+    if (rc) {
+        complain(c, strerror(-rc));
         return false;
     }
     sigset_t child;
@@ -514,7 +577,10 @@ static bool settle(struct consumer *c, const struct texts *t)
         return false;
     }
     c->server.timeout_ns = (WAIT_S + TRY_S) * NS_PER_S;
-    return read_key(c, t->key_file);
+    if (!read_key(c, t->key_file))
+        return false;
+    forget_variables();
+    return true;
 }
 
 int cmd_consume(int argc, char **argv)
