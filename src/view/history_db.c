@@ -78,6 +78,12 @@ void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t 
     out[ROW_KEY_BYTES] = deleted ? 1 : 0;
 }
 
+void history_count_key(char out[OP_KEY_BYTES], uint64_t feed)
+{
+    history_key(out, KEY_FRESH, feed, (struct row_key){.us = INT64_MAX, .offset = UINT64_MAX});
+    out[ROW_KEY_BYTES] = 0;
+}
+
 /* Valid, and of that kind and feed. */
 static const char *key_at(const rocksdb_iterator_t *it, char kind, uint64_t feed, size_t bytes)
 {
@@ -113,6 +119,16 @@ bool history_any_row_at(struct unsealing *u, rocksdb_iterator_t *it, char kind, 
             return true;
     }
     return false;
+}
+
+bool history_count_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed,
+                      struct slice *ret_value)
+{
+    const char *key = key_at(it, KEY_FRESH, feed, OP_KEY_BYTES);
+    if (!key)
+        return false;
+    ret_value->ptr = rocksdb_iter_value(it, &ret_value->len);
+    return unsealing_open(u, slice_of(key, OP_KEY_BYTES), ret_value);
 }
 
 bool history_op_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed, struct op *ret)

@@ -38,8 +38,8 @@ struct fold {
     struct history *h;
     /* One iterator per kind: the queue is nearly in the order of feeds, so each goes forward and
      * mostly stays in the block it has. Going to and fro with one cost a third of all CPU time. */
-    rocksdb_iterator_t *fresh_it, *row_it, *op_it;
-    struct unsealing fresh_u, row_u, op_u;
+    rocksdb_iterator_t *fresh_it, *row_it, *op_it, *count_it;
+    struct unsealing fresh_u, row_u, op_u, count_u;
     rocksdb_writebatch_t *batch;
     uint64_t feed;
     struct buf text;          /* of both lists */
@@ -49,6 +49,7 @@ struct fold {
     struct buf old_keys; /* rows read, ROW_KEY_BYTES each */
     struct buf row, tuples;
     uint64_t rows_read;
+    uint64_t merged_read; /* points of the merged rows among them */
     size_t gathered;
 };
 
@@ -95,7 +96,10 @@ static int gather(struct fold *f, char kind, struct row_key key, struct slice ro
     history_key(raw, kind, f->feed, key);
     buf_put(&f->old_keys, raw, sizeof raw);
     f->rows_read++;
-    return row_decode(row, key, INT64_MIN, INT64_MAX, to);
+    size_t before = to->count;
+    int code = row_decode(row, key, INT64_MIN, INT64_MAX, to);
+    f->merged_read += kind == KEY_ROW ? to->count - before : 0;
+    return code;
 }
 
 static int load_fresh(struct fold *f, bool *ret_more)
@@ -227,9 +231,27 @@ static int64_t fold_ops(struct fold *f, int64_t from_us, int64_t to_us, bool orp
     return op_list_apply(&f->ops, &f->points, 0) ? matched : -ENOMEM;
 }
 
-/* Replaces the rows read by the points. */
-static void replace_rows(struct fold *f)
+/* How many points the merged rows hold, when those that were read have become these. */
+static int put_count(struct fold *f)
 {
+    uint64_t count;
+    int code = history_merged_points(&f->count_u, f->count_it, f->feed, &count);
+    if (code < 0)
+        return code;
+    char key[OP_KEY_BYTES];
+    count += f->points.count - f->merged_read;
+    history_count_key(key, f->feed);
+    history_put(f->h, f->batch, slice_of(key, sizeof key), key_of(f),
+                slice_of((const char *)&count, sizeof count));
+    return 0;
+}
+
+/* Replaces the rows read by the points. 0 or a negative errno. */
+static int replace_rows(struct fold *f)
+{
+    int code = put_count(f);
+    if (code < 0)
+        return code;
     for (size_t at = 0; at < f->old_keys.len; at += ROW_KEY_BYTES) {
         const char *key = f->old_keys.ptr + at;
         rocksdb_writebatch_delete(f->batch, key, ROW_KEY_BYTES);
@@ -240,6 +262,7 @@ static void replace_rows(struct fold *f)
     put_rows(f, KEY_ROW, f->points.at, f->points.count);
     atomic_fetch_add_explicit(&f->h->merges, 1, memory_order_relaxed);
     metric_add(METRIC_history_rows_merged, f->rows_read);
+    return 0;
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -263,7 +286,9 @@ static int step_fresh(struct fold *f, bool more_fresh)
         fold_ops(f, f->points.at[0].event_us, f->points.at[f->points.count - 1].event_us, false, 0);
     if (matched < 0 || f->text.failed || f->old_keys.failed)
         return matched < 0 ? (int)matched : -ENOMEM;
-    replace_rows(f);
+    code = replace_rows(f);
+    if (code < 0)
+        return code;
     points_bind(&f->late);
     put_rows(f, KEY_FRESH, f->late.at + taken, f->late.count - taken);
     bool ops = atomic_load_explicit(&f->h->has_ops, memory_order_relaxed);
@@ -310,15 +335,16 @@ static int step_op(struct fold *f)
     int64_t matched = fold_ops(f, from, to, !cut, op.event_ms);
     if (matched < 0 || f->text.failed || f->old_keys.failed)
         return matched < 0 ? (int)matched : -ENOMEM;
-    if (matched)
-        replace_rows(f);
+    int code = matched ? replace_rows(f) : 0;
+    if (code < 0)
+        return code;
     return matched || !cut ? STEP_MORE : STEP_DONE;
 }
 
 static int step(struct fold *f, uint64_t feed)
 {
     f->feed = feed;
-    f->rows_read = f->gathered = 0;
+    f->rows_read = f->merged_read = f->gathered = 0;
     f->fresh_u.key_id = f->row_u.key_id = f->op_u.key_id = 0;
     f->late.count = f->points.count = f->ops.count = 0;
     buf_clear(&f->text);
@@ -341,12 +367,14 @@ static void fold_init(struct fold *f, struct history *h)
     unsealing_init(&f->fresh_u, h);
     unsealing_init(&f->row_u, h);
     unsealing_init(&f->op_u, h);
+    unsealing_init(&f->count_u, h);
     points_init(&f->late, &f->text);
     points_init(&f->points, &f->text);
     op_list_init(&f->ops);
     f->fresh_it = rocksdb_create_iterator(h->db.db, h->db.read_once);
     f->row_it = rocksdb_create_iterator(h->db.db, h->db.read_once);
     f->op_it = rocksdb_create_iterator(h->db.db, h->db.read_once);
+    f->count_it = rocksdb_create_iterator(h->db.db, h->db.read_once);
     f->batch = rocksdb_writebatch_create();
 }
 
@@ -355,10 +383,12 @@ static void fold_fini(struct fold *f)
     rocksdb_iter_destroy(f->fresh_it);
     rocksdb_iter_destroy(f->row_it);
     rocksdb_iter_destroy(f->op_it);
+    rocksdb_iter_destroy(f->count_it);
     rocksdb_writebatch_destroy(f->batch);
     unsealing_fini(&f->fresh_u);
     unsealing_fini(&f->row_u);
     unsealing_fini(&f->op_u);
+    unsealing_fini(&f->count_u);
     op_list_fini(&f->ops);
     points_fini(&f->late);
     points_fini(&f->points);

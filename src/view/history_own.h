@@ -21,7 +21,9 @@
 #include "view/rollup.h"
 #include "view/row.h"
 
-/* Keys of the one column family: a letter, then big-endian numbers, so that they sort. */
+/* Keys of the one column family: a letter, then big-endian numbers, so that they sort. Behind a
+ * feed's fresh rows stands how many points its merged ones hold, once there are such. Whoever looks
+ * for fresh rows stops there, and not only behind what was deleted of all the feeds that follow. */
 enum {
     KEY_CURSOR = 'c', /* u64: everything of the journal below it is in this database */
     KEY_META = 'm',   /* u32 format, 16 bytes log id */
@@ -102,12 +104,16 @@ int history_db_ended(const rocksdb_iterator_t *it);
 void history_key(char out[ROW_KEY_BYTES], char kind, uint64_t feed, struct row_key at);
 void history_op_key(char out[OP_KEY_BYTES], uint64_t feed, int64_t ms, uint64_t offset,
                     bool deleted);
+void history_count_key(char out[OP_KEY_BYTES], uint64_t feed);
 /* What the iterator points to, if it is of that kind and feed and not erased; opened, if it is
  * sealed. */
 bool history_row_at(struct unsealing *u, const rocksdb_iterator_t *it, char kind, uint64_t feed,
                     struct row_key *ret_key, struct slice *ret_row);
 bool history_any_row_at(struct unsealing *u, rocksdb_iterator_t *it, char kind, uint64_t *ret_feed,
                         struct row_key *ret_key, struct slice *ret_row);
+/* The same of how many points the merged rows hold; its value. */
+bool history_count_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed,
+                      struct slice *ret_value);
 bool history_op_at(struct unsealing *u, const rocksdb_iterator_t *it, uint64_t feed,
                    struct op *ret);
 void history_seek(rocksdb_iterator_t *it, char kind, uint64_t feed, struct row_key at);
@@ -194,6 +200,9 @@ bool reading_take_chunk(struct reading *r);
 /* Moves what was found to the query: at most `limit` points, newest first. enum history_found or a
  * negative errno. */
 int reading_answer(struct reading *r, struct history_query *q, size_t limit);
+/* How many points the merged rows of the feed hold. Moves the iterator. 0 or a negative errno. */
+int history_merged_points(struct unsealing *u, rocksdb_iterator_t *it, uint64_t feed,
+                          uint64_t *ret);
 /* What the query returns for a code from above. */
 int reading_outcome(int code);
 /* The points from `start` on were added upwards: keeps those that are wanted, as they are now,

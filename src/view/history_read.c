@@ -348,19 +348,36 @@ int history_get(struct history *h, struct history_query *q, struct datum_target 
 }
 
 /* Adds up the points of the feed's rows of one kind. */
-static int count_rows(struct reading *r, char kind, uint64_t *sum)
+static int count_rows(struct unsealing *u, rocksdb_iterator_t *it, char kind, uint64_t feed,
+                      uint64_t *sum)
 {
     struct row_key key = {.us = INT64_MIN};
     struct slice row;
-    history_seek(r->it, kind, r->feed, key);
-    for (; history_row_at(&r->unsealing, r->it, kind, r->feed, &key, &row);
-         rocksdb_iter_next(r->it)) {
+    history_seek(it, kind, feed, key);
+    for (; history_row_at(u, it, kind, feed, &key, &row); rocksdb_iter_next(it)) {
         struct row_head head;
         if (!row_peek(row, key, &head))
             return -EBADMSG;
         *sum += head.count;
     }
-    return rocksdb_iter_valid(r->it) ? 0 : history_db_ended(r->it);
+    return rocksdb_iter_valid(it) ? 0 : history_db_ended(it);
+}
+
+int history_merged_points(struct unsealing *u, rocksdb_iterator_t *it, uint64_t feed, uint64_t *ret)
+{
+    char key[OP_KEY_BYTES];
+    struct slice value;
+    *ret = 0;
+    history_count_key(key, feed);
+    rocksdb_iter_seek(it, key, sizeof key);
+    if (history_count_at(u, it, feed, &value)) {
+        if (value.len != sizeof *ret)
+            return -EBADMSG;
+        memcpy(ret, value.ptr, sizeof *ret);
+        return 0;
+    }
+    int code = rocksdb_iter_valid(it) ? 0 : history_db_ended(it);
+    return code < 0 ? code : count_rows(u, it, KEY_ROW, feed, ret);
 }
 
 static uint64_t count_deleted(const struct op_list *l)
@@ -374,7 +391,7 @@ static uint64_t count_deleted(const struct op_list *l)
 int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *ret)
 {
     struct reading r;
-    uint64_t sum = 0;
+    uint64_t sum = 0, merged = 0;
     reading_init(&r, h, feed, NULL);
     r.from_us = INT64_MIN;
     r.to_us = INT64_MAX;
@@ -382,10 +399,10 @@ int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *re
     if (code == 0)
         code = reading_ops(&r);
     if (code == 0 && r.copy.floor == 0)
-        code = count_rows(&r, KEY_FRESH, &sum);
+        code = count_rows(&r.unsealing, r.it, KEY_FRESH, feed, &sum);
     if (code == 0 && r.copy.floor == 0)
-        code = count_rows(&r, KEY_ROW, &sum);
-    sum += r.copy.count;
+        code = history_merged_points(&r.unsealing, r.it, feed, &merged);
+    sum += merged + r.copy.count;
     for (uint32_t i = 0; i < r.copy.sealed_count; i++)
         sum += r.copy.sealed[i]->count;
     uint64_t deleted = count_deleted(&r.ops);

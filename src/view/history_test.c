@@ -4,7 +4,7 @@
  * every life of the database is a process of its own that ends by _exit at a random moment, or by a
  * proper close. Then single properties, threads, and a full disk.
  */
-#include "view/history.h"
+#include "view/history_own.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -748,6 +748,107 @@ static void readers_see_one_moment(void **state)
     history_close(c.h);
 }
 
+/* ---- how many points ---- */
+
+static uint64_t count_of(struct history *h, uint64_t feed)
+{
+    uint64_t count;
+    assert_int_equal(history_count(h, feed, 0, &count), HISTORY_DONE);
+    return count;
+}
+
+/* A row for each, so that they are merged again and again; counted each time. */
+static uint64_t put_rows_of_one(struct history *h, uint64_t from, uint64_t points)
+{
+    for (uint64_t i = from; i < from + points; i++) {
+        put(h, 1, (int64_t)(i * 7919 % 1000), i, "21.5"); /* late ones among them */
+        assert_int_equal(history_flush(h), 0);
+        for (unsigned turn = 0; turn < 4; turn++)
+            history_tick(h, i + 1, 0, 1);
+        assert_int_equal(count_of(h, 1), i + 1);
+    }
+    return from + points;
+}
+
+static bool forget_count(const char *path, uint64_t feed)
+{
+    char key[OP_KEY_BYTES], *text = NULL;
+    size_t len;
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+    rocksdb_writeoptions_t *write = rocksdb_writeoptions_create();
+    rocksdb_t *db = rocksdb_open(o, path, &text);
+    assert_null(text);
+    history_count_key(key, feed);
+    char *value = rocksdb_get(db, read, key, sizeof key, &len, &text);
+    rocksdb_delete(db, write, key, sizeof key, &text);
+    assert_null(text);
+    bool found = value != NULL;
+    rocksdb_free(value);
+    rocksdb_close(db);
+    rocksdb_writeoptions_destroy(write);
+    rocksdb_readoptions_destroy(read);
+    rocksdb_options_destroy(o);
+    return found;
+}
+
+static void points_are_counted(void **state)
+{
+    (void)state;
+    char path[96];
+    uint64_t cursor;
+    struct history *h = open_at(fresh_path(path), &cursor);
+    uint64_t n = put_rows_of_one(h, 0, 150);
+    assert_true(history_stats(h).merges > 3);
+    history_close(h);
+    assert_true(forget_count(path, 1)); /* as in a database that was begun without */
+    h = open_at(path, &cursor);
+    assert_int_equal(count_of(h, 1), n);
+    n = put_rows_of_one(h, n, 100);
+    history_apply(h, &(struct record){.kind = RECORD_DELETED, .feed = 1}, n);
+    assert_int_equal(count_of(h, 1), 0);
+    assert_int_equal(history_flush(h), 0);
+    assert_int_equal(count_of(h, 1), 0);
+    history_close(h);
+    assert_false(forget_count(path, 1));
+    remove_tree(path);
+}
+
+/* Rows that were merged and deleted, of many feeds behind the one that is read. */
+static void others_deleted_rows_are_not_walked(void **state)
+{
+    (void)state;
+    enum { MANY = 60, ROWS = 33, DISABLE = 1, COUNT = 2 };
+    char path[96];
+    uint64_t cursor, at = 0;
+    struct history *h = open_at(fresh_path(path), &cursor);
+    for (unsigned row = 0; row < ROWS; row++) {
+        for (uint64_t feed = 1; feed <= MANY; feed++, at++)
+            put(h, feed, (int64_t)at, at, "21.5");
+        assert_int_equal(history_flush(h), 0);
+    }
+    while (history_restless(h))
+        history_tick(h, at, 0, 1);
+    assert_in_range(history_stats(h).merges, MANY, MANY * 4);
+    struct buf storage;
+    buf_init(&storage, 1 << 20);
+    struct history_query q = {
+        .feed = 1, .from_us = INT64_MIN, .to_us = INT64_MAX, .limit = 10, .storage = &storage};
+    rocksdb_set_perf_level(COUNT);
+    rocksdb_perfcontext_t *perf = rocksdb_perfcontext_create();
+    rocksdb_perfcontext_reset(perf);
+    assert_int_equal(history_range(h, &q), HISTORY_DONE);
+    assert_int_equal(q.count, 10);
+    assert_int_equal(count_of(h, 1), ROWS);
+    assert_in_range(rocksdb_perfcontext_metric(perf, rocksdb_internal_delete_skipped_count), 0,
+                    3 * ROWS);
+    rocksdb_perfcontext_destroy(perf);
+    rocksdb_set_perf_level(DISABLE);
+    buf_fini(&storage);
+    history_close(h);
+    remove_tree(path);
+}
+
 /* ---- a full disk ----------------------------------------------------------------------------- */
 
 static void full_disk_loses_nothing(void **state)
@@ -825,6 +926,8 @@ int main(void)
         cmocka_unit_test(refuses_what_is_not_its_own),
         cmocka_unit_test(readers_see_one_moment),
         cmocka_unit_test(long_rows_are_flushed_early),
+        cmocka_unit_test(points_are_counted),
+        cmocka_unit_test(others_deleted_rows_are_not_walked),
         cmocka_unit_test(full_disk_loses_nothing),
     };
     if (getenv("TEST")) /* one of them, for a sanitizer that cannot fork */
