@@ -5,23 +5,34 @@
 #include "codec/text.h"
 #include "flow/record.h"
 
+/* Not by buf_printf: a list has thousands of them. */
+static void put_name(struct buf *out, const char *name)
+{
+    buf_put_str(out, ",\"");
+    buf_put_str(out, name);
+    buf_put_str(out, "\":");
+}
+
 static void put_member_str(struct buf *out, const char *name, struct slice value)
 {
-    buf_printf(out, ",\"%s\":", name);
+    put_name(out, name);
     buf_put_json(out, value);
 }
 
 static void put_member_or_null(struct buf *out, const char *name, struct slice value)
 {
-    if (value.len)
+    if (value.len) {
         put_member_str(out, name, value);
-    else
-        buf_printf(out, ",\"%s\":null", name);
+        return;
+    }
+    put_name(out, name);
+    buf_put_str(out, "null");
 }
 
 static void put_member_time(struct buf *out, const char *name, int64_t us)
 {
-    buf_printf(out, ",\"%s\":\"", name);
+    put_name(out, name);
+    buf_put_u8(out, '"');
     time_format_s(out, us);
     buf_put_u8(out, '"');
 }
