@@ -46,7 +46,7 @@ static struct history *open_fresh(const char *root, const char *name, char *path
     struct history_opts opts = {.path = path,
                                 .log_id = {1, 2},
                                 .open_bytes_max = 256 << 20,
-                                .flush_bytes = 64 << 20,
+                                .flush_bytes = 256 << 20,
                                 .flush_ns = 3600 * NS_PER_S,
                                 .cache_bytes = 128 << 20,
                                 .merge_points = 256};
