@@ -605,10 +605,10 @@ void lane_free(struct lane *l)
     free(l);
 }
 
-bool lane_turn_end(void *lane)
+bool lane_turn_end(void *lane, bool more)
 {
     throttle_turn_end(lane);
-    return batch_turn_end(lane);
+    return batch_turn_end(lane, more);
 }
 
 void lane_tick(void *lane)

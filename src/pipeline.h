@@ -145,7 +145,8 @@ uint64_t lane_glance(void *lane, const struct principal *p, struct slice topic);
 void lane_glance_again(void *lane, uint64_t hint);
 /* For worker_hook; `lane` is the struct lane. */
 void lane_settle(void *lane);
-bool lane_turn_end(void *lane);
+/* `more`: there is work left, so it must not nap. */
+bool lane_turn_end(void *lane, bool more);
 void lane_tick(void *lane);
 /* The server stops: what is not published yet of itself, wills and messages of rules, is left to
  * its next start. The lane's thread. */

@@ -192,9 +192,9 @@ void batch_submit(struct lane *l)
     worker_post(l->worker, &b->mail);
 }
 
-/* While every hash thread computes, a commit of few messages waits for more of them: a commit, its
- * turns and its wake-ups cost what a dozen messages do, and so much less is left for who logs in
- * (decision 0068). */
+/* While hashes are computed on every core, a commit of few messages waits for more of them: a
+ * commit, its turns and its wake-ups cost what a dozen messages do, and so much less is left for
+ * who logs in (decision 0068). */
 static bool batch_waits(struct lane *l, const struct batch *b)
 {
     uint64_t next_ns = l->submitted_ns + PACE_NS;
@@ -210,7 +210,7 @@ static bool batch_waits(struct lane *l, const struct batch *b)
  * answered are about to send again, and their messages share this commit. No timer: a lone message
  * costs one more look at the sockets. BATCH_TURNS bounds it when input never ends.
  */
-bool batch_turn_end(struct lane *l)
+bool batch_turn_end(struct lane *l, bool more)
 {
     struct batch *b = l->open;
     overload_note_turn(l);
@@ -222,7 +222,7 @@ bool batch_turn_end(struct lane *l)
         b->seen = b->append.count;
         return true;
     }
-    if (batch_waits(l, b))
+    if (!more && batch_waits(l, b))
         return true;
     l->submitted_ns = worker_now_ns(l->worker);
     batch_submit(l);

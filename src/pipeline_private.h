@@ -263,7 +263,7 @@ struct batch *batch_open(struct lane *l);
 void batch_submit(struct lane *l);
 /* Appends that the journal has not given back, or not taken yet. */
 unsigned batch_unfinished(const struct lane *l);
-bool batch_turn_end(struct lane *l);
+bool batch_turn_end(struct lane *l, bool more);
 void batch_tick(struct lane *l, uint64_t now_ns);
 void batch_lane_free(struct lane *l);
 

@@ -542,7 +542,7 @@ static bool on_turn_end(void *arg)
 {
     struct unit *u = arg;
     bool again = mqtt_front_flush(u->mqtt); /* may read on, so before the batch is handed on */
-    again = lane_turn_end(u->lane) || again;
+    again = lane_turn_end(u->lane, again) || again;
     if (__builtin_expect(u->stop, 0))
         check_quiet(u);
     return again;

@@ -209,12 +209,12 @@ def test_full_hash_pool_says_try_later(make_server):
 
 
 def test_commits_wait_for_each_other_while_hashes_want_the_cores(make_server, tmp_path):
-    """Eight senders, each with one message under way: in quiet half of them share a commit; while every hash
-    thread computes, nearly all."""
-    s = make_server({"auth.hash_threads": "1", "server.workers": "1"})
+    """Eight senders, each with one message under way: in quiet half of them share a commit; while hashes are
+    computed on every core, nearly all."""
+    s = make_server({"server.workers": "1"})
     owner_on(s, "a")
     warm = s.add_devices("a", [(f"w{i}", None, None) for i in range(8)])
-    cold = s.add_devices("a", [(f"c{i}", "right", bcrypt("right", 12)) for i in range(12)])
+    cold = s.add_devices("a", [(f"c{i}", "right", bcrypt("right", 12)) for i in range(12 * os.cpu_count())])
     csv = tmp_path / "warm.csv"
     csv.write_text("".join(f"{d['X-Device-Id']},{d['X-Device-Token']}\n" for d in warm))
 

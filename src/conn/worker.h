@@ -69,8 +69,8 @@ void worker_hold_reading(struct worker *w, bool hold);
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), renewed each second. 29 bytes. */
 const char *worker_http_date(struct worker *w);
 /* Only in turn_end, which then returns true: before it looks again the worker sleeps until then, or
- * until it has mail, so that what becomes readable meanwhile comes together. Nobody is kept waiting
- * so whom this turn had no time for. */
+ * until it has mail, so that what becomes readable meanwhile comes together. Newcomers who are put
+ * off are not kept waiting so (decision 0045). */
 void worker_nap(struct worker *w, uint64_t until_ns);
 /* Closes the worker's own handles; the loop ends when the last connection is gone. */
 void worker_finish(struct worker *w);

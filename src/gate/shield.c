@@ -100,7 +100,7 @@ uint64_t shield_verified(const struct shield *s)
 
 bool shield_is_full(const struct shield *s)
 {
-    return atomic_load_explicit(&s->running_count, memory_order_relaxed) >= s->opts.hash_threads;
+    return atomic_load_explicit(&s->running_count, memory_order_relaxed) >= s->cores;
 }
 
 struct shield_stats shield_stats(struct shield *s)

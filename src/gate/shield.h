@@ -102,8 +102,8 @@ bool shield_secret_is_strong(struct slice secret);
 /* Grows with every secret that is verified anew: whether a snapshot (gate/snapshot.h) is due. */
 uint64_t shield_verified(const struct shield *s);
 
-/* Whether every hash thread computes, so that there is no core that nobody wants. Any thread, one
- * atomic load. */
+/* Whether as many hashes are being computed as there are cores, so that nobody has one to himself.
+ * Any thread, one atomic load. */
 bool shield_is_full(const struct shield *s);
 
 struct shield_stats {

@@ -103,8 +103,8 @@ int history_oldest(struct history *h, struct history_query *q);
 /* The datum of that identity (event_ms, offset): q->count is 0 or 1. Uses feed, flags, storage. */
 int history_get(struct history *h, struct history_query *q, struct datum_target id);
 /* How many points the feed holds; changes and deletions of single ones that are not merged yet are
- * counted as if each were about one that is there. As fast for a million points as for a thousand.
- */
+ * counted as if each were about one that is there, and while a flush is being written some may be
+ * counted twice. As fast for a million points as for a thousand. Uses feed and flags. */
 int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *ret);
 
 /*

@@ -50,6 +50,7 @@ struct fold {
     struct buf row, tuples;
     uint64_t rows_read;
     uint64_t merged_read; /* points of the merged rows among them */
+    bool counted;         /* all merged rows of the feed were looked at */
     size_t gathered;
 };
 
@@ -238,11 +239,15 @@ static int put_count(struct fold *f)
     int code = history_merged_points(&f->count_u, f->count_it, f->feed, &count);
     if (code < 0)
         return code;
-    char key[OP_KEY_BYTES];
+    f->counted = code > 0 && count > 0;
     count += f->points.count - f->merged_read;
+    char key[OP_KEY_BYTES], value[COUNT_BYTES] = {COUNT_FORMAT};
+    memcpy(value + 1, &count, sizeof count);
     history_count_key(key, f->feed);
+    rocksdb_writebatch_delete(f->batch, key,
+                              sizeof key); /* a plain one, if nothing can be sealed */
     history_put(f->h, f->batch, slice_of(key, sizeof key), key_of(f),
-                slice_of((const char *)&count, sizeof count));
+                slice_of(value, sizeof value));
     return 0;
 }
 
@@ -345,6 +350,7 @@ static int step(struct fold *f, uint64_t feed)
 {
     f->feed = feed;
     f->rows_read = f->merged_read = f->gathered = 0;
+    f->counted = false;
     f->fresh_u.key_id = f->row_u.key_id = f->op_u.key_id = 0;
     f->late.count = f->points.count = f->ops.count = 0;
     buf_clear(&f->text);
@@ -409,8 +415,9 @@ static struct open_feed *mergeable(struct history *h, uint64_t feed)
     return f;
 }
 
-/* Takes up to `n` feeds from the queue and does one step of each. Returns how many. One that cannot
- * be read ends the piece and is not tried again until it has collected new rows. */
+/* Takes up to `n` feeds from the queue and does one step of each. Returns how many. A piece
+ * ends behind one whose rows had to be counted, and with one that cannot be read, which is not
+ * tried again until it has collected new rows. */
 static size_t steps(struct history *h, struct fold *fold, size_t n, uint64_t *feeds, int *outcome)
 {
     size_t done = 0;
@@ -420,8 +427,11 @@ static size_t steps(struct history *h, struct fold *fold, size_t n, uint64_t *fe
             continue;
         feeds[done] = f->feed;
         outcome[done] = step(fold, f->feed);
-        if (outcome[done++] >= 0)
+        if (outcome[done++] >= 0) {
+            if (fold->counted)
+                break; /* that may have taken long */
             continue;
+        }
         log_line(LOG_ERROR, "history.merge_failed", "path=%s feed=%llu error=%s", h->path,
                  (unsigned long long)f->feed, strerror(-outcome[done - 1]));
         break;

@@ -35,6 +35,8 @@ enum {
 };
 
 enum { ROW_KEY_BYTES = 25, OP_KEY_BYTES = 26 };
+/* The count: this byte, so that it is not taken for something sealed, and a u64. */
+enum { COUNT_FORMAT = 1, COUNT_BYTES = 9 };
 
 struct history_db {
     rocksdb_t *db;
@@ -200,7 +202,8 @@ bool reading_take_chunk(struct reading *r);
 /* Moves what was found to the query: at most `limit` points, newest first. enum history_found or a
  * negative errno. */
 int reading_answer(struct reading *r, struct history_query *q, size_t limit);
-/* How many points the merged rows of the feed hold. Moves the iterator. 0 or a negative errno. */
+/* How many points the merged rows of the feed hold. Moves the iterator. 0: the mark said so; 1:
+ * there is none that can be read, and they were counted, all of them; or a negative errno. */
 int history_merged_points(struct unsealing *u, rocksdb_iterator_t *it, uint64_t feed,
                           uint64_t *ret);
 /* What the query returns for a code from above. */

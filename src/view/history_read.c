@@ -370,14 +370,15 @@ int history_merged_points(struct unsealing *u, rocksdb_iterator_t *it, uint64_t 
     *ret = 0;
     history_count_key(key, feed);
     rocksdb_iter_seek(it, key, sizeof key);
-    if (history_count_at(u, it, feed, &value)) {
-        if (value.len != sizeof *ret)
-            return -EBADMSG;
-        memcpy(ret, value.ptr, sizeof *ret);
+    if (history_count_at(u, it, feed, &value) && value.len == COUNT_BYTES &&
+        value.ptr[0] == COUNT_FORMAT) {
+        memcpy(ret, value.ptr + 1, sizeof *ret);
         return 0;
     }
     int code = rocksdb_iter_valid(it) ? 0 : history_db_ended(it);
-    return code < 0 ? code : count_rows(u, it, KEY_ROW, feed, ret);
+    if (code == 0)
+        code = count_rows(u, it, KEY_ROW, feed, ret);
+    return code < 0 ? code : 1;
 }
 
 static uint64_t count_deleted(const struct op_list *l)
@@ -400,8 +401,9 @@ int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *re
         code = reading_ops(&r);
     if (code == 0 && r.copy.floor == 0)
         code = count_rows(&r.unsealing, r.it, KEY_FRESH, feed, &sum);
-    if (code == 0 && r.copy.floor == 0)
-        code = history_merged_points(&r.unsealing, r.it, feed, &merged);
+    if (code == 0 && r.copy.floor == 0 &&
+        (code = history_merged_points(&r.unsealing, r.it, feed, &merged)) > 0)
+        code = 0;
     sum += merged + r.copy.count;
     for (uint32_t i = 0; i < r.copy.sealed_count; i++)
         sum += r.copy.sealed[i]->count;
