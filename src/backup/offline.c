@@ -11,10 +11,13 @@
 static int open_journal(const struct backup_offline_opts *o, struct backup_source *ret,
                         struct error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], cursors[PATH_MAX];
     int rc = path_join(path, o->data, "journal", err);
+    if (!rc)
+        rc = path_join(cursors, o->data, "sinks/cursors", err);
     const struct journal_opts opts = {.disk = o->disk,
                                       .dir = path,
+                                      .cursors_elsewhere = cursors,
                                       .segment_bytes = o->segment_bytes,
                                       .ring_bytes = 1u << 20,
                                       .pending_bytes = 1u << 20};

@@ -144,11 +144,18 @@ static int find_start(struct recovery *r)
     return 0;
 }
 
-static void reach(struct recovery *r, const struct cursor list[CURSORS_MAX])
+/* What no log can have reached proves nothing, whoever wrote it. */
+static void reach(struct recovery *r, const char *path, const struct cursor list[CURSORS_MAX])
 {
-    for (unsigned i = 0; i < CURSORS_MAX; i++)
-        if (list[i].used && list[i].offset > r->must_reach)
+    for (unsigned i = 0; i < CURSORS_MAX; i++) {
+        if (!list[i].used || list[i].offset <= r->must_reach)
+            continue;
+        if (list[i].offset < OFFSET_MAX)
             r->must_reach = list[i].offset;
+        else
+            log_line(LOG_ERROR, "journal.cursor_impossible", "path=%s name=%s offset=%llu", path,
+                     list[i].name, (unsigned long long)list[i].offset);
+    }
 }
 
 /* See 3. A log that jumps leaves behind whatever was read of the one it was copied from. */
@@ -165,9 +172,9 @@ static int ask_readers(struct recovery *r)
     if (!rc)
         rc = cursors_read(j->disk, path, j->log_id, list, r->err);
     if (!rc)
-        reach(r, list);
+        reach(r, path, list);
     if (!rc && elsewhere && cursors_read(j->disk, elsewhere, j->log_id, list, &why) == 0)
-        reach(r, list);
+        reach(r, elsewhere, list);
     if (why.text[0]) /* it is not ours: its own process refuses it */
         log_line(LOG_ERROR, "journal.cursors_unread", "error=\"%s\"", why.text);
     free(list);

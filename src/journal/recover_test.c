@@ -269,6 +269,11 @@ static void cursors_elsewhere_that_are_none_of_ours(void **state)
     fixture_die(f, false);
     f->opts.cursors_elsewhere = "own/others"; /* of another log */
     assert_int_equal(fixture_open(f), 0);
+    leave_cursor(f, "own/wild", UINT64_MAX - 1); /* of none at all */
+    fixture_die(f, false);
+    f->opts.cursors_elsewhere = "own/wild";
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(journal_durable(f->j), 5);
     fixture_free(f);
 }
 
