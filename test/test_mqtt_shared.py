@@ -278,6 +278,37 @@ def test_what_others_had_does_not_come_again(server, owner, root, publish):
         m.close()
 
 
+def missed_by(server, owner, root, count, props=b""):
+    """Two members, of which the first has taken what the group missed: so many messages, none acknowledged."""
+    names = [f"a-{root}", f"b-{root}"]
+    members = [Member(server, owner, name, session=True) for name in names]
+    for m in members:
+        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
+    for m in members:
+        assert m.send(packet(DISCONNECT)).closed()
+    c = Member(server, owner)
+    for at in range(0, count, 20):
+        for i in range(at, at + 20):
+            c.publish(root, str(i), 1, 1 + i % 20)
+        for i in range(20):
+            assert c.code(PUBACK, 1 + i) == 0
+    c.close()
+    a = Member(server, owner, names[0], session=True, clean=False, props=props)
+    assert a.next()[0] == "0"
+    return a, Member(server, owner, names[1], session=True, clean=False)
+
+
+def test_who_unsubscribes_leaves_what_it_was_not_sent(server, owner, root):
+    """Of what was missed, which it had taken to itself, the others get the rest; what it was sent is its own."""
+    a, b = missed_by(server, owner, root, 60, props=b"\x21\0\2")
+    assert a.next()[0] == "1" and a.drain() == [] and b.drain() == []
+    assert a.unsubscribe(f"$share/g/{root}") == 0
+    assert take_all(b, 58) == [str(i) for i in range(2, 60)]
+    for m in (a, b):
+        assert m.drain() == []
+        m.close()
+
+
 def test_only_who_may_see_it(server, owner, root, publish):
     """A device's feeds are looked at with each message: it is passed over, and the filter behind the group counts."""
     secret = server.cli("device", "add", owner.name, f"d-{root}", "--feeds", f"{root}-mine")["secret"]

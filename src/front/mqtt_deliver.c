@@ -297,13 +297,29 @@ uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *s
     return first == UINT64_MAX ? first : first / SESSION_PARTS;
 }
 
+/* What it has not read yet, as that member. What is being read then is not sent. */
+static void give_back_given(struct delivery *d, uint32_t member)
+{
+    uint32_t kept = 0, asked = 0;
+    for (uint32_t i = 0; i < d->given_count; i++) {
+        const struct given_place given = d->given[i];
+        if (given.member == member) {
+            /* if there is nobody, the group sleeps from there */
+            (void)mqtt_give_back(d->conn, member, given.place);
+            continue;
+        }
+        asked += i < d->given_asked;
+        d->given[kept++] = given;
+    }
+    d->given_count = kept;
+    d->given_asked = asked;
+}
+
 void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub)
 {
     struct delivery *d = c->out;
-    for (uint32_t i = 0; d && i < d->given_count; i++) {
-        if (d->given[i].member == sub->member)
-            mqtt_share_settle(sub->group, d->given[i].place);
-    }
+    if (d)
+        give_back_given(d, sub->member);
     for (uint32_t i = 0; d && i < d->flights.count; i++) {
         if (d->flights.list[i].member == sub->member)
             mqtt_share_settle(sub->group, d->flights.list[i].place);
