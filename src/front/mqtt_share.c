@@ -239,10 +239,22 @@ bool mqtt_share_leave(struct share_group *g, struct share_member m, bool remains
     return over;
 }
 
+bool mqtt_share_over(struct share_group *g)
+{
+    pthread_mutex_lock(&g->lock);
+    bool over = g->count == 0;
+    pthread_mutex_unlock(&g->lock);
+    return over;
+}
+
 void mqtt_share_sleep(struct share_group *g, uint64_t from)
 {
     struct mqtt_shares *s = g->shares;
     pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&g->lock);
+    if (g->open_count) /* what of that a session has is known to the view */
+        from = lower(from, g->open[0] / SESSION_PARTS);
+    pthread_mutex_unlock(&g->lock);
     struct asleep *a = find_asleep(s, g);
     if (a && a->of == g) { /* else it was founded anew meanwhile, or forgotten */
         a->from = from;

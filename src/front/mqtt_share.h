@@ -88,7 +88,10 @@ enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struc
  * `remains`: its session goes on. The newest SHARE_ASLEEP_MAX groups that are over are remembered.
  */
 bool mqtt_share_leave(struct share_group *g, struct share_member m, bool remains);
-/* The home of one that is over: what comes from that position on has nobody got. */
+/* Whether it has no member, and never will. */
+bool mqtt_share_over(struct share_group *g);
+/* The home of one that is over: what comes from that position on has nobody got, nor what is open.
+ */
 void mqtt_share_sleep(struct share_group *g, uint64_t from);
 /* The member whose turn it is, and then it is the next one's. Returns how many there are; 0: none,
  * and *ret is not set. */

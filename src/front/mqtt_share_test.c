@@ -206,6 +206,23 @@ static void what_the_view_and_the_home_say_late(void **state)
     mqtt_shares_free(s);
 }
 
+/* It was in the mail to the last member when that left: whoever is next is to get it. */
+static void what_is_open_sleeps_with_the_group(void **state)
+{
+    struct mqtt_shares *s = shares_new(true, SINCE);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    mqtt_share_open(g, session_place(120, 3));
+    mqtt_share_open(g, session_place(125, 0));
+    mqtt_share_ref(g);
+    leave(g, member(0, 1), true);
+    mqtt_share_sleep(g, 130);
+    mqtt_share_unref(g);
+    g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    expect_missed(g, 120);
+    leave(g, member(0, 1), true);
+    mqtt_shares_free(s);
+}
+
 static void the_view_knows_where_a_group_is(void **state)
 {
     uint64_t from, to;
@@ -332,6 +349,7 @@ int main(void)
         cmocka_unit_test(groups_are_their_own),
         cmocka_unit_test(there_are_maxima),
         cmocka_unit_test(groups_sleep),
+        cmocka_unit_test(what_is_open_sleeps_with_the_group),
         cmocka_unit_test(threads_come_and_go),
         cmocka_unit_test(the_view_knows_where_a_group_is),
         cmocka_unit_test(the_floor_is_below_all_that_is_open),

@@ -195,11 +195,12 @@ static bool pick(struct share_group *g, struct share_member *to, unsigned *tried
     return count && (*tried)++ < 2 * count;
 }
 
-/* Nobody takes the message. */
+/* Nobody takes the message. What stays open is read from the journal again: after the start, or by
+ * the group's next member. */
 static void drop(struct share_group *g, uint64_t place)
 {
-    if (g->kept && mqtt_shares_stopping(g->shares))
-        return; /* it is there after the start */
+    if (g->kept && (mqtt_shares_stopping(g->shares) || mqtt_share_over(g)))
+        return;
     metric_add(METRIC_mqtt_drops_shared, 1);
     mqtt_share_settle(g, place);
 }
@@ -280,8 +281,8 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
         if (sub && take(sub, m, payload, force))
             return;
     }
-    if (!tried && m->place && !g->unclaimed)
-        g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread: it is over */
+    if (m->place && !g->unclaimed && mqtt_share_over(g))
+        g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread */
     if (tried)
         drop(g, m->place);
 }
