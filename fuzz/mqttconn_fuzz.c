@@ -502,7 +502,7 @@ static void open_all(void)
     for (unsigned i = 0; i < WORKERS; i++) {
         const struct mqtt_opts opts = {
             .worker = workers[i],
-            .tune = {NS_PER_S * 3600, NS_PER_S * 3600, 60, 100, below(2)},
+            .tune = {NS_PER_S * 3600, NS_PER_S * 3600, 60, 100, below(2), 3},
             .packet_max = 2000,
             .connect_max = 1000,
             .receive_max = 4,

@@ -114,6 +114,7 @@ struct mqtt_tune tune_mqtt(const struct config *c)
         .keep_alive_max_s = (uint16_t)(c->mqtt.keep_alive_max / 1000),
         .session_expiry_max_s = (uint32_t)(c->mqtt.session_expiry_max / 1000),
         .refusal_3_closes = !strcmp(c->mqtt.refusal_3, "close"),
+        .missed_max = (uint32_t)c->session.missed_max,
     };
 }
 

@@ -309,6 +309,16 @@ def test_who_unsubscribes_leaves_what_it_was_not_sent(server, owner, root):
         m.close()
 
 
+def test_much_that_is_given_back(server, owner, root):
+    """A member ends that had taken all that was missed: another takes as much."""
+    a, b = missed_by(server, owner, root, 2400)
+    assert b.drain() == []
+    a.close()
+    assert sorted(take_all(b, 2400), key=int) == [str(i) for i in range(2400)]
+    assert b.drain() == []
+    b.close()
+
+
 def test_only_who_may_see_it(server, owner, root, publish):
     """A device's feeds are looked at with each message: it is passed over, and the filter behind the group counts."""
     secret = server.cli("device", "add", owner.name, f"d-{root}", "--feeds", f"{root}-mine")["secret"]

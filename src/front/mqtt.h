@@ -26,6 +26,7 @@ struct mqtt_tune {
     uint32_t session_expiry_max_s; /* longer ones are cut to it, and 3.x has it; 0: no session
                                       outlives its connection */
     bool refusal_3_closes;         /* 3.x: a refused message closes; else it is acknowledged */
+    uint32_t missed_max; /* messages of groups that a member may have to read from the journal */
 };
 
 struct mqtt_opts {

@@ -28,7 +28,6 @@
 #include "front/mqtt_deliver_own.h"
 
 #define FLIGHTS_MAX     1024u
-#define GIVEN_MAX       1024u               /* messages that other members had */
 #define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
 #define RETRY_NS        (300 * NS_PER_MS)
 
@@ -257,7 +256,7 @@ static void put_given(struct delivery *d, uint32_t member, uint64_t place)
 bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
 {
     struct delivery *d = delivery_of(c);
-    if (d->given_count >= GIVEN_MAX)
+    if (d->given_count >= c->front->opts.tune.missed_max)
         return false;
     put_given(d, member, place);
     mqtt_make_dirty(c);

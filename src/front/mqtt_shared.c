@@ -195,11 +195,11 @@ static bool pick(struct share_group *g, struct share_member *to, unsigned *tried
     return count && (*tried)++ < 2 * count;
 }
 
-/* Nobody takes the message. What stays open is read from the journal again: after the start, or by
- * the group's next member. */
-static void drop(struct share_group *g, uint64_t place)
+/* Nobody takes the message. What stays open is read from the journal again: after the start, or
+ * when the group has slept. So does what was `given_back`: no more than its members had taken. */
+static void drop(struct share_group *g, uint64_t place, bool given_back)
 {
-    if (g->kept && (mqtt_shares_stopping(g->shares) || mqtt_share_over(g)))
+    if (g->kept && (given_back || mqtt_shares_stopping(g->shares) || mqtt_share_over(g)))
         return;
     metric_add(METRIC_mqtt_drops_shared, 1);
     mqtt_share_settle(g, place);
@@ -218,7 +218,7 @@ static void hand_on(struct mqtt_front *f, struct note *n)
             return;
         }
     }
-    drop(n->group, n->message.place);
+    drop(n->group, n->message.place, n->by_place);
     note_free(n);
 }
 
@@ -284,7 +284,7 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
     if (m->place && !g->unclaimed && mqtt_share_over(g))
         g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread */
     if (tried)
-        drop(g, m->place);
+        drop(g, m->place, false);
 }
 
 /* ---- the end of a member --------------------------------------------------------------------- */
@@ -302,7 +302,7 @@ bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
         n->by_place = true;
         hand_on(c->front, n);
     } else {
-        drop(sub->group, place);
+        drop(sub->group, place, true);
     }
     return true;
 }
