@@ -9,14 +9,15 @@ from mqtt_wire import PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBRE
 class Member(Mqtt):
     """One that is in a group, or is not; `got` is what came and was not asked for."""
 
-    def __init__(self, server, owner, name="", version=5, session=False, clean=True, props=b"", who=None):
+    def __init__(self, server, owner, name="", version=5, session=False, clean=True, props=b"", who=None,
+                 will=None):
         super().__init__(server.mqtt_port, version, timeout=30.0)
         self.pending = 0
         if version == 5 and session:
             props += b"\x11\0\0\x01\x2c"
         user, secret = who or (owner.name, owner.key)
         rest = {"props": props} if version == 5 else {}
-        self.present = self.login(user, secret, name, clean=clean, **rest).body[0] == 1
+        self.present = self.login(user, secret, name, clean=clean, will=will, **rest).body[0] == 1
 
     def take(self, p):
         """(payload, QoS, packet id, DUP) of a PUBLISH."""

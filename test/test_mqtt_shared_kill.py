@@ -150,12 +150,14 @@ def test_what_was_missed_and_is_under_way(server, owner):
     assert a.drain() == []
 
 
+@pytest.mark.parametrize("will", [None, ("wills", "c")])
 @pytest.mark.parametrize("qos", [1, 2])
-def test_members_without_a_session(server, owner, qos):
-    """What such a client has acknowledged, or was sent with QoS 2, does not come to the others; the rest does."""
+def test_members_without_a_session(server, owner, qos, will):
+    """What such a client has acknowledged, or was sent with QoS 2, does not come to the others; the rest does. So it is
+    if it has a will, and so a session that ends with its connection."""
     a, = subscribed(server, owner, ["a"], "$share/g/t/#", qos)
     assert a.send(packet(DISCONNECT)).closed()
-    c = Member(server, owner, props=b"\x21\0\2")
+    c = Member(server, owner, "c", props=b"\x21\0\2", will=will)
     assert c.subscribe(("$share/g/t/#", qos)) == [qos]
     publish(server, owner, "t/x", *range(6))
     first = c.next()

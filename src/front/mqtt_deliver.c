@@ -102,6 +102,13 @@ static bool has_room(const struct delivery *d)
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
+/* Whether the journal is told of a message under a packet id when it is sent. That of a group is
+ * not if the session ends with the connection, so that it is the group's again in a crash. */
+static bool is_kept(const struct delivery *d, uint32_t member)
+{
+    return d->conn->session && (!member || delivery_outlives(d));
+}
+
 /* A client without a session has it, which the group's sessions do not get then. */
 static void note_given(struct delivery *d, const struct flight *flight)
 {
@@ -121,15 +128,16 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
     mqtt_set_id(packet, flight->id);
     metric_add(METRIC_mqtt_sent, 1);
     const struct session_item item = {flight->place, flight->id, flight->qos};
-    if (c->session && flight->member) {
+    bool kept = is_kept(d, flight->member);
+    if (kept && flight->member) {
         tell_given(d, flight->member, item);
-    } else if (c->session) {
+    } else if (kept) {
         items_put(&d->sent, item);
         mqtt_make_dirty(c);
     } else if (flight->member && flight->qos == 2) {
         note_given(d, flight); /* it stays with the client (MQTT-4.8.2-5) */
     }
-    if (c->session && (flight->qos == 2 || d->holding || d->held.len)) {
+    if (kept && (flight->qos == 2 || d->holding || d->held.len)) {
         buf_put(&d->held, packet, len);
         CHECK(!d->held.failed); /* has_room */
     } else {
@@ -140,10 +148,11 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
 static void send_new(struct delivery *d, uint64_t place, uint32_t member, uint8_t qos, char *packet,
                      size_t len)
 {
-    bool waits = d->conn->session && qos == 2;
+    uint32_t of = mqtt_subs_member(d->conn->front->subs, member) ? member : 0;
+    bool waits = is_kept(d, of) && qos == 2;
     struct flight *flight =
         flights_put(&d->flights, place, qos, waits ? FLIGHT_WAITS : FLIGHT_SENT);
-    flight->member = mqtt_subs_member(d->conn->front->subs, member) ? member : 0;
+    flight->member = of;
     leave(d, flight, packet, len);
 }
 
@@ -551,7 +560,7 @@ static void on_retry(struct deadline *deadline)
 static void settle(struct delivery *d, const struct flight *flight)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, flight->member);
-    if (!d->conn->session && flight->qos == 1)
+    if (!is_kept(d, flight->member) && flight->qos == 1)
         note_given(d, flight);
     else if (sub)
         mqtt_share_settle(sub->group, flight->place);

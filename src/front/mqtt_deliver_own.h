@@ -63,6 +63,13 @@ struct delivery {
 /* Position below which the client has all messages of its own. */
 uint64_t delivery_floor(const struct delivery *d);
 
+/* Whether its session goes on when the connection ends; else that is one for its will's sake only,
+ * or there is none, and as a member of groups it has none. */
+static inline bool delivery_outlives(const struct delivery *d)
+{
+    return d->conn->session && d->conn->expiry_s;
+}
+
 /* ---- mqtt_tell.c ---- */
 void items_put(struct items *items, struct session_item item);
 /* To be told of a message as that member's: it is on its way to a client that has a session, or a

@@ -6,8 +6,8 @@
  * with the last of the records that give any in that turn.
  *
  * Messages of groups are told by group (SESSION_GIVEN), with the group's floor; that of a member
- * without a session too, if sessions have the subscription, since these read on from there after a
- * restart.
+ * without a session, or with one that ends with its connection, too, if sessions have the
+ * subscription, since these read on from there after a restart.
  */
 #include <stdlib.h>
 
@@ -88,7 +88,8 @@ static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_
         *packets = spare;
         e->out.max = packets->max = max;
     }
-    mqtt_hand_up_event(e, r, c->session);
+    bool outlives = delivery_outlives(c->out);
+    mqtt_hand_up_event(e, r, r->event == SESSION_GIVEN && !outlives ? 0 : c->session);
 }
 
 static int by_place(const void *a, const void *b)
@@ -143,7 +144,7 @@ static void tell_group(struct delivery *d, struct share_group *g, enum session_e
                                      .floor = mqtt_share_floor(g),
                                      .items = items->list,
                                      .count = items->count};
-    bool waits = event == SESSION_GIVEN && d->conn->session;
+    bool waits = event == SESSION_GIVEN && delivery_outlives(d);
     tell(d->conn, &r, MQTT_PUBLISH, packets, waits ? g : NULL);
 }
 
@@ -169,7 +170,7 @@ static void tell_members(struct delivery *d, struct buf *packets)
     while (d->given_out.count) {
         const struct mqtt_sub *sub = take_member(d, &d->given_out, &some);
         bool last = !d->given_out.count && !d->sent.count;
-        for (uint32_t i = 0; !sub && d->conn->session && i < some.count; i++)
+        for (uint32_t i = 0; !sub && delivery_outlives(d) && i < some.count; i++)
             items_put(&d->sent, some.list[i]); /* it unsubscribed in this turn */
         if (sub)
             tell_group(d, sub->group, SESSION_GIVEN, &some, last ? packets : NULL);
@@ -252,7 +253,8 @@ void mqtt_told(struct mqtt_exchange *e)
     struct session_item item = {0};
     CHECK(session_record_decode(e->x.request.body, &r));
     struct slice list = r.list;
-    bool sent = r.event == SESSION_SENT || r.event == SESSION_GIVEN, holds = sent && e->out.len;
+    bool sent = r.event == SESSION_SENT || (r.event == SESSION_GIVEN && e->x.request.session),
+         holds = sent && e->out.len;
     while (d && (sent || r.event == SESSION_PUBREL) && session_next_item(&r, &list, &item)) {
         struct flight *flight = flights_find(&d->flights, item.packet_id);
         if (flight && flight->state == (sent ? FLIGHT_WAITS : FLIGHT_RELEASING))
