@@ -112,12 +112,16 @@ static void fail(struct job *j, const char *what, int rc)
     job_exchange(j)->reply.retry_ns = NS_PER_S;
 }
 
-/* What is under way to members of the group, or settled, is nobody else's. */
+/* What is under way to members of the group, or settled, is nobody else's. The floor may have risen
+ * since this was asked: what is given below it is not known any more. */
 static void take_given(const struct job *j, struct missed *m)
 {
+    uint64_t floor;
     free(m->had);
-    m->had = sessions_group_given(j->lane->p->opts.sessions, j->account->number, m->group,
+    m->had = sessions_group_given(j->lane->p->opts.sessions, j->account->number, m->group, &floor,
                                   &m->had_count);
+    if (m->from < session_place(floor, 0))
+        m->from = session_place(floor, 0);
 }
 
 /* False: there is more to look through, in another turn. */
@@ -130,11 +134,11 @@ static bool collect(struct job *j, struct missed *m)
                         .job = j,
                         .missed = m,
                         .client = job_exchange(j)->request.client};
+    if (!j->backlog && m->group.ptr)
+        take_given(j, m);
     struct backlog_opts opts = opts_of(j, m);
     int rc = 0;
     opts.match = on_match;
-    if (!j->backlog && m->group.ptr)
-        take_given(j, m);
     if (!j->backlog)
         rc = backlog_open(&opts, &j->backlog, &err);
     if (rc == 0) {

@@ -89,9 +89,10 @@ bool sessions_take_will(struct sessions *t, uint64_t account, struct slice clien
  * below which all messages of its group are settled; 0: nothing is known. */
 bool sessions_group_floor(struct sessions *t, uint64_t account, struct slice filter,
                           uint64_t *ret_floor);
-/* Places from there on of messages that its members have or were sent; ascending, to be freed. */
+/* Places of messages that its members have or were sent, from the floor on, which is the one at the
+ * same moment; ascending, to be freed. */
 uint64_t *sessions_group_given(struct sessions *t, uint64_t account, struct slice filter,
-                               uint32_t *ret_count);
+                               uint64_t *ret_floor, uint32_t *ret_count);
 
 /* ---- retained messages ----------------------------------------------------------------------- */
 

@@ -204,7 +204,7 @@ bool sessions_group_floor(struct sessions *t, uint64_t account, struct slice fil
 }
 
 uint64_t *sessions_group_given(struct sessions *t, uint64_t account, struct slice filter,
-                               uint32_t *ret_count)
+                               uint64_t *ret_floor, uint32_t *ret_count)
 {
     pthread_mutex_lock(&t->lock);
     const struct session_group *g = *find(t, account, filter);
@@ -213,6 +213,7 @@ uint64_t *sessions_group_given(struct sessions *t, uint64_t account, struct slic
     CHECK(given);
     if (count)
         memcpy(given, g->given, count * sizeof *given);
+    *ret_floor = g ? g->floor : 0;
     pthread_mutex_unlock(&t->lock);
     *ret_count = count;
     return given;

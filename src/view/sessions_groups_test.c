@@ -110,7 +110,9 @@ static void expect(struct sessions *t, uint64_t floor, const uint64_t *places, u
     uint32_t got_count;
     assert_true(sessions_group_floor(t, 1, GROUP, &got_floor));
     assert_int_equal(got_floor, floor);
-    uint64_t *got = sessions_group_given(t, 1, GROUP, &got_count);
+    got_floor = 0;
+    uint64_t *got = sessions_group_given(t, 1, GROUP, &got_floor, &got_count);
+    assert_int_equal(got_floor, floor);
     assert_int_equal(got_count, count);
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(got[i], places[i]);
@@ -250,14 +252,14 @@ static void there_are_maxima(void **state)
 {
     (void)state;
     uint32_t count;
+    uint64_t floor;
     struct sessions *t = open_table(64 << 20);
     begin(t, 1, SLICE("x"), GROUP);
     for (uint32_t i = 0; i < SHARE_GIVEN_MAX + 10; i++)
         tell(t, 0, SESSION_GIVEN, 5, session_place(1000 + i, 0), 1, 1);
-    free(sessions_group_given(t, 1, GROUP, &count));
+    free(sessions_group_given(t, 1, GROUP, &floor, &count));
     assert_int_equal(count, SHARE_GIVEN_MAX);
     assert_int_equal(sessions_stats(t).dropped, 10);
-    uint64_t floor;
     assert_true(sessions_group_floor(t, 1, GROUP, &floor));
     assert_int_equal(floor, 1010); /* what was not settled below is nobody's any more */
     sessions_close(t);
@@ -267,7 +269,7 @@ static void there_are_maxima(void **state)
     begin(t, 1, SLICE("x"), GROUP);
     for (uint32_t i = 0; i < 10000; i++)
         tell(t, 0, SESSION_GIVEN, 5, session_place(1000 + i, 0), 1, 1);
-    free(sessions_group_given(t, 1, GROUP, &count));
+    free(sessions_group_given(t, 1, GROUP, &floor, &count));
     assert_true(count >= 512 && sessions_stats(t).bytes <= empty + room);
     assert_true(sessions_group_floor(t, 1, GROUP, &floor));
     assert_int_equal(floor, 1000 + 10000 - count);
