@@ -260,7 +260,7 @@ void mqtt_told(struct mqtt_exchange *e)
         if (flight && flight->state == (sent ? FLIGHT_WAITS : FLIGHT_RELEASING))
             flights_set(&d->flights, flight, sent ? FLIGHT_SENT : FLIGHT_RELEASED);
     }
-    if (holds && d && c->state == MQTT_UP) {
+    if (holds && d && c->state == MQTT_UP && c->failed == REASON_ok) { /* nor one before it */
         d->holding--;
         mqtt_send_messages(c, buf_slice(&e->out));
     }
