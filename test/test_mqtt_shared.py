@@ -309,6 +309,24 @@ def test_who_unsubscribes_leaves_what_it_was_not_sent(server, owner, root):
         m.close()
 
 
+@pytest.mark.parametrize("session", [False, True])
+def test_who_unsubscribes_leaves_what_waits(server, owner, root, publish, session):
+    """What it was sent is its own, with QoS 2; what waited for its window goes to the other one."""
+    a, b = (Member(server, owner, f"{name}-{root}", session=session, props=b"\x21\0\1") for name in "ab")
+    for m in (a, b):
+        assert m.subscribe((f"$share/g/{root}", 2)) == [2]
+    publish(root, *range(8), qos=2)
+    first = a.next(), b.next()
+    assert a.unsubscribe(f"$share/g/{root}") == 0
+    for m, (_, _, mid, _) in zip((a, b), first):
+        assert m.send(packet(PUBREC, struct.pack(">H", mid))).expect(PUBREL)
+        m.answer(PUBCOMP, mid)
+    assert sorted([p[0] for p in first] + take_all(b, 6)) == [str(i) for i in range(8)]
+    for m in (a, b):
+        assert m.drain() == []
+        m.close()
+
+
 def test_much_that_is_given_back(server, owner, root):
     """A member ends that had taken all that was missed: another takes as much."""
     a, b = missed_by(server, owner, root, 2400)

@@ -323,20 +323,34 @@ static void give_back_given(struct delivery *d, uint32_t member)
     d->given_asked = asked;
 }
 
+/* What waits for its window, as that member. It is its own if there is nobody else, and the group
+ * does not sleep. */
+static void give_back_queued(struct delivery *d, const struct mqtt_sub *sub)
+{
+    struct buf kept;
+    buf_init(&kept, d->shared.max);
+    for (size_t at = 0; at < d->shared.len;) {
+        struct queued q = queued_at(&d->shared, at);
+        bool own = !(q.place && sub->group->kept);
+        if (q.member != sub->member || (!mqtt_give_back(d->conn, q.member, q.place) && own))
+            buf_put(&kept, d->shared.ptr + at, QUEUED_HEAD + q.len);
+        at += QUEUED_HEAD + q.len;
+    }
+    CHECK(!kept.failed);
+    buf_fini(&d->shared);
+    d->shared = kept;
+}
+
 void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub)
 {
     struct delivery *d = c->out;
-    if (d)
-        give_back_given(d, sub->member);
-    for (uint32_t i = 0; d && i < d->flights.count; i++) {
+    if (!d)
+        return;
+    give_back_given(d, sub->member);
+    give_back_queued(d, sub);
+    for (uint32_t i = 0; i < d->flights.count; i++) {
         if (d->flights.list[i].member == sub->member)
             mqtt_share_settle(sub->group, d->flights.list[i].place);
-    }
-    for (size_t at = 0; d && at < d->shared.len;) {
-        struct queued q = queued_at(&d->shared, at);
-        if (q.member == sub->member)
-            mqtt_share_settle(sub->group, q.place);
-        at += QUEUED_HEAD + q.len;
     }
 }
 

@@ -328,8 +328,7 @@ uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *s
 /* Whether it ends and its session goes on, which has its subscriptions and is sent again what was
  * under way. */
 bool mqtt_deliver_keeps(const struct mqtt_conn *c);
-/* It has left that group: what it was sent or is to be sent as that member is its own; what it has
- * not read yet goes to others. */
+/* It has left that group: what it was sent as that member is its own, the rest goes to others. */
 void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub);
 /* It has left its groups: gives back what it was given and has not acknowledged. */
 void mqtt_deliver_give_back(struct mqtt_conn *c);
