@@ -56,7 +56,7 @@ def parse_args(words=None):
     p.add_argument("--report", action="store_true", help="measure nothing; write the report of what was measured")
     p.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="where the figures go")
     p.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the report goes")
-    p.add_argument("--flashmq", help="its binary, which Debian does not have")
+    p.add_argument("--flashmq", type=os.path.abspath, help="its binary, which Debian does not have")
     cpus = sorted(os.sched_getaffinity(0))
     p.add_argument("--server-cpu", type=int, default=cpus[0])
     p.add_argument("--client-cpu", type=int, default=cpus[-1])
