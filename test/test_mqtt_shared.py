@@ -230,14 +230,20 @@ def test_what_came_while_nobody_was_there(server, owner, root, publish, qos):
         m.close()
 
 
-def test_what_the_last_one_did_not_get_is_kept(server, owner, root, publish):
-    """It is cut off within what was missed: what it was sent is sent again to it, the rest to whoever is first."""
+def two_away(server, owner, root):
+    """Two sessions of a group, neither of them connected: their client ids."""
     names = [f"a-{root}", f"b-{root}"]
     members = [Member(server, owner, name, session=True) for name in names]
     for m in members:
         assert m.subscribe((f"$share/g/{root}", 1)) == [1]
     for m in members:
         assert m.send(packet(DISCONNECT)).closed()
+    return names
+
+
+def test_what_the_last_one_did_not_get_is_kept(server, owner, root, publish):
+    """It is cut off within what was missed: what it was sent is sent again to it, the rest to whoever is first."""
+    names = two_away(server, owner, root)
     publish(root, *range(120))
     a = Member(server, owner, names[0], session=True, clean=False)
     first = [a.next()[0] for _ in range(100)]  # a window of ours, nothing is acknowledged
@@ -253,12 +259,7 @@ def test_what_the_last_one_did_not_get_is_kept(server, owner, root, publish):
 
 def test_what_others_had_does_not_come_again(server, owner, root, publish):
     """The last member leaves something unread: who is back next gets that, not what came behind it and was delivered."""
-    names = [f"a-{root}", f"b-{root}"]
-    members = [Member(server, owner, name, session=True) for name in names]
-    for m in members:
-        assert m.subscribe((f"$share/g/{root}", 1)) == [1]
-    for m in members:
-        assert m.send(packet(DISCONNECT)).closed()
+    names = two_away(server, owner, root)
     publish(root, *range(120))
     a = Member(server, owner, names[0], session=True, clean=False)
     first = [a.next()[0] for _ in range(100)]  # a window of ours, nothing is acknowledged

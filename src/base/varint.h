@@ -85,3 +85,14 @@ static inline const uint8_t *varint_get(const uint8_t *at, const uint8_t *end, u
     }
     return NULL;
 }
+
+/* Takes a number of at most `max` off the front. False: there is none, or it is greater. */
+static inline bool varint_take(struct slice *in, uint64_t max, uint64_t *ret)
+{
+    const uint8_t *at = (const uint8_t *)in->ptr;
+    const uint8_t *behind = in->len ? varint_get(at, at + in->len, ret) : NULL;
+    if (!behind || *ret > max)
+        return false;
+    *in = slice_from(*in, (size_t)(behind - at));
+    return true;
+}

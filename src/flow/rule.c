@@ -54,16 +54,6 @@ static bool get_u8(struct slice *in, uint8_t *ret)
     return true;
 }
 
-static bool get_varint(struct slice *in, uint64_t *ret)
-{
-    const uint8_t *at = (const uint8_t *)in->ptr;
-    const uint8_t *behind = in->len ? varint_get(at, at + in->len, ret) : NULL;
-    if (!behind)
-        return false;
-    *in = slice_from(*in, (size_t)(behind - at));
-    return true;
-}
-
 static bool get_double(struct slice *in, double *ret)
 {
     uint64_t bits;
@@ -80,11 +70,12 @@ static bool get_rule(struct slice in, struct rule *r)
 {
     uint8_t when, has_value;
     uint64_t created;
-    if (!get_varint(&in, &r->account) || !get_varint(&in, &r->feed) || !get_u8(&in, &when) ||
-        !get_double(&in, &r->limit) || !get_double(&in, &r->clear) ||
-        !get_varint(&in, &r->silence_ms) || !get_varint(&in, &r->every_ms) ||
-        !get_varint(&in, &r->to_feed) || !get_varint(&in, &r->webhook) ||
-        !get_varint(&in, &created) || !get_u8(&in, &has_value))
+    if (!varint_take(&in, UINT64_MAX, &r->account) || !varint_take(&in, UINT64_MAX, &r->feed) ||
+        !get_u8(&in, &when) || !get_double(&in, &r->limit) || !get_double(&in, &r->clear) ||
+        !varint_take(&in, UINT64_MAX, &r->silence_ms) ||
+        !varint_take(&in, UINT64_MAX, &r->every_ms) || !varint_take(&in, UINT64_MAX, &r->to_feed) ||
+        !varint_take(&in, UINT64_MAX, &r->webhook) || !varint_take(&in, UINT64_MAX, &created) ||
+        !get_u8(&in, &has_value))
         return false;
     r->when = (enum rule_when)when;
     r->created_us = (int64_t)unzigzag(created);
@@ -98,7 +89,8 @@ bool rule_record_decode(struct slice payload, struct rule_record *ret)
 {
     uint8_t event;
     *ret = (struct rule_record){0};
-    if (!get_u8(&payload, &event) || !get_varint(&payload, &ret->rule.id) || !ret->rule.id)
+    if (!get_u8(&payload, &event) || !varint_take(&payload, UINT64_MAX, &ret->rule.id) ||
+        !ret->rule.id)
         return false;
     ret->event = (enum rule_event)event;
     ret->value = payload;

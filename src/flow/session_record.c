@@ -124,21 +124,10 @@ static bool get_u8(struct slice *in, uint8_t max, uint8_t *ret)
     return true;
 }
 
-static bool get_varint(struct slice *in, uint64_t max, uint64_t *ret)
-{
-    const uint8_t *at = (const uint8_t *)in->ptr, *behind;
-    uint64_t v;
-    if (in->len == 0 || !(behind = varint_get(at, at + in->len, &v)) || v > max)
-        return false;
-    *in = slice_from(*in, (size_t)(behind - at));
-    *ret = v;
-    return true;
-}
-
 static bool get_u32(struct slice *in, uint32_t *ret)
 {
     uint64_t v;
-    if (!get_varint(in, UINT32_MAX, &v))
+    if (!varint_take(in, UINT32_MAX, &v))
         return false;
     *ret = (uint32_t)v;
     return true;
@@ -147,7 +136,7 @@ static bool get_u32(struct slice *in, uint32_t *ret)
 static bool get_text(struct slice *in, struct slice *ret)
 {
     uint64_t len;
-    if (!get_varint(in, UINT32_MAX, &len) || len > in->len)
+    if (!varint_take(in, UINT32_MAX, &len) || len > in->len)
         return false;
     *ret = slice_of(in->ptr, (size_t)len);
     *in = slice_from(*in, (size_t)len);
@@ -189,19 +178,19 @@ static bool get_item(const struct session_record *r, struct slice *list, struct 
     uint64_t v, step;
     if (r->event == SESSION_ACKED) {
         uint64_t before = item->place ? item->place : session_place(r->floor, 0);
-        if (!get_varint(list, UINT64_MAX - before, &step) || (item->place && !step))
+        if (!varint_take(list, UINT64_MAX - before, &step) || (item->place && !step))
             return false;
         item->place = before + step;
         return item->place != 0; /* place 0 is spelled by no list: the floor says it */
     }
     bool sent = has_all(r->event);
-    if (!get_varint(list, sent ? 2 * UINT16_MAX + 1 : UINT16_MAX, &v) || (sent ? v / 2 : v) == 0)
+    if (!varint_take(list, sent ? 2 * UINT16_MAX + 1 : UINT16_MAX, &v) || (sent ? v / 2 : v) == 0)
         return false;
     item->packet_id = (uint16_t)(sent ? v / 2 : v);
     if (!sent)
         return true;
     item->qos = v & 1 ? 2 : 1;
-    if (!get_varint(list, UINT64_MAX, &step))
+    if (!varint_take(list, UINT64_MAX, &step))
         return false;
     item->place += unzigzag(step);
     return true;
@@ -209,9 +198,9 @@ static bool get_item(const struct session_record *r, struct slice *list, struct 
 
 static bool get_items(struct slice in, struct session_record *r)
 {
-    if (r->event == SESSION_ACKED && !get_varint(&in, UINT64_MAX >> 4, &r->floor))
+    if (r->event == SESSION_ACKED && !varint_take(&in, UINT64_MAX >> 4, &r->floor))
         return false;
-    if (is_of_group(r->event) && (!get_varint(&in, UINT64_MAX >> 4, &r->floor) ||
+    if (is_of_group(r->event) && (!varint_take(&in, UINT64_MAX >> 4, &r->floor) ||
                                   !get_text(&in, &r->filter.filter) || !r->filter.filter.len))
         return false;
     r->list = in;

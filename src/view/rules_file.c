@@ -190,20 +190,10 @@ static bool get_u64(struct slice *in, void *ret)
     return true;
 }
 
-static bool get_varint(struct slice *in, uint64_t max, uint64_t *ret)
-{
-    const uint8_t *at = (const uint8_t *)in->ptr;
-    const uint8_t *behind = in->len ? varint_get(at, at + in->len, ret) : NULL;
-    if (!behind || *ret > max)
-        return false;
-    *in = slice_from(*in, (size_t)(behind - at));
-    return true;
-}
-
 static bool get_text(struct slice *in, size_t max, struct slice *ret)
 {
     uint64_t len;
-    if (!get_varint(in, max, &len) || len > in->len)
+    if (!varint_take(in, max, &len) || len > in->len)
         return false;
     *ret = slice_of(in->ptr, (size_t)len);
     *in = slice_from(*in, (size_t)len);
@@ -216,7 +206,7 @@ static bool get_owed(struct rules *t, struct rule_entry *e, struct slice *in)
     uint8_t flags;
     uint64_t depth;
     if (!get_u8(in, OWED_FLAGS, &flags) || !get_u64(in, &o.offset) ||
-        !get_varint(in, RULE_DEPTH_MAX, &depth) || !get_u64(in, &o.caused_us) ||
+        !varint_take(in, RULE_DEPTH_MAX, &depth) || !get_u64(in, &o.caused_us) ||
         !get_text(in, RULE_VALUE_MAX, &o.came))
         return false;
     o.depth = (unsigned)depth;
@@ -237,7 +227,7 @@ static bool get_state(struct rules *t, struct rule_entry *e, struct slice in)
         !get_u64(&in, &depth) || depth > UINT32_MAX || !get_u64(&in, &e->last_us) ||
         !get_u64(&in, &e->caused_us) || !get_u64(&in, &e->fired) || !get_u64(&in, &e->suppressed) ||
         !get_u64(&in, &e->dropped) || !get_u64(&in, &e->fired_us) || !get_u64(&in, &e->error_us) ||
-        !get_text(&in, sizeof e->error - 1, &error) || !get_varint(&in, RULE_PENDING_MAX, &count))
+        !get_text(&in, sizeof e->error - 1, &error) || !varint_take(&in, RULE_PENDING_MAX, &count))
         return false;
     e->tripped = flags & TRIPPED;
     e->has_last = flags & HAS_LAST;

@@ -255,26 +255,16 @@ static bool load_retained(struct sessions *t, const char *head, struct slice byt
     return true;
 }
 
-static bool get_varint(struct slice *in, uint64_t max, uint64_t *ret)
-{
-    const uint8_t *at = (const uint8_t *)in->ptr;
-    const uint8_t *behind = in->len ? varint_get(at, at + in->len, ret) : NULL;
-    if (!behind || *ret > max)
-        return false;
-    *in = slice_from(*in, (size_t)(behind - at));
-    return true;
-}
-
 static bool load_group(struct sessions *t, const char *head, struct slice bytes)
 {
     uint64_t count, step, floor = le64_get(head + 16), place = session_place(floor, 0);
-    if (floor > UINT64_MAX >> 4 || !get_varint(&bytes, SHARE_GIVEN_MAX, &count) ||
+    if (floor > UINT64_MAX >> 4 || !varint_take(&bytes, SHARE_GIVEN_MAX, &count) ||
         count > bytes.len)
         return false;
     uint64_t *given = calloc(count + 1, sizeof *given);
     CHECK(given);
     uint32_t i = 0;
-    while (i < count && get_varint(&bytes, UINT64_MAX - place, &step) && (step || !i))
+    while (i < count && varint_take(&bytes, UINT64_MAX - place, &step) && (step || !i))
         given[i++] = place += step;
     if (i < count || !bytes.len) {
         free(given);

@@ -12,30 +12,9 @@
 
 #include "base/rand.h"
 #include "flow/limits.h"
+#include "view/one_file_testing.h"
 
 #define GROUP SLICE("$share/g/a/#")
-
-/* ---- a disk of one file in memory ------------------------------------------------------------ */
-
-static struct buf file;
-
-int disk_read_file(struct disk *d, const char *path, struct buf *out)
-{
-    buf_put_slice(out, buf_slice(&file));
-    return file.len ? 0 : -ENOENT;
-}
-
-int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, int n, uint64_t at)
-{
-    return -EIO;
-}
-
-int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
-{
-    buf_clear(&file);
-    buf_put(&file, ptr, len);
-    return 0;
-}
 
 /* ---- records --------------------------------------------------------------------------------- */
 
