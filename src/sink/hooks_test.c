@@ -686,7 +686,7 @@ static void who_asks_is_answered(void **state)
     uint64_t seen = 0;
     unsigned places = 0; /* where it was seen to be, on its way */
     destroy(b->h);
-    for (unsigned i = 0; i < 150; i++)
+    for (unsigned i = 0; i < 600; i++)
         append(b, 9, 0, 500);
     assert_int_equal(hooks_open(&b->opts, &b->h, &err), 0);
     uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = -1});
