@@ -384,11 +384,11 @@ static void on_over(void *owner)
     }
 }
 
-static bool anything_under_way(const void *owner)
+static bool anything_unanswered(const void *owner)
 {
     const struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
-        if (cl->conns[i].state == CONN_BUSY)
+        if (cl->conns[i].state == CONN_BUSY && !cl->conns[i].drip.len)
             return true;
     }
     return false;
@@ -481,7 +481,7 @@ static const struct run_ops run_ops = {
     .open = on_open,
     .pump = pump,
     .tend = tend,
-    .under_way = anything_under_way,
+    .unanswered = anything_unanswered,
     .storm = storm,
     .close = on_over,
 };

@@ -408,6 +408,18 @@ static void silence_is_given_up(void **state)
     json_decref(r);
 }
 
+/* At the end of the time they are waited for. */
+static void late_answers_count(void **state)
+{
+    json_t *r;
+    server.delay_ms = 1500;
+    assert_int_equal(RUN(&r, "--seconds", "0.1", "--connections", "2"), 0);
+    assert_int_equal(count(r, "timed_out"), 0);
+    assert_int_equal(count(r, "broken"), 0);
+    assert_int_equal(count(r, "answered"), 2);
+    json_decref(r);
+}
+
 static void devices_come_from_a_file(void **state)
 {
     FILE *f = fopen(csv_path, "w");
@@ -517,6 +529,7 @@ int main(void)
         cmocka_unit_test_setup(guesses_and_strangers_are_new_each_time, server_reset),
         cmocka_unit_test_setup(all_devices_log_in_once, server_reset),
         cmocka_unit_test_setup(silence_is_given_up, server_reset),
+        cmocka_unit_test_setup(late_answers_count, server_reset),
         cmocka_unit_test(devices_come_from_a_file),
         cmocka_unit_test(wrong_usage_is_told),
     };

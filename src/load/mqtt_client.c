@@ -550,11 +550,16 @@ static void on_open(void *owner)
         link_open(&cl->links[i]);
 }
 
-static bool anything_under_way(const void *owner)
+static bool anything_unanswered(const void *owner)
 {
     const struct mqtt_client *cl = owner;
-    return cl->unacked ||
-           (cl->ready && cl->result->delivered < cl->result->answered * cl->opts->subscribers);
+    return cl->unacked;
+}
+
+static bool anything_undelivered(const void *owner)
+{
+    const struct mqtt_client *cl = owner;
+    return cl->ready && cl->result->delivered < cl->result->answered * cl->opts->subscribers;
 }
 
 static void tend(void *owner, uint64_t now)
@@ -565,6 +570,8 @@ static void tend(void *owner, uint64_t now)
         bool awaits = l->unacked || (l->state >= STATE_CONNECTING && l->state <= STATE_SUBSCRIBING);
         if (awaits && now > l->heard_ns && now - l->heard_ns > cl->opts->timeout_ns) {
             cl->result->timed_out++;
+            cl->unacked -= l->unacked; /* it does not count as broken too */
+            l->unacked = 0;
             link_close(l, UV_ETIMEDOUT);
         } else if (l->state == STATE_WAITING && now >= l->retry_ns) {
             link_open(l);
@@ -607,7 +614,8 @@ static const struct run_ops run_ops = {
     .open = on_open,
     .pump = pump,
     .tend = tend,
-    .under_way = anything_under_way,
+    .unanswered = anything_unanswered,
+    .undelivered = anything_undelivered,
     .storm = storm,
     .close = on_over,
 };

@@ -10,9 +10,9 @@
 #include "base/clock.h"
 #include "load/ledger.h"
 
-#define TICK_MS  20
-#define DRAIN_NS NS_PER_S
-#define POLL_NS  (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
+#define TICK_MS     20
+#define DELIVERY_NS NS_PER_S         /* that subscribers have at the end; some copies never come */
+#define POLL_NS     (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
 
 bool run_sending(const struct run *r)
 {
@@ -150,16 +150,19 @@ static void on_tick(uv_timer_t *timer)
         r->ops->storm(r->owner);
         r->storming = false;
     }
-    bool under_way = r->ops->under_way(r->owner);
+    bool unanswered = r->ops->unanswered(r->owner);
+    bool under_way = unanswered || (r->ops->undelivered && r->ops->undelivered(r->owner));
     if (r->phase == PHASE_WARMUP && now >= r->phase_end_ns)
         begin_phase(r, PHASE_MEASURE, now, r->opts->run_ns);
     else if (r->phase == PHASE_MEASURE && (now >= r->phase_end_ns || r->alive == 0))
-        begin_phase(r, PHASE_DRAIN, now, DRAIN_NS);
+        begin_phase(r, PHASE_DRAIN, now, DELIVERY_NS);
     else if (r->phase <= PHASE_MEASURE && !run_sending(r) && !under_way)
         begin_phase(r, PHASE_DRAIN, now, 0);
     else if (r->phase == PHASE_WARMUP && r->alive == 0)
         begin_phase(r, PHASE_DRAIN, now, 0);
-    if (r->phase == PHASE_DRAIN && (now >= r->phase_end_ns || !under_way))
+    /* An answer may come until its time is over, which is another outcome than a broken connection.
+     */
+    if (r->phase == PHASE_DRAIN && !unanswered && (now >= r->phase_end_ns || !under_way))
         close_everything(r);
 }
 
@@ -167,7 +170,9 @@ static void on_interrupt(uv_signal_t *signal, int number)
 {
     struct run *r = signal->data;
     if (r->phase <= PHASE_MEASURE)
-        begin_phase(r, PHASE_DRAIN, clock_mono_ns(), DRAIN_NS);
+        begin_phase(r, PHASE_DRAIN, clock_mono_ns(), DELIVERY_NS);
+    else if (r->phase == PHASE_DRAIN)
+        close_everything(r); /* the second one: now */
 }
 
 /* ---- beginning and end ---- */

@@ -33,9 +33,10 @@ struct run_ops {
     void (*open)(void *owner);               /* the run begins: connects */
     void (*pump)(void *owner);               /* something may be due */
     void (*tend)(void *owner, uint64_t now); /* each tick: time-outs, reconnects */
-    bool (*under_way)(const void *owner);    /* an answer is awaited */
-    void (*storm)(void *owner);              /* every connection breaks, and is opened again */
-    void (*close)(void *owner);              /* closes all its handles */
+    bool (*unanswered)(const void *owner);   /* an answer is awaited */
+    bool (*undelivered)(const void *owner); /* so is a copy at a subscriber; NULL: there are none */
+    void (*storm)(void *owner);             /* every connection breaks, and is opened again */
+    void (*close)(void *owner);             /* closes all its handles */
 };
 
 struct run {
