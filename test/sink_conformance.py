@@ -34,7 +34,7 @@ from mqtt_wire import PUBACK, Mqtt
 SCHEDULES = int(os.environ.get("SLUICE_SINK_SCHEDULES", 5))
 FIRST_SEED = int(os.environ.get("SLUICE_SINK_SEED", 1))
 PATIENCE = 60
-PERIOD = 100  # requests between two changes of a target's state, where latencies are compared
+PERIOD = 100  # requests, at least, between two changes of a target's state, where latencies are compared
 _places = itertools.count(1)
 
 # One that is at the target; `offset` is its place in the journal, by which it is known.
@@ -386,22 +386,25 @@ class Conformance:
         try:
             sink = make_sink(port=proxy.port, timeout="1s")
             owner = sender_on(sink, "pat", "t")
-            session, best = requests.Session(), {False: 1e9, True: 1e9}
+            session, best, sent = requests.Session(), {False: 1e9, True: 1e9}, 0
             for hangs in (False, True) * 3:
+                hung, latencies = len(proxy.seen), []
                 proxy.faults = 10 ** 6 if hangs else 0
                 proxy.break_all()
-                latencies = []
-                for i in range(PERIOD):
+                give_up = time.monotonic() + PATIENCE
+                while len(latencies) < PERIOD or (hangs and len(proxy.seen) == hung):
                     begun = time.monotonic()
-                    r = session.post(f"{sink.server.url}/v1/telemetry", json={"t": i}, headers=owner.auth, timeout=20)
+                    assert begun < give_up, "nothing came to the proxy"
+                    r = session.post(f"{sink.server.url}/v1/telemetry", json={"t": sent}, headers=owner.auth, timeout=20)
                     latencies.append(time.monotonic() - begun)
                     assert r.status_code == 202, r.text
-                best[hangs] = min(best[hangs], sorted(latencies)[PERIOD * 99 // 100 - 1])
+                    sent += 1
+                best[hangs] = min(best[hangs], sorted(latencies)[len(latencies) * 99 // 100 - 1])
             proxy.faults = 0
             proxy.break_all()
             print(f"p99 {best[False] * 1e3:.1f} ms, while it hangs {best[True] * 1e3:.1f} ms")
-            assert "hang" in proxy.seen and best[True] <= 1.2 * best[False] + 0.005
+            assert best[True] <= 1.2 * best[False] + 0.005
             sink.drained()
-            assert len(sink.messages()) == 6 * PERIOD
+            assert len(sink.messages()) == sent
         finally:
             proxy.close()
