@@ -92,7 +92,7 @@ void mqtt_share_unref(struct share_group *g)
         return;
     CHECK(!g->count && !g->subs);
     pthread_mutex_destroy(&g->lock);
-    free(g->members);
+    free(g->seats);
     free(g->open);
     free(g);
 }
@@ -113,11 +113,11 @@ static bool add(struct share_group *g, struct share_member m)
     bool fits = g->count < SHARE_MEMBERS_MAX;
     if (fits && g->count == g->room) {
         g->room = g->room ? g->room * 2 : 4;
-        g->members = realloc(g->members, g->room * sizeof *g->members);
-        CHECK(g->members);
+        g->seats = realloc(g->seats, g->room * sizeof *g->seats);
+        CHECK(g->seats);
     }
     if (fits)
-        g->members[g->count++] = m;
+        g->seats[g->count++] = (struct share_seat){m, ++g->last_joined};
     pthread_mutex_unlock(&g->lock);
     return fits;
 }
@@ -219,11 +219,11 @@ bool mqtt_share_leave(struct share_group *g, struct share_member m, bool remains
     unsigned i = 0;
     uint64_t floor = floor_of(g, reached);
     g->remains |= remains;
-    while (i < g->count && !same(g->members[i], m))
+    while (i < g->count && !same(g->seats[i].member, m))
         i++;
     CHECK(i < g->count);
     /* In order, so that who is behind is not passed over or asked twice. */
-    memmove(g->members + i, g->members + i + 1, (g->count - i - 1) * sizeof *g->members);
+    memmove(g->seats + i, g->seats + i + 1, (g->count - i - 1) * sizeof *g->seats);
     g->count--;
     if (g->turn > i)
         g->turn--;
@@ -263,17 +263,53 @@ void mqtt_share_sleep(struct share_group *g, uint64_t from)
     pthread_mutex_unlock(&s->lock);
 }
 
-unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret)
+/* The first that was taken then or later; with the group's lock. */
+static unsigned seat_at(const struct share_group *g, uint64_t joined)
+{
+    unsigned low = 0, high = g->count;
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+        if (g->seats[mid].joined < joined)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* The seat that follows in the round; g->count: it is over. With the group's lock. */
+static unsigned next_seat(const struct share_group *g, struct share_round *r)
+{
+    if (!r->last && g->count) {
+        r->first = g->seats[g->turn].joined;
+        return g->turn;
+    }
+    unsigned at = seat_at(g, r->last + 1);
+    if (at == g->count && !r->around) {
+        r->around = true;
+        at = 0;
+    }
+    return r->around && at < g->count && g->seats[at].joined >= r->first ? g->count : at;
+}
+
+bool mqtt_share_pick(struct share_group *g, struct share_round *r, struct share_member *ret)
 {
     pthread_mutex_lock(&g->lock);
-    unsigned count = g->count;
-    if (count) {
-        if (g->turn >= count)
-            g->turn = 0;
-        *ret = g->members[g->turn++];
+    if (g->turn >= g->count)
+        g->turn = 0;
+    unsigned at = next_seat(g, r);
+    if (at == g->count && !r->force) {
+        *r = (struct share_round){.force = true};
+        at = next_seat(g, r);
+    }
+    bool found = at < g->count;
+    if (found) {
+        *ret = g->seats[at].member;
+        r->last = g->seats[at].joined;
+        g->turn += at == g->turn;
     }
     pthread_mutex_unlock(&g->lock);
-    return count;
+    return found;
 }
 
 /* ---- what is settled ------------------------------------------------------------------------- */

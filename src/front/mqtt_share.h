@@ -31,6 +31,19 @@ struct share_member {
     uint32_t number;
 };
 
+/* A member's place in its group. */
+struct share_seat {
+    struct share_member member;
+    uint64_t joined; /* counted from 1 */
+};
+
+/* Whom a message has asked; all zero: nobody yet. */
+struct share_round {
+    uint64_t first, last; /* `joined` of where the round began, and of who was asked last; or 0 */
+    bool around;          /* it has come past the last seat */
+    bool force;           /* it is the second one */
+};
+
 struct share_group {
     struct mqtt_shares *shares;
     _Atomic unsigned refs;
@@ -47,10 +60,11 @@ struct share_group {
     uint64_t account, hash;
     const _Atomic uint64_t *reached; /* position: what lies below the home has matched */
     _Atomic bool kept;
-    _Atomic bool missing; /* there is a stretch that nobody has asked the journal for */
-    pthread_mutex_t lock; /* of these: */
-    struct share_member *members;
+    _Atomic bool missing;     /* there is a stretch that nobody has asked the journal for */
+    pthread_mutex_t lock;     /* of these: */
+    struct share_seat *seats; /* in the order of joining */
     unsigned count, room, turn;
+    uint64_t last_joined;
     bool remains;                    /* sessions have left it that go on */
     uint64_t missed_from, missed_to; /* that stretch, until it has been read; positions */
     uint64_t *open;                  /* places given to members and not settled; ascending */
@@ -93,9 +107,10 @@ bool mqtt_share_over(struct share_group *g);
 /* The home of one that is over: what comes from that position on has nobody got, nor what is open.
  */
 void mqtt_share_sleep(struct share_group *g, uint64_t from);
-/* The member whose turn it is, and then it is the next one's. Returns how many there are; 0: none,
- * and *ret is not set. */
-unsigned mqtt_share_pick(struct share_group *g, struct share_member *ret);
+/* The member that the message is to ask next: first whose turn it is, then those that follow, and
+ * when that was the last one, all once more, with r->force. Who is a member all the while is asked
+ * once in each round, whoever else comes and goes. False: there is nobody left. */
+bool mqtt_share_pick(struct share_group *g, struct share_round *r, struct share_member *ret);
 
 /* ---- what is settled; nothing happens if the group is not kept ---- */
 /* A session has joined: it is kept from now on. */

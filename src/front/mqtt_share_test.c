@@ -59,11 +59,18 @@ static struct share_group *join(struct mqtt_shares *s, uint64_t account, const c
     return g;
 }
 
-static uint32_t pick(struct share_group *g, unsigned want)
+/* Whom a message asks next; 0: nobody. */
+static uint32_t ask(struct share_group *g, struct share_round *r)
 {
     struct share_member m = {0};
-    assert_int_equal(mqtt_share_pick(g, &m), want);
-    return m.number;
+    return mqtt_share_pick(g, r, &m) ? m.number : 0;
+}
+
+/* Whom a new one asks first. */
+static uint32_t pick(struct share_group *g)
+{
+    struct share_round r = {0};
+    return ask(g, &r);
 }
 
 static void leave(struct share_group *g, struct share_member m, bool last)
@@ -77,27 +84,94 @@ static void members_take_turns(void **state)
     struct mqtt_shares *s = shares_new(false, 0);
     struct share_group *g = join(s, 1, "g", "a/#", member(0, 1), SHARE_FOUNDED);
     assert_ptr_equal(g->home, &fronts[0]);
-    assert_int_equal(pick(g, 1), 1);
+    assert_int_equal(pick(g), 1);
     assert_ptr_equal(join(s, 1, "g", "a/#", member(1, 1), SHARE_JOINED), g);
     assert_ptr_equal(join(s, 1, "g", "a/#", member(1, 2), SHARE_JOINED), g);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(pick(g, 3), 1);
-        assert_int_equal(pick(g, 3), 2);
-        assert_int_equal(pick(g, 3), 1);
+        assert_int_equal(pick(g), 1);
+        assert_int_equal(pick(g), 2);
+        assert_int_equal(pick(g), 1);
     }
-    assert_int_equal(pick(g, 3), 1);
+    assert_int_equal(pick(g), 1);
     leave(g, member(0, 1), false); /* it had its turn: the next one is still the next one */
-    assert_int_equal(pick(g, 2), 2);
-    assert_int_equal(pick(g, 2), 1);
+    assert_int_equal(pick(g), 2);
+    assert_int_equal(pick(g), 1);
     leave(g, member(1, 2), false);
     struct share_group *kept = mqtt_share_ref(g);
     leave(g, member(1, 1), true);
-    assert_int_equal(pick(kept, 0), 0);
+    assert_int_equal(pick(kept), 0);
     g = join(s, 1, "g", "a/#", member(2, 9), SHARE_FOUNDED); /* another group, another home */
     assert_ptr_not_equal(g, kept);
     assert_ptr_equal(g->home, &fronts[2]);
     mqtt_share_unref(kept);
     leave(g, member(2, 9), true);
+    mqtt_shares_free(s);
+}
+
+/* Nobody takes the message at once: each is asked, and asked once more. */
+static void all_are_asked_twice(void **state)
+{
+    struct mqtt_shares *s = shares_new(false, 0);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    for (uint32_t i = 2; i <= 3; i++)
+        join(s, 1, "g", "a", member(0, i), SHARE_JOINED);
+    assert_int_equal(pick(g), 1);
+    struct share_round r = {0};
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(ask(g, &r) == (i + 1) % 3 + 1 && !r.force);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(ask(g, &r) == (i + 1) % 3 + 1 && r.force);
+    assert_int_equal(ask(g, &r), 0);
+    assert_int_equal(pick(g), 2); /* it is the turn of who comes behind the last one */
+    for (uint32_t i = 1; i <= 3; i++)
+        leave(g, member(0, i), i == 3);
+    mqtt_shares_free(s);
+}
+
+/* It is on its way to a member that leaves meanwhile: those behind are still to be asked. */
+static void who_leaves_takes_nobodys_turn(void **state)
+{
+    struct mqtt_shares *s = shares_new(false, 0);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    for (uint32_t i = 2; i <= 5; i++)
+        join(s, 1, "g", "a", member(0, i), SHARE_JOINED);
+    struct share_round r = {0};
+    for (uint32_t i = 1; i <= 5; i++)
+        assert_int_equal(ask(g, &r), i);
+    for (uint32_t i = 1; i <= 2; i++)
+        assert_true(ask(g, &r) == i && r.force);
+    for (uint32_t i = 1; i <= 3; i++)
+        leave(g, member(0, i), false);
+    assert_int_equal(ask(g, &r), 4);
+    assert_int_equal(ask(g, &r), 5);
+    assert_int_equal(ask(g, &r), 0);
+    leave(g, member(0, 4), false);
+    leave(g, member(0, 5), true);
+    mqtt_shares_free(s);
+}
+
+/* Others are asked at the same time, and somebody joins. */
+static void other_messages_take_nobodys_turn(void **state)
+{
+    struct mqtt_shares *s = shares_new(false, 0);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    join(s, 1, "g", "a", member(0, 2), SHARE_JOINED);
+    struct share_round r = {0};
+    assert_int_equal(ask(g, &r), 1);
+    assert_int_equal(pick(g), 2);
+    assert_int_equal(ask(g, &r), 2);
+    join(s, 1, "g", "a", member(0, 3), SHARE_JOINED);
+    assert_int_equal(ask(g, &r), 3);
+    assert_false(r.force);
+    uint32_t first = ask(g, &r), asked = 1u << first;
+    for (unsigned i = 0; i < 2; i++) {
+        pick(g);
+        asked |= 1u << ask(g, &r);
+    }
+    assert_true(r.force && asked == 0xe);
+    assert_int_equal(ask(g, &r), 0);
+    for (uint32_t i = 1; i <= 3; i++)
+        leave(g, member(0, i), i == 3);
     mqtt_shares_free(s);
 }
 
@@ -109,7 +183,7 @@ static void groups_are_their_own(void **state)
                                 join(s, 1, "h", "a", member(0, 3), SHARE_FOUNDED),
                                 join(s, 1, "g", "b", member(0, 4), SHARE_FOUNDED)};
     for (uint32_t i = 0; i < 4; i++)
-        assert_int_equal(pick(g[i], 1), i + 1);
+        assert_int_equal(pick(g[i]), i + 1);
     for (uint32_t i = 0; i < 4; i++)
         leave(g[i], member(0, i + 1), true);
     mqtt_shares_free(s);
@@ -292,7 +366,18 @@ struct worker_of {
     unsigned founded, ended;
 };
 
-/* Joins and leaves two groups at random, and looks whose turn it is while it is in one. */
+/* A message asks all members: this one, which stays, in each round once. */
+static void ask_all(struct share_group *g, struct share_member self)
+{
+    struct share_round r = {0};
+    struct share_member m;
+    unsigned asked[2] = {0};
+    while (mqtt_share_pick(g, &r, &m))
+        asked[r.force] += m.front == self.front && m.number == self.number;
+    CHECK(asked[0] == 1 && asked[1] == 1);
+}
+
+/* Joins and leaves two groups at random, and asks all while it is in one. */
 static void run(void *arg)
 {
     struct worker_of *w = arg;
@@ -301,14 +386,14 @@ static void run(void *arg)
     struct share_group *in[2] = {0};
     for (unsigned i = 0; i < ROUNDS; i++) {
         unsigned k = (unsigned)rand_below(&r, 2);
-        struct share_member m = member(w->index, k + 1), picked;
+        struct share_member m = member(w->index, k + 1);
         if (!in[k]) {
             enum share_joined how =
                 mqtt_share_join(w->shares, 7, SLICE("g"), slice_str(filters[k]), m, &home, &in[k]);
             CHECK(how != SHARE_FULL);
             w->founded += how == SHARE_FOUNDED;
         } else if (rand_below(&r, 3)) {
-            CHECK(mqtt_share_pick(in[k], &picked) >= 1 && picked.number == k + 1);
+            ask_all(in[k], m);
         } else {
             w->ended += mqtt_share_leave(in[k], m, false);
             mqtt_share_unref(in[k]);
@@ -346,6 +431,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_take_turns),
+        cmocka_unit_test(all_are_asked_twice),
+        cmocka_unit_test(who_leaves_takes_nobodys_turn),
+        cmocka_unit_test(other_messages_take_nobodys_turn),
         cmocka_unit_test(groups_are_their_own),
         cmocka_unit_test(there_are_maxima),
         cmocka_unit_test(groups_sleep),

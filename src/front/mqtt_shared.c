@@ -27,8 +27,7 @@ struct note {
     struct mail mail;
     struct share_group *group; /* a reference */
     struct share_member to;
-    unsigned tried; /* members that were asked */
-    bool force;
+    struct share_round asked;
     bool by_place; /* only message.place: it is read from the journal */
     struct live_message message;
     struct slice payload;
@@ -174,7 +173,7 @@ static bool take_note(struct mqtt_front *f, const struct note *n)
     if (!sub || sub->left)
         return false;
     return n->by_place ? take_place(sub, n->message.place)
-                       : take(sub, &n->message, n->payload, n->force);
+                       : take(sub, &n->message, n->payload, n->asked.force);
 }
 
 static void on_note(struct mail *m)
@@ -185,14 +184,6 @@ static void on_note(struct mail *m)
         note_free(n);
     else
         hand_on(f, n);
-}
-
-/* Whose turn it is, if there is anybody who was not asked twice. */
-static bool pick(struct share_group *g, struct share_member *to, unsigned *tried, bool *force)
-{
-    unsigned count = mqtt_share_pick(g, to);
-    *force = *tried >= count;
-    return count && (*tried)++ < 2 * count;
 }
 
 /* Nobody takes the message. What stays open is read from the journal again: after the start, or
@@ -207,7 +198,7 @@ static void drop(struct share_group *g, uint64_t place, bool given_back)
 
 static void hand_on(struct mqtt_front *f, struct note *n)
 {
-    while (pick(n->group, &n->to, &n->tried, &n->force)) {
+    while (mqtt_share_pick(n->group, &n->asked, &n->to)) {
         if (n->to.front != f) {
             n->mail.run = on_note;
             worker_post(n->to.front->opts.worker, &n->mail);
@@ -261,29 +252,29 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
                     struct slice payload)
 {
     struct share_member to;
-    unsigned tried = 0;
-    bool force;
+    struct share_round asked = {0};
+    bool any = false;
     if (m->place && !(m->published && !m->qos))
         mqtt_share_open(g, m->place);
-    while (pick(g, &to, &tried, &force)) {
+    while (mqtt_share_pick(g, &asked, &to)) {
+        any = true;
         if (to.front != f) {
             struct note *n = note_new(g, m, payload);
             if (!n)
                 break;
             n->to = to;
-            n->tried = tried;
-            n->force = force;
+            n->asked = asked;
             n->mail.run = on_note;
             worker_post(to.front->opts.worker, &n->mail);
             return;
         }
         const struct mqtt_sub *sub = mqtt_subs_member(f->subs, to.number);
-        if (sub && take(sub, m, payload, force))
+        if (sub && take(sub, m, payload, asked.force))
             return;
     }
     if (m->place && !g->unclaimed && mqtt_share_over(g))
         g->unclaimed = m->place / SESSION_PARTS; /* on the home's thread */
-    if (tried)
+    if (any)
         drop(g, m->place, false);
 }
 
@@ -292,9 +283,8 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
-    struct share_member other;
     if (!sub || !place || (sub->group->kept && mqtt_shares_stopping(sub->group->shares)) ||
-        !mqtt_share_pick(sub->group, &other))
+        mqtt_share_over(sub->group))
         return false;
     struct note *n =
         note_new(sub->group, &(struct live_message){.place = place}, (struct slice){0});

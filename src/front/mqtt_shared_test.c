@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Members of a group on two workers whose loops are turned by hand, on real sockets, with a
+ * pipeline that accepts all: so each order in which messages, mail and connections can meet is one
+ * of a test's.
+ */
+#include "front/mqtt_private.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/log.h"
+/* The loops of two workers are turned by hand. */
+#include "conn/worker.c"
+#include "flow/session_record.h"
+
+#define WORKERS 2u
+#define FILTER  "$share/g/a/b"
+
+/* ---- a pipeline ------------------------------------------------------------------------------ */
+
+static struct worker *workers[WORKERS];
+static struct mqtt_front *fronts[WORKERS];
+static struct mqtt_sessions *sessions;
+static struct mqtt_shares *shares;
+static struct account *account;
+static struct credential *credential;
+static uint64_t durable, last_session;
+
+static void make_credential(void)
+{
+    char *text;
+    account = account_new(2);
+    credential = credential_new(2);
+    assert_true(account && credential);
+    text = (char *)(account + 1);
+    account->name = record_text(&text, SLICE("u"));
+    account->number = 1;
+    account->topics = TOPICS_ANY;
+    account->live = calloc(1, sizeof *account->live);
+    assert_non_null(account->live);
+    text = (char *)(credential + 1);
+    credential->name = record_text(&text, SLICE("d"));
+    credential->number = 5;
+    credential->account = account;
+    credential->permissions = PERM_data_read | PERM_data_write;
+}
+
+static struct slice on_payload(void *arg)
+{
+    static char text[24];
+    int n = snprintf(text, sizeof text, "%llu", *(unsigned long long *)arg);
+    return slice_of(text, (size_t)n);
+}
+
+/* The message at that place; what it says is the position. */
+static struct live_message message_at(uint64_t place, uint8_t qos, unsigned long long *storage)
+{
+    *storage = place / SESSION_PARTS;
+    return (struct live_message){.account = 1,
+                                 .place = place,
+                                 .topic = SLICE("a/b"),
+                                 .permission = PERM_data_read,
+                                 .payload = on_payload,
+                                 .arg = storage,
+                                 .published = true,
+                                 .qos = qos,
+                                 .expires_us = INT64_MAX};
+}
+
+/* Nothing was missed; and what is to be read is there. */
+static void read_missed(struct missed *m)
+{
+    m->places_read = m->places_count;
+    if (m->what == MISSED_COLLECT)
+        m->places_count = 0;
+    for (uint32_t i = 0; i < m->places_count; i++) {
+        unsigned long long position;
+        struct live_message message = message_at(m->places[i], 2, &position);
+        if (!i || m->places[i] != m->places[i - 1])
+            missed_put(m, &message);
+    }
+}
+
+static void answer(struct exchange *x)
+{
+    struct request *q = &x->request;
+    x->reply.status = 200;
+    if (q->method == METHOD_CONNECT) {
+        q->principal->credential = credential_ref(credential);
+    } else if (q->method == METHOD_SESSION && q->path.len) {
+        struct session_record r;
+        assert_true(session_record_decode(q->body, &r));
+        buf_clear(&x->reply.body);
+        session_state_put(
+            &x->reply.body,
+            &(struct session_state){.number = r.expiry_s ? ++last_session : 0, .floor = durable});
+    } else if (q->method == METHOD_MISSED) {
+        read_missed(q->missed);
+    } else {
+        durable++;
+    }
+    exchange_send(x);
+}
+
+static void on_handle(void *arg, struct exchange *x)
+{
+    (void)arg;
+    answer(x);
+}
+
+static enum reason on_may_subscribe(void *arg, struct principal *p, struct slice filter,
+                                    uint64_t *ret_account)
+{
+    (void)arg, (void)p, (void)filter;
+    *ret_account = 1;
+    return REASON_ok;
+}
+
+static void on_flood(void *arg, const struct principal *p, uint64_t source, enum flood what,
+                     struct flood_verdict *ret)
+{
+    (void)arg, (void)p, (void)source, (void)what;
+    *ret = (struct flood_verdict){true, 10, 1000};
+}
+
+static void on_interest(void *arg, int change)
+{
+    (void)arg, (void)change;
+}
+
+static uint64_t on_durable(void *arg)
+{
+    (void)arg;
+    return durable;
+}
+
+static bool on_vouches(void *arg, struct principal *p)
+{
+    (void)arg, (void)p;
+    return true;
+}
+
+static uint64_t on_glance(void *arg, const struct principal *p, struct slice topic)
+{
+    (void)arg, (void)p, (void)topic;
+    return 0;
+}
+
+static void on_glance_again(void *arg, uint64_t hint)
+{
+    (void)arg, (void)hint;
+}
+
+static bool on_known(void *arg, uint64_t of, struct slice filter, uint64_t *ret_floor)
+{
+    (void)arg, (void)of, (void)filter;
+    *ret_floor = 0;
+    return false;
+}
+
+static void turns(unsigned n)
+{
+    while (n--) {
+        for (unsigned i = 0; i < WORKERS; i++) {
+            uv_run(worker_loop(workers[i]), UV_RUN_NOWAIT);
+            run_mail(workers[i]);
+            do {
+                workers[i]->toiled_ns = 0;
+                stream_go_on(workers[i]);
+                worker_settle(workers[i]);
+            } while (stream_lists_wait(&workers[i]->streams));
+            (void)mqtt_front_flush(fronts[i]);
+            workers[i]->now_ns = 0;
+        }
+    }
+}
+
+/* ---- clients --------------------------------------------------------------------------------- */
+
+struct client {
+    int fd;
+    struct buf got;
+    size_t used; /* by the packet in hand */
+};
+
+static void put(struct client *c, const struct mqtt_packet *p)
+{
+    struct buf out;
+    buf_init(&out, 1 << 16);
+    mqtt_put(&out, MQTT_5, p);
+    assert_int_equal(send(c->fd, out.ptr, out.len, MSG_NOSIGNAL), out.len);
+    buf_fini(&out);
+    turns(1);
+}
+
+/* The next packet, whose bytes are good until the next call. False: none has come. */
+static bool receive(struct client *c, struct mqtt_packet *ret)
+{
+    const struct mqtt_reader reader = {MQTT_5, false, UINT32_MAX};
+    struct mqtt_bad why;
+    char block[4096];
+    ssize_t n;
+    turns(8);
+    buf_consume(&c->got, c->used);
+    c->used = 0;
+    while ((n = recv(c->fd, block, sizeof block, MSG_DONTWAIT)) > 0)
+        buf_put(&c->got, block, (size_t)n);
+    enum mqtt_outcome outcome = mqtt_parse(buf_slice(&c->got), &reader, ret, &why);
+    assert_int_not_equal(outcome, MQTT_BAD);
+    c->used = outcome == MQTT_DONE ? ret->size : 0;
+    return outcome == MQTT_DONE;
+}
+
+static struct mqtt_packet expect(struct client *c, enum mqtt_type type)
+{
+    struct mqtt_packet p;
+    assert_true(receive(c, &p));
+    assert_int_equal(p.type, type);
+    return p;
+}
+
+/* A message of that position has come; returns its packet id. */
+static uint16_t expect_message(struct client *c, uint64_t position, uint8_t qos)
+{
+    struct mqtt_packet p = expect(c, MQTT_PUBLISH);
+    char said[24] = {0};
+    assert_true(p.publish.payload.len < sizeof said);
+    memcpy(said, p.publish.payload.ptr, p.publish.payload.len);
+    assert_int_equal(strtoull(said, NULL, 10), position);
+    assert_int_equal(p.publish.qos, qos);
+    return p.id;
+}
+
+static void expect_nothing(struct client *c)
+{
+    struct mqtt_packet p;
+    assert_false(receive(c, &p));
+}
+
+static void connect_to(struct client *c, unsigned worker, const char *name, uint32_t expiry_s,
+                       uint16_t window)
+{
+    int pair[2];
+    struct mqtt_packet p = {.type = MQTT_CONNECT};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    *c = (struct client){.fd = pair[1]};
+    buf_init(&c->got, 1 << 20);
+    struct stream *s = stream_new(workers[worker], pair[0]);
+    assert_true(s && mqtt_accept(fronts[worker], s));
+    stream_begin(s);
+    p.connect = (struct mqtt_connect){.version = MQTT_5,
+                                      .clean = true,
+                                      .keep_alive = 60,
+                                      .client_id = slice_str(name),
+                                      .username = SLICE("u"),
+                                      .password = SLICE("u")};
+    p.properties.has = 1ull << MQTT_SESSION_EXPIRY | 1ull << MQTT_RECEIVE_MAX;
+    p.properties.session_expiry = expiry_s;
+    p.properties.receive_max = window;
+    put(c, &p);
+    assert_int_equal(expect(c, MQTT_CONNACK).code, 0);
+}
+
+static void subscribe(struct client *c, const char *filter, uint8_t qos)
+{
+    struct buf list;
+    struct mqtt_packet p = {.type = MQTT_SUBSCRIBE, .id = 7};
+    const struct mqtt_filter f = {.filter = slice_str(filter), .qos = qos};
+    buf_init(&list, 4096);
+    mqtt_put_filter(&list, MQTT_SUBSCRIBE, MQTT_5, &f);
+    p.list = buf_slice(&list);
+    put(c, &p);
+    buf_fini(&list);
+    assert_int_equal(expect(c, MQTT_SUBACK).list.ptr[0], qos);
+}
+
+/* At once, whatever the workers have to do first. */
+static void unsubscribe_now(unsigned worker, const char *filter)
+{
+    struct buf list;
+    struct mqtt_packet p = {.type = MQTT_UNSUBSCRIBE, .id = 8};
+    const struct mqtt_filter f = {.filter = slice_str(filter)};
+    buf_init(&list, 4096);
+    mqtt_put_filter(&list, MQTT_UNSUBSCRIBE, MQTT_5, &f);
+    p.list = buf_slice(&list);
+    struct mqtt_conn *c = fronts[worker]->conns;
+    mqtt_take(c, &p);
+    stream_write(c->stream, buf_slice(&c->front->now));
+    buf_clear(&c->front->now);
+    buf_fini(&list);
+}
+
+/* To its end, with QoS 2. */
+static void acknowledge(struct client *c, uint16_t id)
+{
+    put(c, &(struct mqtt_packet){.type = MQTT_PUBREC, .id = id});
+    assert_int_equal(expect(c, MQTT_PUBREL).id, id);
+    put(c, &(struct mqtt_packet){.type = MQTT_PUBCOMP, .id = id});
+}
+
+static void hang_up(struct client *c)
+{
+    if (c->fd < 0)
+        return;
+    close(c->fd);
+    buf_fini(&c->got);
+    *c = (struct client){.fd = -1};
+    turns(4);
+}
+
+/* It is durable, and all workers are brought it. Returns its position. */
+static uint64_t publish(uint8_t qos)
+{
+    unsigned long long position;
+    uint64_t first = durable++;
+    struct live_message m = message_at(session_place(first, 0), qos, &position);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        struct live_ops live = mqtt_front_live(fronts[i]);
+        live.begin(live.arg, first);
+        if (live.wants(live.arg, 1))
+            live.publish(live.arg, &m);
+        live.end(live.arg, first + 1);
+    }
+    return first;
+}
+
+/* ---- each test ------------------------------------------------------------------------------- */
+
+static int open_all(void **state)
+{
+    (void)state;
+    durable = 10;
+    sessions = mqtt_sessions_new();
+    shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
+    for (unsigned i = 0; i < WORKERS; i++) {
+        const struct mqtt_opts opts = {
+            .worker = workers[i],
+            .tune = {NS_PER_S * 3600, NS_PER_S * 3600, 60, 100, false, 100},
+            .packet_max = 2000,
+            .connect_max = 1000,
+            .receive_max = 4,
+            .stage_bytes = 16,
+            .sessions = sessions,
+            .shares = shares,
+            .handle = on_handle,
+            .subscriptions_max = 6,
+            .queue_bytes = 4000,
+            .may_subscribe = on_may_subscribe,
+            .flood = on_flood,
+            .interest = on_interest,
+            .durable = on_durable,
+            .vouches = on_vouches,
+            .glance = on_glance,
+            .glance_again = on_glance_again,
+        };
+        fronts[i] = mqtt_front_new(&opts);
+    }
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < WORKERS; i++)
+        mqtt_front_abort(fronts[i]);
+    turns(20);
+    assert_true(mqtt_shares_idle(shares));
+    for (unsigned i = 0; i < WORKERS; i++)
+        mqtt_front_free(fronts[i]);
+    mqtt_sessions_free(sessions);
+    mqtt_shares_free(shares);
+    return 0;
+}
+
+static struct client a = {.fd = -1}, b = {.fd = -1};
+
+/* `a` has its turn first. */
+static void two_members(uint32_t expiry_s, uint8_t qos, uint16_t window)
+{
+    connect_to(&a, 0, "a", expiry_s, window);
+    subscribe(&a, FILTER, qos);
+    connect_to(&b, 1, "b", expiry_s, window);
+    subscribe(&b, FILTER, qos);
+}
+
+static void end_members(void)
+{
+    hang_up(&a);
+    hang_up(&b);
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+/* On its way to a member that leaves meanwhile: the other one, which was full, has still a queue.
+ */
+static void who_leaves_takes_nobodys_turn(void **state)
+{
+    (void)state;
+    two_members(0, 2, 1);
+    expect_message(&a, publish(2), 2);
+    uint16_t id = expect_message(&b, publish(2), 2);
+    uint64_t third = publish(2);
+    turns(1); /* both have been asked, and it is in the mail to `a` */
+    unsubscribe_now(0, FILTER);
+    expect(&a, MQTT_UNSUBACK);
+    expect_nothing(&b);
+    acknowledge(&b, id);
+    acknowledge(&b, expect_message(&b, third, 2));
+    end_members();
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(who_leaves_takes_nobodys_turn),
+    };
+    log_set_level(LOG_ERROR + 1);
+    for (unsigned i = 0; i < WORKERS; i++)
+        workers[i] = worker_new(i);
+    make_credential();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
