@@ -37,7 +37,7 @@ struct mqtt_exchange {
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
     struct missed *missed;     /* what it asks */
-    struct share_group *group; /* is to know when that is durable; a reference, or NULL */
+    struct share_group *group; /* is to know what became of it; a reference, or NULL */
     bool kept;
     struct buf out; /* an answer that is more than a few bytes */
     struct buf raw; /* the request's bytes, once kept; a will's */
@@ -279,6 +279,9 @@ void mqtt_leave_all(struct mqtt_conn *c);
 /* A message of the group, that its home has matched, to one of its members. */
 void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct live_message *m,
                     struct slice payload);
+/* A message of the group that one member is not to have goes to another, who reads it from the
+ * journal. False: there is none, or the server is stopping. */
+bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place);
 /* What a member that has left was given goes to another. False: there is none. */
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place);
 

@@ -280,21 +280,24 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
 
 /* ---- the end of a member --------------------------------------------------------------------- */
 
+bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place)
+{
+    if (!place || (g->kept && mqtt_shares_stopping(g->shares)) || mqtt_share_over(g))
+        return false;
+    struct note *n = note_new(g, &(struct live_message){.place = place}, (struct slice){0});
+    if (n) {
+        n->by_place = true;
+        hand_on(f, n);
+    } else {
+        drop(g, place, true);
+    }
+    return true;
+}
+
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
-    if (!sub || !place || (sub->group->kept && mqtt_shares_stopping(sub->group->shares)) ||
-        mqtt_share_over(sub->group))
-        return false;
-    struct note *n =
-        note_new(sub->group, &(struct live_message){.place = place}, (struct slice){0});
-    if (n) {
-        n->by_place = true;
-        hand_on(c->front, n);
-    } else {
-        drop(sub->group, place, true);
-    }
-    return true;
+    return sub && mqtt_give_to_another(c->front, sub->group, place);
 }
 
 void mqtt_leave_all(struct mqtt_conn *c)

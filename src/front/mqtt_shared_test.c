@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Members of a group on two workers whose loops are turned by hand, on real sockets, with a
- * pipeline that accepts all: so each order in which messages, mail and connections can meet is one
- * of a test's.
+ * pipeline that accepts, refuses or puts off what it is told of sessions: so each order in which
+ * messages, mail, records and connections can meet is one of a test's.
  */
 #include "front/mqtt_private.h"
 
@@ -21,8 +21,9 @@
 #include "conn/worker.c"
 #include "flow/session_record.h"
 
-#define WORKERS 2u
-#define FILTER  "$share/g/a/b"
+#define WORKERS  2u
+#define HELD_MAX 16u
+#define FILTER   "$share/g/a/b"
 
 /* ---- a pipeline ------------------------------------------------------------------------------ */
 
@@ -33,6 +34,13 @@ static struct mqtt_shares *shares;
 static struct account *account;
 static struct credential *credential;
 static uint64_t durable, last_session;
+
+/* What is done with records of that event. */
+static enum reason refusals[SESSION_RETURNED + 1];
+static bool holds[SESSION_RETURNED + 1];
+static unsigned told[SESSION_RETURNED + 1];
+static struct exchange *held[HELD_MAX];
+static unsigned held_count;
 
 static void make_credential(void)
 {
@@ -89,10 +97,14 @@ static void read_missed(struct missed *m)
     }
 }
 
-static void answer(struct exchange *x)
+static void answer(struct exchange *x, enum reason reason)
 {
     struct request *q = &x->request;
     x->reply.status = 200;
+    if (reason != REASON_ok) {
+        exchange_refuse(x, reason, NULL);
+        return;
+    }
     if (q->method == METHOD_CONNECT) {
         q->principal->credential = credential_ref(credential);
     } else if (q->method == METHOD_SESSION && q->path.len) {
@@ -112,8 +124,27 @@ static void answer(struct exchange *x)
 
 static void on_handle(void *arg, struct exchange *x)
 {
+    struct session_record r = {0};
     (void)arg;
-    answer(x);
+    if (x->request.method == METHOD_SESSION)
+        assert_true(session_record_decode(x->request.body, &r));
+    told[r.event]++;
+    if (!holds[r.event]) {
+        answer(x, refusals[r.event]);
+        return;
+    }
+    assert_true(held_count < HELD_MAX);
+    exchange_keep(x);
+    held[held_count++] = x;
+}
+
+/* The oldest of those put off. */
+static void answer_held(enum reason reason)
+{
+    assert_true(held_count);
+    struct exchange *x = held[0];
+    memmove(held, held + 1, --held_count * sizeof *held);
+    answer(x, reason);
 }
 
 static enum reason on_may_subscribe(void *arg, struct principal *p, struct slice filter,
@@ -245,6 +276,14 @@ static void expect_nothing(struct client *c)
     assert_false(receive(c, &p));
 }
 
+static void expect_end(struct client *c)
+{
+    char byte;
+    expect(c, MQTT_DISCONNECT);
+    expect_nothing(c);
+    assert_int_equal(recv(c->fd, &byte, 1, MSG_DONTWAIT), 0);
+}
+
 static void connect_to(struct client *c, unsigned worker, const char *name, uint32_t expiry_s,
                        uint16_t window)
 {
@@ -337,6 +376,9 @@ static uint64_t publish(uint8_t qos)
 static int open_all(void **state)
 {
     (void)state;
+    memset(refusals, 0, sizeof refusals);
+    memset(holds, 0, sizeof holds);
+    memset(told, 0, sizeof told);
     durable = 10;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
@@ -369,6 +411,9 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     (void)state;
+    memset(holds, 0, sizeof holds);
+    while (held_count)
+        answer_held(REASON_ok);
     for (unsigned i = 0; i < WORKERS; i++)
         mqtt_front_abort(fronts[i]);
     turns(20);
@@ -417,12 +462,78 @@ static void who_leaves_takes_nobodys_turn(void **state)
     end_members();
 }
 
+/* A message whose packet id waits to be durable at `a`. */
+static uint64_t publish_held(void)
+{
+    holds[SESSION_GIVEN] = true;
+    uint64_t position = publish(2);
+    expect_nothing(&a);
+    assert_int_equal(held_count, 1);
+    holds[SESSION_GIVEN] = false;
+    return position;
+}
+
+/* It has not left, and the session knows nothing of it: somebody else gets it. */
+static void what_is_not_made_durable_is_anothers(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    uint64_t position = publish_held();
+    answer_held(REASON_journal_failed);
+    expect_end(&a);
+    acknowledge(&b, expect_message(&b, position, 2));
+    expect_nothing(&b);
+    end_members();
+}
+
+static void nor_is_what_its_connection_did_not_wait_for(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    uint64_t position = publish_held();
+    hang_up(&a);
+    expect_nothing(&b);
+    answer_held(REASON_disk_full);
+    acknowledge(&b, expect_message(&b, position, 2));
+    end_members();
+}
+
+static void what_is_durable_stays_with_its_session(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    publish_held();
+    hang_up(&a);
+    answer_held(REASON_ok);
+    expect_nothing(&b);
+    end_members();
+}
+
+/* It may be durable: the session has to give it back before anybody else can have it. */
+static void what_may_be_durable_is_taken_back_first(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    uint64_t position = publish_held();
+    holds[SESSION_RETURNED] = true;
+    answer_held(REASON_outcome_unknown);
+    expect_end(&a);
+    expect_nothing(&b);
+    answer_held(REASON_ok);
+    acknowledge(&b, expect_message(&b, position, 2));
+    end_members();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(who_leaves_takes_nobodys_turn),
+        TEST(what_is_not_made_durable_is_anothers),
+        TEST(nor_is_what_its_connection_did_not_wait_for),
+        TEST(what_is_durable_stays_with_its_session),
+        TEST(what_may_be_durable_is_taken_back_first),
     };
     log_set_level(LOG_ERROR + 1);
     for (unsigned i = 0; i < WORKERS; i++)

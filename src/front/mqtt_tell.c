@@ -8,6 +8,10 @@
  * Messages of groups are told by group (SESSION_GIVEN), with the group's floor; that of a member
  * without a session, or with one that ends with its connection, too, if sessions have the
  * subscription, since these read on from there after a restart.
+ *
+ * A message of QoS 2 whose SESSION_GIVEN is not durable has not left, and the connection ends: it
+ * goes to another member. Where it may be durable all the same, SESSION_RETURNED takes it from the
+ * session first.
  */
 #include <stdlib.h>
 
@@ -73,7 +77,7 @@ void mqtt_deliver_ping(struct mqtt_conn *c)
         mqtt_make_dirty(c);
 }
 
-/* `group`: is told when that is durable. */
+/* `group`: is told what became of it. */
 static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_type answer,
                  struct buf *packets, struct share_group *group)
 {
@@ -144,8 +148,7 @@ static void tell_group(struct delivery *d, struct share_group *g, enum session_e
                                      .floor = mqtt_share_floor(g),
                                      .items = items->list,
                                      .count = items->count};
-    bool waits = event == SESSION_GIVEN && delivery_outlives(d);
-    tell(d->conn, &r, MQTT_PUBLISH, packets, waits ? g : NULL);
+    tell(d->conn, &r, MQTT_PUBLISH, packets, delivery_outlives(d) ? g : NULL);
 }
 
 /* Takes the items of the first one's member off the list. */
@@ -204,17 +207,37 @@ void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub)
                                                  .floor = mqtt_share_floor(sub->group)});
 }
 
-/* Nobody else is to have what a session was sent with QoS 2. */
+/* Whether its session has them is not known. If the connection has ended, the client may be back
+ * before that could be told, and has them then. */
+static void take_back(struct mqtt_exchange *e, const struct items *items)
+{
+    struct mqtt_conn *c = e->answer.conn;
+    if (items->count && c && c->state == MQTT_UP)
+        tell_group(c->out, e->group, SESSION_RETURNED, items, NULL);
+}
+
+/* Nobody else is to have what a session was sent with QoS 2; and what that could not be sent, or
+ * has no more, somebody is to have. */
 void mqtt_group_told(struct mqtt_exchange *e)
 {
     struct session_record r;
     struct session_item item = {0};
+    struct items unknown = {0};
     CHECK(session_record_decode(e->x.request.body, &r));
     struct slice list = r.list;
-    while (e->x.reply.reason == REASON_ok && session_next_item(&r, &list, &item)) {
-        if (item.qos == 2)
+    bool given = r.event == SESSION_GIVEN, durable = e->x.reply.reason == REASON_ok;
+    while (session_next_item(&r, &list, &item)) {
+        if (item.qos != 2)
+            continue;
+        if (given && durable)
             mqtt_share_settle(e->group, item.place);
+        else if (given && e->x.reply.reason == REASON_outcome_unknown)
+            items_put(&unknown, item);
+        else if (given || durable) /* else it stays open: it may be the session's */
+            (void)mqtt_give_to_another(e->answer.front, e->group, item.place);
     }
+    take_back(e, &unknown);
+    free(unknown.list);
     mqtt_share_unref(e->group);
     e->group = NULL;
 }
