@@ -118,9 +118,9 @@ static void put_group(struct sessions *t, const struct session_group *g)
     uint64_t before = session_place(g->floor, 0);
     put_head(&t->plain, ENTRY_GROUP, t->sealer ? g->key_id : 0, g->account->number, g->floor);
     buf_put_u32(&t->plain, 0);
-    buf_put_varint(&t->plain, g->given_count);
-    for (uint32_t i = 0; i < g->given_count; before = g->given[i++])
-        buf_put_varint(&t->plain, g->given[i] - before);
+    buf_put_varint(&t->plain, g->given.count);
+    for (uint32_t i = 0; i < g->given.count; before = ascending_at(&g->given, i++))
+        buf_put_varint(&t->plain, ascending_at(&g->given, i) - before);
     buf_put_slice(&t->plain, g->filter);
     end_entry(&t->plain, head);
 }
@@ -129,7 +129,7 @@ static uint64_t put_groups(struct sessions *t, struct buf *b, uint64_t i)
 {
     pthread_mutex_lock(&t->lock);
     for (const struct session_group *g = t->groups[i]; g; g = g->next) {
-        if (g->floor || g->given_count)
+        if (g->floor || g->given.count)
             put_group(t, g);
     }
     pthread_mutex_unlock(&t->lock);
@@ -261,17 +261,15 @@ static bool load_group(struct sessions *t, const char *head, struct slice bytes)
     if (floor > UINT64_MAX >> 4 || !varint_take(&bytes, SHARE_GIVEN_MAX, &count) ||
         count > bytes.len)
         return false;
-    uint64_t *given = calloc(count + 1, sizeof *given);
-    CHECK(given);
-    uint32_t i = 0;
-    while (i < count && varint_take(&bytes, UINT64_MAX - place, &step) && (step || !i))
-        given[i++] = place += step;
-    if (i < count || !bytes.len) {
-        free(given);
-        return false;
-    }
-    groups_load(t, le64_get(head + 8), bytes, floor, given, i);
-    return true;
+    struct ascending given = {0};
+    while (given.count < count && varint_take(&bytes, UINT64_MAX - place, &step) &&
+           ascending_put(&given, place + step))
+        place += step;
+    bool good = given.count == count && bytes.len;
+    if (good)
+        groups_load(t, le64_get(head + 8), bytes, floor, &given);
+    ascending_fini(&given);
+    return good;
 }
 
 static int load_entries(struct sessions *t, const char *at, const char *end, uint64_t entries,

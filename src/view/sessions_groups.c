@@ -60,91 +60,48 @@ void groups_join(struct sessions *t, struct session_account *a, uint32_t key_id,
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* Places that an array of so many takes in memory: the next power of two. */
-static uint32_t room_of(uint32_t count)
+/* Counts how its memory has changed. */
+static void weigh(struct sessions *t, struct session_group *g, size_t before)
 {
-    uint32_t room = count != 0;
-    while (room < count)
-        room *= 2;
-    return room;
-}
-
-/* The array is for that many now, and so is the memory that is counted. */
-static void resize(struct sessions *t, struct session_group *g, uint32_t count)
-{
-    uint32_t before = room_of(g->given_count), room = room_of(count);
-    g->given_count = count;
-    if (room == before)
-        return;
-    sessions_count(t, g->account, ((int64_t)room - before) * (int64_t)sizeof *g->given);
-    if (!room) {
-        free(g->given);
-        g->given = NULL;
-        return;
-    }
-    g->given = realloc(g->given, room * sizeof *g->given);
-    CHECK(g->given);
-}
-
-/* The first that is not below. */
-static uint32_t place_at(const struct session_group *g, uint64_t place)
-{
-    uint32_t low = 0, high = g->given_count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (g->given[mid] < place)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-/* Takes `n` places at `at` out. */
-static void cut(struct sessions *t, struct session_group *g, uint32_t at, uint32_t n)
-{
-    if (!n)
-        return;
-    memmove(g->given + at, g->given + at + n, (g->given_count - at - n) * sizeof *g->given);
-    resize(t, g, g->given_count - n);
+    sessions_count(t, g->account, (int64_t)ascending_bytes(&g->given) - (int64_t)before);
 }
 
 static void raise_floor(struct sessions *t, struct session_group *g, uint64_t floor)
 {
+    size_t before = ascending_bytes(&g->given);
     if (floor <= g->floor)
         return;
     g->floor = floor > g->since ? floor : g->since;
-    cut(t, g, 0, place_at(g, session_place(g->floor, 0)));
+    ascending_cut(&g->given, ascending_find(&g->given, session_place(g->floor, 0)));
+    weigh(t, g, before);
 }
 
 static bool may_grow(const struct sessions *t, const struct session_group *g)
 {
-    uint64_t more = room_of(g->given_count + 1) - room_of(g->given_count);
-    return g->given_count < SHARE_GIVEN_MAX &&
-           more * sizeof *g->given <= sessions_memory_left(t, g->account);
+    return g->given.count < SHARE_GIVEN_MAX &&
+           ascending_growth(&g->given) <= sessions_memory_left(t, g->account);
 }
 
 /* It is settled, or somebody's to settle. */
 static void put(struct sessions *t, struct session_group *g, uint64_t place)
 {
     if (!may_grow(t, g)) {
-        uint64_t first = g->given_count && g->given[0] < place ? g->given[0] : place;
-        raise_floor(t, g, first / SESSION_PARTS + 1);
+        uint64_t first = g->given.count ? ascending_at(&g->given, 0) : place;
+        raise_floor(t, g, (first < place ? first : place) / SESSION_PARTS + 1);
         sessions_drop(t, 1);
     }
-    uint32_t at = place_at(g, place), behind = g->given_count - at;
-    if (place < session_place(g->floor, 0) || (behind && g->given[at] == place))
+    if (place < session_place(g->floor, 0))
         return;
-    resize(t, g, g->given_count + 1);
-    memmove(g->given + at + 1, g->given + at, behind * sizeof *g->given);
-    g->given[at] = place;
+    size_t before = ascending_bytes(&g->given);
+    (void)ascending_put(&g->given, place);
+    weigh(t, g, before);
 }
 
 static void take_back(struct sessions *t, struct session_group *g, uint64_t place)
 {
-    uint32_t at = place_at(g, place);
-    if (at < g->given_count && g->given[at] == place)
-        cut(t, g, at, 1);
+    size_t before = ascending_bytes(&g->given);
+    (void)ascending_take(&g->given, place);
+    weigh(t, g, before);
 }
 
 /* ---- from records and snapshots -------------------------------------------------------------- */
@@ -154,7 +111,8 @@ void groups_leave(struct sessions *t, const struct session_account *a, struct sl
     struct session_group **at = find(t, a->number, filter), *g = *at;
     if (!g || --g->sessions)
         return;
-    resize(t, g, 0);
+    sessions_count(t, g->account, -(int64_t)ascending_bytes(&g->given));
+    ascending_fini(&g->given);
     *at = g->next;
     free(g);
 }
@@ -176,19 +134,17 @@ void groups_apply(struct sessions *t, const struct record *r, const struct sessi
 }
 
 void groups_load(struct sessions *t, uint64_t account, struct slice filter, uint64_t floor,
-                 uint64_t *given, uint32_t count)
+                 struct ascending *given)
 {
     struct session_group *g = *find(t, account, filter);
-    if (!g) {
-        free(given);
+    if (!g)
         return;
-    }
-    resize(t, g, 0);
+    size_t before = ascending_bytes(&g->given);
+    ascending_fini(&g->given);
     g->floor = floor;
-    resize(t, g, count);
-    if (count)
-        memcpy(g->given, given, count * sizeof *given);
-    free(given);
+    g->given = *given;
+    *given = (struct ascending){0};
+    weigh(t, g, before);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -208,11 +164,11 @@ uint64_t *sessions_group_given(struct sessions *t, uint64_t account, struct slic
 {
     pthread_mutex_lock(&t->lock);
     const struct session_group *g = *find(t, account, filter);
-    uint32_t count = g ? g->given_count : 0;
+    uint32_t count = g ? g->given.count : 0;
     uint64_t *given = calloc(count + 1ul, sizeof *given);
     CHECK(given);
-    if (count)
-        memcpy(given, g->given, count * sizeof *given);
+    if (g)
+        ascending_copy(&g->given, given);
     *ret_floor = g ? g->floor : 0;
     pthread_mutex_unlock(&t->lock);
     *ret_count = count;

@@ -79,7 +79,7 @@ static struct sessions *again(struct sessions *t)
     assert_int_equal(sessions_snapshot(t, next), 0);
     sessions_close(t);
     t = open_table(64 << 20);
-    assert_int_equal(sessions_stats(t).bytes, before.bytes);
+    assert_true(sessions_stats(t).bytes <= before.bytes);
     return t;
 }
 
@@ -234,13 +234,14 @@ static void there_are_maxima(void **state)
     uint64_t floor;
     struct sessions *t = open_table(64 << 20);
     begin(t, 1, SLICE("x"), GROUP);
-    for (uint32_t i = 0; i < SHARE_GIVEN_MAX + 10; i++)
+    const uint32_t more = 3 * SHARE_GIVEN_MAX;
+    for (uint32_t i = 0; i < SHARE_GIVEN_MAX + more; i++)
         tell(t, 0, SESSION_GIVEN, 5, session_place(1000 + i, 0), 1, 1);
     free(sessions_group_given(t, 1, GROUP, &floor, &count));
     assert_int_equal(count, SHARE_GIVEN_MAX);
-    assert_int_equal(sessions_stats(t).dropped, 10);
+    assert_int_equal(sessions_stats(t).dropped, more);
     assert_true(sessions_group_floor(t, 1, GROUP, &floor));
-    assert_int_equal(floor, 1010); /* what was not settled below is nobody's any more */
+    assert_int_equal(floor, 1000 + more); /* what was not settled below is nobody's any more */
     sessions_close(t);
     const uint64_t room = 20000;
     t = open_table(room);

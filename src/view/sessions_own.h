@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/ascending.h"
 #include "flow/limits.h"
 #include "view/pace.h"
 #include "view/sessions.h"
@@ -47,9 +48,8 @@ struct session_group {
     uint32_t key_id;   /* as in struct session */
     uint64_t since;    /* no session had it before that position; 0: that is not known */
     uint64_t floor;    /* all its messages at positions below are settled; 0: nothing is known */
-    uint64_t *given;   /* and these places; ascending, none below the floor */
-    uint32_t given_count;
-    struct slice filter; /* behind the struct */
+    struct ascending given; /* and these places, none below the floor */
+    struct slice filter;    /* behind the struct */
 };
 #define SESSION_GROUP_BUCKETS 4096u /* a power of two */
 
@@ -116,6 +116,6 @@ void groups_join(struct sessions *t, struct session_account *a, uint32_t key_id,
 void groups_leave(struct sessions *t, const struct session_account *a, struct slice filter);
 /* A SESSION_GIVEN or SESSION_RETURNED. */
 void groups_apply(struct sessions *t, const struct record *r, const struct session_record *event);
-/* What a snapshot says of a group; takes `given` over. Nothing if no session has it. */
+/* What a snapshot says of a group; `given` is empty then. Nothing if no session has it. */
 void groups_load(struct sessions *t, uint64_t account, struct slice filter, uint64_t floor,
-                 uint64_t *given, uint32_t count);
+                 struct ascending *given);
