@@ -93,7 +93,7 @@ void mqtt_share_unref(struct share_group *g)
     CHECK(!g->count && !g->subs);
     pthread_mutex_destroy(&g->lock);
     free(g->seats);
-    free(g->open);
+    ascending_fini(&g->open);
     free(g);
 }
 
@@ -193,8 +193,8 @@ static uint64_t floor_of(const struct share_group *g, uint64_t reached)
     uint64_t floor = reached > g->since ? reached : g->since;
     if (!g->count)
         return 0;
-    if (g->open_count)
-        floor = lower(floor, g->open[0] / SESSION_PARTS);
+    if (g->open.count)
+        floor = lower(floor, ascending_at(&g->open, 0) / SESSION_PARTS);
     return g->missed_to ? lower(floor, g->missed_from) : floor;
 }
 
@@ -252,8 +252,8 @@ void mqtt_share_sleep(struct share_group *g, uint64_t from)
     struct mqtt_shares *s = g->shares;
     pthread_mutex_lock(&s->lock);
     pthread_mutex_lock(&g->lock);
-    if (g->open_count) /* what of that a session has is known to the view */
-        from = lower(from, g->open[0] / SESSION_PARTS);
+    if (g->open.count) /* what of that a session has is known to the view */
+        from = lower(from, ascending_at(&g->open, 0) / SESSION_PARTS);
     pthread_mutex_unlock(&g->lock);
     struct asleep *a = find_asleep(s, g);
     if (a && a->of == g) { /* else it was founded anew meanwhile, or forgotten */
@@ -319,32 +319,12 @@ void mqtt_share_keep(struct share_group *g)
     atomic_store(&g->kept, true);
 }
 
-/* The first that is not below; with the group's lock. Most are near the end. */
-static uint32_t open_at(const struct share_group *g, uint64_t place)
-{
-    uint32_t at = g->open_count;
-    while (at && g->open[at - 1] >= place)
-        at--;
-    return at;
-}
-
 void mqtt_share_open(struct share_group *g, uint64_t place)
 {
     if (!atomic_load(&g->kept))
         return;
     pthread_mutex_lock(&g->lock);
-    uint32_t at = open_at(g, place);
-    bool there = at < g->open_count && g->open[at] == place;
-    if (!there && g->open_count == g->open_room) {
-        g->open_room = g->open_room ? g->open_room * 2 : 16;
-        g->open = realloc(g->open, g->open_room * sizeof *g->open);
-        CHECK(g->open);
-    }
-    if (!there) {
-        memmove(g->open + at + 1, g->open + at, (g->open_count - at) * sizeof *g->open);
-        g->open[at] = place;
-        g->open_count++;
-    }
+    (void)ascending_put(&g->open, place);
     pthread_mutex_unlock(&g->lock);
 }
 
@@ -353,11 +333,7 @@ void mqtt_share_settle(struct share_group *g, uint64_t place)
     if (!atomic_load(&g->kept))
         return;
     pthread_mutex_lock(&g->lock);
-    uint32_t at = open_at(g, place);
-    if (at < g->open_count && g->open[at] == place) {
-        g->open_count--;
-        memmove(g->open + at, g->open + at + 1, (g->open_count - at) * sizeof *g->open);
-    }
+    (void)ascending_take(&g->open, place);
     pthread_mutex_unlock(&g->lock);
 }
 

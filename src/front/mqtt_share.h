@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/ascending.h"
 #include "base/slice.h"
 #include "conn/worker.h"
 
@@ -65,10 +66,9 @@ struct share_group {
     struct share_seat *seats; /* in the order of joining */
     unsigned count, room, turn;
     uint64_t last_joined;
-    bool remains;                    /* sessions have left it that go on */
-    uint64_t missed_from, missed_to; /* that stretch, until it has been read; positions */
-    uint64_t *open;                  /* places given to members and not settled; ascending */
-    uint32_t open_count, open_room;
+    bool remains;                     /* sessions have left it that go on */
+    uint64_t missed_from, missed_to;  /* that stretch, until it has been read; positions */
+    struct ascending open;            /* places given to members and not settled */
     uint64_t told;                    /* the floor that was told last */
     struct slice whole, name, filter; /* "$share/NAME/FILTER" and parts of it; behind the struct */
 };

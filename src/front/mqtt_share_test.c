@@ -327,7 +327,7 @@ static void the_floor_is_below_all_that_is_open(void **state)
     struct mqtt_shares *s = shares_new(false, 0);
     struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
     mqtt_share_open(g, session_place(300, 0)); /* no session has it: nobody would ask */
-    assert_int_equal(g->open_count, 0);
+    assert_int_equal(g->open.count, 0);
     mqtt_share_keep(g);
     reached = 150;
     assert_int_equal(mqtt_share_floor(g), SINCE);
@@ -336,7 +336,7 @@ static void the_floor_is_below_all_that_is_open(void **state)
     for (unsigned i = 20; i > 0; i--)
         mqtt_share_open(g, session_place(400 + i, i % 3));
     mqtt_share_open(g, session_place(401, 1)); /* given to another one */
-    assert_int_equal(g->open_count, 20);
+    assert_int_equal(g->open.count, 20);
     reached = 500;
     assert_int_equal(mqtt_share_floor(g), 401);
     assert_false(mqtt_share_floor_due(g, 1));
@@ -354,6 +354,28 @@ static void the_floor_is_below_all_that_is_open(void **state)
     reached = 600;
     assert_int_equal(mqtt_share_floor(g), 0); /* what it does not get now it does not know */
     mqtt_share_unref(g);
+    reached = 0;
+    mqtt_shares_free(s);
+}
+
+/* As many members as there may be have each a window of messages, and the oldest is settled first:
+ * what each costs does not depend on how many there are. */
+static void many_are_open(void **state)
+{
+    const uint64_t under_way = SHARE_MEMBERS_MAX * 100ull, all = 3 * under_way;
+    struct mqtt_shares *s = shares_new(true, SINCE);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    for (uint64_t i = 0; i < all + under_way; i++) {
+        reached = SINCE + i + 1;
+        if (i < all)
+            mqtt_share_open(g, session_place(SINCE + i, 0));
+        if (i < under_way)
+            continue;
+        assert_int_equal(mqtt_share_floor(g), SINCE + i - under_way);
+        mqtt_share_settle(g, session_place(SINCE + i - under_way, 0));
+    }
+    assert_int_equal(g->open.count, 0);
+    leave(g, member(0, 1), true);
     reached = 0;
     mqtt_shares_free(s);
 }
@@ -441,6 +463,7 @@ int main(void)
         cmocka_unit_test(threads_come_and_go),
         cmocka_unit_test(the_view_knows_where_a_group_is),
         cmocka_unit_test(the_floor_is_below_all_that_is_open),
+        cmocka_unit_test(many_are_open),
         cmocka_unit_test(what_the_view_and_the_home_say_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
