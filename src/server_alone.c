@@ -70,6 +70,34 @@ static int path_of(const struct alone *a, const char *name, char ret[PATH_MAX], 
 
 /* ---- what it opens --------------------------------------------------------------------------- */
 
+/* Of the settings only the level of the log takes effect while it runs, and where the master key
+ * is, once the one before does not open the keyring any more. */
+static void read_again(struct alone *a)
+{
+    struct config *next = NULL;
+    struct error err = {"there is no file to read again"};
+    int rc = a->source->file ? a->source->read(a->source->arg, &next, &err) : -EINVAL;
+    if (rc) {
+        log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", err.text);
+        return;
+    }
+    log_set_level(tune_log_level(next->server.log_level));
+    log_line(LOG_INFO, "config.reloaded", "file=%s log_level=%s", a->source->file,
+             next->server.log_level);
+    config_free(atomic_exchange(&a->keys_next, next));
+}
+
+/* The settings that name the master key; before there is the link's thread, and on it. */
+static const struct config *key_settings(struct alone *a)
+{
+    struct config *next = atomic_exchange(&a->keys_next, NULL);
+    if (next) {
+        config_free(a->keys_from);
+        a->keys_from = next;
+    }
+    return a->keys_from ? a->keys_from : a->config;
+}
+
 /* A gateway that starts for the first time may come behind us. 0, or -ECANCELED: told to stop. */
 static int wait_for_gateway(struct alone *a, const struct error *why, bool *told)
 {
@@ -78,6 +106,8 @@ static int wait_for_gateway(struct alone *a, const struct error *why, bool *told
         log_line(LOG_INFO, "sinks.wait", "why=\"%s\"", why->text);
     *told = true;
     int got = sigtimedwait(&a->signals, NULL, &t);
+    if (got == SIGHUP)
+        read_again(a);
     return got == SIGTERM || got == SIGINT ? -ECANCELED : 0;
 }
 
@@ -134,16 +164,18 @@ static void close_journal(struct alone *a)
 
 static int open_keyring(struct alone *a, struct error *err)
 {
-    const struct config *c = a->config;
-    bool wanted = c->encryption.master_key_file[0] || c->encryption.master_key_env[0], told = false;
-    int rc = server_keyring_open(c, a->disk, true, &a->keyring, err);
-    while (!rc && wanted && !a->keyring) {
+    bool told = false;
+    for (;;) {
+        const struct config *c = key_settings(a);
+        bool wanted = c->encryption.master_key_file[0] || c->encryption.master_key_env[0];
+        int rc = server_keyring_open(c, a->disk, true, &a->keyring, err);
+        if (rc || !wanted || a->keyring)
+            return rc;
         error_set(err, 0, "there is no keyring yet");
         rc = wait_for_gateway(a, err, &told);
-        if (!rc)
-            rc = server_keyring_open(c, a->disk, true, &a->keyring, err);
+        if (rc)
+            return rc;
     }
-    return rc;
 }
 
 static void close_keyring(struct alone *a)
@@ -182,12 +214,7 @@ static int on_keys(void *arg)
 {
     struct alone *a = arg;
     struct error err = {""};
-    struct config *next = atomic_exchange(&a->keys_next, NULL);
-    if (next) {
-        config_free(a->keys_from);
-        a->keys_from = next;
-    }
-    const struct config *c = a->keys_from ? a->keys_from : a->config;
+    const struct config *c = key_settings(a);
     int rc = a->keyring ? server_keyring_refresh(c, a->keyring, &err) : find_no_keys(a, c, &err);
     if (!rc)
         err.text[0] = 0; /* of the first try */
@@ -566,23 +593,6 @@ static const struct step {
 };
 
 #define STEPS (sizeof steps / sizeof *steps)
-
-/* Of the settings only the level of the log takes effect while it runs, and where the master key
- * is, once the one before does not open the keyring any more. */
-static void read_again(struct alone *a)
-{
-    struct config *next = NULL;
-    struct error err = {"there is no file to read again"};
-    int rc = a->source->file ? a->source->read(a->source->arg, &next, &err) : -EINVAL;
-    if (rc) {
-        log_line(LOG_ERROR, "config.reload_failed", "error=\"%s\"", err.text);
-        return;
-    }
-    log_set_level(tune_log_level(next->server.log_level));
-    log_line(LOG_INFO, "config.reloaded", "file=%s log_level=%s", a->source->file,
-             next->server.log_level);
-    config_free(atomic_exchange(&a->keys_next, next));
-}
 
 static void wait_for_stop(struct alone *a)
 {

@@ -276,6 +276,26 @@ def test_another_master_key(make_pair, tmp_path, how):
     assert "keyring.master_key_changed" in pair.sinks.log()
 
 
+def test_told_to_read_its_settings_while_it_waits(make_pair, tmp_path):
+    """Started before the first gateway, with a master key that is not the one; it is told while there is nothing to run yet."""
+    wrong, right, config = tmp_path / "wrong.key", tmp_path / "right.key", tmp_path / "sinks.yaml"
+    for key in (wrong, right):
+        key.write_text(os.urandom(32).hex())
+    config.write_text(f"encryption:\n  master_key_file: {wrong}\n")
+    pair = make_pair(start=False, encryption__master_key_file=str(right))
+    del pair.sinks.settings["encryption.master_key_file"]
+    pair.sinks.config = config
+    pair.sinks.spawn()
+    wait_for("it to wait", lambda: "sinks.wait" in pair.sinks.log())
+    config.write_text(f"encryption:\n  master_key_file: {right}\n")
+    os.kill(pair.sinks.pid, signal.SIGHUP)
+    wait_for("it to read them", lambda: "config.reloaded" in pair.sinks.log(), 5)
+    pair.gateway.start()
+    sent = send(pair, owner_on(pair.gateway, "ann"), 20)
+    pair.drained()
+    assert pair.values() == sent and pair.status(pair.sinks)["unreadable"] == 0
+
+
 def test_sealed_from_now_on(make_pair, tmp_path):
     """The gateway begins to seal: the process of the sinks, which has no key, passes over nothing and says what it wants."""
     pair = make_pair()
