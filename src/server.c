@@ -133,7 +133,7 @@ static int open_data(struct server *s, struct error *err)
     if (rc == -EWOULDBLOCK)
         return error_set(err, rc, "%s belongs to a Sluice that is running", s->config->server.data);
     if (rc < 0)
-        return error_set(err, rc, "cannot lock %s: %s", path, strerror(-rc));
+        return error_set(err, rc, "cannot lock %s: %s", path, disk_strerror(rc));
     return backup_check_restored(disk_posix(), s->config->server.data, err);
 }
 

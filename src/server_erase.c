@@ -14,7 +14,8 @@
 
 static int failed(struct error *err, int rc, const char *what)
 {
-    return error_set(err, rc, "%s: %s; the next start finishes the erasure", what, strerror(-rc));
+    return error_set(err, rc, "%s: %s; the next start finishes the erasure", what,
+                     disk_strerror(rc));
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */
@@ -108,7 +109,7 @@ int erasure_begin(struct eraser *e, uint64_t account, struct error *err)
     int rc = collect_feeds(e, account);
     if (rc == 0)
         rc = note(e, "account", account);
-    return rc < 0 ? error_set(err, rc, "%s: %s", e->path, strerror(-rc)) : 0;
+    return rc < 0 ? error_set(err, rc, "%s: %s", e->path, disk_strerror(rc)) : 0;
 }
 
 int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count, struct error *err)
@@ -121,7 +122,7 @@ int erasure_begin_feeds(struct eraser *e, const uint64_t *feeds, unsigned count,
         memcpy(e->feeds, feeds, count * sizeof *feeds);
     e->feeds_count = count;
     int rc = note(e, "account", 0);
-    return rc < 0 ? error_set(err, rc, "%s: %s", e->path, strerror(-rc)) : 0;
+    return rc < 0 ? error_set(err, rc, "%s: %s", e->path, disk_strerror(rc)) : 0;
 }
 
 /* All sessions and retained messages of the account. */
@@ -300,7 +301,7 @@ int erasures_finish(struct eraser *e, struct error *err)
     struct buf list;
     int rc = read_list(e, &list);
     if (rc < 0)
-        error_set(err, rc, "%s: %s", e->path, strerror(-rc));
+        error_set(err, rc, "%s: %s", e->path, disk_strerror(rc));
     struct slice rest = buf_slice(&list);
     struct entry entry;
     bool bad = false;

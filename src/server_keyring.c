@@ -19,7 +19,7 @@ static int from_file(const char *path, struct master_key *ret, struct error *err
     buf_init(&content, KEY_FILE_MAX);
     int rc = disk_read_file(disk_posix(), path, &content);
     if (rc < 0)
-        error_set(err, rc, "encryption.master_key_file: %s: %s", path, strerror(-rc));
+        error_set(err, rc, "encryption.master_key_file: %s: %s", path, disk_strerror(rc));
     else if (!master_key_make(buf_slice(&content), ret))
         rc = error_set(err, -EINVAL,
                        "encryption.master_key_file: %s must hold %u random bytes or more", path,

@@ -50,7 +50,7 @@ static int read_file(struct files *f, const char *setting, struct slice path, un
     if (!name || !buf_reserve(b, 65536))
         return error_set(err, -ENOMEM, "%s: no memory", setting);
     int rc = disk_read_file(disk_posix(), name, b);
-    return rc < 0 ? error_set(err, rc, "%s: %s: %s", setting, name, strerror(-rc)) : 0;
+    return rc < 0 ? error_set(err, rc, "%s: %s: %s", setting, name, disk_strerror(rc)) : 0;
 }
 
 /* "CHAIN:KEY", or one file with both. The last colon parts them: a path may have others. */
@@ -149,7 +149,7 @@ int server_tls_read_psk(const struct config *c, struct psk_master *ret, struct e
     buf_init(&content, FILE_MAX);
     int rc = buf_reserve(&content, 65536) ? disk_read_file(disk_posix(), path, &content) : -ENOMEM;
     if (rc < 0)
-        error_set(err, rc, "tls.psk_key_file: %s: %s", path, strerror(-rc));
+        error_set(err, rc, "tls.psk_key_file: %s: %s", path, disk_strerror(rc));
     else if (!psk_master_make(buf_slice(&content), ret))
         rc = error_set(err, -EINVAL, "tls.psk_key_file: %s must hold %u random bytes or more", path,
                        PSK_MASTER_LEAST);
@@ -202,7 +202,7 @@ static int make(struct server_tls *t, const struct config *c, struct files *f, s
     rc = tls_set_new(&opts, ret, &why);
     bool names_setting = !strncmp(why.text, "tls.", 4);
     return rc ? error_set(err, rc, "%s%s", names_setting ? "" : "tls.certificates: ",
-                          why.text[0] ? why.text : strerror(-rc))
+                          why.text[0] ? why.text : disk_strerror(rc))
               : 0;
 }
 

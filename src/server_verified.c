@@ -18,7 +18,7 @@ static int read_key(struct verified_file *v, const char *path, struct error *err
     buf_init(&content, KEY_FILE_MAX);
     int rc = disk_read_file(disk_posix(), path, &content);
     if (rc < 0)
-        error_set(err, rc, "auth.snapshot_key_file: %s: %s", path, strerror(-rc));
+        error_set(err, rc, "auth.snapshot_key_file: %s: %s", path, disk_strerror(rc));
     else if (!snapshot_key_make(buf_slice(&content), &v->key))
         rc = error_set(err, -EINVAL, "auth.snapshot_key_file: %s must hold %u random bytes or more",
                        path, SNAPSHOT_KEY_LEAST);
@@ -36,7 +36,7 @@ static void restore(struct verified_file *v)
     buf_init(&sealed, SNAPSHOT_MAX);
     int rc = disk_read_file(v->disk, v->path, &sealed);
     if (rc < 0 && rc != -ENOENT)
-        error_set(&err, rc, "%s", strerror(-rc));
+        error_set(&err, rc, "%s", disk_strerror(rc));
     if (rc == 0)
         rc = snapshot_restore(v->shield, &v->key, v->log_id, buf_slice(&sealed), &entries, &err);
     buf_fini(&sealed);
@@ -104,7 +104,7 @@ void verified_file_save(struct verified_file *v)
         metric_set(METRIC_shield_saved, entries);
         metric_set(METRIC_shield_saved_at, (uint64_t)(clock_wall_us() / US_PER_S));
     } else if (!v->failing) {
-        log_line(LOG_ERROR, "verified.save_failed", "path=%s error=%s", v->path, strerror(-rc));
+        log_line(LOG_ERROR, "verified.save_failed", "path=%s error=%s", v->path, disk_strerror(rc));
     }
     v->failing = rc != 0;
 }

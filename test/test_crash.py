@@ -3,10 +3,12 @@
 gone). CRASH_CYCLES and POWER_CYCLES say how often; CRASH_SEED repeats a run."""
 import os
 import random
+import subprocess
 import time
 import warnings
 
 import pytest
+import requests
 
 from conftest import owner_on
 from fleet import Loader, Pusher, missing, read_back
@@ -113,12 +115,37 @@ def test_catalog_changes_survive(make_server):
         secret = server.add_device("a", f"late-{i}")
         server.kill()
         server.start()
-        import requests
         r = requests.post(server.url + "/v1/telemetry", json={f"late-feed-{i}": i}, timeout=10,
                           headers={"X-Device-Id": f"late-{i}", "X-Device-Token": secret})
         assert r.status_code == 202, r.text
     r = requests.get(f"{server.url}/api/v2/a/feeds", headers=owner.key_auth, timeout=10)
     assert {f["key"] for f in r.json()} >= {f"late-feed-{i}" for i in range(5)}
+
+
+def test_a_pipe_where_a_file_is_expected(make_server):
+    """Whoever put it there: the start ends at once, and says of what it is."""
+    server = make_server()
+    owner = owner_on(server, "a")
+    server.cli("webhook", "add", "a", "http://127.0.0.1:9/")
+    assert requests.post(f"{server.url}/v1/telemetry", json={"t": 1}, headers=owner.auth, timeout=10).status_code == 202
+    assert server.stop() == 0
+    segment = max(p.name for p in (server.data / "journal").glob("*.slg"))
+    for name in ("LOCK", "journal/cursors", "journal/ckpt.a", f"journal/{segment}", "latest.snap", "session.snap", "rules.snap",
+                 "audit/state", "sinks/webhooks.json", "sinks/webhooks.at", "history/CURRENT"):
+        path, copy = server.data / name, server.home / "copy"
+        path.rename(copy)
+        os.mkfifo(path)
+        server.stderr_path.write_text("")
+        server.spawn()
+        try:
+            status = server.process.wait(30)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the start waits at {name}")
+        assert status != 0, name
+        assert "it is no file" in server.log() and name.removesuffix("/state").split("/")[-1] in server.log(), server.log()
+        path.unlink()
+        copy.rename(path)
+    server.start()
 
 
 def test_torn_tail_is_cut(make_server):

@@ -136,7 +136,7 @@ static enum zones_found read_zone(struct zones *z, struct slice name, int64_t ti
     } else if (rc != 0 || problem) {
         found = ZONES_FAILED;
         error_set(why, 0, "the time zone \"%.*s\" cannot be used: %s", SLICE_ARG(name),
-                  problem ? problem : strerror(-rc));
+                  problem ? problem : disk_strerror(rc));
     }
     if (found == ZONES_FOUND) {
         *ret = zone_at(&zone, time_s);

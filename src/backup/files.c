@@ -105,7 +105,7 @@ static int run(struct disk *d, const char *from, const char *to, uint64_t bytes,
     bool reading = true;
     int rc = d->open(d, from, O_RDONLY, &c.from);
     if (rc)
-        return error_set(err, rc, "%s: %s", from, strerror(-rc));
+        return error_set(err, rc, "%s: %s", from, disk_strerror(rc));
     rc = d->size(d, c.from, &size);
     if (rc == 0 && bytes == FILE_WHOLE)
         bytes = size;
@@ -126,7 +126,7 @@ static int run(struct disk *d, const char *from, const char *to, uint64_t bytes,
         reading = false;
         rc = closed;
     }
-    return rc ? error_set(err, rc, "%s: %s", reading ? from : to, strerror(-rc)) : 0;
+    return rc ? error_set(err, rc, "%s: %s", reading ? from : to, disk_strerror(rc)) : 0;
 }
 
 int file_copy(struct disk *d, const char *from, const char *to, uint64_t bytes, struct pace *pace,
@@ -156,7 +156,7 @@ int file_write(struct disk *d, const char *to, struct slice bytes, struct file_d
     sum_end(c.sum, ret);
     ret->bytes = bytes.len;
     rc = rc ? rc : closed;
-    return rc ? error_set(err, rc, "%s: %s", to, strerror(-rc)) : 0;
+    return rc ? error_set(err, rc, "%s: %s", to, disk_strerror(rc)) : 0;
 }
 
 bool file_digest_eq(const struct file_digest *a, const struct file_digest *b)
@@ -194,7 +194,7 @@ int names_list(struct disk *d, const char *dir, struct names *ret, struct error 
         qsort(ret->at, ret->count, sizeof *ret->at, by_name);
     if (rc) {
         names_fini(ret);
-        error_set(err, rc, "%s: %s", dir, strerror(-rc));
+        error_set(err, rc, "%s: %s", dir, disk_strerror(rc));
     }
     return rc;
 }

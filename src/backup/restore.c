@@ -68,7 +68,7 @@ static int remove_part(struct restoring *r, const char *name)
     char path[PATH_MAX];
     int rc = path_join(path, r->opts->to, name, r->err);
     if (rc == 0 && (rc = disk_remove_tree(r->disk, path)) != 0)
-        error_set(r->err, rc, "%s cannot be removed: %s", path, strerror(-rc));
+        error_set(r->err, rc, "%s cannot be removed: %s", path, disk_strerror(rc));
     return rc;
 }
 
@@ -81,7 +81,7 @@ static int begin(struct restoring *r)
     static const char text[] = "A restore is under way here, or was interrupted: run it again.\n";
     rc = disk_replace(r->disk, r->mark, text, sizeof text - 1);
     if (rc)
-        return error_set(r->err, rc, "%s: %s", r->mark, strerror(-rc));
+        return error_set(r->err, rc, "%s: %s", r->mark, disk_strerror(rc));
     for (unsigned i = 0; rc == 0 && backup_folders[i]; i++)
         rc = remove_part(r, backup_folders[i]);
     for (unsigned i = 0; rc == 0 && backup_files[i]; i++)
@@ -91,7 +91,7 @@ static int begin(struct restoring *r)
     for (size_t i = 0; rc == 0 && backup_folders[i]; i++) {
         rc = path_join(path, r->opts->to, backup_folders[i], r->err);
         if (rc == 0 && (rc = r->disk->mkdir(r->disk, path)) != 0)
-            error_set(r->err, rc, "%s cannot be made: %s", path, strerror(-rc));
+            error_set(r->err, rc, "%s cannot be made: %s", path, disk_strerror(rc));
     }
     return rc;
 }
@@ -116,7 +116,7 @@ static int sync_one(struct restoring *r, const char *folder)
     char path[PATH_MAX];
     int rc = path_join(path, r->opts->to, folder, r->err);
     if (rc == 0 && (rc = r->disk->sync_dir(r->disk, path)) != 0)
-        error_set(r->err, rc, "%s: %s", path, strerror(-rc));
+        error_set(r->err, rc, "%s: %s", path, disk_strerror(rc));
     return rc;
 }
 
@@ -168,7 +168,7 @@ static int end(struct restoring *r)
     rc = r->disk->unlink(r->disk, r->mark);
     if (rc == 0)
         rc = r->disk->sync_dir(r->disk, r->opts->to);
-    return rc ? error_set(r->err, rc, "%s: %s", r->mark, strerror(-rc)) : 0;
+    return rc ? error_set(r->err, rc, "%s: %s", r->mark, disk_strerror(rc)) : 0;
 }
 
 int backup_restore(const struct backup_restore_opts *opts, struct backup_restored *ret,

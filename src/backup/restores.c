@@ -37,7 +37,7 @@ int restores_count(struct disk *disk, const char *dir, const char *to, uint32_t 
         return error_set(err, rc,
                          "%s cannot be written (%s), where the restores of this backup are "
                          "counted: say by --nth which one it is",
-                         path, strerror(-rc));
+                         path, disk_strerror(rc));
     *ret_nth = nth;
     return 0;
 }

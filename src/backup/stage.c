@@ -63,7 +63,7 @@ static int stage_snapshot(struct staging *s, const char *name)
         rc = d->link(d, from, to);
     if (rc == -ENOENT)
         rc = 0;
-    return rc ? error_set(s->err, rc, "%s cannot be linked: %s", from, strerror(-rc)) : 0;
+    return rc ? error_set(s->err, rc, "%s cannot be linked: %s", from, disk_strerror(rc)) : 0;
 }
 
 static int stage_snapshots(struct staging *s)
@@ -86,7 +86,7 @@ static int make_folders(struct staging *s)
     rc = d->mkdir(d, s->folder);
     if (rc == 0)
         rc = d->mkdir(d, s->journal);
-    return rc ? error_set(s->err, rc, "%s: %s", s->folder, strerror(-rc)) : 0;
+    return rc ? error_set(s->err, rc, "%s: %s", s->folder, disk_strerror(rc)) : 0;
 }
 
 static int write_token(struct staging *s)
@@ -157,7 +157,7 @@ int backup_unstage(struct disk *disk, const char *data, struct error *err)
     rc = disk->unlink(disk, token);
     if (rc == 0 || rc == -ENOENT)
         rc = disk_remove_tree(disk, folder);
-    return rc ? error_set(err, rc, "%s cannot be removed: %s", folder, strerror(-rc)) : 0;
+    return rc ? error_set(err, rc, "%s cannot be removed: %s", folder, disk_strerror(rc)) : 0;
 }
 
 bool backup_is_staged(struct disk *disk, const char *data, const char *token)
@@ -182,7 +182,7 @@ int backup_lock(const char *data, struct disk_file **ret, struct error *err)
         return rc;
     rc = d->open(d, path, O_RDWR | O_CREAT, &f);
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     rc = d->lock(d, f);
     if (rc) {
         d->close(d, f);

@@ -23,7 +23,7 @@ int backup_read_manifest(struct disk *disk, const char *dir, struct manifest *re
         error_set(err, rc, "%s: there is none: this is no backup, or one that was not finished",
                   path);
     else if (rc)
-        error_set(err, rc, "%s: %s", path, strerror(-rc));
+        error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     else if ((rc = manifest_parse(buf_slice(&text), ret, &why)) != 0)
         error_set(err, rc, rc == -EBADMSG ? "%s is damaged: %s" : "%s: %s", path, why.text);
     buf_fini(&text);

@@ -45,7 +45,7 @@ static int make_folder(struct writing *w, const char *name)
     if (rc)
         return rc;
     rc = w->disk->mkdir(w->disk, path);
-    return rc ? error_set(w->err, rc, "%s: %s", path, strerror(-rc)) : 0;
+    return rc ? error_set(w->err, rc, "%s: %s", path, disk_strerror(rc)) : 0;
 }
 
 static int sync_folder(struct writing *w, const char *name)
@@ -55,7 +55,7 @@ static int sync_folder(struct writing *w, const char *name)
     if (rc)
         return rc;
     rc = w->disk->sync_dir(w->disk, path);
-    return rc ? error_set(w->err, rc, "%s: %s", path, strerror(-rc)) : 0;
+    return rc ? error_set(w->err, rc, "%s: %s", path, disk_strerror(rc)) : 0;
 }
 
 static int copy_segments(struct writing *w, const char *dir, const struct journal_cut *cut)
@@ -169,7 +169,7 @@ static int write_manifest(struct writing *w)
     manifest_format(w->manifest, &text);
     rc = text.failed ? -EFBIG : disk_replace(w->disk, path, text.ptr, text.len);
     buf_fini(&text);
-    return rc ? error_set(w->err, rc, "%s: %s", path, strerror(-rc)) : 0;
+    return rc ? error_set(w->err, rc, "%s: %s", path, disk_strerror(rc)) : 0;
 }
 
 static void fill_head(struct writing *w)
@@ -214,7 +214,7 @@ static int begin(struct writing *w)
     struct names names = {0};
     int rc = w->disk->mkdir(w->disk, to);
     if (rc)
-        return error_set(w->err, rc, "%s: cannot be made: %s", to, strerror(-rc));
+        return error_set(w->err, rc, "%s: cannot be made: %s", to, disk_strerror(rc));
     rc = names_list(w->disk, to, &names, w->err);
     if (rc == 0 && names.count)
         rc = error_set(w->err, -ENOTEMPTY,

@@ -18,18 +18,18 @@ static int take(const char *dir, bool make, struct disk_file **ret, struct error
         return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", dir);
     int rc = make ? d->mkdir(d, dir) : 0;
     if (rc)
-        return error_set(err, rc, "%s: cannot be made: %s", dir, strerror(-rc));
+        return error_set(err, rc, "%s: cannot be made: %s", dir, disk_strerror(rc));
     rc = d->open(d, path, O_RDWR | O_CREAT, &f);
     if (rc == -ENOENT)
         return error_set(err, rc, "there is no data directory %s (name it with --data or --config)",
                          dir);
     if (rc)
-        return error_set(err, rc, "%s: cannot be opened: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: cannot be opened: %s", path, disk_strerror(rc));
     rc = d->lock(d, f);
     if (rc) {
         d->close(d, f);
         return error_set(err, rc, "%s: cannot be locked: %s", dir,
-                         rc == -EWOULDBLOCK ? "another process has it" : strerror(-rc));
+                         rc == -EWOULDBLOCK ? "another process has it" : disk_strerror(rc));
     }
     *ret = f;
     return 0;

@@ -27,7 +27,7 @@ static int link_segment(struct journal *j, const char *dir, uint64_t base, struc
     if (!rc)
         rc = j->disk->link(j->disk, from, to);
     return rc && rc != -EEXIST
-               ? error_set(err, rc, "%s cannot be linked into %s: %s", name, dir, strerror(-rc))
+               ? error_set(err, rc, "%s cannot be linked into %s: %s", name, dir, disk_strerror(rc))
                : 0;
 }
 
@@ -67,7 +67,7 @@ static int find_end(struct disk *disk, const char *path, uint64_t end, struct ch
         struct slice body;
         rc = walk_next(&w, end, &h, &body);
         if (rc < 0) {
-            error_set(err, rc, "%s: %s", path, strerror(-rc));
+            error_set(err, rc, "%s: %s", path, disk_strerror(rc));
             break;
         }
         if (rc != WALK_BATCH || h.base_offset != expected || h.chain != ret->chain ||

@@ -114,7 +114,7 @@ static int read_image(struct disk *disk, const char *path, int flags, struct dis
     if (rc == -ENOENT)
         return rc;
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     rc = disk->size(disk, *ret_file, &size);
     if (!rc && size > CURSOR_FILE_BYTES)
         size = CURSOR_FILE_BYTES;
@@ -126,7 +126,7 @@ static int read_image(struct disk *disk, const char *path, int flags, struct dis
         disk->close(disk, *ret_file);
         return error_set(err, rc, "%s: %s", path,
                          rc == -EPROTONOSUPPORT ? "its format is newer than this program's"
-                                                : strerror(-rc));
+                                                : disk_strerror(rc));
     }
     return 0;
 }

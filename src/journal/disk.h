@@ -19,7 +19,8 @@
 struct disk_file;
 
 struct disk {
-    /* All return 0 or a byte count, or a negative errno. Paths are complete paths. */
+    /* All return 0 or a byte count, or a negative errno. Paths are complete paths. What is neither
+     * file nor directory is not opened, and not waited for: -EMEDIUMTYPE. */
     int (*open)(struct disk *d, const char *path, int flags, struct disk_file **ret);
     int (*close)(struct disk *d, struct disk_file *f);
     /* May write or read less than asked for. */
@@ -58,6 +59,11 @@ struct disk *disk_within(const char *dir);
  * `dir`, which is there, whatever code asks for it; files that are open stay open. 0; -EOPNOTSUPP:
  * the kernel cannot; or another negative errno: nothing was given up. */
 int disk_confine(const char *dir);
+
+/* open(2), as the disks of the machine do it. A descriptor, or a negative errno. */
+int disk_open_fd(const char *path, int flags);
+/* What a negative errno of a disk means, for a person. */
+const char *disk_strerror(int rc);
 
 /* Whole-length helpers over any disk; 0 or negative errno (-EIO for an unexpected end). */
 int disk_read_full(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at);

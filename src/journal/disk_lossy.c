@@ -103,10 +103,8 @@ static int lossy_open(struct disk *d, const char *path, int flags, struct disk_f
     if ((flags & O_ACCMODE) == O_WRONLY)
         flags = (flags & ~O_ACCMODE) | O_RDWR;
     pthread_mutex_lock(&l->lock);
-    int rc = 0;
-    f->fd = open(path, flags | O_CLOEXEC, 0640);
-    if (f->fd < 0)
-        rc = -errno;
+    f->fd = disk_open_fd(path, flags);
+    int rc = f->fd < 0 ? f->fd : 0;
     f->overlay = rc ? NULL : overlay_of(l, f->fd);
     if (f->overlay) {
         f->overlay->handles++;

@@ -21,14 +21,34 @@ static int result(int rc)
     return rc < 0 ? -errno : 0;
 }
 
+const char *disk_strerror(int rc)
+{
+    return rc == -EMEDIUMTYPE ? "it is no file, but a pipe, a socket or a device" : strerror(-rc);
+}
+
+int disk_open_fd(const char *path, int flags)
+{
+    struct stat st;
+    /* A pipe would wait for its other end. Nothing changes for files. */
+    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0640);
+    if (fd < 0) /* so says a socket */
+        return errno == ENXIO ? -EMEDIUMTYPE : -errno;
+    int rc = result(fstat(fd, &st));
+    if (!rc && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        rc = -EMEDIUMTYPE;
+    if (rc)
+        close(fd);
+    return rc ? rc : fd;
+}
+
 static int posix_open(struct disk *d, const char *path, int flags, struct disk_file **ret)
 {
     struct disk_file *f = malloc(sizeof *f);
     if (!f)
         return -ENOMEM;
-    f->fd = open(path, flags | O_CLOEXEC, 0640);
+    f->fd = disk_open_fd(path, flags);
     if (f->fd < 0) {
-        int rc = -errno;
+        int rc = f->fd;
         free(f);
         return rc;
     }

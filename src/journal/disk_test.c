@@ -2,6 +2,9 @@
 /* The disks: what each promises, with the same checks where the promise is the same. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +38,33 @@ static void links_of(struct disk *d, const char *dir)
     assert_int_equal(byte, 'x');
     assert_int_equal(d->close(d, f), 0);
     assert_int_equal(d->unlink(d, to), 0);
+}
+
+/* What is no file is not opened, and nobody waits for its other end. */
+static void no_files_of(struct disk *d, const char *dir)
+{
+    static const int flags[] = {O_RDONLY, O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_TRUNC};
+    char fifo[100], sock[100];
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct disk_file *f;
+    snprintf(fifo, sizeof fifo, "%s/fifo", dir);
+    snprintf(sock, sizeof sock, "%s/sock", dir);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(name.sun_path, sizeof name.sun_path, "%s", sock);
+    assert_int_equal(bind(s, (const struct sockaddr *)&name, sizeof name), 0);
+    alarm(20);
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
+        assert_int_equal(d->open(d, fifo, flags[i], &f), -EMEDIUMTYPE);
+        assert_int_equal(d->open(d, sock, flags[i], &f), -EMEDIUMTYPE);
+        assert_int_equal(d->open(d, "/dev/null", flags[i], &f), -EMEDIUMTYPE);
+    }
+    assert_non_null(strstr(disk_strerror(-EMEDIUMTYPE), "no file"));
+    assert_string_equal(disk_strerror(-ENOENT), strerror(ENOENT));
+    alarm(0);
+    close(s);
+    assert_int_equal(d->unlink(d, fifo), 0);
+    assert_int_equal(d->unlink(d, sock), 0);
 }
 
 static void basics_of(struct disk *d, const char *dir)
@@ -111,6 +141,8 @@ static void basics(void **state)
     assert_non_null(mkdtemp(dir));
     basics_of(disk_posix(), dir);
     basics_of(disk_lossy(1), dir);
+    no_files_of(disk_posix(), dir);
+    no_files_of(disk_lossy(1), dir);
     trees_of(disk_posix(), dir);
     trees_of(disk_lossy(1), dir);
     assert_int_equal(rmdir(dir), 0);

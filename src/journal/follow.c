@@ -139,7 +139,7 @@ int journal_follow_to(struct journal *j, const struct journal_mark *m)
         log_line(LOG_ERROR, "journal.went_back",
                  "dir=%s known=%llu began=%llu durable=%llu cursors=\"%s\"", j->dir,
                  (unsigned long long)journal_durable(j), (unsigned long long)m->began,
-                 (unsigned long long)m->durable, rc ? strerror(-rc) : "put back");
+                 (unsigned long long)m->durable, rc ? disk_strerror(rc) : "put back");
         sleeper_signal(&j->news);
     }
     if (journal_went_back(j))
@@ -225,7 +225,7 @@ int journal_adopt_cursors(struct journal *j, const char *path, struct error *err
         if (rc)
             error_set(err, rc, "%s: reader \"%s\" is at record %llu, the log ends at %llu: %s",
                       path, left[i].name, (unsigned long long)left[i].offset,
-                      (unsigned long long)journal_durable(j), strerror(-rc));
+                      (unsigned long long)journal_durable(j), disk_strerror(rc));
         log_line(LOG_INFO, "journal.cursor_adopted", "name=%s offset=%llu", left[i].name,
                  (unsigned long long)left[i].offset);
     }
@@ -233,7 +233,7 @@ int journal_adopt_cursors(struct journal *j, const char *path, struct error *err
     if (!rc && any) {
         rc = disk_remove(j->disk, path); /* come back, it would hold old places */
         if (rc)
-            error_set(err, rc, "%s: %s", path, strerror(-rc));
+            error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     }
     return rc;
 }
@@ -298,7 +298,7 @@ int journal_follow(const struct journal_follow_opts *o, struct journal **ret, st
         atomic_store(&j->appended, end);
         rc = follow_refresh(j);
         if (rc)
-            error_set(err, rc, "%s: %s", o->dir, strerror(-rc));
+            error_set(err, rc, "%s: %s", o->dir, disk_strerror(rc));
     }
     if (!rc)
         rc = open_cursors(j, o, err);

@@ -87,13 +87,13 @@ static int take_lock(struct journal *j, struct error *err)
     char path[PATH_BYTES];
     int rc = j->disk->mkdir(j->disk, j->dir);
     if (rc)
-        return error_set(err, rc, "%s: %s", j->dir, strerror(-rc));
+        return error_set(err, rc, "%s: %s", j->dir, disk_strerror(rc));
     rc = path_format(path, j, "LOCK");
     if (!rc)
         rc = j->disk->open(j->disk, path, O_RDWR | O_CREAT, &j->lock);
     if (rc) {
         j->lock = NULL;
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     }
     rc = j->disk->lock(j->disk, j->lock);
     if (rc)
@@ -149,7 +149,7 @@ int journal_open_with(const struct journal_opts *opts, struct rand *seeded, stru
     if (!rc) {
         rc = writer_record_gaps(j);
         if (rc)
-            error_set(err, rc, "%s: the gap could not be recorded: %s", j->dir, strerror(-rc));
+            error_set(err, rc, "%s: the gap could not be recorded: %s", j->dir, disk_strerror(rc));
     }
     if (rc) {
         journal_destroy(j);

@@ -110,7 +110,7 @@ int once_load(struct journal *j, struct error *err)
     int rc = load_segments(&l, err);
     if (rc && err && !err->text[0])
         error_set(err, rc, "%s: recent messages could not be read again: %s", j->dir,
-                  strerror(-rc));
+                  disk_strerror(rc));
     if (!rc && l.records)
         log_line(LOG_INFO, "journal.names_loaded", "records=%llu us=%llu",
                  (unsigned long long)l.records,

@@ -50,7 +50,7 @@ int journal_reader_open(struct journal *j, const struct journal_reader_opts *opt
             return error_set(err, rc, "reader \"%s\": %s", opts->name,
                              rc == -EINVAL   ? "the name must have 1 to 63 bytes"
                              : rc == -ENOSPC ? "there are too many named readers"
-                                             : strerror(-rc));
+                                             : disk_strerror(rc));
         }
         if (!opts->has_start)
             r->next = offset;

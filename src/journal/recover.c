@@ -247,7 +247,7 @@ static int walk_step(struct recovery *r)
     uint64_t at = r->walk.position;
     int rc = walk_next(&r->walk, 0, &h, &body);
     if (rc < 0)
-        return error_set(r->err, rc, "%s: %s", r->path, strerror(-rc));
+        return error_set(r->err, rc, "%s: %s", r->path, disk_strerror(rc));
     if (rc == WALK_NEWER)
         return error_set(r->err, -EPROTONOSUPPORT,
                          "%s: the batch at %llu is of a newer format; nothing was changed", r->path,
@@ -294,7 +294,7 @@ static int judge_end(struct recovery *r, uint64_t *ret_used)
     uint64_t bad_at = r->walk.position, at;
     int rc = walk_search(&r->walk, bad_at, r->expected, OFFSET_NONE, &at, ret_used);
     if (rc < 0)
-        return error_set(r->err, rc, "%s: %s", r->path, strerror(-rc));
+        return error_set(r->err, rc, "%s: %s", r->path, disk_strerror(rc));
     r->walk.buf_len = 0;
     r->walk.position = bad_at;
     if (rc == 0)
@@ -355,7 +355,7 @@ static int settle_end(struct recovery *r, uint64_t used)
     uint64_t end = r->walk.position, size = r->walk.size;
     int rc = j->disk->open(j->disk, r->path, O_RDWR, &f);
     if (rc)
-        return error_set(r->err, rc, "%s: %s", r->path, strerror(-rc));
+        return error_set(r->err, rc, "%s: %s", r->path, disk_strerror(rc));
     if (r->unproven != OFFSET_NONE && r->unproven < end)
         rc = copy_again(j->disk, f, r->unproven, end);
     if (!rc && used > end)
@@ -365,7 +365,7 @@ static int settle_end(struct recovery *r, uint64_t used)
     if (rc) {
         j->disk->close(j->disk, f);
         return error_set(r->err, rc, "%s: the end could not be made durable: %s", r->path,
-                         strerror(-rc));
+                         disk_strerror(rc));
     }
     if (used > end)
         log_line(LOG_INFO, "journal.torn_tail_cut", "path=%s position=%llu bytes=%llu", r->path,
@@ -526,10 +526,10 @@ int journal_recover(struct journal *j, struct error *err)
         if (rc == -ENOSPC || rc == -EDQUOT)
             rc = 0; /* only the next recovery takes longer */
         if (rc)
-            error_set(err, rc, "%s: no checkpoint could be written: %s", j->dir, strerror(-rc));
+            error_set(err, rc, "%s: no checkpoint could be written: %s", j->dir, disk_strerror(rc));
     }
     if (rc && err && !err->text[0])
-        error_set(err, rc, "%s: %s", j->dir, strerror(-rc));
+        error_set(err, rc, "%s: %s", j->dir, disk_strerror(rc));
     walk_close(&r.walk);
     survey_fini(&r.survey);
     j->recovery_ns = clock_mono_ns() - began;

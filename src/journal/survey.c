@@ -114,13 +114,13 @@ static int read_checkpoint(struct survey *s, struct disk *disk, const char *dir,
     if (rc == -ENOENT)
         return 0;
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     rc = disk->size(disk, f, &size);
     if (!rc && size >= sizeof raw)
         rc = disk_read_full(disk, f, raw, sizeof raw, 0);
     disk->close(disk, f);
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     switch (size >= sizeof raw ? checkpoint_decode(raw, &c) : FORMAT_BAD) {
     case FORMAT_OK:
         break;
@@ -148,7 +148,7 @@ int survey_read(struct survey *s, struct disk *disk, const char *dir, bool skip_
     *s = (struct survey){0};
     int rc = survey_list(&n, disk, dir);
     if (rc)
-        error_set(err, rc, "%s: %s", dir, strerror(-rc));
+        error_set(err, rc, "%s: %s", dir, disk_strerror(rc));
     if (!rc && n.count) {
         s->segments = calloc(n.count, sizeof *s->segments);
         s->damaged = calloc(n.count, sizeof *s->damaged);

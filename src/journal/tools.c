@@ -182,7 +182,7 @@ static int verify_segment(struct disk *disk, const char *dir, const struct surve
         w.head.chain = h.chain;
     }
     walk_close(&w);
-    return rc < 0 ? error_set(err, rc, "%s: %s", dir, strerror(-rc)) : wrong;
+    return rc < 0 ? error_set(err, rc, "%s: %s", dir, disk_strerror(rc)) : wrong;
 }
 
 int journal_verify(struct disk *disk, const char *dir, struct buf *out, struct error *err)

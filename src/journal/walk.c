@@ -21,12 +21,12 @@ static int read_header(struct walk *w, const char *path, struct error *err)
     char raw[SEGMENT_HEADER_BYTES];
     int rc = w->disk->size(w->disk, w->file, &w->size);
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     if (w->size < sizeof raw)
         return error_set(err, -EBADMSG, "%s: corrupt at 0: shorter than a segment's header", path);
     rc = disk_read_full(w->disk, w->file, raw, sizeof raw, 0);
     if (rc)
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     switch (segment_header_decode(raw, &w->head)) {
     case FORMAT_OK:
         w->position = w->head.body_at;
@@ -47,7 +47,7 @@ int walk_open(struct walk *w, struct disk *disk, const char *path, struct error 
     int rc = disk->open(disk, path, O_RDONLY, &w->file);
     if (rc) {
         w->file = NULL;
-        return error_set(err, rc, "%s: %s", path, strerror(-rc));
+        return error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     }
     rc = read_header(w, path, err);
     if (rc)

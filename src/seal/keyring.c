@@ -264,7 +264,7 @@ int keyring_read(struct disk *disk, const char *path, const struct master_key *k
     if (rc == 0)
         rc = keyring_parse(k, buf_slice(&bytes), err);
     else
-        error_set(err, rc, "keyring %s: %s", path, strerror(-rc));
+        error_set(err, rc, "keyring %s: %s", path, disk_strerror(rc));
     buf_fini(&bytes);
     if (rc && rc != -ENOENT) {
         keyring_close(k);
@@ -320,7 +320,7 @@ int keyring_open(struct disk *disk, const char *path, const struct master_key *k
     rc = keyring_save(k);
     if (rc) {
         keyring_close(k);
-        return error_set(err, rc, "keyring %s cannot be written: %s", path, strerror(-rc));
+        return error_set(err, rc, "keyring %s cannot be written: %s", path, disk_strerror(rc));
     }
     *ret = k;
     return 0;

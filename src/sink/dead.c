@@ -104,7 +104,8 @@ int dead_open(struct disk *disk, const char *path, uint64_t bytes_max, struct de
         rc = write_anew(d);
     if (rc) {
         error_set(err, rc, "dead letters %s: %s", path,
-                  rc == -EBADMSG ? "the file is damaged; move it away to go on" : strerror(-rc));
+                  rc == -EBADMSG ? "the file is damaged; move it away to go on"
+                                 : disk_strerror(rc));
         dead_close(d);
         return rc;
     }

@@ -101,7 +101,7 @@ int group_file_open(struct disk *disk, const char *path, const uint8_t log_id[16
         error_set(err, rc, "consumer groups %s: %s", path,
                   rc == -EBADMSG  ? "the file is damaged; move it away to go on without groups"
                   : rc == -ESTALE ? "the groups are of another journal; move the file away to go on"
-                                  : strerror(-rc));
+                                  : disk_strerror(rc));
         group_file_close(f);
         return rc;
     }

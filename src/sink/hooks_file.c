@@ -94,7 +94,7 @@ int hooks_read_json(const struct hooks *h, const char *path, json_t **ret, struc
     } else if (rc == -ENOENT) {
         rc = 0;
     } else {
-        error_set(err, rc, "%s: %s", path, strerror(-rc));
+        error_set(err, rc, "%s: %s", path, disk_strerror(rc));
     }
     if (text.ptr)
         explicit_bzero(text.ptr, text.len);
@@ -218,7 +218,7 @@ int hooks_load(struct hooks *h, struct error *err)
         h->next_id = (uint64_t)json_integer_value(json_object_get(file, "next_id"));
         read_positions(h, at);
         if (h->count && (rc = hooks_save_copy(h)) != 0) /* a version before made none */
-            error_set(err, rc, "%s: %s", h->copy_path, strerror(-rc));
+            error_set(err, rc, "%s: %s", h->copy_path, disk_strerror(rc));
     }
     hooks_list_owners(h);
     json_decref(file);

@@ -14,7 +14,7 @@ int password_read(const char *setting, const char *path, struct buf *ret, struct
     buf_init(ret, PASSWORD_MAX);
     int rc = path[0] ? disk_read_file(disk_posix(), path, ret) : 0;
     if (rc < 0)
-        return error_set(err, rc, "%s: %s: %s", setting, path, strerror(-rc));
+        return error_set(err, rc, "%s: %s: %s", setting, path, disk_strerror(rc));
     const char *end = ret->len ? memchr(ret->ptr, '\n', ret->len) : NULL;
     if (end)
         ret->len = (size_t)(end - ret->ptr);

@@ -773,8 +773,9 @@ static int find_paused(struct sink *s, struct error *err)
     s->paused = rc != -ENOENT;
     s->is_disabled = s->disabled[0] != 0;
     buf_fini(&why);
-    return rc == 0 || rc == -ENOENT ? 0
-                                    : error_set(err, rc, "%s: %s", s->paused_path, strerror(-rc));
+    return rc == 0 || rc == -ENOENT
+               ? 0
+               : error_set(err, rc, "%s: %s", s->paused_path, disk_strerror(rc));
 }
 
 /* Where the named cursor is; begins one at the oldest record. */

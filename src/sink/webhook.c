@@ -88,7 +88,7 @@ static int read_secrets(const struct webhook_opts *opts, struct webhook_secrets 
     buf_init(&text, SECRETS_BYTES);
     int rc = disk_read_file(disk_posix(), path, &text);
     if (rc < 0)
-        rc = error_set(err, rc, "webhook.secret_file: %s: %s", path, strerror(-rc));
+        rc = error_set(err, rc, "webhook.secret_file: %s: %s", path, disk_strerror(rc));
     else if ((rc = webhook_secrets_parse(buf_slice(&text), ret, &why)) < 0)
         error_set(err, rc, "webhook.secret_file: %s: %s", path, why.text);
     if (text.ptr)

@@ -275,7 +275,7 @@ int audit_load_state(struct disk *disk, const char *dir, struct audit_state *ret
     else if (code == -EBADMSG)
         error_set(err, code, "audit log: %s is damaged: it is not what was written", path);
     else if (code < 0)
-        error_set(err, code, "audit log: %s: %s", path, strerror(-code));
+        error_set(err, code, "audit log: %s: %s", path, disk_strerror(code));
     buf_fini(&b);
     free(path);
     return code;

@@ -28,7 +28,7 @@ static int damaged(const struct audit *a, struct error *err, uint64_t first, uin
 
 static int failed(const struct audit *a, struct error *err, int code)
 {
-    return error_set(err, code, "audit log %s: %s", a->dir, strerror(-code));
+    return error_set(err, code, "audit log %s: %s", a->dir, disk_strerror(code));
 }
 
 /* ---- files before the last ------------------------------------------------------------------- */

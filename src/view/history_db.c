@@ -198,6 +198,13 @@ static bool is_data_file(const char *name)
     return strncmp(name, "MANIFEST-", 9) == 0 || (len > 4 && strcmp(name + len - 4, ".sst") == 0);
 }
 
+/* RocksDB would wait for the other end of a pipe. Where the type is not known, so be it. */
+static bool is_no_file(const struct dirent *e)
+{
+    return e->d_type != DT_REG && e->d_type != DT_DIR && e->d_type != DT_LNK &&
+           e->d_type != DT_UNKNOWN;
+}
+
 /* RocksDB takes a directory without CURRENT for a new database and would begin an empty one beside
  * the files of the old one. */
 static int check_directory(const char *path, struct error *err)
@@ -208,11 +215,17 @@ static int check_directory(const char *path, struct error *err)
                    ? 0
                    : error_set(err, -errno, "history database %s: %s", path, strerror(errno));
     bool current = false, data = false;
-    for (struct dirent *e; (e = readdir(dir));) {
+    int code = 0;
+    for (struct dirent *e; code == 0 && (e = readdir(dir));) {
+        if (is_no_file(e))
+            code = error_set(err, -EMEDIUMTYPE, "history database %s: %s: %s", path, e->d_name,
+                             disk_strerror(-EMEDIUMTYPE));
         current |= strcmp(e->d_name, "CURRENT") == 0;
         data |= is_data_file(e->d_name);
     }
     closedir(dir);
+    if (code)
+        return code;
     if (data && !current)
         return error_set(err, -EBADMSG,
                          "history database %s is damaged: the file CURRENT is missing", path);

@@ -54,7 +54,7 @@ int snapfile_read(const struct snapfile *f, struct buf *bytes, struct snapfile_f
     if (code == -ENOENT)
         return 1;
     return code == 0 ? check(f, buf_slice(bytes), ret, err)
-                     : error_set(err, code, "snapshot %s: %s", f->path, strerror(-code));
+                     : error_set(err, code, "snapshot %s: %s", f->path, disk_strerror(code));
 }
 
 int snapfile_unseal(const char *path, struct sealer *sealer, uint32_t key_id, struct slice bound,
