@@ -206,6 +206,42 @@ def test_the_last_one_keeps_what_it_was_sent(server, owner, root, publish):
     a.close()
 
 
+def test_a_groups_copy_is_not_its_own(server, owner, root, publish):
+    """A session that is in a group and has subscribed by itself gets both, before and after it was away."""
+    a = Member(server, owner, f"a-{root}", session=True)
+    assert a.subscribe((root, 1)) == [1]
+    assert a.subscribe((f"$share/g/{root}", 2)) == [2]
+    publish(root, "x", qos=2)
+    first = sorted([a.next(), a.next()], key=lambda p: p[1])
+    assert [p[:2] for p in first] == [("x", 1), ("x", 2)]
+    a.close()
+    a = Member(server, owner, f"a-{root}", session=True, clean=False)
+    again = sorted([a.next(), a.next()], key=lambda p: p[1])
+    assert again == [(*p[:3], True) for p in first]
+    for _, qos, mid, _ in again:
+        a.answer(PUBACK if qos == 1 else PUBREC, mid)
+    a.answer(PUBCOMP, struct.unpack(">H", a.expect(PUBREL).body[:2])[0])
+    assert a.drain() == []
+    a.close()
+
+
+def test_its_own_copy_waits_behind_a_groups(server, owner, root, publish):
+    """The group's fills the window, and the client has it when its connection ends."""
+    a = Member(server, owner, f"a-{root}", session=True, props=b"\x21\0\1")
+    assert a.subscribe((f"$share/g/{root}", 2)) == [2]
+    assert a.subscribe((root, 1)) == [1]
+    publish(root, "x", qos=2)
+    payload, qos, mid, _ = a.next()
+    assert (payload, qos) == ("x", 2)
+    a.answer(PUBREC, mid).expect(PUBREL)
+    a.close()
+    a = Member(server, owner, f"a-{root}", session=True, clean=False)
+    assert a.expect(PUBREL).body[:2] == struct.pack(">H", mid)
+    assert a.next()[:2] == ("x", 1)
+    a.answer(PUBCOMP, mid)
+    a.close()
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_what_came_while_nobody_was_there(server, owner, root, publish, qos):
     """A session has the subscription: whoever of the group is back first reads what was missed, once."""

@@ -531,8 +531,10 @@ static void ask_kept(struct delivery *d)
     struct missed *m = missed_new(0, 0, room);
     m->what = MISSED_READ;
     for (uint32_t i = 0; i < d->flights.count && m->places_count < room; i++) {
-        if (d->flights.list[i].state == FLIGHT_KEPT)
-            m->places[m->places_count++] = d->flights.list[i].place;
+        uint64_t place = d->flights.list[i].place;
+        bool again = m->places_count && m->places[m->places_count - 1] == place;
+        if (d->flights.list[i].state == FLIGHT_KEPT && !again) /* a group's may be there as well */
+            m->places[m->places_count++] = place;
     }
     d->asked_for = ASKED_KEPT;
     ask(d, m);
@@ -711,21 +713,40 @@ static void take_read(struct delivery *d, const struct missed *m)
     struct slice rest = buf_slice(&m->messages);
     struct live_message message;
     struct slice payload;
-    bool again = d->asked_for == ASKED_KEPT;
-    while (d->conn->state == MQTT_UP && missed_next(&rest, &message, &payload)) {
-        struct flight *flight = again ? kept_at(d, message.place) : NULL;
-        if (flight)
+    while (d->conn->state == MQTT_UP && missed_next(&rest, &message, &payload))
+        send_read(d, &message, payload);
+    d->places_at += m->places_read;
+}
+
+/* All that is kept of places below is gone: erased, or removed with its part of the journal. */
+static uint32_t drop_gone(struct delivery *d, const struct missed *m, uint32_t at, uint64_t below)
+{
+    for (; at < m->places_read && m->places[at] < below; at++) {
+        struct flight *gone;
+        while ((gone = kept_at(d, m->places[at])))
+            over(d, gone);
+    }
+    return at;
+}
+
+/* At one place there may be the client's own copy and that of a group; what finds no room now stays
+ * kept. */
+static void take_kept(struct delivery *d, const struct missed *m)
+{
+    struct slice rest = buf_slice(&m->messages);
+    struct live_message message;
+    struct slice payload;
+    uint32_t at = 0;
+    if (d->conn->state != MQTT_UP)
+        return;
+    while (missed_next(&rest, &message, &payload)) {
+        struct flight *flight;
+        at = drop_gone(d, m, at, message.place);
+        while (flights_open(&d->flights) < d->window && (flight = kept_at(d, message.place)))
             send_again(d, flight, &message, payload);
-        else if (!again)
-            send_read(d, &message, payload);
+        at += at < m->places_read && m->places[at] == message.place;
     }
-    for (uint32_t i = 0; again && i < m->places_read; i++) {
-        struct flight *gone = kept_at(d, m->places[i]);
-        if (gone)
-            over(d, gone); /* erased, or removed with its part of the journal */
-    }
-    if (!again)
-        d->places_at += m->places_read;
+    (void)drop_gone(d, m, at, UINT64_MAX);
 }
 
 static void take_collected(struct delivery *d, struct missed *m)
@@ -764,7 +785,9 @@ void mqtt_take_missed(struct mqtt_exchange *e)
             take_group(d, e->missed);
         else if (d->asked_for == ASKED_GIVEN && c->state == MQTT_UP)
             take_given(d, e->missed);
-        else if (d->asked_for != ASKED_GIVEN)
+        else if (d->asked_for == ASKED_KEPT)
+            take_kept(d, e->missed);
+        else if (d->asked_for == ASKED_PLACES)
             take_read(d, e->missed);
         mqtt_make_dirty(c); /* goes on at the end of the turn */
     }

@@ -204,10 +204,8 @@ static void put_out(struct session *s, const struct session_item *item, bool of_
         s->out = out;
         s->out_count++;
     }
-    s->out[at] = (struct session_out){.place = item->place,
-                                      .packet_id = item->packet_id,
-                                      .qos = item->qos,
-                                      .shared = of_group && item->qos == 1};
+    s->out[at] = (struct session_out){
+        .place = item->place, .packet_id = item->packet_id, .qos = item->qos, .shared = of_group};
 }
 
 static void apply_pubrel(struct session *s, uint16_t packet_id)
@@ -216,7 +214,8 @@ static void apply_pubrel(struct session *s, uint16_t packet_id)
     if (at == s->out_count || s->out[at].packet_id != packet_id || s->out[at].qos != 2)
         return;
     s->out[at].pubrel = true;
-    put_acked(s, s->out[at].place);
+    if (!s->out[at].shared)
+        put_acked(s, s->out[at].place);
 }
 
 static void complete(struct session *s, uint16_t packet_id)

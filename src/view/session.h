@@ -26,7 +26,7 @@ struct session_out {
     uint16_t packet_id;
     uint8_t qos;
     bool pubrel; /* QoS 2: the client has the message, PUBCOMP is missing */
-    bool shared; /* QoS 1, as that of a group: neither floor nor `acked` is about it */
+    bool shared; /* as that of a group: neither floor nor `acked` is about it */
 };
 
 struct session {

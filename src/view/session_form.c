@@ -3,10 +3,12 @@
  * A session's state as bytes, version 1:
  *   varint credential, expiry, zigzag closed_us, version, floor
  *   text client id, text will topic (empty: no will), varint retain + 2 * delay, text will payload
- *   varint count, subscriptions: u8 options as in a SUBSCRIBED record, varint id, since, text
- * filter varint count, acked: varint steps, the first from the floor's place varint count, out:
- * varint packet id * 4 + what (below), varint place varint count, in: varint packet id A
- * text is its length as varint and its bytes.
+ *   varint count, subscriptions: u8 options as in a SUBSCRIBED record, varint id, since,
+ *     text filter
+ *   varint count, acked: varint steps, the first from the floor's place
+ *   varint count, out: varint packet id * 4 + what (below), varint place
+ *   varint count, in: varint packet id
+ * A text is its length as varint and its bytes.
  */
 #include <stdlib.h>
 
@@ -15,8 +17,9 @@
 #include "flow/limits.h"
 #include "view/session.h"
 
-/* A message to the client: QoS 1, or that of a group; QoS 2, or released. */
-enum { OUT_1, OUT_2, OUT_SHARED, OUT_PUBREL };
+/* A message to the client: QoS 1, or that of a group; QoS 2, or released; and, with these two, that
+ * it is of a group. */
+enum { OUT_1, OUT_2, OUT_SHARED, OUT_PUBREL, OUT_2_SHARED = 4 * (UINT16_MAX + 1) };
 
 static void put_sub(struct buf *out, const struct session_sub *sub)
 {
@@ -30,7 +33,9 @@ static void put_sub(struct buf *out, const struct session_sub *sub)
 
 static unsigned what_of(const struct session_out *o)
 {
-    return o->qos == 2 ? (o->pubrel ? OUT_PUBREL : OUT_2) : o->shared ? OUT_SHARED : OUT_1;
+    if (o->qos == 1)
+        return o->shared ? OUT_SHARED : OUT_1;
+    return (o->pubrel ? OUT_PUBREL : OUT_2) + (o->shared ? OUT_2_SHARED : 0);
 }
 
 void session_encode(struct buf *out, const struct session *s)
@@ -165,13 +170,13 @@ static void get_out(struct input *in, struct session *s)
     uint16_t before = 0;
     s->out = get_list(in, SESSION_OUT_MAX, sizeof *s->out, &s->out_count);
     for (uint32_t i = 0; i < s->out_count; i++) {
-        uint64_t v = get(in, 4 * UINT16_MAX + 3);
+        uint64_t v = get(in, OUT_2_SHARED + 4 * UINT16_MAX + 3);
         s->out[i] = (struct session_out){.packet_id = (uint16_t)(v >> 2),
                                          .qos = v & 1 ? 2 : 1,
                                          .pubrel = (v & 3) == OUT_PUBREL,
-                                         .shared = (v & 3) == OUT_SHARED,
+                                         .shared = (v & 3) == OUT_SHARED || v & OUT_2_SHARED,
                                          .place = get(in, UINT64_MAX)};
-        if (s->out[i].packet_id <= before)
+        if (s->out[i].packet_id <= before || (v & OUT_2_SHARED && !(v & 1)))
             in->bad = true;
         before = s->out[i].packet_id;
     }

@@ -195,6 +195,39 @@ static void a_floor_does_not_end_it(void **state)
     buf_clear(&file);
 }
 
+/* The session's own copy of a message is another one, also after a client has the group's. */
+static void a_copy_of_a_group_is_not_its_own(void **state)
+{
+    (void)state;
+    struct session s;
+    struct sessions *t = open_table(64 << 20);
+    const uint64_t place = session_place(1000, 0);
+    const struct session_item group = {place, 1, 2}, own = {place, 2, 2};
+    begin(t, 1, SLICE("x"), GROUP);
+    for (unsigned released = 0; released < 2; released++) {
+        if (!released)
+            tell(t, 1, SESSION_GIVEN, 1, place, 1, 2);
+        else
+            event(t, 1,
+                  &(struct session_record){.event = SESSION_PUBREL, .items = &group, .count = 1});
+        t = again(t);
+        assert_true(sessions_get(t, 1, 1, &s));
+        assert_true(session_sent(&s, 1)->shared && session_sent(&s, 1)->qos == 2);
+        assert_int_equal(session_sent(&s, 1)->pubrel, released);
+        assert_false(session_has(&s, place));
+        session_fini(&s);
+    }
+    event(t, 1, &(struct session_record){.event = SESSION_SENT, .items = &own, .count = 1});
+    event(t, 1, &(struct session_record){.event = SESSION_PUBREL, .items = &own, .count = 1});
+    t = again(t);
+    assert_true(sessions_get(t, 1, 1, &s));
+    assert_true(session_sent(&s, 1)->shared && !session_sent(&s, 2)->shared);
+    assert_true(session_has(&s, place));
+    session_fini(&s);
+    sessions_close(t);
+    buf_clear(&file);
+}
+
 /* By a plain array: random places in and out, floors that rise. */
 static void random_places(void **state)
 {
@@ -260,8 +293,11 @@ static void there_are_maxima(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_given_is_known), cmocka_unit_test(a_group_goes_with_its_sessions),
-        cmocka_unit_test(a_floor_does_not_end_it), cmocka_unit_test(random_places),
+        cmocka_unit_test(what_was_given_is_known),
+        cmocka_unit_test(a_group_goes_with_its_sessions),
+        cmocka_unit_test(a_floor_does_not_end_it),
+        cmocka_unit_test(random_places),
+        cmocka_unit_test(a_copy_of_a_group_is_not_its_own),
         cmocka_unit_test(there_are_maxima),
     };
     buf_init(&file, 64 << 20);
