@@ -354,18 +354,22 @@ void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub)
     }
 }
 
-/* What the client has acknowledged, or will, when it is back with its session, is not given. */
+/* What the client has acknowledged, or will, when it is back with its session, is not given. What
+ * that session has goes on when it is durable that it has it no more: the records of who gets it
+ * then are behind that, whatever worker writes them. */
 static void give_back_flights(struct delivery *d)
 {
     for (uint32_t i = 0; i < d->flights.count; i++) {
         struct flight *flight = &d->flights.list[i];
-        bool ours = mqtt_subs_member(d->conn->front->subs, flight->member) && is_unacked(flight);
-        if (!ours || (!mqtt_give_back(d->conn, flight->member, flight->place) &&
-                      mqtt_deliver_keeps(d->conn)))
+        const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, flight->member);
+        if (!sub || !is_unacked(flight) ||
+            (mqtt_deliver_keeps(d->conn) && !mqtt_may_give(sub->group)))
             continue;
-        if (d->conn->session) /* that is not to send it again */
+        if (d->conn->session)
             tell_given_back(d, flight->member,
                             (struct session_item){flight->place, flight->id, flight->qos});
+        else
+            (void)mqtt_give_back(d->conn, flight->member, flight->place);
         flights_set(&d->flights, flight, FLIGHT_DONE);
     }
 }

@@ -279,8 +279,10 @@ void mqtt_leave_all(struct mqtt_conn *c);
 /* A message of the group, that its home has matched, to one of its members. */
 void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct live_message *m,
                     struct slice payload);
+/* Whether there is somebody to give to: no, if the server is stopping. */
+bool mqtt_may_give(struct share_group *g);
 /* A message of the group that one member is not to have goes to another, who reads it from the
- * journal. False: there is none, or the server is stopping. */
+ * journal. False: there is none (mqtt_may_give). */
 bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place);
 /* What a member that has left was given goes to another. False: there is none. */
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place);

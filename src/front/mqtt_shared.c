@@ -280,9 +280,14 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
 
 /* ---- the end of a member --------------------------------------------------------------------- */
 
+bool mqtt_may_give(struct share_group *g)
+{
+    return !(g->kept && mqtt_shares_stopping(g->shares)) && !mqtt_share_over(g);
+}
+
 bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place)
 {
-    if (!place || (g->kept && mqtt_shares_stopping(g->shares)) || mqtt_share_over(g))
+    if (!place || !mqtt_may_give(g))
         return false;
     struct note *n = note_new(g, &(struct live_message){.place = place}, (struct slice){0});
     if (n) {

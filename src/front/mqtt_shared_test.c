@@ -524,6 +524,33 @@ static void what_may_be_durable_is_taken_back_first(void **state)
     end_members();
 }
 
+/* Else the record of who gets it could come first, and would be undone. */
+static void give_back(enum reason outcome)
+{
+    two_members(50, 1, 10);
+    uint64_t position = publish(1);
+    expect_message(&a, position, 1);
+    holds[SESSION_RETURNED] = true;
+    hang_up(&a);
+    expect_nothing(&b);
+    answer_held(outcome);
+    expect_message(&b, position, 1);
+    end_members();
+}
+
+static void what_is_given_back_goes_on_behind_that(void **state)
+{
+    (void)state;
+    give_back(REASON_ok);
+}
+
+/* The session has it, too: it comes once more than it must. */
+static void what_cannot_be_given_back_goes_on_as_well(void **state)
+{
+    (void)state;
+    give_back(REASON_journal_failed);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
@@ -534,6 +561,8 @@ int main(void)
         TEST(nor_is_what_its_connection_did_not_wait_for),
         TEST(what_is_durable_stays_with_its_session),
         TEST(what_may_be_durable_is_taken_back_first),
+        TEST(what_is_given_back_goes_on_behind_that),
+        TEST(what_cannot_be_given_back_goes_on_as_well),
     };
     log_set_level(LOG_ERROR + 1);
     for (unsigned i = 0; i < WORKERS; i++)

@@ -11,7 +11,8 @@
  *
  * A message of QoS 2 whose SESSION_GIVEN is not durable has not left, and the connection ends: it
  * goes to another member. Where it may be durable all the same, SESSION_RETURNED takes it from the
- * session first.
+ * session first. That says only which message it is, and a SESSION_GIVEN of another worker before
+ * it would be undone: who gets it next does so behind that record.
  */
 #include <stdlib.h>
 
@@ -227,13 +228,12 @@ void mqtt_group_told(struct mqtt_exchange *e)
     struct slice list = r.list;
     bool given = r.event == SESSION_GIVEN, durable = e->x.reply.reason == REASON_ok;
     while (session_next_item(&r, &list, &item)) {
-        if (item.qos != 2)
-            continue;
-        if (given && durable)
+        bool goes_on = given ? item.qos == 2 && !durable : item.qos == 1 || durable;
+        if (given && durable && item.qos == 2)
             mqtt_share_settle(e->group, item.place);
-        else if (given && e->x.reply.reason == REASON_outcome_unknown)
+        else if (given && goes_on && e->x.reply.reason == REASON_outcome_unknown)
             items_put(&unknown, item);
-        else if (given || durable) /* else it stays open: it may be the session's */
+        else if (goes_on) /* else it stays open: it may be the session's */
             (void)mqtt_give_to_another(e->answer.front, e->group, item.place);
     }
     take_back(e, &unknown);
