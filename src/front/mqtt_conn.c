@@ -280,7 +280,6 @@ void mqtt_end(struct mqtt_conn *c, bool with_will)
     if (up && with_will && !kept)
         publish_will(c);
     mqtt_leave_all(c);
-    mqtt_deliver_close(c);
     mqtt_drop_subs(c);
     if (!mqtt_settle(c, opening, kept))
         (void)mqtt_claim_drop(&c->claim); /* the memory goes in on_closed, or behind that */

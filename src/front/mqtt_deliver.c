@@ -30,6 +30,7 @@
 #define FLIGHTS_MAX     1024u
 #define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
 #define RETRY_NS        (300 * NS_PER_MS)
+#define TOLD_NS         NS_PER_MS /* at the worker's next tick */
 
 _Static_assert(FLIGHTS_MAX < SESSION_ACKED_MAX && WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
@@ -465,12 +466,23 @@ static void ask_places(struct delivery *d)
     ask(d, m);
 }
 
-static bool has_missed(struct mqtt_sub *s)
+static void wait_for(struct delivery *d, uint64_t ns)
+{
+    struct worker *w = d->conn->front->opts.worker;
+    deadline_set(worker_wheel(w), &d->retry, worker_now_ns(w) + ns);
+}
+
+static bool has_missed(struct delivery *d, struct mqtt_sub *s)
 {
     if (s->missed_to)
         return true;
-    return s->member && s->restored && s->qos &&
-           mqtt_share_take_missed(s->group, &s->missed_from, &s->missed_to);
+    if (!s->member || !s->restored || !s->qos || !s->group->missing)
+        return false;
+    if (!mqtt_share_is_told(s->group)) {
+        wait_for(d, TOLD_NS);
+        return false;
+    }
+    return mqtt_share_take_missed(s->group, &s->missed_from, &s->missed_to);
 }
 
 /* Asks for what came while a group of its had no member. False: there is nothing of that kind. */
@@ -478,7 +490,7 @@ static bool ask_group(struct delivery *d)
 {
     struct mqtt_conn *c = d->conn;
     struct mqtt_sub *s = c->subs;
-    while (s && !has_missed(s))
+    while (s && !has_missed(d, s))
         s = s->of_owner;
     if (!s)
         return false;
@@ -765,13 +777,12 @@ static void take_collected(struct delivery *d, struct missed *m)
 /* The pool is full: later. What came live meanwhile is read then, too. */
 static void try_later(struct delivery *d, const struct missed *m)
 {
-    struct worker *w = d->conn->front->opts.worker;
     if (d->asked_for == ASKED_STRETCH) {
         d->behind = true;
         d->from = m->from;
         buf_fini(&d->queue);
     }
-    deadline_set(worker_wheel(w), &d->retry, worker_now_ns(w) + RETRY_NS);
+    wait_for(d, RETRY_NS);
 }
 
 void mqtt_take_missed(struct mqtt_exchange *e)
@@ -842,10 +853,15 @@ void mqtt_deliver_flush(struct mqtt_conn *c)
     if (!d)
         return;
     pump(d);
-    if (c->session)
-        tell_all(d);
-    else
-        tell_groups(d);
+    mqtt_deliver_tell(c);
+}
+
+void mqtt_deliver_tell(struct mqtt_conn *c)
+{
+    if (c->out && c->session)
+        tell_all(c->out);
+    else if (c->out)
+        tell_groups(c->out);
 }
 
 void mqtt_deliver_close(struct mqtt_conn *c)

@@ -38,6 +38,7 @@ struct mqtt_exchange {
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
     struct missed *missed;     /* what it asks */
     struct share_group *group; /* is to know what became of it; a reference, or NULL */
+    unsigned telling;          /* then: of mqtt_share_tell */
     bool kept;
     struct buf out; /* an answer that is more than a few bytes */
     struct buf raw; /* the request's bytes, once kept; a will's */
@@ -274,7 +275,8 @@ void mqtt_aliases_free(struct mqtt_conn *c);
 struct mqtt_sub *mqtt_join(struct mqtt_conn *c, uint64_t scope, struct slice filter, bool restored);
 /* It is none any more; the subscription is still to be removed. */
 void mqtt_leave(struct mqtt_sub *sub);
-/* The same with all of the connection, which ends: what it was given goes to others. */
+/* The same with all of the connection, which ends: what it was given goes to others, and the
+ * journal is told what is not told yet (mqtt_deliver_close). */
 void mqtt_leave_all(struct mqtt_conn *c);
 /* A message of the group, that its home has matched, to one of its members. */
 void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct live_message *m,
@@ -341,6 +343,8 @@ void mqtt_deliver_give_back(struct mqtt_conn *c);
 void mqtt_take_ack(struct mqtt_conn *c, const struct mqtt_packet *p);
 /* At the end of a turn in which the connection was made dirty. */
 void mqtt_deliver_flush(struct mqtt_conn *c);
+/* Tells the journal what there is to be told; before it leaves a group. */
+void mqtt_deliver_tell(struct mqtt_conn *c);
 /* Before the session is told that its connection has ended: what is not told yet. */
 void mqtt_deliver_close(struct mqtt_conn *c);
 void mqtt_deliver_free(struct mqtt_conn *c);

@@ -134,6 +134,7 @@ static uint8_t unsubscribe(struct mqtt_conn *c, struct slice filter)
     if (!sub)
         return MQTT_NO_SUBSCRIPTION;
     if (sub->member) {
+        mqtt_deliver_tell(c);
         mqtt_leave(sub);
         mqtt_deliver_disown(c, sub);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Locks: the table's is taken before a group's. A group is in the table exactly while it has
- * members; who holds a reference may look at one that is over, and finds nobody in it.
+ * Locks: the table's is taken before a group's, or before that of `tellings`. A group is in the
+ * table exactly while it has members; who holds a reference may look at one that is over, and finds
+ * nobody in it.
  */
 #define XXH_INLINE_ALL
 #include "front/mqtt_share.h"
@@ -14,7 +15,8 @@
 #include "flow/limits.h"
 #include "flow/session_record.h"
 
-#define BUCKETS 4096u /* a power of two */
+#define BUCKETS  4096u /* a power of two */
+#define TELLINGS 64u
 
 /* A group that has no member now. One with the same hash counts as the same. */
 struct asleep {
@@ -23,8 +25,18 @@ struct asleep {
     bool kept;
 };
 
+/* What is being told of some groups, those of one hash: in this epoch, and in the one before. The
+ * next one begins when somebody waits for the end of this one and nothing is left of that before,
+ * so that what comes meanwhile holds nobody up. */
+struct tellings {
+    pthread_mutex_t lock;
+    uint64_t epoch;
+    uint32_t under_way[2]; /* of an even epoch, of an odd one */
+};
+
 struct mqtt_shares {
     struct mqtt_shares_opts opts;
+    struct tellings tellings[TELLINGS];
     pthread_mutex_t lock;
     struct asleep *asleep; /* SHARE_ASLEEP_MAX, in a ring; account 0: none */
     unsigned asleep_next;
@@ -40,6 +52,8 @@ struct mqtt_shares *mqtt_shares_new(const struct mqtt_shares_opts *opts)
     CHECK(s);
     s->opts = *opts;
     pthread_mutex_init(&s->lock, NULL);
+    for (unsigned i = 0; i < TELLINGS; i++)
+        pthread_mutex_init(&s->tellings[i].lock, NULL);
     return s;
 }
 
@@ -51,6 +65,8 @@ void mqtt_shares_free(struct mqtt_shares *s)
         CHECK(!s->buckets[i]);
     CHECK(mqtt_shares_idle(s));
     pthread_mutex_destroy(&s->lock);
+    for (unsigned i = 0; i < TELLINGS; i++)
+        pthread_mutex_destroy(&s->tellings[i].lock);
     free(s->asleep);
     free(s);
 }
@@ -151,6 +167,20 @@ static void wake(struct mqtt_shares *s, struct share_group *g)
     g->missing = true;
 }
 
+static struct tellings *tellings_of(struct share_group *g)
+{
+    return &g->shares->tellings[g->hash / BUCKETS % TELLINGS];
+}
+
+static uint64_t epoch_of(struct share_group *g)
+{
+    struct tellings *t = tellings_of(g);
+    pthread_mutex_lock(&t->lock);
+    uint64_t epoch = t->epoch;
+    pthread_mutex_unlock(&t->lock);
+    return epoch;
+}
+
 enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struct slice name,
                                   struct slice filter, struct share_member m,
                                   const struct share_home *home, struct share_group **ret)
@@ -167,6 +197,7 @@ enum share_joined mqtt_share_join(struct mqtt_shares *s, uint64_t account, struc
         g->home = m.front;
         g->since = home->since;
         g->reached = home->reached;
+        g->founded = epoch_of(g);
         wake(s, g);
         *at = g;
     }
@@ -356,6 +387,37 @@ bool mqtt_share_floor_due(struct share_group *g, uint64_t step)
     bool due = floor_of(g, reached) >= g->told + step;
     pthread_mutex_unlock(&g->lock);
     return due;
+}
+
+unsigned mqtt_share_tell(struct share_group *g)
+{
+    struct tellings *t = tellings_of(g);
+    pthread_mutex_lock(&t->lock);
+    unsigned telling = t->epoch & 1;
+    t->under_way[telling]++;
+    pthread_mutex_unlock(&t->lock);
+    return telling;
+}
+
+void mqtt_share_told(struct share_group *g, unsigned telling)
+{
+    struct tellings *t = tellings_of(g);
+    pthread_mutex_lock(&t->lock);
+    CHECK(t->under_way[telling]);
+    t->under_way[telling]--;
+    pthread_mutex_unlock(&t->lock);
+}
+
+bool mqtt_share_is_told(struct share_group *g)
+{
+    struct tellings *t = tellings_of(g);
+    unsigned own = g->founded & 1;
+    pthread_mutex_lock(&t->lock);
+    if (t->epoch == g->founded && !t->under_way[!own])
+        t->epoch++;
+    bool told = t->epoch > g->founded + 1 || (t->epoch > g->founded && !t->under_way[own]);
+    pthread_mutex_unlock(&t->lock);
+    return told;
 }
 
 bool mqtt_share_take_missed(struct share_group *g, uint64_t *ret_from, uint64_t *ret_to)

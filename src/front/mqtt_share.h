@@ -60,6 +60,7 @@ struct share_group {
     struct share_group *next; /* in its bucket, under the table's lock */
     uint64_t account, hash;
     const _Atomic uint64_t *reached; /* position: what lies below the home has matched */
+    uint64_t founded; /* epoch of what was being told of groups then, see mqtt_share_tell */
     _Atomic bool kept;
     _Atomic bool missing;     /* there is a stretch that nobody has asked the journal for */
     pthread_mutex_t lock;     /* of these: */
@@ -125,6 +126,13 @@ void mqtt_share_settle(struct share_group *g, uint64_t place);
 uint64_t mqtt_share_floor(struct share_group *g);
 /* Whether that is so many above what was told last. */
 bool mqtt_share_floor_due(struct share_group *g, uint64_t step);
+/* A record of what the group's members have is on its way to the journal, from this moment on until
+ * mqtt_share_told is called with what this returns. */
+unsigned mqtt_share_tell(struct share_group *g);
+void mqtt_share_told(struct share_group *g, unsigned telling);
+/* Whether all those have arrived that began before the group was founded: what is read of the
+ * journal for it before that may be on its way to somebody. */
+bool mqtt_share_is_told(struct share_group *g);
 /* The stretch of the journal that came while there was no member, for a session that was there
  * before: the first to ask gets it. False: there is none. */
 bool mqtt_share_take_missed(struct share_group *g, uint64_t *ret_from, uint64_t *ret_to);

@@ -380,6 +380,41 @@ static void many_are_open(void **state)
     mqtt_shares_free(s);
 }
 
+/* Whoever founds a group waits for what is being told of the one before, and for nothing that
+ * begins then. */
+static void what_is_told_has_an_end(void **state)
+{
+    struct mqtt_shares *s = shares_new(true, 0);
+    struct share_group *old = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    assert_true(mqtt_share_is_told(old));
+    unsigned first = mqtt_share_tell(old);
+    mqtt_share_ref(old);
+    leave(old, member(0, 1), true);
+    struct share_group *g = join(s, 1, "g", "a", member(1, 1), SHARE_FOUNDED);
+    assert_false(mqtt_share_is_told(g));
+    unsigned own = mqtt_share_tell(g);
+    mqtt_share_told(old, first);
+    assert_true(mqtt_share_is_told(g)); /* though its own has not ended */
+    mqtt_share_ref(g);
+    leave(g, member(1, 1), true);
+    struct share_group *next = join(s, 1, "g", "a", member(2, 1), SHARE_FOUNDED);
+    assert_false(mqtt_share_is_told(next));
+    unsigned later = mqtt_share_tell(next);
+    mqtt_share_ref(next);
+    leave(next, member(2, 1), true); /* before that has ended */
+    struct share_group *last = join(s, 1, "g", "a", member(3, 1), SHARE_FOUNDED);
+    mqtt_share_told(g, own);
+    assert_true(mqtt_share_is_told(next));
+    assert_false(mqtt_share_is_told(last));
+    mqtt_share_told(next, later);
+    assert_true(mqtt_share_is_told(last) && mqtt_share_is_told(next));
+    leave(last, member(3, 1), true);
+    mqtt_share_unref(next);
+    mqtt_share_unref(g);
+    mqtt_share_unref(old);
+    mqtt_shares_free(s);
+}
+
 /* ---- all at once ----------------------------------------------------------------------------- */
 
 struct worker_of {
@@ -464,6 +499,7 @@ int main(void)
         cmocka_unit_test(the_view_knows_where_a_group_is),
         cmocka_unit_test(the_floor_is_below_all_that_is_open),
         cmocka_unit_test(many_are_open),
+        cmocka_unit_test(what_is_told_has_an_end),
         cmocka_unit_test(what_the_view_and_the_home_say_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

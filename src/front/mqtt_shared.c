@@ -308,6 +308,11 @@ bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)
 void mqtt_leave_all(struct mqtt_conn *c)
 {
     bool any = false;
+    /* Whoever finds a group to be over, and founds it anew, waits until all that is told. */
+    for (struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        if (s->member)
+            s->telling = mqtt_share_tell(s->group);
+    }
     for (struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
         if (!s->member)
             continue;
@@ -316,4 +321,9 @@ void mqtt_leave_all(struct mqtt_conn *c)
     }
     if (any)
         mqtt_deliver_give_back(c);
+    mqtt_deliver_close(c);
+    for (struct mqtt_sub *s = c->subs; s; s = s->of_owner) {
+        if (s->member)
+            mqtt_share_told(s->group, s->telling);
+    }
 }

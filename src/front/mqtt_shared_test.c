@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 /* The loops of two workers are turned by hand. */
 #include "conn/worker.c"
@@ -41,6 +42,12 @@ static bool holds[SESSION_RETURNED + 1];
 static unsigned told[SESSION_RETURNED + 1];
 static struct exchange *held[HELD_MAX];
 static unsigned held_count;
+
+/* What the view would know: messages of the group that were published, and given. A session that is
+ * opened was there before, and has the subscription. */
+static uint64_t published[HELD_MAX], given[HELD_MAX];
+static unsigned published_count, given_count;
+static bool restores;
 
 static void make_credential(void)
 {
@@ -83,12 +90,35 @@ static struct live_message message_at(uint64_t place, uint8_t qos, unsigned long
                                  .expires_us = INT64_MAX};
 }
 
-/* Nothing was missed; and what is to be read is there. */
+static bool is_given(uint64_t place)
+{
+    unsigned i = 0;
+    while (i < given_count && given[i] != place)
+        i++;
+    return i < given_count;
+}
+
+/* Of a group; a session by itself has missed nothing. */
+static void collect_missed(struct missed *m)
+{
+    free(m->places);
+    m->places = calloc(HELD_MAX, sizeof *m->places);
+    m->places_count = 0;
+    for (unsigned i = 0; m->group.ptr && i < published_count; i++) {
+        if (published[i] >= m->from && published[i] < session_place(m->to, 0) &&
+            !is_given(published[i]))
+            m->places[m->places_count++] = published[i];
+    }
+}
+
+/* What is to be read is there. */
 static void read_missed(struct missed *m)
 {
+    if (m->what == MISSED_COLLECT) {
+        collect_missed(m);
+        return;
+    }
     m->places_read = m->places_count;
-    if (m->what == MISSED_COLLECT)
-        m->places_count = 0;
     for (uint32_t i = 0; i < m->places_count; i++) {
         unsigned long long position;
         struct live_message message = message_at(m->places[i], 2, &position);
@@ -97,9 +127,33 @@ static void read_missed(struct missed *m)
     }
 }
 
+static void note_given(const struct session_record *r)
+{
+    struct session_item item = {0};
+    struct slice list = r->list;
+    while (r->event == SESSION_GIVEN && session_next_item(r, &list, &item)) {
+        assert_true(given_count < HELD_MAX);
+        given[given_count++] = item.place;
+    }
+}
+
+static void open_session(struct buf *out, const struct session_record *r)
+{
+    const struct session_filter f = {.filter = SLICE(FILTER), .qos = 2};
+    uint64_t number = r->expiry_s ? ++last_session : 0;
+    buf_clear(out);
+    session_state_put(
+        out, &(struct session_state){.number = number, .present = restores, .floor = durable});
+    if (restores)
+        session_state_put_sub(out, &f, 0);
+}
+
 static void answer(struct exchange *x, enum reason reason)
 {
+    struct session_record r = {0};
     struct request *q = &x->request;
+    if (q->method == METHOD_SESSION)
+        assert_true(session_record_decode(q->body, &r));
     x->reply.status = 200;
     if (reason != REASON_ok) {
         exchange_refuse(x, reason, NULL);
@@ -108,16 +162,12 @@ static void answer(struct exchange *x, enum reason reason)
     if (q->method == METHOD_CONNECT) {
         q->principal->credential = credential_ref(credential);
     } else if (q->method == METHOD_SESSION && q->path.len) {
-        struct session_record r;
-        assert_true(session_record_decode(q->body, &r));
-        buf_clear(&x->reply.body);
-        session_state_put(
-            &x->reply.body,
-            &(struct session_state){.number = r.expiry_s ? ++last_session : 0, .floor = durable});
+        open_session(&x->reply.body, &r);
     } else if (q->method == METHOD_MISSED) {
         read_missed(q->missed);
     } else {
         durable++;
+        note_given(&r);
     }
     exchange_send(x);
 }
@@ -212,6 +262,14 @@ static void turns(unsigned n)
             workers[i]->now_ns = 0;
         }
     }
+}
+
+/* What was to be looked at again in a moment is. */
+static void pass_time(void)
+{
+    usleep(2 * WHEEL_SLOT_NS / 1000);
+    for (unsigned i = 0; i < WORKERS; i++)
+        wheel_turn(worker_wheel(workers[i]), clock_mono_ns());
 }
 
 /* ---- clients --------------------------------------------------------------------------------- */
@@ -355,11 +413,20 @@ static void hang_up(struct client *c)
     turns(4);
 }
 
+/* At once, whatever it is still owed. */
+static void disconnect(struct client *c)
+{
+    put(c, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
+    hang_up(c);
+}
+
 /* It is durable, and all workers are brought it. Returns its position. */
 static uint64_t publish(uint8_t qos)
 {
     unsigned long long position;
     uint64_t first = durable++;
+    assert_true(published_count < HELD_MAX);
+    published[published_count++] = session_place(first, 0);
     struct live_message m = message_at(session_place(first, 0), qos, &position);
     for (unsigned i = 0; i < WORKERS; i++) {
         struct live_ops live = mqtt_front_live(fronts[i]);
@@ -379,6 +446,8 @@ static int open_all(void **state)
     memset(refusals, 0, sizeof refusals);
     memset(holds, 0, sizeof holds);
     memset(told, 0, sizeof told);
+    published_count = given_count = 0;
+    restores = false;
     durable = 10;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
@@ -491,7 +560,7 @@ static void nor_is_what_its_connection_did_not_wait_for(void **state)
     (void)state;
     two_members(50, 2, 10);
     uint64_t position = publish_held();
-    hang_up(&a);
+    disconnect(&a);
     expect_nothing(&b);
     answer_held(REASON_disk_full);
     acknowledge(&b, expect_message(&b, position, 2));
@@ -503,7 +572,7 @@ static void what_is_durable_stays_with_its_session(void **state)
     (void)state;
     two_members(50, 2, 10);
     publish_held();
-    hang_up(&a);
+    disconnect(&a);
     answer_held(REASON_ok);
     expect_nothing(&b);
     end_members();
@@ -551,6 +620,37 @@ static void what_cannot_be_given_back_goes_on_as_well(void **state)
     give_back(REASON_journal_failed);
 }
 
+/* The group has slept, and is there again before what its last member was sent is durable. */
+static void be_back_before_it_is_told(enum reason outcome, bool comes)
+{
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    uint64_t position = publish_held();
+    disconnect(&a);
+    restores = true;
+    connect_to(&b, 1, "b", 50, 10);
+    expect_nothing(&b);
+    answer_held(outcome);
+    pass_time();
+    if (comes)
+        acknowledge(&b, expect_message(&b, position, 2));
+    expect_nothing(&b);
+    acknowledge(&b, expect_message(&b, publish(2), 2));
+    end_members();
+}
+
+static void what_is_being_told_is_waited_for(void **state)
+{
+    (void)state;
+    be_back_before_it_is_told(REASON_ok, false);
+}
+
+static void what_could_not_be_told_was_missed(void **state)
+{
+    (void)state;
+    be_back_before_it_is_told(REASON_journal_failed, true);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
@@ -563,6 +663,8 @@ int main(void)
         TEST(what_may_be_durable_is_taken_back_first),
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
+        TEST(what_is_being_told_is_waited_for),
+        TEST(what_could_not_be_told_was_missed),
     };
     log_set_level(LOG_ERROR + 1);
     for (unsigned i = 0; i < WORKERS; i++)

@@ -38,6 +38,7 @@ struct mqtt_sub {
     struct slice filter;       /* behind the struct; of a member the whole, "$share/..." */
     uint64_t missed_from, missed_to; /* of a member: positions that it reads for its group */
     struct slice inner;              /* of a member: what its group matches */
+    unsigned telling;                /* of a member that is leaving: of mqtt_share_tell */
 };
 
 struct mqtt_subs *mqtt_subs_new(void);

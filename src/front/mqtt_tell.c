@@ -85,7 +85,10 @@ static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_
     struct mqtt_exchange *e = mqtt_enqueue(c, answer);
     e->x.request.principal = &c->principal;
     e->x.request.source = c->source;
-    e->group = group ? mqtt_share_ref(group) : NULL;
+    if (group) {
+        e->group = mqtt_share_ref(group);
+        e->telling = mqtt_share_tell(group);
+    }
     if (packets) {
         struct buf spare = e->out;
         size_t max = spare.max > packets->max ? spare.max : packets->max;
@@ -149,7 +152,7 @@ static void tell_group(struct delivery *d, struct share_group *g, enum session_e
                                      .floor = mqtt_share_floor(g),
                                      .items = items->list,
                                      .count = items->count};
-    tell(d->conn, &r, MQTT_PUBLISH, packets, delivery_outlives(d) ? g : NULL);
+    tell(d->conn, &r, MQTT_PUBLISH, packets, g);
 }
 
 /* Takes the items of the first one's member off the list. */
@@ -218,7 +221,7 @@ static void take_back(struct mqtt_exchange *e, const struct items *items)
 }
 
 /* Nobody else is to have what a session was sent with QoS 2; and what that could not be sent, or
- * has no more, somebody is to have. */
+ * has no more, somebody is to have. What a client without a session has is settled already. */
 void mqtt_group_told(struct mqtt_exchange *e)
 {
     struct session_record r;
@@ -227,7 +230,7 @@ void mqtt_group_told(struct mqtt_exchange *e)
     CHECK(session_record_decode(e->x.request.body, &r));
     struct slice list = r.list;
     bool given = r.event == SESSION_GIVEN, durable = e->x.reply.reason == REASON_ok;
-    while (session_next_item(&r, &list, &item)) {
+    while (e->x.request.session && session_next_item(&r, &list, &item)) {
         bool goes_on = given ? item.qos == 2 && !durable : item.qos == 1 || durable;
         if (given && durable && item.qos == 2)
             mqtt_share_settle(e->group, item.place);
@@ -238,6 +241,7 @@ void mqtt_group_told(struct mqtt_exchange *e)
     }
     take_back(e, &unknown);
     free(unknown.list);
+    mqtt_share_told(e->group, e->telling);
     mqtt_share_unref(e->group);
     e->group = NULL;
 }
