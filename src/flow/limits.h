@@ -10,6 +10,9 @@
 #define SHARE_ASLEEP_MAX    4096u       /* groups without a member that are remembered */
 #define SHARE_BYTES_MAX     (16u << 20) /* messages of such groups on their way between workers */
 #define SHARE_GIVEN_MAX     65536u      /* settled above the first message of a group that is not */
+#define SHARE_OPEN_MAX      262144u     /* messages of a group that are not settled */
+#define DELIVER_WINDOW_MAX  100u        /* messages under way to an MQTT client, if it takes more */
+#define DELIVER_FLIGHTS_MAX 1024u       /* these, and what is over behind one of them */
 #define REPLAY_BYTES        (64u << 20) /* of journal that a view reads again after a crash, about */
 #define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */
 #define MQTT_ALIASES_MAX    16          /* topics that get an alias on their way to one client */

@@ -27,12 +27,11 @@
 #include "flow/missed.h"
 #include "front/mqtt_deliver_own.h"
 
-#define FLIGHTS_MAX     1024u
 #define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
 #define RETRY_NS        (300 * NS_PER_MS)
 #define TOLD_NS         NS_PER_MS /* at the worker's next tick */
 
-_Static_assert(FLIGHTS_MAX < SESSION_ACKED_MAX && WINDOW_MAX < SESSION_OUT_MAX,
+_Static_assert(DELIVER_FLIGHTS_MAX < SESSION_ACKED_MAX && DELIVER_WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
 
 #define QUEUED_HEAD 17u
@@ -46,7 +45,7 @@ static struct delivery *delivery_of(struct mqtt_conn *c)
     struct delivery *d = c->out = calloc(1, sizeof *d);
     CHECK(d);
     d->conn = c;
-    d->window = c->receive_max < WINDOW_MAX ? c->receive_max : WINDOW_MAX;
+    d->window = c->receive_max < DELIVER_WINDOW_MAX ? c->receive_max : DELIVER_WINDOW_MAX;
     d->retry.due = on_retry;
     buf_init(&d->queue, c->front->opts.queue_bytes);
     buf_init(&d->shared, c->front->opts.queue_bytes);
@@ -97,7 +96,7 @@ uint64_t delivery_floor(const struct delivery *d)
 
 static bool has_room(const struct delivery *d)
 {
-    return flights_open(&d->flights) < d->window && d->flights.count < FLIGHTS_MAX &&
+    return flights_open(&d->flights) < d->window && d->flights.count < DELIVER_FLIGHTS_MAX &&
            d->held.len < d->conn->front->opts.queue_bytes;
 }
 

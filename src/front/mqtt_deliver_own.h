@@ -7,7 +7,6 @@
 
 #include "front/mqtt_private.h"
 
-#define WINDOW_MAX     100u       /* of ours, whatever the client would take */
 #define MEMBER_UNKNOWN UINT32_MAX /* of a group, by an earlier connection */
 
 struct items {

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "base/check.h"
+#include "base/metric.h"
 #include "flow/limits.h"
 #include "flow/session_record.h"
 
@@ -355,8 +356,12 @@ void mqtt_share_open(struct share_group *g, uint64_t place)
     if (!atomic_load(&g->kept))
         return;
     pthread_mutex_lock(&g->lock);
-    (void)ascending_put(&g->open, place);
+    bool over = ascending_put(&g->open, place) && g->open.count > SHARE_OPEN_MAX;
+    if (over)
+        ascending_cut(&g->open, 1);
     pthread_mutex_unlock(&g->lock);
+    if (over)
+        metric_add(METRIC_session_backlog_dropped, 1);
 }
 
 void mqtt_share_settle(struct share_group *g, uint64_t place)

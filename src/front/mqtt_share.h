@@ -116,7 +116,8 @@ bool mqtt_share_pick(struct share_group *g, struct share_round *r, struct share_
 /* ---- what is settled; nothing happens if the group is not kept ---- */
 /* A session has joined: it is kept from now on. */
 void mqtt_share_keep(struct share_group *g);
-/* The message is given to a member, if it is not already. */
+/* The message is given to a member, if it is not already. Of more than SHARE_OPEN_MAX the oldest is
+ * no longer open: if who has it gives it back, it is nobody's after a restart; counted. */
 void mqtt_share_open(struct share_group *g, uint64_t place);
 /* It needs nobody any more: a client has it, or a session that the journal knows to have it, or it
  * was dropped. */

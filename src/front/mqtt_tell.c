@@ -263,7 +263,7 @@ void tell_all(struct delivery *d)
     if (!d->pubrel.count)
         return;
     struct buf packets;
-    buf_init(&packets, WINDOW_MAX * 8);
+    buf_init(&packets, DELIVER_WINDOW_MAX * 8);
     for (uint32_t i = 0; i < d->pubrel.count; i++)
         mqtt_put_ack(&packets, c->reader.version, MQTT_PUBREL, d->pubrel.list[i].packet_id,
                      MQTT_SUCCESS);

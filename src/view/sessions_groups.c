@@ -31,7 +31,11 @@ static struct session_group **find(struct sessions *t, uint64_t account, struct 
     return at;
 }
 
-/* It is small beside the subscriptions, which are counted. */
+static size_t bytes_of(const struct session_group *g)
+{
+    return sizeof *g + g->filter.len + ascending_bytes(&g->given);
+}
+
 static struct session_group *group_new(struct sessions *t, struct session_account *a,
                                        struct slice filter)
 {
@@ -41,6 +45,7 @@ static struct session_group *group_new(struct sessions *t, struct session_accoun
     g->filter = slice_of(g + 1, filter.len);
     g->account = a;
     g->hash = XXH3_64bits_withSeed(filter.ptr, filter.len, t->seed ^ a->number);
+    sessions_count(t, a, (int64_t)bytes_of(g)); /* its session was found room */
     return g;
 }
 
@@ -111,7 +116,7 @@ void groups_leave(struct sessions *t, const struct session_account *a, struct sl
     struct session_group **at = find(t, a->number, filter), *g = *at;
     if (!g || --g->sessions)
         return;
-    sessions_count(t, g->account, -(int64_t)ascending_bytes(&g->given));
+    sessions_count(t, g->account, -(int64_t)bytes_of(g));
     ascending_fini(&g->given);
     *at = g->next;
     free(g);

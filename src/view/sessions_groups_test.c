@@ -147,7 +147,10 @@ static void a_group_goes_with_its_sessions(void **state)
     uint64_t empty = sessions_stats(t).bytes;
     tell(t, 1, SESSION_GIVEN, 100, session_place(103, 0), 1, 1); /* nobody's */
     begin(t, 1, SLICE("x"), GROUP);
+    uint64_t one = sessions_stats(t).bytes - empty;
     begin(t, 1 + 1, SLICE("y"), GROUP);
+    uint64_t more = sessions_stats(t).bytes - empty - one; /* and not the group, and its account */
+    assert_true(one >= more + GROUP.len + 5 * sizeof(uint64_t));
     begin(t, 3, SLICE("z"), SLICE("a/#"));
     event(t, 1, &(struct session_record){.event = SESSION_SUBSCRIBED, .filter = {.filter = GROUP}});
     tell(t, 1, SESSION_GIVEN, 100, session_place(103, 0), 1, 1);
