@@ -58,7 +58,7 @@ enum reason api_point_change(const struct request *q, struct points *out, struct
 enum reason api_point_check(const struct point *p, unsigned index, const struct feed *f,
                             int64_t now_us, struct error *err);
 
-/* ---- format.c: records to JSON ---- */
+/* ---- datum.c, format.c: records to JSON ---- */
 /* A data record. `id_at`: where in `out` the id's 26 characters stand, to be written later. */
 void api_format_datum(struct buf *out, const struct api *a, const struct feed *f,
                       const struct datum *d, int64_t event_us, uint64_t offset, size_t *id_at);

@@ -152,23 +152,24 @@ static const char *parse(struct slice query, struct chart *c)
 /* ---- the answer -------------------------------------------------------------------------------
  */
 
-static void put_time(struct buf *out, int64_t us)
+static void put_time(struct buf *out, struct time_day *day, int64_t us)
 {
-    buf_put_u8(out, '"');
-    time_format_s(out, us);
-    buf_put_u8(out, '"');
+    char text[TIME_S_MAX + 2] = "\"", *end = time_put_s(day, text + 1, us);
+    *end++ = '"';
+    buf_put(out, text, (size_t)(end - text));
 }
 
 static void put_head(struct buf *out, const struct feed *f, const struct chart *c)
 {
+    struct time_day day = {0};
     buf_printf(out, "{\"feed\":{\"id\":%llu,\"key\":", (unsigned long long)f->number);
     buf_put_json(out, f->key);
     buf_put_str(out, ",\"name\":");
     buf_put_json(out, f->name);
     buf_put_str(out, "},\"parameters\":{\"start_time\":");
-    put_time(out, c->from_us);
+    put_time(out, &day, c->from_us);
     buf_put_str(out, ",\"end_time\":");
-    put_time(out, c->to_us);
+    put_time(out, &day, c->to_us);
     if (!c->raw)
         buf_printf(out, ",\"resolution\":%llu", (unsigned long long)c->minutes);
     buf_printf(out, ",\"hours\":%lld",
@@ -214,25 +215,27 @@ static void put_field(struct buf *out, const struct rollup *r, enum field field)
 static void put_slices(struct buf *out, const struct chart *c, const struct rollup_slice *s,
                        uint32_t n)
 {
+    struct time_day day = {0};
     bool first = true;
     for (uint32_t i = 0; i < n; i++) {
         if (s[i].r.numbers == 0 && c->field != FIELD_COUNT)
             continue;
-        buf_put_str(out, first ? "[" : ",[");
+        buf_put_slice(out, first ? SLICE("[") : SLICE(",["));
         first = false;
-        put_time(out, s[i].start_us);
-        buf_put_str(out, ",\"");
+        put_time(out, &day, s[i].start_us);
+        buf_put_slice(out, SLICE(",\""));
         put_field(out, &s[i].r, c->field);
-        buf_put_str(out, "\"]");
+        buf_put_slice(out, SLICE("\"]"));
     }
 }
 
 /* Oldest first; the points come newest first. */
 static void put_points(struct buf *out, const struct history_point *p, uint32_t n)
 {
+    struct time_day day = {0};
     for (uint32_t i = n; i-- > 0;) {
-        buf_put_str(out, i + 1 == n ? "[" : ",[");
-        put_time(out, p[i].event_us);
+        buf_put_slice(out, i + 1 == n ? SLICE("[") : SLICE(",["));
+        put_time(out, &day, p[i].event_us);
         buf_put_u8(out, ',');
         buf_put_json(out, p[i].datum.value);
         buf_put_u8(out, ']');

@@ -7,10 +7,18 @@
 #include "codec/csv.h"
 #include "codec/text.h"
 
-/* In the order of the record. */
-static const char *const names[] = {"id",         "value",         "feed_id",   "feed_key",
-                                    "created_at", "location",      "lat",       "lon",
-                                    "ele",        "created_epoch", "expiration"};
+/* Names in the order of the record, also as they stand before a value. */
+#define FIELD(name)                                                                                \
+    {                                                                                              \
+        SLICE(name), SLICE(",\"" name "\":")                                                       \
+    }
+static const struct {
+    struct slice name, member;
+} names[] = {
+    FIELD("id"),         FIELD("value"),         FIELD("feed_id"),    FIELD("feed_key"),
+    FIELD("created_at"), FIELD("location"),      FIELD("lat"),        FIELD("lon"),
+    FIELD("ele"),        FIELD("created_epoch"), FIELD("expiration"),
+};
 
 enum {
     ID,
@@ -42,7 +50,7 @@ const char *api_fields(struct slice query, unsigned *ret)
         struct slice one = slice_trim(slice_of(rest.ptr, len));
         rest = slice_from(rest, comma ? len + 1 : len);
         unsigned i = 0;
-        while (i < FIELDS && !slice_eq(one, slice_str(names[i])))
+        while (i < FIELDS && !slice_eq(one, names[i].name))
             i++;
         if (i == FIELDS && one.len)
             return "include: a list of id, value, feed_id, feed_key, created_at, location, lat, "
@@ -61,45 +69,50 @@ static bool is_there(const struct datum *d, unsigned field)
                                                                : true;
 }
 
-static void put_time(struct buf *out, int64_t us, bool quoted)
+static void put_time(struct buf *out, struct time_day *day, int64_t us, bool quoted)
 {
+    char text[TIME_S_MAX + 2] = "\"", *end = time_put_s(day, text + 1, us);
+    *end++ = '"';
     if (quoted)
-        buf_put_u8(out, '"');
-    time_format_s(out, us);
-    if (quoted)
-        buf_put_u8(out, '"');
+        buf_put(out, text, (size_t)(end - text));
+    else
+        buf_put(out, text + 1, (size_t)(end - text) - 2);
 }
 
 static void put_text(struct buf *out, struct slice s, bool csv)
 {
     if (csv && !s.len)
-        buf_put_str(out, "\"\""); /* there, and empty; also no empty line */
+        buf_put_slice(out, SLICE("\"\"")); /* there, and empty; also no empty line */
     else if (csv)
         csv_put(out, s);
     else
         buf_put_json(out, s);
 }
 
-static void put_value(struct buf *out, const struct api *a, const struct feed *f,
-                      const struct history_point *p, unsigned field, bool csv)
+static void put_value(struct data_writer *w, const struct history_point *p, unsigned field,
+                      bool csv)
 {
-    char id[DATUM_ID_LEN + 1];
+    const struct api *a = w->api;
+    struct buf *out = w->out;
+    char id[DATUM_ID_LEN + 2];
     switch (field) {
     case ID:
-        datum_id_format(id, p->event_us, a->node, p->offset);
-        put_text(out, slice_of(id, DATUM_ID_LEN), csv);
+        id[0] = '"';
+        datum_id_format(id + 1, p->event_us, a->node, p->offset);
+        id[DATUM_ID_LEN + 1] = '"';
+        buf_put(out, csv ? id + 1 : id, DATUM_ID_LEN + (csv ? 0 : 2));
         break;
     case VALUE:
         put_text(out, p->datum.value, csv);
         break;
     case FEED_ID:
-        buf_put_dec(out, f->number);
+        buf_put_dec(out, w->feed->number);
         break;
     case FEED_KEY:
-        put_text(out, f->key, csv);
+        put_text(out, w->feed->key, csv);
         break;
     case CREATED_AT:
-        put_time(out, p->event_us, !csv);
+        put_time(out, &w->created, p->event_us, !csv);
         break;
     case LOCATION:
         api_format_place(out, &p->datum);
@@ -109,9 +122,9 @@ static void put_value(struct buf *out, const struct api *a, const struct feed *f
         break;
     case EXPIRATION:
         if (a->expiration_ms)
-            put_time(out, p->event_us + (int64_t)a->expiration_ms * 1000, !csv);
+            put_time(out, &w->expires, p->event_us + (int64_t)a->expiration_ms * 1000, !csv);
         else if (!csv)
-            buf_put_str(out, "null");
+            buf_put_slice(out, SLICE("null"));
         break;
     default:
         double_format(out, field == LAT   ? p->datum.lat
@@ -120,41 +133,64 @@ static void put_value(struct buf *out, const struct api *a, const struct feed *f
     }
 }
 
-static void put_json(struct buf *out, const struct api *a, const struct feed *f,
-                     const struct history_point *p, unsigned fields)
+static void put_json(struct data_writer *w, const struct history_point *p, unsigned fields)
 {
     bool first = true;
     if (!fields) {
-        api_format_datum(out, a, f, &p->datum, p->event_us, p->offset, NULL);
+        api_put_datum(w, &p->datum, p->event_us, p->offset);
         return;
     }
-    buf_put_u8(out, '{');
+    buf_put_u8(w->out, '{');
     for (unsigned i = 0; i < FIELDS; i++) {
         if (!(fields & 1u << i) || !is_there(&p->datum, i))
             continue;
-        buf_printf(out, "%s\"%s\":", first ? "" : ",", names[i]);
+        buf_put_slice(w->out, slice_from(names[i].member, first)); /* without its comma */
         first = false;
-        put_value(out, a, f, p, i, false);
+        put_value(w, p, i, false);
     }
-    buf_put_u8(out, '}');
+    buf_put_u8(w->out, '}');
 }
 
-static void put_csv(struct buf *out, const struct api *a, const struct feed *f,
-                    const struct history_point *p, unsigned fields)
+/* Without a point: the heading. */
+static void put_csv(struct data_writer *w, const struct history_point *p, unsigned fields)
 {
     bool first = true;
     for (unsigned i = 0; i < FIELDS; i++) {
         if (!(fields & 1u << i))
             continue;
         if (!first)
-            buf_put_u8(out, ',');
+            buf_put_u8(w->out, ',');
         first = false;
         if (!p)
-            buf_put_str(out, names[i]);
+            buf_put_slice(w->out, names[i].name);
         else if (is_there(&p->datum, i))
-            put_value(out, a, f, p, i, true);
+            put_value(w, p, i, true);
     }
-    buf_put_str(out, "\r\n");
+    buf_put_slice(w->out, SLICE("\r\n"));
+}
+
+/* Room for `n` more of about `len` bytes, so that the buffer does not grow by copies. */
+static void expect(struct buf *out, size_t len, uint32_t n)
+{
+    if (n && len < (out->max - out->len) / n)
+        buf_reserve(out, len * n);
+}
+
+static void put_list(struct data_writer *w, const struct history_point *points, uint32_t count,
+                     unsigned fields, bool csv)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        size_t start = w->out->len;
+        if (csv) {
+            put_csv(w, &points[i], fields);
+        } else {
+            if (i)
+                buf_put_u8(w->out, ',');
+            put_json(w, &points[i], fields);
+        }
+        if (i == 0)
+            expect(w->out, w->out->len - start + 1, count);
+    }
 }
 
 void api_put_data(struct exchange *x, const struct api *a, const struct feed *f,
@@ -162,21 +198,15 @@ void api_put_data(struct exchange *x, const struct api *a, const struct feed *f,
                   bool list)
 {
     struct buf *out = &x->reply.body;
+    struct data_writer w = {.out = out, .api = a, .feed = f};
     if (csv) {
         fields = fields ? fields & ~(1u << LOCATION) : CSV_FIELDS;
         x->reply.content_type = API_CSV;
-        put_csv(out, a, f, NULL, fields);
-        for (uint32_t i = 0; i < count; i++)
-            put_csv(out, a, f, &points[i], fields);
-        return;
-    }
-    if (list)
+        put_csv(&w, NULL, fields);
+    } else if (list) {
         buf_put_u8(out, '[');
-    for (uint32_t i = 0; i < count; i++) {
-        if (i)
-            buf_put_u8(out, ',');
-        put_json(out, a, f, &points[i], fields);
     }
-    if (list)
+    put_list(&w, points, count, fields, csv);
+    if (list && !csv)
         buf_put_u8(out, ']');
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records as Adafruit IO writes them: the member order is that of its real answers. */
+/* Feeds, groups and users as Adafruit IO writes them: the member order is that of its real answers.
+ */
 #include "api/api.h"
-#include "base/clock.h"
 #include "codec/text.h"
-#include "flow/record.h"
 
 /* Not by buf_printf: a list has thousands of them. */
 static void put_name(struct buf *out, const char *name)
@@ -35,60 +34,6 @@ static void put_member_time(struct buf *out, const char *name, int64_t us)
     buf_put_u8(out, '"');
     time_format_s(out, us);
     buf_put_u8(out, '"');
-}
-
-/* GeoJSON's order is lon, lat, ele (RFC 7946 section 3.1.1). */
-void api_format_place(struct buf *out, const struct datum *d)
-{
-    buf_put_str(out, "{\"type\":\"Feature\",\"geometry\":{\"type\":\"Point\",\"coordinates\":[");
-    double_format(out, d->lon);
-    buf_put_u8(out, ',');
-    double_format(out, d->lat);
-    if (d->has_ele) {
-        buf_put_u8(out, ',');
-        double_format(out, d->ele);
-    }
-    buf_put_str(out, "]}}");
-}
-
-static void put_place(struct buf *out, const struct datum *d)
-{
-    buf_put_str(out, ",\"location\":");
-    api_format_place(out, d);
-    buf_put_str(out, ",\"lat\":");
-    double_format(out, d->lat);
-    buf_put_str(out, ",\"lon\":");
-    double_format(out, d->lon);
-    if (d->has_ele) {
-        buf_put_str(out, ",\"ele\":");
-        double_format(out, d->ele);
-    }
-}
-
-void api_format_datum(struct buf *out, const struct api *a, const struct feed *f,
-                      const struct datum *d, int64_t event_us, uint64_t offset, size_t *id_at)
-{
-    char id[DATUM_ID_LEN + 1];
-    datum_id_format(id, event_us, a->node, offset);
-    buf_put_str(out, "{\"id\":\"");
-    if (id_at)
-        *id_at = out->len;
-    buf_put(out, id, DATUM_ID_LEN);
-    buf_put_str(out, "\",\"value\":");
-    buf_put_json(out, d->value);
-    buf_put_str(out, ",\"feed_id\":");
-    buf_put_dec(out, f->number);
-    put_member_str(out, "feed_key", f->key);
-    put_member_time(out, "created_at", event_us);
-    if (d->has_place)
-        put_place(out, d);
-    buf_put_str(out, ",\"created_epoch\":");
-    buf_put_dec(out, (uint64_t)(event_us / US_PER_S));
-    if (a->expiration_ms)
-        put_member_time(out, "expiration", event_us + (int64_t)a->expiration_ms * 1000);
-    else
-        buf_put_str(out, ",\"expiration\":null");
-    buf_put_u8(out, '}');
 }
 
 void api_format_group(struct buf *out, const struct account *owner, const struct group *g)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "api/api.h"
+#include "codec/text.h"
 
 #define QUERY_VALUE_MAX 128
 
@@ -44,6 +45,19 @@ enum api_read api_oldest(const struct api *a, const struct feed *f, bool after_m
 /* What is about one datum: last, first, next, previous, retain, and those of an id. */
 enum api_read api_data(const struct api *a, const struct route_match *m, struct exchange *x,
                        const struct feed *f, bool may_block, struct api_found *found);
+
+/* ---- datum.c ---- */
+/* Writes data of one feed, many into one buffer, to which nothing but puts happen meanwhile. The
+ * rest is zeroed at first. */
+struct data_writer {
+    struct buf *out;
+    const struct api *api;
+    const struct feed *feed;
+    size_t same_at, same_len;         /* where in `out` what is the same in every record stands */
+    struct time_day created, expires; /* of the last one */
+};
+/* Appends a record, as api_format_datum. */
+void api_put_datum(struct data_writer *w, const struct datum *d, int64_t event_us, uint64_t offset);
 
 /* ---- fields.c ---- */
 #define API_CSV "text/csv; charset=utf-8"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/digits.h"
 
 #define BUF_FIRST 256u
 
@@ -99,13 +100,8 @@ void buf_put_u64(struct buf *b, uint64_t v)
 
 void buf_put_dec(struct buf *b, uint64_t v)
 {
-    char digits[20];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    buf_put(b, digits + at, sizeof digits - at);
+    char digits[DIGITS_MAX];
+    buf_put(b, digits, (size_t)(digits_put(digits, v) - digits));
 }
 
 void buf_printf(struct buf *b, const char *format, ...)
@@ -126,27 +122,65 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_end(again);
 }
 
+static bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c != '"' && c != '\\';
+}
+
+/* Whether one of the eight bytes is below 0x20, '"' or '\\'. (w - 0x01..) & ~w has the top bit of
+ * a byte set if that is zero, or if a lower one is. */
+static bool any_special(uint64_t w)
+{
+    const uint64_t ones = 0x0101010101010101, tops = ones << 7;
+    uint64_t quote = w ^ (ones * '"'), backslash = w ^ (ones * '\\');
+    return (((w - ones * 0x20) & ~w) | ((quote - ones) & ~quote) |
+            ((backslash - ones) & ~backslash)) &
+           tops;
+}
+
+/* How many bytes at the front stand for themselves in a JSON string. */
+static size_t plain_bytes(struct slice s)
+{
+    size_t n = 0;
+    for (uint64_t w; n + sizeof w <= s.len; n += sizeof w) {
+        memcpy(&w, s.ptr + n, sizeof w);
+        if (any_special(w))
+            break;
+    }
+    while (n < s.len && is_plain((unsigned char)s.ptr[n]))
+        n++;
+    return n;
+}
+
+static void put_escaped(struct buf *b, unsigned char c)
+{
+    if (c == '"' || c == '\\')
+        buf_put(b, (char[]){'\\', (char)c}, 2);
+    else if (c == '\n')
+        buf_put(b, "\\n", 2);
+    else
+        buf_printf(b, "\\u%04x", c);
+}
+
 void buf_put_json(struct buf *b, struct slice s)
 {
-    buf_put_u8(b, '"');
-    size_t plain = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
-        buf_put(b, s.ptr + plain, i - plain);
-        plain = i + 1;
-        if (c == '"' || c == '\\') {
-            char two[2] = {'\\', (char)c};
-            buf_put(b, two, 2);
-        } else if (c == '\n') {
-            buf_put(b, "\\n", 2);
-        } else {
-            buf_printf(b, "\\u%04x", c);
-        }
+    size_t n = plain_bytes(s);
+    char *to = buf_reserve(b, n + 2);
+    if (!to)
+        return;
+    *to++ = '"';
+    if (n)
+        memcpy(to, s.ptr, n);
+    to[n] = '"';
+    b->len += n + 1 + (n == s.len);
+    while (n < s.len) {
+        put_escaped(b, (unsigned char)s.ptr[n]);
+        s = slice_from(s, n + 1);
+        n = plain_bytes(s);
+        buf_put(b, s.ptr, n);
+        if (n == s.len)
+            buf_put_u8(b, '"');
     }
-    buf_put(b, s.ptr + plain, s.len - plain);
-    buf_put_u8(b, '"');
 }
 
 void buf_consume(struct buf *b, size_t n)

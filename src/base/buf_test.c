@@ -5,7 +5,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <cmocka.h>
+
+#include "base/rand.h"
 
 static void keeps_its_maximum(void **state)
 {
@@ -40,11 +43,49 @@ static void writes_numbers_and_json(void **state)
     buf_fini(&b);
 }
 
+/* Against the definitions, a byte and a digit at a time. */
+static void writes_what_is_meant(void **state)
+{
+    static const char some[] = "abcdefgh0123 \xc3\xa4\x7f\x80\xff\"\\\n\r\t\x01\x1f";
+    struct rand r = {.state = 11};
+    struct buf b;
+    buf_init(&b, 4096);
+    for (int i = 0; i < 100000; i++) {
+        char text[64], want[64 * 6 + 64], *at = want;
+        size_t len = rand_below(&r, sizeof text);
+        uint64_t v = rand_next(&r) >> rand_below(&r, 64);
+        /* In most texts there is little to escape, as in life. */
+        size_t kinds = rand_below(&r, 3) ? 16 : sizeof some - 1;
+        *at++ = '"';
+        for (size_t k = 0; k < len; k++) {
+            unsigned char c = (unsigned char)some[rand_below(&r, kinds)];
+            text[k] = (char)c;
+            if (c == '"' || c == '\\')
+                at += sprintf(at, "\\%c", c);
+            else if (c == '\n')
+                at += sprintf(at, "\\n");
+            else if (c < 0x20)
+                at += sprintf(at, "\\u%04x", c);
+            else
+                *at++ = (char)c;
+        }
+        *at++ = '"';
+        at += sprintf(at, "%llu", (unsigned long long)v);
+        buf_clear(&b);
+        buf_put_json(&b, slice_of(text, len));
+        buf_put_dec(&b, v);
+        if (!slice_eq(buf_slice(&b), slice_of(want, (size_t)(at - want))))
+            fail_msg("%.*s, not %.*s", SLICE_ARG(buf_slice(&b)), (int)(at - want), want);
+    }
+    buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_its_maximum),
         cmocka_unit_test(writes_numbers_and_json),
+        cmocka_unit_test(writes_what_is_meant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

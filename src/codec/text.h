@@ -22,6 +22,15 @@ bool query_next(struct slice *rest, struct slice *name, struct slice *value);
 bool time_parse(struct slice text, int64_t *ret_us);
 /* "2020-05-12T20:52:50Z". */
 void time_format_s(struct buf *out, int64_t us);
+/* The text of a day, for many times that mostly are of the same one. Zeroed at first. */
+struct time_day {
+    int64_t start_us; /* when it begins */
+    unsigned len;     /* 0: none yet */
+    char text[16];    /* "2020-05-12T" */
+};
+enum { TIME_S_MAX = 24 };
+/* The same at `to`, where there is room for TIME_S_MAX. Returns the end. */
+char *time_put_s(struct time_day *day, char *to, int64_t us);
 /* "2020-05-12T20:52:50.123456Z". */
 void time_format_us(struct buf *out, int64_t us);
 /* "2019-05-03T17:35:13.637+0000", as Adafruit's X-Pagination-End. */
@@ -44,3 +53,6 @@ enum gunzip_outcome gunzip(struct slice in, struct buf *out);
 
 /* The shortest decimal text that reads back as the same double ("0.1", "-12", "1e+22"). */
 void double_format(struct buf *out, double v);
+enum { DOUBLE_TEXT_MAX = 32 };
+/* The same at `to`, where there is room for DOUBLE_TEXT_MAX. Returns the end. */
+char *double_put(char *to, double v);

@@ -204,6 +204,27 @@ static void times_format_and_return(void **state)
     assert_true(slice_eq(buf_slice(&out), SLICE("294247-01-10T04:00:54Z-290308-12-21T19:59:05Z")));
 }
 
+/* With a day kept from one to the next, as without. */
+static void times_of_a_day(void **state)
+{
+    struct rand r = {.state = 6};
+    struct time_day day = {0};
+    int64_t us = 0;
+    for (int i = 0; i < 200000; i++) {
+        char text[TIME_S_MAX];
+        uint64_t far = rand_below(&r, 100);
+        if (far == 0) /* any day of 200,000 years */
+            us = (int64_t)rand_next(&r) / 3;
+        else /* mostly the same day, and often the next one */
+            us += (int64_t)rand_below(&r, 20000000000ull) - 10000000000;
+        clear();
+        time_format_s(&out, us);
+        size_t len = (size_t)(time_put_s(&day, text, us) - text);
+        if (!slice_eq(buf_slice(&out), slice_of(text, len)))
+            fail_msg("%.*s, not %.*s", (int)len, text, SLICE_ARG(buf_slice(&out)));
+    }
+}
+
 static void basic(void **state)
 {
     static const struct {
@@ -376,6 +397,31 @@ static void doubles(void **state)
     }
 }
 
+/* Against printf: the first of 15 to 17 digits that reads back; of all that is near where numbers
+ * are written in another way. */
+static void doubles_like_printf(void **state)
+{
+    struct rand r = {.state = 3};
+    for (int i = 0; i < 200000; i++) {
+        double scale = pow(10, (double)rand_below(&r, 20));
+        double v = (double)(int64_t)(rand_next(&r) >> (1 + rand_below(&r, 63))) / scale;
+        if (rand_below(&r, 4) == 0)
+            v = nextafter(v, rand_below(&r, 2) ? 1e300 : -1e300);
+        if (rand_below(&r, 2))
+            v = -v;
+        char text[64];
+        for (int digits = 15; digits <= 17; digits++) {
+            snprintf(text, sizeof text, "%.*g", digits, v);
+            if (strtod(text, NULL) == v)
+                break;
+        }
+        clear();
+        double_format(&out, v);
+        if (!slice_eq(buf_slice(&out), slice_str(text)))
+            fail_msg("%s, not %.*s", text, SLICE_ARG(buf_slice(&out)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,10 +430,12 @@ int main(void)
         cmocka_unit_test(times_good),
         cmocka_unit_test(times_bad),
         cmocka_unit_test(times_format_and_return),
+        cmocka_unit_test(times_of_a_day),
         cmocka_unit_test(basic),
         cmocka_unit_test(gzip),
         cmocka_unit_test(gzip_bomb),
         cmocka_unit_test(doubles),
+        cmocka_unit_test(doubles_like_printf),
     };
     buf_init(&out, 4096);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

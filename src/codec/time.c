@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Times as text. */
-#include "base/clock.h"
-#include "codec/civil.h"
 #include "codec/text.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/digits.h"
+#include "codec/civil.h"
 
 /* Exactly `digits` digits at the front of *s. */
 static bool take_number(struct slice *s, unsigned digits, unsigned *ret)
@@ -89,42 +93,65 @@ bool time_parse(struct slice s, int64_t *ret_us)
     return true;
 }
 
-static char *put_two(char *p, unsigned v, char after)
+#define DAY_US (DAY_S * US_PER_S)
+
+/* "2020-05-12T". Years beyond 9999 get their extra digits. */
+static void set_day(struct time_day *day, int64_t us)
 {
-    p[0] = (char)('0' + v / 10 % 10);
-    p[1] = (char)('0' + v % 10);
-    p[2] = after;
-    return p + 3;
+    int64_t number = civil_floor_div(us, DAY_US);
+    struct civil c = civil_at(number);
+    char *p = day->text;
+    if (c.year < 0 || c.year > 9999) {
+        p += snprintf(p, sizeof day->text, "%05lld", (long long)c.year);
+    } else {
+        p = digits_put_two(p, (unsigned)c.year / 100);
+        p = digits_put_two(p, (unsigned)c.year % 100);
+    }
+    *p++ = '-';
+    p = digits_put_two(p, c.month);
+    *p++ = '-';
+    p = digits_put_two(p, c.day);
+    *p++ = 'T';
+    day->start_us = (int64_t)((uint64_t)number * DAY_US); /* the first day of all wraps around */
+    day->len = (unsigned)(p - day->text);
 }
 
-/* "2020-05-12T20:52:50" and `after`. Years beyond 9999 get their extra digits. */
-static void put_seconds(struct buf *out, int64_t us, char after)
+/* "2020-05-12T20:52:50" and `after`. */
+static char *put_seconds(struct time_day *day, char *to, int64_t us, char after)
 {
-    int64_t t = civil_floor_div(us, US_PER_S), days = civil_floor_div(t, DAY_S);
-    unsigned second = (unsigned)(t - days * DAY_S);
-    struct civil c = civil_at(days);
-    if (c.year < 0 || c.year > 9999) {
-        buf_printf(out, "%05lld", (long long)c.year);
-    } else {
-        char year[6];
-        put_two(put_two(year, (unsigned)c.year / 100, 0) - 1, (unsigned)c.year % 100, 0);
-        buf_put(out, year, 4);
-    }
-    char text[16] = "-", *p = text + 1;
-    p = put_two(put_two(p, c.month, '-'), c.day, 'T');
-    p = put_two(put_two(p, second / 3600, ':'), second / 60 % 60, ':');
-    put_two(p, second % 60, after);
-    buf_put(out, text, 16);
+    if (!day->len || (uint64_t)us - (uint64_t)day->start_us >= DAY_US)
+        set_day(day, us);
+    unsigned second = (unsigned)(((uint64_t)us - (uint64_t)day->start_us) / US_PER_S);
+    memcpy(to, day->text, sizeof day->text);
+    to = digits_put_two(to + day->len, second / 3600);
+    *to++ = ':';
+    to = digits_put_two(to, second / 60 % 60);
+    *to++ = ':';
+    to = digits_put_two(to, second % 60);
+    *to++ = after;
+    return to;
+}
+
+char *time_put_s(struct time_day *day, char *to, int64_t us)
+{
+    return put_seconds(day, to, us, 'Z');
+}
+
+static void format_seconds(struct buf *out, int64_t us, char after)
+{
+    struct time_day day = {0};
+    char text[TIME_S_MAX];
+    buf_put(out, text, (size_t)(put_seconds(&day, text, us, after) - text));
 }
 
 void time_format_s(struct buf *out, int64_t us)
 {
-    put_seconds(out, us, 'Z');
+    format_seconds(out, us, 'Z');
 }
 
 void time_format_us(struct buf *out, int64_t us)
 {
-    put_seconds(out, us, '.');
+    format_seconds(out, us, '.');
     unsigned rest = (unsigned)(us - civil_floor_div(us, US_PER_S) * US_PER_S);
     char text[] = "000000Z";
     for (unsigned i = 6; i-- > 0; rest /= 10)
@@ -135,7 +162,7 @@ void time_format_us(struct buf *out, int64_t us)
 void time_format_ms(struct buf *out, int64_t us)
 {
     unsigned ms = (unsigned)((us - civil_floor_div(us, US_PER_S) * US_PER_S) / 1000);
-    put_seconds(out, us, '.');
+    format_seconds(out, us, '.');
     char text[3] = {(char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10)};
     buf_put(out, text, sizeof text);
     buf_put_str(out, "+0000");

@@ -92,13 +92,13 @@ static const char crockford[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node, uint64_t offset)
 {
-    unsigned __int128 v = (unsigned __int128)((uint64_t)(event_us / 1000) & 0xffffffffffffull)
-                          << 80;
-    v |= (unsigned __int128)node << 64 | offset;
-    for (int i = DATUM_ID_LEN - 1; i >= 0; i--) {
-        out[i] = crockford[(unsigned)v & 31];
-        v >>= 5;
-    }
+    uint64_t high = (uint64_t)(event_us / 1000) << 16 | node, low = offset;
+    for (int i = DATUM_ID_LEN - 1; i > 13; i--, low >>= 5)
+        out[i] = crockford[low & 31];
+    out[13] = crockford[(low | high << 4) & 31]; /* four bits of the one, one of the other */
+    high >>= 1;
+    for (int i = 12; i >= 0; i--, high >>= 5)
+        out[i] = crockford[high & 31];
     out[DATUM_ID_LEN] = 0;
 }
 

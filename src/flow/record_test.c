@@ -55,6 +55,10 @@ static void ids_sort_and_return(void **state)
         int64_t ms;
         uint64_t offset_back;
         datum_id_format(id, us, node, offset);
+        unsigned __int128 whole =
+            (unsigned __int128)(us / 1000) << 80 | (unsigned __int128)node << 64 | offset;
+        for (int k = DATUM_ID_LEN - 1; k >= 0; k--, whole >>= 5)
+            assert_int_equal(id[k], "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(int)whole & 31]);
         assert_true(strcmp(before, id) < 0);
         assert_true(datum_id_parse(slice_str(id), &ms, &node_back, &offset_back));
         assert_true(ms == us / 1000 && node == node_back && offset == offset_back);
