@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 
@@ -117,8 +118,32 @@ def test_pipelining_mixes_writes_reads_and_refusals(wire, owner, feed):
     assert [got[1].json()["value"], got[5].json()["value"]] == ["one", "two"]
 
 
+@pytest.mark.parametrize("slowly", [False, True])
+def test_long_answers_between_short_ones(wire, owner, feed, slowly):
+    """They are sent behind their head without being copied; what the kernel does not take is kept."""
+    w = wire()
+    w.send(b"".join(post(owner, {feed: f"{i:03}" * 300}) for i in range(300)))
+    assert [w.read().status for _ in range(300)] == [202] * 300
+    data = f"{owner.api}/feeds/{feed}/data"
+    long, short = request("GET", data, owner.key_auth), request("GET", data + "/last", owner.key_auth)
+    want = [d["value"] for d in requests.get(owner.url + f"/feeds/{feed}/data", headers=owner.key_auth, timeout=10).json()]
+    assert want == [f"{i:03}" * 300 for i in reversed(range(300))]
+    if slowly:
+        w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for asked in [[long], [long, short], [short, long, long, short, long]]:
+        w.send(b"".join(asked))
+        if slowly:
+            time.sleep(0.2)
+        for one in asked:
+            r = w.read()
+            assert r.status == 200 and len(r.body) == int(r["content-length"])
+            assert [d["value"] for d in r.json()] == want if one is long else r.json()["value"] == want[0]
+    head = w.send(request("HEAD", data, owner.key_auth)).read(head=True)
+    assert int(head["content-length"]) > 300 * 900 and not head.body
+    assert w.silent()
+
+
 def test_half_closed_client_still_gets_its_answer(wire, owner, feed):
-    import socket
     w = wire()
     w.send(post(owner, {feed: 7}))
     w.sock.shutdown(socket.SHUT_WR)
@@ -579,7 +604,6 @@ def test_byte_by_byte(server, owner, feed):
 
 
 def test_reset_at_every_point_harms_nobody(server, owner, feed):
-    import socket
     import struct
     data = post(owner, {feed: "reset"})
     for cut in range(0, len(data) + 1, 7):

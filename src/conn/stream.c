@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -449,10 +450,9 @@ void stream_resume(struct stream *s)
 
 /* ---- out ---- */
 
-/* Sends what the kernel takes of the bytes. False: the connection is broken, and being closed. */
-static bool send_some(struct stream *s, struct slice bytes, size_t *ret_sent)
+/* What became of a send. False: the connection is broken, and being closed. */
+static bool note_sent(struct stream *s, ssize_t n, size_t *ret_sent)
 {
-    ssize_t n = send(s->fd, bytes.ptr, bytes.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     *ret_sent = n > 0 ? (size_t)n : 0;
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         stream_close(s);
@@ -461,6 +461,22 @@ static bool send_some(struct stream *s, struct slice bytes, size_t *ret_sent)
     s->sent += *ret_sent;
     metric_add(METRIC_bytes_sent, *ret_sent);
     return true;
+}
+
+/* Sends what the kernel takes of the bytes. As note_sent. */
+static bool send_some(struct stream *s, struct slice bytes, size_t *ret_sent)
+{
+    ssize_t n = send(s->fd, bytes.ptr, bytes.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return note_sent(s, n, ret_sent);
+}
+
+static bool send_both(struct stream *s, struct slice head, struct slice body, size_t *ret_sent)
+{
+    struct iovec parts[] = {{(void *)(uintptr_t)head.ptr, head.len},
+                            {(void *)(uintptr_t)body.ptr, body.len}};
+    struct msghdr all = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t n = sendmsg(s->fd, &all, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return note_sent(s, n, ret_sent);
 }
 
 static void on_linger_due(struct deadline *d)
@@ -528,6 +544,16 @@ void stream_send(struct stream *s, struct slice bytes)
         stream_put(s, bytes);
 }
 
+/* Keeps what the kernel did not take. */
+static void keep_unsent(struct stream *s, struct slice bytes)
+{
+    buf_put_slice(&s->unsent, bytes);
+    if (s->unsent.failed)
+        stream_close(s);
+    else if (!s->offering)
+        watch(s);
+}
+
 void stream_put(struct stream *s, struct slice bytes)
 {
     if (s->closing || !bytes.len)
@@ -538,13 +564,24 @@ void stream_put(struct stream *s, struct slice bytes)
             return;
         bytes = slice_from(bytes, sent);
     }
-    buf_put_slice(&s->unsent, bytes);
-    if (s->unsent.failed) {
-        stream_close(s);
+    keep_unsent(s, bytes);
+}
+
+void stream_write_both(struct stream *s, struct slice head, struct slice body)
+{
+    CHECK(!s->ws);
+    if (s->tls || stream_unsent(s)) {
+        stream_write(s, head);
+        stream_write(s, body);
         return;
     }
-    if (!s->offering)
-        watch(s);
+    size_t sent;
+    if (s->closing || !send_both(s, head, body, &sent) || sent == head.len + body.len)
+        return;
+    if (sent < head.len)
+        keep_unsent(s, slice_from(head, sent));
+    if (!s->closing)
+        keep_unsent(s, slice_from(body, sent > head.len ? sent - head.len : 0));
 }
 
 void stream_finish(struct stream *s)

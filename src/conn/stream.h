@@ -87,6 +87,8 @@ size_t stream_kept(const struct stream *s);
 
 /* Sends the bytes, copying what the kernel does not take at once. */
 void stream_write(struct stream *s, struct slice bytes);
+/* The same of `body` behind `head`, for bodies worth no copy of their own. Not with WebSocket. */
+void stream_write_both(struct stream *s, struct slice head, struct slice body);
 /* Output not yet taken by the kernel. */
 size_t stream_unsent(const struct stream *s);
 /* Total bytes the peer has acknowledged so far: tells progress. Costs a system call. */

@@ -101,7 +101,7 @@ static void exchange_free(struct http_exchange *e)
     e->x.reply.version = 0;
     e->x.reply.no_store = false;
     e->conn = NULL;
-    e->done = e->kept = e->close = e->head_only = e->minor0 = e->has_origin = false;
+    e->apart = e->done = e->kept = e->close = e->head_only = e->minor0 = e->has_origin = false;
     if (e->upgrades)
         principal_clear(&e->who);
     e->upgrades = false;
@@ -199,7 +199,10 @@ static void flush(struct http_conn *c)
         struct http_exchange *e = c->first;
         dequeue(c);
         close = e->close;
-        stream_write(c->stream, buf_slice(&e->out));
+        if (e->apart)
+            stream_write_both(c->stream, buf_slice(&e->out), buf_slice(&e->x.reply.body));
+        else
+            stream_write(c->stream, buf_slice(&e->out));
         exchange_free(e);
     } else {
         buf_clear(&f->gather);
@@ -208,6 +211,8 @@ static void flush(struct http_conn *c)
             dequeue(c);
             close = e->close;
             buf_put_slice(&f->gather, buf_slice(&e->out));
+            if (e->apart)
+                buf_put_slice(&f->gather, buf_slice(&e->x.reply.body));
             exchange_free(e);
         }
         stream_write(c->stream, buf_slice(&f->gather));

@@ -17,7 +17,8 @@ struct http_exchange {
     struct buf raw;     /* the request's bytes, once kept */
     struct buf scratch; /* decoded path and credentials; never moves once filled */
     struct buf plain;   /* the unpacked body */
-    struct buf out;     /* the answer, ready to send */
+    struct buf out;     /* the answer, ready to send, or what goes before its body */
+    bool apart;         /* it is followed by x.reply.body, which is too long to be copied */
     bool done, kept, close, head_only, minor0, has_origin;
     bool upgrades;        /* asks for messages by WebSocket: `out` begins as the answer to that */
     struct principal who; /* of what it becomes */
@@ -98,7 +99,7 @@ void http_consumers_abort(struct http_front *f);
 /* http_capture.c: records the request, which came at `now_ns` with so many bytes of body. */
 void http_capture(const struct http1_request *r, size_t body_len, uint64_t now_ns);
 
-/* http_reply.c: writes the answer of `e` to e->out from its reply. */
+/* http_reply.c: writes the answer of `e` to e->out from its reply, or what goes before its body. */
 void http_reply_format(struct http_exchange *e, struct worker *w);
 /* The answer to a head that is no request; the connection closes behind it. */
 void http_reply_bad(struct http_exchange *e, struct worker *w, unsigned status, const char *why);

@@ -4,6 +4,9 @@
 #include "codec/etag.h"
 #include "front/http_private.h"
 
+/* A body from here on is not copied behind the head: that costs more than to send two parts. */
+#define APART_BYTES 4096u
+
 static const char *status_text(unsigned status)
 {
     switch (status) {
@@ -185,7 +188,10 @@ void http_reply_format(struct http_exchange *e, struct worker *w)
     if (e->x.request.method <= METHOD_HEAD)
         status = check_version(&e->x.request, r, status);
     put_head(&e->out, e, w, status, r->body.len);
-    if (!e->head_only && status != 204 && status != 304)
+    if (e->head_only || status == 204 || status == 304)
+        return;
+    e->apart = r->body.len >= APART_BYTES;
+    if (!e->apart)
         buf_put_slice(&e->out, buf_slice(&r->body));
 }
 
