@@ -17,6 +17,9 @@
 #include "base/check.h"
 #include "view/history_own.h"
 
+/* Room for so many points, and what rows hold beyond them, is made at once. */
+enum { RESERVE_MAX = 1024 };
+
 /* ---- begin and end --------------------------------------------------------------------------- */
 
 int reading_begin(struct reading *r, unsigned flags)
@@ -294,6 +297,8 @@ int reading_outcome(int code)
 static int read_points(struct reading *r, struct history_query *q, size_t limit)
 {
     int code = reading_begin(r, q->flags);
+    if (code == 0 && limit <= RESERVE_MAX && !points_reserve(&r->found, limit * 3 / 2))
+        code = -ENOMEM;
     if (code == 0)
         code = reading_ops(r);
     if (code == 0)

@@ -51,66 +51,64 @@ void points_bind(struct point_list *l)
     }
 }
 
-static int by_key_up(const void *a, const void *b)
+/* Below, at (0) or above `b` in the order wanted. */
+static inline int compare(const struct history_point *a, const struct history_point *b,
+                          bool newest_first)
 {
-    return row_key_compare(row_key_of(a), row_key_of(b));
-}
-
-static int by_key_down(const void *a, const void *b)
-{
-    return row_key_compare(row_key_of(b), row_key_of(a));
+    return newest_first ? row_key_compare(row_key_of(b), row_key_of(a))
+                        : row_key_compare(row_key_of(a), row_key_of(b));
 }
 
 /* Merges the sorted runs [0, half) and [half, n) of `from` into `to`; the left one wins ties. */
 static void merge_runs(struct history_point *to, const struct history_point *from, size_t half,
-                       size_t n, int (*compare)(const void *, const void *))
+                       size_t n, bool newest_first)
 {
     size_t left = 0, right = half;
     while (left < half && right < n)
-        *to++ = compare(&from[left], &from[right]) <= 0 ? from[left++] : from[right++];
+        *to++ =
+            compare(&from[left], &from[right], newest_first) <= 0 ? from[left++] : from[right++];
     memcpy(to, from + left, (half - left) * sizeof *to);
     memcpy(to + (half - left), from + right, (n - right) * sizeof *to);
 }
 
 /* Stable, as "the first added stays" asks for. qsort would not be, and allocates as well. */
 static void merge_sort(struct history_point *at, struct history_point *spare, size_t n,
-                       int (*compare)(const void *, const void *))
+                       bool newest_first)
 {
     if (n < 2)
         return;
     size_t half = n / 2;
-    merge_sort(at, spare, half, compare);
-    merge_sort(at + half, spare, n - half, compare);
-    if (compare(&at[half - 1], &at[half]) <= 0)
+    merge_sort(at, spare, half, newest_first);
+    merge_sort(at + half, spare, n - half, newest_first);
+    if (compare(&at[half - 1], &at[half], newest_first) <= 0)
         return;
     memcpy(spare, at, n * sizeof *at);
-    merge_runs(at, spare, half, n, compare);
+    merge_runs(at, spare, half, n, newest_first);
 }
 
 void points_sort(struct point_list *l, bool newest_first)
 {
-    int (*compare)(const void *, const void *) = newest_first ? by_key_down : by_key_up;
     size_t n = l->count, at = 1;
-    while (at < n && compare(&l->at[at - 1], &l->at[at]) < 0)
+    while (at < n && compare(&l->at[at - 1], &l->at[at], newest_first) < 0)
         at++;
     if (at >= n)
         return;
     struct history_point *spare = malloc(n * sizeof *spare);
     if (spare) {
-        merge_sort(l->at, spare, n, compare);
+        merge_sort(l->at, spare, n, newest_first);
         free(spare);
     } else { /* slow, but right: insertion */
         for (size_t i = 1; i < n; i++) {
             struct history_point p = l->at[i];
             size_t to = i;
-            for (; to > 0 && compare(&l->at[to - 1], &p) > 0; to--)
+            for (; to > 0 && compare(&l->at[to - 1], &p, newest_first) > 0; to--)
                 l->at[to] = l->at[to - 1];
             l->at[to] = p;
         }
     }
     size_t kept = 1;
     for (size_t i = 1; i < n; i++)
-        if (compare(&l->at[kept - 1], &l->at[i]) != 0)
+        if (compare(&l->at[kept - 1], &l->at[i], newest_first) != 0)
             l->at[kept++] = l->at[i];
     l->count = kept;
 }
