@@ -728,7 +728,9 @@ static void take_read(struct delivery *d, const struct missed *m)
     struct slice rest = buf_slice(&m->messages);
     struct live_message message;
     struct slice payload;
-    while (d->conn->state == MQTT_UP && missed_next(&rest, &message, &payload))
+    if (d->conn->state != MQTT_UP)
+        return;
+    while (missed_next(&rest, &message, &payload))
         send_read(d, &message, payload);
     d->places_at += m->places_read;
 }

@@ -48,6 +48,10 @@ static unsigned held_count;
 static uint64_t published[HELD_MAX], given[HELD_MAX];
 static unsigned published_count, given_count;
 static bool restores;
+static uint64_t kept; /* place of a message that it was sent, with QoS 1; 0: there is none */
+static uint64_t own;  /* the same of one that it has missed itself */
+static uint64_t told_floor;
+static bool holds_reads;
 
 static void make_credential(void)
 {
@@ -98,12 +102,13 @@ static bool is_given(uint64_t place)
     return i < given_count;
 }
 
-/* Of a group; a session by itself has missed nothing. */
 static void collect_missed(struct missed *m)
 {
     free(m->places);
     m->places = calloc(HELD_MAX, sizeof *m->places);
     m->places_count = 0;
+    if (own && !m->group.ptr)
+        m->places[m->places_count++] = own;
     for (unsigned i = 0; m->group.ptr && i < published_count; i++) {
         if (published[i] >= m->from && published[i] < session_place(m->to, 0) &&
             !is_given(published[i]))
@@ -142,10 +147,14 @@ static void open_session(struct buf *out, const struct session_record *r)
     const struct session_filter f = {.filter = SLICE(FILTER), .qos = 2};
     uint64_t number = r->expiry_s ? ++last_session : 0;
     buf_clear(out);
-    session_state_put(
-        out, &(struct session_state){.number = number, .present = restores, .floor = durable});
+    session_state_put(out, &(struct session_state){.number = number,
+                                                   .present = restores,
+                                                   .floor = own ? own / SESSION_PARTS : durable});
+    const struct session_filter plain = {.filter = SLICE("a/#"), .qos = 1};
     if (restores)
-        session_state_put_sub(out, &f, 0);
+        session_state_put_sub(out, own ? &plain : &f, 0);
+    if (kept)
+        session_state_put_sent(out, &(struct session_item){kept, 1, 1}, false, true);
 }
 
 static void answer(struct exchange *x, enum reason reason)
@@ -179,7 +188,10 @@ static void on_handle(void *arg, struct exchange *x)
     if (x->request.method == METHOD_SESSION)
         assert_true(session_record_decode(x->request.body, &r));
     told[r.event]++;
-    if (!holds[r.event]) {
+    const struct missed *m = x->request.missed;
+    bool reads = x->request.method == METHOD_MISSED && m->what == MISSED_READ;
+    told_floor = r.event == SESSION_ACKED ? r.floor : told_floor;
+    if (!holds[r.event] && !(holds_reads && reads)) {
         answer(x, refusals[r.event]);
         return;
     }
@@ -366,7 +378,7 @@ static void connect_to(struct client *c, unsigned worker, const char *name, uint
     assert_int_equal(expect(c, MQTT_CONNACK).code, 0);
 }
 
-static void subscribe(struct client *c, const char *filter, uint8_t qos)
+static void send_subscribe(struct client *c, const char *filter, uint8_t qos)
 {
     struct buf list;
     struct mqtt_packet p = {.type = MQTT_SUBSCRIBE, .id = 7};
@@ -376,6 +388,11 @@ static void subscribe(struct client *c, const char *filter, uint8_t qos)
     p.list = buf_slice(&list);
     put(c, &p);
     buf_fini(&list);
+}
+
+static void subscribe(struct client *c, const char *filter, uint8_t qos)
+{
+    send_subscribe(c, filter, qos);
     assert_int_equal(expect(c, MQTT_SUBACK).list.ptr[0], qos);
 }
 
@@ -447,7 +464,8 @@ static int open_all(void **state)
     memset(holds, 0, sizeof holds);
     memset(told, 0, sizeof told);
     published_count = given_count = 0;
-    restores = false;
+    restores = holds_reads = false;
+    kept = own = told_floor = 0;
     durable = 10;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
@@ -651,6 +669,41 @@ static void what_could_not_be_told_was_missed(void **state)
     be_back_before_it_is_told(REASON_journal_failed, true);
 }
 
+/* The server stops before the message that is to be sent was read: it is not gone. */
+static void stop_before_it_is_read(void)
+{
+    restores = holds_reads = true;
+    connect_to(&b, 1, "b", 50, 10);
+    holds[SESSION_SUBSCRIBED] = true;
+    put(&b, &(struct mqtt_packet){.type = MQTT_PINGREQ});
+    expect(&b, MQTT_PINGRESP);
+    send_subscribe(&b, "other", 1); /* whose answer is owed */
+    turns(2);
+    assert_int_equal(held_count, 2);
+    mqtt_front_stop(fronts[1]);
+    answer_held(REASON_ok);
+    answer_held(REASON_ok);
+    turns(4);
+    assert_int_equal(told[SESSION_CLOSED], 1);
+    end_members();
+}
+
+static void what_is_to_come_again_outlasts_a_stop(void **state)
+{
+    (void)state;
+    kept = session_place(5, 0);
+    stop_before_it_is_read();
+    assert_int_equal(told[SESSION_COMPLETED], 0);
+}
+
+static void what_was_missed_outlasts_a_stop(void **state)
+{
+    (void)state;
+    own = session_place(7, 0);
+    stop_before_it_is_read();
+    assert_true(told_floor <= 7);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
@@ -665,6 +718,8 @@ int main(void)
         TEST(what_cannot_be_given_back_goes_on_as_well),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
+        TEST(what_is_to_come_again_outlasts_a_stop),
+        TEST(what_was_missed_outlasts_a_stop),
     };
     log_set_level(LOG_ERROR + 1);
     for (unsigned i = 0; i < WORKERS; i++)
