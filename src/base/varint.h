@@ -33,6 +33,12 @@ static inline uint8_t *varint_put(uint8_t *to, uint64_t v)
     return to;
 }
 
+/* How many bytes that takes. */
+static inline unsigned varint_bytes(uint64_t v)
+{
+    return (70 - (unsigned)__builtin_clzll(v | 1)) / 7;
+}
+
 static inline void buf_put_varint(struct buf *out, uint64_t v)
 {
     uint8_t bytes[VARINT_MAX];

@@ -8,8 +8,9 @@
 
 enum {
     FORMAT_TUPLES = 2, /* merged rows have tuples (KEY_ROLLUP) */
-    FORMAT_SEALED = 3, /* rows may be sealed (history_seal.c); once it is one it stays so */
-    FORMAT = FORMAT_SEALED,
+    FORMAT_SEALED = 3, /* rows may be sealed (history_seal.c) */
+    FORMAT_ROWS = 4,   /* rows may be of the second format (row.c), and sealed */
+    FORMAT = FORMAT_ROWS,
     META_BYTES = 20,
     /* After "no space" RocksDB goes on once WRITE_BUFFERS of them are free, looking every 5 s. */
     WRITE_BUFFER = 32 << 20,
@@ -248,20 +249,13 @@ static int failed(const struct history_opts *opts, struct error *err, const char
     return error_set(err, code, "history database %s: %s: %s", opts->path, what, said.text);
 }
 
-/* What is written from now on. A database without sealed rows can still be read by versions that do
- * not know them. */
-static uint32_t format_of(const struct history_opts *opts)
-{
-    return opts->keyring ? FORMAT_SEALED : FORMAT_TUPLES;
-}
-
 /* Of a new database, with `was` 0 and a cursor, or of one of the older format `was`. Durable before
  * anything is written that needs it. */
 static int write_meta(const struct history_opts *opts, struct history_db *d, uint32_t was,
                       const uint64_t *cursor, struct error *err)
 {
     char *text = NULL, meta[META_BYTES];
-    uint32_t format = format_of(opts);
+    uint32_t format = FORMAT;
     memcpy(meta, &format, 4);
     memcpy(meta + 4, opts->log_id, 16);
     rocksdb_writebatch_t *b = rocksdb_writebatch_create();
@@ -324,7 +318,7 @@ static int read_meta(const struct history_opts *opts, struct history_db *d, uint
         memcpy(ret_cursor, cursor, sizeof *ret_cursor);
     if (cursor)
         rocksdb_free(cursor);
-    return code == 0 && format < format_of(opts) ? write_meta(opts, d, format, NULL, err) : code;
+    return code == 0 && format < FORMAT ? write_meta(opts, d, format, NULL, err) : code;
 }
 
 int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,

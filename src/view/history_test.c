@@ -628,9 +628,10 @@ static void assert_whole(struct history *h, unsigned n)
     buf_fini(&storage);
 }
 
-/* A version that knows nothing of sealed rows read up to format 2, and took such a row for damaged.
- * What it can read stays of its format; what may hold sealed rows says so before the first one. */
-static void sealed_rows_are_a_format_of_their_own(void **state)
+/* Versions that know nothing of sealed rows read up to format 2, those that know none of the second
+ * format of rows up to 3; both would take such rows for damaged. What may hold them says so before
+ * the first one. */
+static void rows_of_today_are_a_format_of_their_own(void **state)
 {
     (void)state;
     char path[96], ring_path[120], command[300];
@@ -642,7 +643,7 @@ static void sealed_rows_are_a_format_of_their_own(void **state)
     for (unsigned i = 0; i < 40; i++)
         put_sealed(h, 1, i, 0);
     history_close(h);
-    assert_int_equal(format_of(path, 0), 2);
+    assert_int_equal(format_of(path, 2), 4);
 
     snprintf(ring_path, sizeof ring_path, "%s.ring", path);
     assert_true(master_key_make(SLICE("0123456789abcdef0123456789abcdef"), &key));
@@ -653,7 +654,7 @@ static void sealed_rows_are_a_format_of_their_own(void **state)
     snprintf(command, sizeof command, "cp -r %s %s.killed", path, path);
     assert_int_equal(system(command), 0);
     snprintf(command, sizeof command, "%s.killed", path);
-    assert_int_equal(format_of(command, 0), 3);
+    assert_int_equal(format_of(command, 0), 4);
     assert_whole(h, 40);
     for (unsigned i = 40; i < 80; i++)
         put_sealed(h, 1, i, keyring_key_of(ring, 5));
@@ -662,20 +663,20 @@ static void sealed_rows_are_a_format_of_their_own(void **state)
     history_close(h);
 
     /* As the versions between left it: sealed rows under format 2. */
-    assert_int_equal(format_of(path, 2), 3);
+    assert_int_equal(format_of(path, 2), 4);
     h = open_sealed(path, ring);
     assert_whole(h, 80);
     assert_true(history_stats(h).rolled == UINT64_MAX); /* its tuples are good */
     history_close(h);
-    assert_int_equal(format_of(path, 0), 3);
+    assert_int_equal(format_of(path, 0), 4);
     /* It stays so without a keyring: the rows are there. */
     h = open_at(path, &cursor);
     history_close(h);
-    assert_int_equal(format_of(path, 4), 3);
+    assert_int_equal(format_of(path, 5), 4);
     /* And a newer one is refused and left as it is. */
     assert_int_equal(try_open(path, 7, &err), -ENOTSUP);
-    assert_non_null(strstr(err.text, "has format 4; this version reads 3"));
-    assert_int_equal(format_of(path, 0), 4);
+    assert_non_null(strstr(err.text, "has format 5; this version reads 4"));
+    assert_int_equal(format_of(path, 0), 5);
     keyring_close(ring);
 }
 
@@ -921,7 +922,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_histories),
         cmocka_unit_test(pages_of_equal_times),
-        cmocka_unit_test(sealed_rows_are_a_format_of_their_own),
+        cmocka_unit_test(rows_of_today_are_a_format_of_their_own),
         cmocka_unit_test(no_io_says_incomplete),
         cmocka_unit_test(refuses_what_is_not_its_own),
         cmocka_unit_test(readers_see_one_moment),

@@ -2,14 +2,18 @@
 /*
  * A row:
  *   u8      ROW_FORMAT
- *   u8      modes: bits 0-1 time unit (1, 1,000, 1,000,000 us), 2-3 value mode, 4-6 place modes
+ *   u8      modes: bits 0-1 time unit (1, 1,000, 1,000,000 us), 2-3 value mode, 4-5 place modes,
+ *           6-7 offset mode
  *   varint  number of points n
  *   varint  last event time - first
+ *   varint  last offset - first, unless OFFSET_STEP
+ *   varint  zigzag of the first scaled number, unless VALUE_RAW
  *   u8 k per column, then Rice codes of all columns in one stream of bits:
- *     times     n-1  zigzag of the change of the step, in units; the first step counts from 0
- *     offsets   n-1  zigzag of the step
- *     values    n    VALUE_RAW: lengths. Else (after a byte with the scale): zigzag of the step of
- *                    the scaled number, and for VALUE_MIXED another column: decimals dropped
+ *     times     n-1  zigzag of the change of the step, in units; the first counts from their mean
+ *     offsets   n-1  zigzag of the step less what is expected: 0, the step before (the first counts
+ *                    from their mean), or as many as came on average in the time of the step
+ *     values    n    VALUE_RAW: lengths. Else (after a byte with the scale): n-1 zigzags of the
+ *                    step of the scaled number, and for VALUE_MIXED n more: decimals dropped
  *     places    n    PLACE_SOME: 0 none, 1 lat and lon, 2 with ele; then lat, lon, ele of those
  *                    that have them: zigzag of the step of value * 10^7, or not here (PLACE_WIDE)
  *   bytes:  raw values one after the other; doubles for PLACE_WIDE, little endian
@@ -18,8 +22,13 @@
  * each text comes back exactly; one that does not makes the whole row raw, and what the database
  * compresses is then the text.
  *
- * Sizes for a feed at regular intervals: 1 bit for the time (11 with 1 ms of jitter), about
- * log2(records of others in between) + 1.5 bits for the offset, 2-5 bits for a slow number.
+ * Sizes for a feed at regular intervals: 1 bit for the time (11 with 1 ms of jitter), 2-5 bits for
+ * a slow number, and for the offset the same as for the time if as many records of others come in
+ * between each time, else about log2 of how much their number varies + 2.5 bits.
+ *
+ * In rows of format 1 there is neither of the last two varints, the first step of the times and the
+ * first number count from 0, and offsets are OFFSET_STEP. A row of 16 points took 10 bytes more for
+ * each of these two, as they are outliers.
  */
 #include "view/row.h"
 
@@ -31,7 +40,7 @@
 #include "view/bits.h"
 #include "view/decimal.h"
 
-enum { ROW_FORMAT = 1 };
+enum { ROW_FORMAT_OLD = 1, ROW_FORMAT = 2 };
 
 enum value_mode {
     VALUE_RAW,
@@ -43,7 +52,13 @@ enum value_mode {
 enum {
     PLACE_SOME = 1, /* some point has a place */
     PLACE_WIDE = 2, /* a coordinate that is no multiple of 10^-7 */
-    PLACE_MODES = 3,
+};
+
+enum offset_mode {
+    OFFSET_STEP,   /* nothing is expected of the step */
+    OFFSET_CHANGE, /* that it is the one before */
+    OFFSET_TIME,   /* that the journal grows evenly with the event times */
+    OFFSET_MODES,
 };
 
 #define PLACE_SCALE 1e7
@@ -52,19 +67,48 @@ static const int64_t unit_us[] = {1, 1000, 1000000};
 
 /* ---- encoding -------------------------------------------------------------------------------- */
 
+static unsigned width_of(uint64_t v)
+{
+    return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
+}
+
 /* The parameter whose codes are about the shortest: the width of the median, less one. A mean
  * would let one outlier (a night without data) lengthen every code. */
 static unsigned column_parameter(const uint64_t *v, size_t n)
 {
     uint32_t widths[65] = {0};
     for (size_t i = 0; i < n; i++)
-        widths[v[i] ? 64 - __builtin_clzll(v[i]) : 0]++;
+        widths[width_of(v[i])]++;
     size_t seen = 0;
     unsigned width = 0;
     while (width < 64 && (seen += widths[width]) * 2 < n)
         width++;
     unsigned k = width ? width - 1 : 0;
     return k < RICE_K_MAX ? k : RICE_K_MAX;
+}
+
+/* How many of a row's offsets are expected in `us` of its time. By doubles, as both are wide: what
+ * they round to is the same everywhere. */
+struct growth {
+    uint64_t span_us;
+    double per_us;
+};
+
+static struct growth growth_of(uint64_t span_us, uint64_t offsets)
+{
+    return (struct growth){span_us, span_us ? (double)offsets / (double)span_us : 0};
+}
+
+static uint64_t growth_expects(struct growth g, uint64_t us)
+{
+    double most = 1ull << 53, offsets = us > g.span_us ? 0 : (double)us * g.per_us;
+    return offsets < most ? (uint64_t)offsets : 0; /* else the row is damaged */
+}
+
+/* The mean of the n-1 steps that make `all`. */
+static uint64_t mean_step(uint64_t all, size_t n)
+{
+    return n > 1 ? all / (n - 1) : 0;
 }
 
 struct encoder {
@@ -94,18 +138,62 @@ static unsigned time_unit(const struct history_point *p, size_t n)
     return unit;
 }
 
-static void put_keys(struct encoder *e, unsigned unit)
+static uint64_t span_us(const struct encoder *e)
 {
-    uint64_t by = (uint64_t)unit_us[unit], before = 0;
+    return (uint64_t)e->p[e->n - 1].event_us - (uint64_t)e->p[0].event_us;
+}
+
+static uint64_t span_offsets(const struct encoder *e)
+{
+    return e->p[e->n - 1].offset - e->p[0].offset;
+}
+
+static void fill_times(struct encoder *e, unsigned unit)
+{
+    uint64_t by = (uint64_t)unit_us[unit], before = mean_step(span_us(e) / by, e->n);
     for (size_t i = 1; i < e->n; i++) {
         uint64_t step = ((uint64_t)e->p[i].event_us - (uint64_t)e->p[i - 1].event_us) / by;
         e->column[i - 1] = zigzag(step - before);
         before = step;
     }
-    put_column(e, e->n - 1);
-    for (size_t i = 1; i < e->n; i++)
-        e->column[i - 1] = zigzag(e->p[i].offset - e->p[i - 1].offset);
-    put_column(e, e->n - 1);
+}
+
+static void fill_offsets(struct encoder *e, enum offset_mode mode)
+{
+    uint64_t all = span_offsets(e), expected = mode == OFFSET_CHANGE ? mean_step(all, e->n) : 0;
+    struct growth growth = growth_of(span_us(e), all);
+    for (size_t i = 1; i < e->n; i++) {
+        const struct history_point *p = &e->p[i];
+        uint64_t step = p->offset - p[-1].offset;
+        if (mode == OFFSET_TIME)
+            expected = growth_expects(growth, (uint64_t)p->event_us - (uint64_t)p[-1].event_us);
+        e->column[i - 1] = zigzag(step - expected);
+        if (mode == OFFSET_CHANGE)
+            expected = step;
+    }
+}
+
+/* The one that leaves the fewest bits of the steps. Offsets of late points may go back: then
+ * nothing is expected of them. */
+static enum offset_mode offset_mode(const struct encoder *e)
+{
+    uint64_t all = span_offsets(e), before = mean_step(all, e->n);
+    struct growth growth = growth_of(span_us(e), all);
+    if (e->n < 3 || all >> 53 || !growth.span_us)
+        return OFFSET_STEP;
+    size_t step_bits = 0, change_bits = 8 * varint_bytes(all), time_bits = change_bits;
+    for (size_t i = 1; i < e->n; i++) {
+        const struct history_point *p = &e->p[i];
+        uint64_t step = p->offset - p[-1].offset;
+        uint64_t us = (uint64_t)p->event_us - (uint64_t)p[-1].event_us;
+        step_bits += width_of(zigzag(step));
+        change_bits += width_of(zigzag(step - before));
+        time_bits += width_of(zigzag(step - growth_expects(growth, us)));
+        before = step;
+    }
+    if (step_bits <= change_bits && step_bits <= time_bits)
+        return OFFSET_STEP;
+    return change_bits <= time_bits ? OFFSET_CHANGE : OFFSET_TIME;
 }
 
 /* Whether all values are decimals of one scale, and how they are written. */
@@ -130,6 +218,13 @@ static enum value_mode value_mode(struct encoder *e, unsigned *ret_scale)
     return fixed ? VALUE_FIXED : shortest ? VALUE_SHORT : VALUE_MIXED;
 }
 
+static uint64_t widened(const struct encoder *e, size_t i, unsigned scale)
+{
+    int64_t wide = 0;
+    CHECK(decimal_widen(e->number[i], scale, &wide));
+    return (uint64_t)wide;
+}
+
 static void put_values(struct encoder *e, enum value_mode mode, unsigned scale)
 {
     if (mode == VALUE_RAW) {
@@ -139,14 +234,13 @@ static void put_values(struct encoder *e, enum value_mode mode, unsigned scale)
         return;
     }
     *e->k++ = (uint8_t)scale;
-    int64_t before = 0;
-    for (size_t i = 0; i < e->n; i++) {
-        int64_t wide = e->number[i].mantissa;
-        CHECK(decimal_widen(e->number[i], scale, &wide));
-        e->column[i] = zigzag((uint64_t)wide - (uint64_t)before);
+    uint64_t before = widened(e, 0, scale);
+    for (size_t i = 1; i < e->n; i++) {
+        uint64_t wide = widened(e, i, scale);
+        e->column[i - 1] = zigzag(wide - before);
         before = wide;
     }
-    put_column(e, e->n);
+    put_column(e, e->n - 1);
     if (mode == VALUE_MIXED) {
         for (size_t i = 0; i < e->n; i++)
             e->column[i] = scale - e->number[i].scale;
@@ -222,10 +316,50 @@ static void put_bytes(struct encoder *e, enum value_mode values, unsigned places
         }
 }
 
-/* 40 covers the head; 10 the parameters; 8 columns at the most, each code at its longest. */
+/* 45 covers the head; 10 the parameters; 8 columns at the most, each code at its longest. */
 static size_t encoded_max(size_t n)
 {
-    return 50 + n * 8 * RICE_BYTES_MAX + BITS_SLACK;
+    return 55 + n * 8 * RICE_BYTES_MAX + BITS_SLACK;
+}
+
+static unsigned parameters_of(enum value_mode values, unsigned places)
+{
+    return 2 +
+           (values == VALUE_RAW     ? 1
+            : values == VALUE_MIXED ? 3
+                                    : 2) +
+           (!places               ? 0
+            : places & PLACE_WIDE ? 1
+                                  : 4);
+}
+
+static void encode(struct encoder *e, struct buf *out, uint8_t *start)
+{
+    unsigned scale = 0, unit = time_unit(e->p, e->n), places = place_mode(e->p, e->n);
+    enum value_mode values = value_mode(e, &scale);
+    enum offset_mode offsets = offset_mode(e);
+    uint8_t *at = start;
+    *at++ = ROW_FORMAT;
+    *at++ = (uint8_t)(unit | (unsigned)values << 2 | places << 4 | (unsigned)offsets << 6);
+    at = varint_put(at, e->n);
+    at = varint_put(at, span_us(e));
+    if (offsets != OFFSET_STEP)
+        at = varint_put(at, span_offsets(e));
+    if (values != VALUE_RAW)
+        at = varint_put(at, zigzag(widened(e, 0, scale)));
+    unsigned parameters = parameters_of(values, places);
+    e->k = at;
+    e->bits.at = at + parameters;
+    fill_times(e, unit);
+    put_column(e, e->n - 1);
+    fill_offsets(e, offsets);
+    put_column(e, e->n - 1);
+    put_values(e, values, scale);
+    if (places)
+        put_places(e, places);
+    CHECK(e->k == at + parameters);
+    out->len += (size_t)(bits_end(&e->bits) - start);
+    put_bytes(e, values, places, out);
 }
 
 void row_encode(struct buf *out, const struct history_point *p, size_t n)
@@ -241,72 +375,63 @@ void row_encode(struct buf *out, const struct history_point *p, size_t n)
         e.column = big;
         e.number = (struct decimal *)(big + n);
     }
-    if (!start || !e.column) {
+    if (start && e.column)
+        encode(&e, out, start);
+    else
         out->failed = true;
-        free(big);
-        return;
-    }
-    unsigned scale = 0, unit = time_unit(p, n), places = place_mode(p, n);
-    enum value_mode values = value_mode(&e, &scale);
-    uint8_t *at = start;
-    *at++ = ROW_FORMAT;
-    *at++ = (uint8_t)(unit | (unsigned)values << 2 | places << 4);
-    at = varint_put(at, n);
-    at = varint_put(at, (uint64_t)p[n - 1].event_us - (uint64_t)p[0].event_us);
-    unsigned parameters = 2 +
-                          (values == VALUE_RAW     ? 1
-                           : values == VALUE_MIXED ? 3
-                                                   : 2) +
-                          (!places               ? 0
-                           : places & PLACE_WIDE ? 1
-                                                 : 4);
-    e.k = at;
-    e.bits.at = at + parameters;
-    put_keys(&e, unit);
-    put_values(&e, values, scale);
-    if (places)
-        put_places(&e, places);
-    CHECK(e.k == at + parameters);
-    out->len += (size_t)(bits_end(&e.bits) - start);
-    put_bytes(&e, values, places, out);
     free(big);
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 struct decoder {
+    bool old; /* of the first format */
     unsigned unit, places;
     enum value_mode values;
+    enum offset_mode offset_mode;
     uint32_t n;
-    uint64_t span;
-    const uint8_t *k; /* the next parameter */
+    uint64_t span;         /* of the times */
+    uint64_t span_offsets; /* 0 for OFFSET_STEP */
+    uint64_t number;       /* the first one */
+    const uint8_t *k;      /* the next parameter */
     struct bits_in bits;
     uint64_t *times, *offsets, *numbers, *drops; /* n each */
     uint8_t *place;                              /* n */
 };
 
+/* The numbers behind the modes. NULL: not a row. */
+static const uint8_t *decode_numbers(const uint8_t *at, const uint8_t *end, struct decoder *d)
+{
+    uint64_t n;
+    if (!(at = varint_get(at, end, &n)) || n == 0 || n > ROW_POINTS_MAX)
+        return NULL;
+    d->n = (uint32_t)n;
+    at = varint_get(at, end, &d->span);
+    if (at && d->offset_mode != OFFSET_STEP)
+        at = varint_get(at, end, &d->span_offsets);
+    if (at && !d->old && d->values != VALUE_RAW) {
+        at = varint_get(at, end, &d->number);
+        d->number = unzigzag(d->number);
+    }
+    return at;
+}
+
 static bool decode_head(struct slice row, struct decoder *d)
 {
     const uint8_t *at = (const uint8_t *)row.ptr, *end = at + row.len;
-    if (row.len < 6 || at[0] != ROW_FORMAT)
+    if (row.len < 6 || (at[0] != ROW_FORMAT && at[0] != ROW_FORMAT_OLD))
         return false;
     unsigned modes = at[1];
+    d->old = at[0] == ROW_FORMAT_OLD;
     d->unit = modes & 3;
     d->values = (enum value_mode)(modes >> 2 & 3);
-    d->places = modes >> 4;
-    uint64_t n;
-    if (d->unit > 2 || d->places > PLACE_MODES || !(at = varint_get(at + 2, end, &n)) || n == 0 ||
-        n > ROW_POINTS_MAX || !(at = varint_get(at, end, &d->span)))
+    d->places = modes >> 4 & 3;
+    d->offset_mode = (enum offset_mode)(modes >> 6);
+    if (d->unit > 2 || (modes >> 6) >= (d->old ? 1 : OFFSET_MODES))
         return false;
-    d->n = (uint32_t)n;
-    unsigned parameters = 2 +
-                          (d->values == VALUE_RAW     ? 1
-                           : d->values == VALUE_MIXED ? 3
-                                                      : 2) +
-                          (!d->places               ? 0
-                           : d->places & PLACE_WIDE ? 1
-                                                    : 4);
-    if ((size_t)(end - at) < parameters)
+    at = decode_numbers(at + 2, end, d);
+    unsigned parameters = parameters_of(d->values, d->places);
+    if (!at || (size_t)(end - at) < parameters)
         return false;
     d->k = at;
     d->bits = (struct bits_in){.ptr = at + parameters, .len = (size_t)(end - at) - parameters};
@@ -331,19 +456,33 @@ static unsigned next_parameter(struct decoder *d)
     return k <= RICE_K_MAX ? k : 0;
 }
 
-static void get_keys(struct decoder *d, struct row_key first)
+static void get_times(struct decoder *d, uint64_t first)
 {
-    uint64_t by = (uint64_t)unit_us[d->unit], step = 0, at = (uint64_t)first.us;
+    uint64_t by = (uint64_t)unit_us[d->unit], at = first;
+    uint64_t step = d->old ? 0 : mean_step(d->span / by, d->n);
     unsigned k = next_parameter(d);
     d->times[0] = at;
     for (uint32_t i = 1; i < d->n; i++) {
         step += unzigzag(rice_get(&d->bits, k));
         d->times[i] = at += step * by;
     }
-    k = next_parameter(d);
-    d->offsets[0] = at = first.offset;
-    for (uint32_t i = 1; i < d->n; i++)
-        d->offsets[i] = at += unzigzag(rice_get(&d->bits, k));
+}
+
+static void get_offsets(struct decoder *d, uint64_t first)
+{
+    uint64_t at = first, all = d->span_offsets;
+    uint64_t expected = d->offset_mode == OFFSET_CHANGE ? mean_step(all, d->n) : 0;
+    struct growth growth = growth_of(d->span, all);
+    unsigned k = next_parameter(d);
+    d->offsets[0] = at;
+    for (uint32_t i = 1; i < d->n; i++) {
+        if (d->offset_mode == OFFSET_TIME)
+            expected = growth_expects(growth, d->times[i] - d->times[i - 1]);
+        uint64_t step = expected + unzigzag(rice_get(&d->bits, k));
+        d->offsets[i] = at += step;
+        if (d->offset_mode == OFFSET_CHANGE)
+            expected = step;
+    }
 }
 
 static bool get_values(struct decoder *d, unsigned *ret_scale)
@@ -358,8 +497,10 @@ static bool get_values(struct decoder *d, unsigned *ret_scale)
     if (*ret_scale > DECIMAL_SCALE_MAX)
         return false;
     unsigned k = next_parameter(d);
-    uint64_t at = 0;
-    for (uint32_t i = 0; i < d->n; i++)
+    uint64_t at = d->number;
+    if (!d->old)
+        d->numbers[0] = at;
+    for (uint32_t i = d->old ? 0 : 1; i < d->n; i++)
         d->numbers[i] = at += unzigzag(rice_get(&d->bits, k));
     if (d->values == VALUE_MIXED) {
         k = next_parameter(d);
@@ -538,7 +679,8 @@ int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t 
         return -EBADMSG;
     if (!reserve_columns(out, &d))
         return -ENOMEM;
-    get_keys(&d, first);
+    get_times(&d, (uint64_t)first.us);
+    get_offsets(&d, first.offset);
     if (d.times[d.n - 1] != (uint64_t)first.us + d.span)
         return -EBADMSG;
     if (!get_values(&d, &scale) || (d.places && !get_place_kinds(&d)))

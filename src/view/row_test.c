@@ -90,6 +90,7 @@ static void random_points(struct rand *r, struct point_list *l)
     uint64_t unit = (uint64_t[]){1, 1000, 1000000}[rand_below(r, 3)], us = rand_next(r) >> 4;
     uint64_t offset = rand_next(r) >> rand_below(r, 64);
     bool wild = rand_below(r, 10) == 0;
+    unsigned others = (unsigned)rand_below(r, 3); /* records of others in between */
     for (size_t i = 0; i < n; i++) {
         char text[64];
         struct history_point p = {.event_us = (int64_t)us, .offset = offset};
@@ -103,8 +104,12 @@ static void random_points(struct rand *r, struct point_list *l)
         if (p.datum.has_ele)
             p.datum.ele = rand_below(r, 3) ? 120.5 : NAN;
         assert_true(points_add(l, p));
-        us = wild ? rand_next(r) : us + unit * (10 + rand_below(r, 3));
-        offset = wild ? rand_next(r) : offset + rand_below(r, 1000) + 1;
+        uint64_t step = others == 2 && !wild ? 10 + rand_below(r, 90000) : 10 + rand_below(r, 3);
+        us = wild ? rand_next(r) : us + unit * step;
+        offset += others == 0   ? rand_below(r, 1000) + 1
+                  : others == 1 ? 5000
+                                : step * 30 + rand_below(r, 20);
+        offset = wild ? rand_next(r) : offset;
     }
     points_sort(l, false);
     points_bind(l);
@@ -156,6 +161,99 @@ static void rows_round_trip(void **state)
     points_fini(&l);
     points_fini(&back);
     buf_fini(&text), buf_fini(&back_text), buf_fini(&row);
+}
+
+static size_t encoded(struct buf *row, const struct history_point *p, size_t n)
+{
+    buf_clear(row);
+    row_encode(row, p, n);
+    assert_false(row->failed);
+    return row->len;
+}
+
+/* What short rows take, which is what most feeds have: the head of about 12 bytes, and of each
+ * point what nobody could have known. */
+static void rows_are_short(void **state)
+{
+    enum { N = 16 };
+    struct rand r = {.state = 9};
+    struct history_point p[N];
+    char texts[N][8];
+    struct buf row;
+    buf_init(&row, 4096);
+    size_t even = 0, random = 0;
+    for (unsigned turn = 0; turn < 100; turn++) {
+        uint64_t us = 1700000000000000, value = 200;
+        for (unsigned i = 0; i < N; i++) {
+            value += rand_below(&r, 3);
+            sprintf(texts[i], "%llu.%llu", (unsigned long long)value / 10,
+                    (unsigned long long)value % 10);
+            p[i] = (struct history_point){.datum.value = slice_str(texts[i])};
+            p[i].event_us = (int64_t)(us + i * 10000000 + rand_below(&r, 2000));
+            p[i].offset = 7000000 + i * 100000;
+        }
+        even += encoded(&row, p, N);
+        for (unsigned i = 0; i < N; i++) { /* one of 10,000 messages a second, whenever it is */
+            us += 1 + rand_below(&r, 20000000);
+            p[i].event_us = (int64_t)us;
+            p[i].offset = 7000000 + us / 100 - 17000000000000 + rand_below(&r, 20);
+        }
+        random += encoded(&row, p, N);
+    }
+    buf_fini(&row);
+    assert_in_range(even / 100, 30, 52);
+    assert_in_range(random / 100, 60, 82);
+}
+
+/* Rows as they were written before. */
+static void old_rows_are_read(void **state)
+{
+    static const struct {
+        struct slice row;
+        const char *values[5];
+    } all[] = {
+        {SLICE("\x01\x04\x05\x80\xb4\x89\x13\x0b\x07\x01\x08\xff\xff\xff\x00\x2d\x31\x01\x00"
+               "\x00\x00\x00\x00\x10\xee\xf6\xf6\x34\x71\xc2\xa4\xc9\x95\x80\x81\xce\x53\x07"),
+         {"21.5", "21.6", "21.4", "-3.0", "21.5"}},
+        {SLICE("\x01\x1c\x05\x80\xb4\x89\x13\x0b\x07\x03\x0a\x01\x00\x14\x00\x1d\xff\xff\xff"
+               "\x00\x2d\x31\x01\x00\x00\x00\x00\x00\x10\xee\xf6\xf6\x34\x71\xc2\xa4\x09\x7a"
+               "\xe8\xaf\xd7\xff\xcf\x36\x00\x54\x9a\xd2\xfe\xff\xff\x01\x75\x2b\x7d\x00\x00"
+               "\x00\x00\x02\x24\xf4\x03\x48\xe8\x00\x09\xfd\xff\xff\xff\x87\x72\xf9\x01\x00"
+               "\x00\x00\x00\x01\x42\x82\x24"),
+         {"1", "1.50", "0.125", "7", "7.0"}},
+        {SLICE("\x01\x30\x05\x80\xb4\x89\x13\x0b\x07\x01\x00\xff\xff\xff\x00\x2d\x31\x01\x00"
+               "\x00\x00\x00\x00\x10\xee\xf6\xf6\x34\x71\xc2\xa4\x49\x89\x02\x6f\x6e\x6f\x66"
+               "\x66\x6f\x6e\x78\x55\x55\x55\x55\x55\x55\xd5\x3f\x00\x00\x00\x00\x00\x00\x00"
+               "\x80"),
+         {"on", "off", "", "on", "x"}},
+    };
+    struct buf text;
+    struct point_list l;
+    buf_init(&text, 4096);
+    points_init(&l, &text);
+    for (unsigned k = 0; k < 3; k++) {
+        l.count = 0;
+        buf_clear(&text);
+        struct row_key first = {.us = 1700000000000000, .offset = 1000};
+        assert_int_equal(row_decode(all[k].row, first, INT64_MIN, INT64_MAX, &l), 0);
+        points_bind(&l);
+        assert_int_equal(l.count, 5);
+        for (unsigned i = 0; i < 5; i++) {
+            struct history_point want = {.datum.value = slice_str(all[k].values[i])};
+            want.event_us = 1700000000000000 + (int64_t)i * 10000000 + (i == 3 ? 1500 : 0);
+            want.offset = 1000 + (uint64_t)i * 77 + (i == 2);
+            want.datum.has_place = (k == 1 && i != 2) || (k == 2 && i == 1);
+            want.datum.has_ele = k == 1 && i == 4;
+            if (want.datum.has_place) {
+                want.datum.lat = k == 1 ? 52.5 + i / 10.0 : 1.0 / 3;
+                want.datum.lon = k == 1 ? -13.25 : -0.0;
+            }
+            want.datum.ele = want.datum.has_ele ? 34.5 : 0;
+            assert_same_point(&want, &l.at[i]);
+        }
+    }
+    points_fini(&l);
+    buf_fini(&text);
 }
 
 /* Damage is an error or other points, never a crash; being cut is an error. */
@@ -233,6 +331,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decimals_are_exact),
         cmocka_unit_test(rows_round_trip),
+        cmocka_unit_test(rows_are_short),
+        cmocka_unit_test(old_rows_are_read),
         cmocka_unit_test(damaged_rows_are_survived),
         cmocka_unit_test(sorting_is_stable_and_unique),
     };
