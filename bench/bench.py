@@ -8,8 +8,9 @@
     make bench-quick                                 three minutes: has something become slower, measured by ratios?
 
 A scenario is a module of bench/scenarios with one function, measure(args), that gives a dict as result.py says. Each
-runs in a process of its own, under a time limit, and its figures go to build/bench/NAME.json. One that fails is
-named in the report with its reason, and the exit status is 1.
+runs in a process of its own, under a time limit, and its figures go to docs/benchmarks/NAME.json, beside the report
+that is made of them, so that one can be measured again on a new checkout. One that fails is named in the report with its
+reason, and the exit status is 1.
 """
 import argparse
 import importlib
@@ -54,7 +55,7 @@ def parse_args(words=None):
     p.add_argument("--scale", type=float, default=1, help="of what is filled in and logged in: devices, points, messages")
     p.add_argument("--quick", action="store_true", help="only what is guarded by ratios, in three minutes")
     p.add_argument("--report", action="store_true", help="measure nothing; write the report of what was measured")
-    p.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="where the figures go")
+    p.add_argument("--out", type=Path, help="where the figures go; the report's folder benchmarks, or build/bench/quick")
     p.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the report goes")
     p.add_argument("--flashmq", type=os.path.abspath, help="its binary, which Debian does not have")
     cpus = sorted(os.sched_getaffinity(0))
@@ -63,8 +64,9 @@ def parse_args(words=None):
     p.add_argument("--scenario", choices=SCENARIOS, help=argparse.SUPPRESS)  # one, in this process
     args = parse(p, words)
     if args.quick:
-        args.out, args.docs = args.out / "quick", None
+        args.out, args.docs = (args.out or ROOT / "build" / "bench") / "quick", None
         args.seconds, args.scale = min(args.seconds, 1), min(args.scale, 0.1)
+    args.out = args.out or args.docs / "benchmarks"
     args.only = args.only or [name for name, s in SCENARIOS.items() if s.quick or not args.quick]
     args.load = None  # http_bench's and mqtt_bench's client is the binary itself
     return args

@@ -231,6 +231,12 @@ def test_wrong_scenarios_are_told(tmp_path, capsys):
     assert set(options(tmp_path, "--quick").only) == {name for name, s in SCENARIOS.items() if s.quick}
 
 
+def test_figures_stay_with_their_report(tmp_path):
+    """A checkout has those of scenarios that are not measured again."""
+    assert bench.parse_args(["--docs", str(tmp_path)]).out == tmp_path / "benchmarks"
+    assert bench.parse_args(["--quick"]).out == harness.ROOT / "build" / "bench" / "quick"
+
+
 def run_bench(tmp_path, binary, scenario):
     return subprocess.run(
         [sys.executable, str(BENCH / "bench.py"), "--bin", binary, "--only", scenario, "--rounds", "1", "--seconds", "0.2", "--scale",
