@@ -11,8 +11,10 @@
 #include "base/clock.h"
 #include "base/thread.h"
 
-#define TRICKLE_REST 19u /* times what it computed: 5 % of one core */
-#define TRICKLE_NICE 5   /* a third of a worker's weight: woken, that one runs at once */
+#define RUN_NS       (40 * NS_PER_MS) /* a hash thread computes for so long, or a hash longer, ... */
+#define REST_NS      (100 * NS_PER_US) /* ... and rests for so long (decision 0073) */
+#define TRICKLE_REST 19u               /* times what it computed: 5 % of one core */
+#define TRICKLE_NICE 5 /* a third of a worker's weight: woken, that one runs at once */
 
 enum state { FREE, BUSY, DONE, QUIT };
 
@@ -75,9 +77,22 @@ static void compute(struct seat *seat)
     seat->result = r;
 }
 
+/* Lets the core go for a moment: while it always has something of ours to do, the kernel may come
+ * to think that it owes us time, and keeps its own threads waiting for it, that of the disk's
+ * flushes too. */
+static void rest(uint64_t *rested_ns)
+{
+    uint64_t now = clock_mono_ns();
+    if (now - *rested_ns < RUN_NS)
+        return;
+    clock_sleep_ns(REST_NS);
+    *rested_ns = now;
+}
+
 static void run(void *arg)
 {
     struct seat *seat = arg;
+    uint64_t rested_ns = clock_mono_ns();
     if (seat->idle)
         thread_be_idle();
     else if (seat->trickle)
@@ -87,6 +102,8 @@ static void run(void *arg)
             ;
         if (atomic_load_explicit(&seat->state, memory_order_acquire) == QUIT)
             return;
+        if (!seat->trickle) /* the keeper sees to that */
+            rest(&rested_ns);
         compute(seat);
         atomic_store_explicit(&seat->state, DONE, memory_order_release);
         uint64_t one = 1;

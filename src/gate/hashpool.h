@@ -8,6 +8,9 @@
  * an eventfd. (A thread that left SCHED_OTHER cannot return there without privileges, so raising
  * them for the bookkeeping is no choice.)
  *
+ * Every 40 ms, between two hashes, a thread sleeps for 0.1 ms: the kernel's own threads have to
+ * wait for the core now and then otherwise (decision 0073).
+ *
  * With idle priority there is one seat more, the trickle, which is of normal priority but nice: it
  * rests 19 times as long as it computed, which is 5 % of one core.
  */
