@@ -192,14 +192,15 @@ void batch_submit(struct lane *l)
     worker_post(l->worker, &b->mail);
 }
 
-/* While hashes are computed on every core, a commit of few messages waits for more of them: a
- * commit, its turns and its wake-ups cost what a dozen messages do, and so much less is left for
- * who logs in (decision 0068). */
-static bool batch_waits(struct lane *l, const struct batch *b)
+/* While hashes are computed on every core, commits wait for each other unless so many messages came
+ * together anyway: one costs, with its turns and wake-ups, what a dozen messages do, and so much
+ * less is left for who logs in (decision 0068). Nor are the sockets looked at meanwhile: a turn for
+ * each message would cost as much. */
+static bool turn_waits(struct lane *l, uint32_t ready)
 {
     uint64_t next_ns = l->submitted_ns + PACE_NS;
-    if (b->append.count >= PACE_ENOUGH || worker_now_ns(l->worker) >= next_ns ||
-        !shield_is_full(l->p->opts.api.shield))
+    if (ready >= PACE_ENOUGH || l->flying_count >= 2 * PACE_ENOUGH ||
+        worker_now_ns(l->worker) >= next_ns || !shield_is_full(l->p->opts.api.shield))
         return false;
     worker_nap(l->worker, next_ns);
     return true;
@@ -214,16 +215,15 @@ bool batch_turn_end(struct lane *l, bool more)
 {
     struct batch *b = l->open;
     overload_note_turn(l);
-    if (!b || !b->append.count)
-        return false;
-    if (l->flying)
-        return false;
-    if (b->append.count > b->seen && ++b->turns < BATCH_TURNS) {
+    bool ready = b && b->append.count && !l->flying;
+    if (ready && b->append.count > b->seen && ++b->turns < BATCH_TURNS) {
         b->seen = b->append.count;
         return true;
     }
-    if (!more && batch_waits(l, b))
+    if (!more && turn_waits(l, ready ? b->append.count : 0))
         return true;
+    if (!ready)
+        return false;
     l->submitted_ns = worker_now_ns(l->worker);
     batch_submit(l);
     return false;
