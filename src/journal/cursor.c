@@ -270,6 +270,8 @@ int cursors_put_back(struct cursors *c, uint64_t most)
 {
     int rc = 0;
     pthread_mutex_lock(&c->lock);
+    /* Asked again: what is right here may not have been written. */
+    bool unwritten = c->put_back && !c->file;
     c->put_back = true;
     for (int i = 0; i < CURSORS_MAX; i++) {
         struct cursor *s = &c->slots[i];
@@ -280,6 +282,8 @@ int cursors_put_back(struct cursors *c, uint64_t most)
         int written = write_slot(c, i);
         rc = rc ? rc : written;
     }
+    if (unwritten && !rc && !c->file)
+        rc = write_all(c);
     pthread_mutex_unlock(&c->lock);
     return rc;
 }

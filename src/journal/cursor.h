@@ -54,7 +54,8 @@ int cursors_slot(struct cursors *c, const char *name, uint64_t offset, uint64_t 
 /* Durably moves the cursor forward; a smaller offset is ignored. 0 or negative errno. */
 int cursors_commit(struct cursors *c, int slot, uint64_t offset);
 /* No cursor is beyond that any more, durably, nor is one moved again: cursors_commit says -ESTALE.
- * 0 or a negative errno: the file may still have one that is beyond. */
+ * 0 or a negative errno: the file may still have one that is beyond, and it is to be asked again.
+ */
 int cursors_put_back(struct cursors *c, uint64_t most);
 /* The cursor of that name is no more, durably; the name may be used again. 0, also when there is
  * none, or negative errno. Nobody may commit to its slot any more. */

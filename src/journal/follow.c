@@ -129,13 +129,25 @@ static bool is_back(struct journal *j, const struct journal_mark *m)
     return m->durable < known || (anew && m->began < known);
 }
 
+int journal_put_back(struct journal *j)
+{
+    int rc = cursors_put_back(&j->cursors, j->back_to);
+    j->back_due = rc != 0;
+    return rc;
+}
+
+bool journal_back_due(const struct journal *j)
+{
+    return j->back_due;
+}
+
 int journal_follow_to(struct journal *j, const struct journal_mark *m)
 {
     CHECK(j->follows);
     if (!journal_went_back(j) && is_back(j, m)) {
         atomic_store(&j->went_back, true);
-        int rc =
-            cursors_put_back(&j->cursors, m->began); /* what is there is to be read by the next */
+        j->back_to = m->began;
+        int rc = journal_put_back(j); /* what is there is to be read by the next */
         log_line(LOG_ERROR, "journal.went_back",
                  "dir=%s known=%llu began=%llu durable=%llu cursors=\"%s\"", j->dir,
                  (unsigned long long)journal_durable(j), (unsigned long long)m->began,

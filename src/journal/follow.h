@@ -43,6 +43,11 @@ int journal_follow_to(struct journal *j, const struct journal_mark *m);
  * latest. One atomic load; any thread, any log. */
 bool journal_went_back(const struct journal *j);
 
+/* When it went back and the cursors beyond its end could not be put back: whether that is to be
+ * tried again, and doing so. 0 or a negative errno. The thread of journal_follow_to. */
+bool journal_back_due(const struct journal *j);
+int journal_put_back(struct journal *j);
+
 /* Sleeps until something above `durable` is durable, journal_wake is called, or `ns` passed. Any
  * thread. */
 void journal_wait(struct journal *j, uint64_t durable, uint64_t ns);

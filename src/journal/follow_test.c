@@ -300,6 +300,48 @@ static void the_log_went_back_before(void **state)
     fixture_free(f);
 }
 
+/* Its cursors cannot be put back at first: that is tried again, or the next one would pass over
+ * what is there. */
+static void put_back_at_last(void **state)
+{
+    struct fixture *f = fixture_new(32768);
+    struct disk_sim_faults *faults = disk_sim_faults(f->sim);
+    assert_int_equal(fixture_open(f), 0);
+    for (uint64_t n = 0; n < 90; n += 9)
+        fixture_append(f, n, 9, 120);
+    struct journal *j = follow(f);
+    tell(f, j);
+    assert_int_equal(journal_set_cursor(j, "sink:kafka", 90), 0);
+    assert_int_equal(journal_set_cursor(j, "sink:webhook", 50), 0);
+    struct journal_mark m = journal_mark(f->j);
+    m.epoch++;
+    m.began = m.durable = 60;
+    struct disk_sim_faults before = *faults;
+    faults->syncs_failing = 100;
+    assert_int_equal(journal_follow_to(j, &m), -ESTALE);
+    assert_true(journal_back_due(j));
+    assert_int_not_equal(journal_put_back(j), 0);
+    *faults = before;
+    assert_true(journal_back_due(j));
+    assert_int_equal(journal_put_back(j), 0);
+    assert_false(journal_back_due(j));
+    journal_close(j);
+    uint8_t log_id[16];
+    memcpy(log_id, f->j->log_id, sizeof log_id);
+    fixture_die(f, true);
+    struct cursor list[CURSORS_MAX];
+    assert_int_equal(cursors_read(disk_sim_disk(f->sim), CURSORS, log_id, list, NULL), 0);
+    unsigned seen = 0;
+    for (unsigned i = 0; i < CURSORS_MAX; i++) {
+        if (!list[i].used)
+            continue;
+        seen++;
+        assert_int_equal(list[i].offset, strcmp(list[i].name, "sink:kafka") ? 50 : 60);
+    }
+    assert_int_equal(seen, 2);
+    fixture_free(f);
+}
+
 /* They begin where the log's own are, go on in their own file, and go back from there. */
 static void cursors_there_and_back(void **state)
 {
@@ -395,6 +437,7 @@ int main(void)
                                        cmocka_unit_test(superseded),
                                        cmocka_unit_test(the_log_went_back),
                                        cmocka_unit_test(the_log_went_back_before),
+                                       cmocka_unit_test(put_back_at_last),
                                        cmocka_unit_test(cursors_there_and_back),
                                        cmocka_unit_test(adopted_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);

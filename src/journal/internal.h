@@ -112,6 +112,8 @@ struct journal {
     _Atomic uint64_t layout; /* changes of the list of segments */
     _Atomic uint64_t epoch;  /* of a log that is followed: the writer's boot_epoch */
     _Atomic bool went_back;  /* likewise: journal_went_back */
+    uint64_t back_to;        /* ... and then: where it ended */
+    bool back_due;           /* the cursors could not be put back there yet */
     struct sleeper news;     /* readers sleep here */
 
     struct tail tail;

@@ -425,6 +425,8 @@ static void run(void *arg)
         struct error err = {""};
         if (journal_went_back(g->opts.journal)) { /* there is nothing true to be told of it */
             packet_wait(NULL, 0, g->bell, REFUSED_NS);
+            if (journal_back_due(g->opts.journal) && journal_put_back(g->opts.journal) == 0)
+                log_line(LOG_INFO, "journal.cursors_put_back", "path=%s", g->path);
             continue;
         }
         int fd = packet_connect(g->path), rc = fd < 0 ? fd : greet(g, fd, &err);
