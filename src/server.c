@@ -150,12 +150,12 @@ static int open_journal(struct server *s, struct error *err)
     char path[PATH_BYTES], cursors[PATH_BYTES];
     struct journal_opts opts = tune_journal(s->config, s->disk, data_path(s, "journal", path));
     opts.cursors_elsewhere = data_path(s, "sinks/cursors", cursors);
+    views_prove(&s->views, s->config, &opts);
     int rc = journal_open(&opts, &s->journal, err);
-    if (rc)
-        return rc;
-    s->position = journal_position(s->journal);
+    if (!rc)
+        s->position = journal_position(s->journal);
     s->caught_up_at = s->position.durable;
-    return 0;
+    return rc;
 }
 
 static void close_journal(struct server *s)

@@ -3,6 +3,8 @@
 gone). CRASH_CYCLES and POWER_CYCLES say how often; CRASH_SEED repeats a run."""
 import os
 import random
+import re
+import shutil
 import subprocess
 import time
 import warnings
@@ -146,6 +148,47 @@ def test_a_pipe_where_a_file_is_expected(make_server):
         path.unlink()
         copy.rename(path)
     server.start()
+
+
+def test_an_older_journal_beside_its_views(make_server, tmp_path):
+    """Somebody put back an older copy of that folder alone. The views have read further: the start says who, where, and what to do,
+    and changes nothing; told to go on, it goes on at numbers that nobody has seen."""
+    server = make_server()
+    owner = owner_on(server, "a")
+
+    def send(first):
+        answers = [requests.post(f"{server.url}/v1/telemetry", json={"t": n}, headers=owner.auth, timeout=10)
+                   for n in range(first, first + 30)]
+        assert {r.status_code for r in answers} == {202}
+        return [r.json()["position"]["offset"] for r in answers]
+
+    send(0)
+    assert server.stop() == 0
+    journal, copy = server.data / "journal", tmp_path / "copy"
+    shutil.copytree(journal, copy)
+    server.start()
+    seen = send(30)
+    assert server.stop() == 0
+    shutil.rmtree(journal)
+    shutil.copytree(copy, journal)
+    before = {p.name: p.read_bytes() for p in journal.iterdir()}
+    server.stderr_path.write_text("")
+    server.spawn()
+    assert server.process.wait(30) != 0
+    said = re.search(r'record (\d+) was expected there and had been durable: "(\w+)" has read up to record (\d+) \((.*?)\)\. '
+                     r"Nothing was changed\..* journal\.skip_corrupt", server.log())
+    assert said, server.log()
+    assert int(said[1]) <= min(seen) and int(said[3]) > max(seen) and said[4].startswith(str(server.data))
+    assert {p.name: p.read_bytes() for p in journal.iterdir()} == before
+    server.settings["journal.skip_corrupt"] = "true"
+    server.start()
+    assert min(send(60)) > 2**32
+    server.stop()
+    del server.settings["journal.skip_corrupt"]
+    server.start()
+    assert min(send(90)) > 2**32
+    points = requests.get(f"{owner.url}/feeds/t/data?limit=1000", headers=owner.key_auth, timeout=10).json()
+    assert sorted(int(p["value"]) for p in points) == list(range(120))  # the views have them all
 
 
 def test_torn_tail_is_cut(make_server):

@@ -23,17 +23,30 @@
 struct journal;
 
 #define JOURNAL_JUMP (1ull << 40) /* more records than a log takes between two restores */
+#define JOURNAL_LEAP (1ull << 32) /* ... than it can have taken behind what is known of its end */
 
 #define JOURNAL_CHECKPOINT       "ckpt.a"
 #define JOURNAL_CHECKPOINT_BYTES 4096
 
 enum journal_when_full { JOURNAL_BLOCK, JOURNAL_DROP_OLDEST };
 
+/* A reader that keeps its place itself, and up to where it has read. */
+struct journal_proof {
+    char who[64];
+    char path[256]; /* where it says so; cut if it is longer */
+    uint64_t offset;
+};
+
 struct journal_opts {
     struct disk *disk;
     const char *dir; /* made if missing */
     /* Cursors of readers in another process (follow.h), looked at when it is opened; NULL: none. */
     const char *cursors_elsewhere;
+    /* Whether a reader of the log `log_id` that keeps its place itself is beyond `end`; *ret: the
+     * one that is furthest. Called when the log is opened and known to end there, before anything
+     * is changed. NULL: there is none. */
+    bool (*beyond)(void *arg, const uint8_t log_id[16], uint64_t end, struct journal_proof *ret);
+    void *beyond_arg;
     uint64_t segment_bytes; /* size of a pre-zeroed segment file */
     uint64_t retain_bytes;  /* keep at most this much, 0 = no bound */
     uint64_t retain_ms;     /* keep at most this old, 0 = no bound */
@@ -63,9 +76,9 @@ struct journal_position {
 
 /*
  * Opens and recovers the log in `dir`, starts the writer thread. A torn tail is cut; corruption
- * below what was durable (the log itself says what was, and so does each reader's cursor), a newer
- * format or a lock held by another process is refused with a sentence that names file and place. 0
- * or negative errno.
+ * below what was durable (the log itself says what was, and so does each reader's cursor, in its
+ * file or elsewhere), a newer format or a lock held by another process is refused with a sentence
+ * that names file and place. 0 or negative errno.
  */
 int journal_open(const struct journal_opts *opts, struct journal **ret, struct error *err);
 /* Commits what was submitted, writes the clean checkpoint, stops the thread. Accepts NULL. */

@@ -10,11 +10,15 @@
  *      - it is in a segment that has a successor and E is below the successor's base,
  *      - or behind P lies a whole batch whose durable_before is above E,
  *      - or E is below a checkpoint's `durable`, or the cursor of a reader: what somebody has read
- *        was durable. This also tells a disk that lied, or an older copy put in the log's place.
+ *        was durable. This also tells a disk that lied, or an older copy put in the log's place,
+ *      - or the file ends there, and is shorter than it was made.
  *    Otherwise it is the torn end of the commit that was running: its batches were never
  *    acknowledged. (A damaged last batch that was acknowledged with nothing written after it looks
  *    the same; no log can tell. The empty batch after 50 ms and the checkpoint of a clean close
  *    keep that window short.)
+ *    Told to go on behind corruption, the walk goes on at the next batch that is whole. If the end
+ *    of the log is lost, it is not known which offsets were used: the log goes on so far behind all
+ *    that is known (JOURNAL_LEAP) that none is used again.
  * 4. The batches of the last commit are written again and everything behind P is zeroed, then the
  *    file is synced. Again, because after a failed fdatasync the page cache may show what the disk
  *    does not hold; zeroed, because a stale batch must not fit on behind a new one later.
@@ -52,6 +56,8 @@ struct recovery {
     uint64_t boot_epoch;
     uint64_t records;
     uint64_t must_reach; /* everything below was durable: checkpoint, or a batch that says so */
+    struct journal_proof proof; /* the reader that says so, if its offset is `must_reach` */
+    bool asked;                 /* journal_opts.beyond */
 };
 
 static int gap_add(struct recovery *r, uint64_t first, uint64_t next, const char *why)
@@ -68,14 +74,24 @@ static int gap_add(struct recovery *r, uint64_t first, uint64_t next, const char
     return 0;
 }
 
-static int corrupt(struct recovery *r, const char *what)
+static int corrupt_as(struct recovery *r, const char *what, const char *had)
 {
+    char proof[sizeof r->proof + 64] = "";
+    if (r->proof.offset > r->expected)
+        snprintf(proof, sizeof proof, ": \"%s\" has read up to record %llu (%s)", r->proof.who,
+                 (unsigned long long)r->proof.offset, r->proof.path);
     return error_set(
         r->err, -EBADMSG,
-        "%s: corrupt at %llu: %s; record %llu was expected there and had been durable. "
-        "Nothing was changed. Restore the file, or start with journal.skip_corrupt to go "
+        "%s: corrupt at %llu: %s; record %llu was expected there and %s%s. "
+        "Nothing was changed. Restore the %s, or start with journal.skip_corrupt to go "
         "on behind the damage",
-        r->path, (unsigned long long)r->walk.position, what, (unsigned long long)r->expected);
+        r->path, (unsigned long long)r->walk.position, what, (unsigned long long)r->expected, had,
+        proof, proof[0] ? "journal that it has read" : "file");
+}
+
+static int corrupt(struct recovery *r, const char *what)
+{
+    return corrupt_as(r, what, "had been durable");
 }
 
 static const struct survey_segment *current(const struct recovery *r)
@@ -150,11 +166,14 @@ static void reach(struct recovery *r, const char *path, const struct cursor list
     for (unsigned i = 0; i < CURSORS_MAX; i++) {
         if (!list[i].used || list[i].offset <= r->must_reach)
             continue;
-        if (list[i].offset < OFFSET_MAX)
-            r->must_reach = list[i].offset;
-        else
+        if (list[i].offset < OFFSET_MAX) {
+            r->must_reach = r->proof.offset = list[i].offset;
+            snprintf(r->proof.who, sizeof r->proof.who, "%s", list[i].name);
+            snprintf(r->proof.path, sizeof r->proof.path, "%.255s", path);
+        } else {
             log_line(LOG_ERROR, "journal.cursor_impossible", "path=%s name=%s offset=%llu", path,
                      list[i].name, (unsigned long long)list[i].offset);
+        }
     }
 }
 
@@ -211,6 +230,8 @@ static int resume_inside(struct recovery *r, uint64_t bad_at)
             continue;
         r->walk.position = at;
         r->chain_known = false;
+        if (r->unproven > at) /* OFFSET_NONE too */
+            r->unproven = at;
         rc = h.base_offset > r->expected ? gap_add(r, r->expected, h.base_offset, "damaged batch")
                                          : 0;
         r->expected = h.base_offset;
@@ -371,9 +392,13 @@ static int settle_end(struct recovery *r, uint64_t used)
         log_line(LOG_INFO, "journal.torn_tail_cut", "path=%s position=%llu bytes=%llu", r->path,
                  (unsigned long long)end, (unsigned long long)(used - end));
     j->torn_bytes = used > end ? used - end : 0;
+    if (size < r->walk.head.bytes) { /* full, it would look as if it had been cut: see 3 */
+        j->disk->close(j->disk, f);
+        return 0;
+    }
     j->tail.file = f;
     j->tail.segment_base = r->walk.head.base_offset;
-    j->tail.segment_bytes = size < r->walk.head.bytes ? size : r->walk.head.bytes;
+    j->tail.segment_bytes = r->walk.head.bytes;
     j->tail.salt = r->walk.head.salt;
     j->tail.position = end;
     j->tail.superseding = r->walk.head.supersedes_from != OFFSET_NONE;
@@ -387,19 +412,69 @@ static bool lost_last(const struct recovery *r)
            (s->damaged_count && s->damaged[s->damaged_count - 1].head.base_offset >= r->expected);
 }
 
-/* Nothing may be appended where something else was, and no offset used again: go on in a new
- * segment, as many offsets further as bytes were lost, since each record has at least one. */
+/* What is in the last segment's file ends where that does, and it was longer once. */
+static bool cut_short(const struct recovery *r, uint64_t used)
+{
+    uint64_t size = r->walk.size;
+    return r->survey.count && !r->j->opts.jump && size < r->walk.head.bytes &&
+           (used + 8 > size || size - r->walk.position < BATCH_HEADER_BYTES);
+}
+
+/* Those who keep their places themselves. See 3. */
+static void ask_others(struct recovery *r)
+{
+    const struct journal_opts *o = &r->j->opts;
+    struct journal_proof p = {.offset = 0};
+    bool known = r->survey.has_log_id && !o->jump && o->beyond && !r->asked;
+    r->asked = true;
+    if (!known || !o->beyond(o->beyond_arg, r->j->log_id, r->expected, &p) ||
+        p.offset <= r->must_reach)
+        return;
+    if (p.offset < OFFSET_MAX) {
+        r->must_reach = p.offset;
+        r->proof = p;
+    } else {
+        log_line(LOG_ERROR, "journal.cursor_impossible", "path=%s name=%s offset=%llu", p.path,
+                 p.who, (unsigned long long)p.offset);
+    }
+}
+
+/* Where the walk has ended. 0: so does the log; 1: it goes on behind damage; or a negative errno.
+ * *ret_lost: more was durable, or may have been. */
+static int look_behind(struct recovery *r, uint64_t used, bool *ret_lost)
+{
+    uint64_t bad_at = r->walk.position;
+    ask_others(r);
+    bool less = r->expected < r->must_reach || lost_last(r), cut = cut_short(r, used);
+    *ret_lost = less || cut;
+    if (!*ret_lost)
+        return 0;
+    if (!r->j->opts.skip_corrupt)
+        return less
+                   ? corrupt(r, "the log ends before what is known to have been durable")
+                   : corrupt_as(r, "the file is shorter than it was made, and ends within the data",
+                                "may have been durable");
+    int rc = r->survey.count ? resume_inside(r, bad_at) : 0;
+    if (rc == 0 && r->survey.count)
+        r->walk.position = bad_at;
+    return rc;
+}
+
+/* Nothing may be appended where something else was: goes on in a new segment, see 3. Of what was
+ * lost each byte may have been a record. */
 static int leave_lost_end(struct recovery *r)
 {
     const struct survey *s = &r->survey;
     uint64_t next = r->must_reach > r->expected ? r->must_reach : r->expected;
-    uint64_t lost = r->walk.size + (r->last_missing ? r->j->opts.segment_bytes : 0);
+    uint64_t lost = r->walk.size > r->walk.head.bytes ? r->walk.size : r->walk.head.bytes;
     for (size_t i = 0; i < s->damaged_count; i++) {
         lost += s->damaged[i].size;
         if (s->damaged[i].head.base_offset > next)
             next = s->damaged[i].head.base_offset;
     }
-    next += lost + 1;
+    next = ((next + lost) / JOURNAL_LEAP + 2) * JOURNAL_LEAP;
+    if (next >= OFFSET_MAX)
+        return error_set(r->err, -ERANGE, "%s: the log cannot go on further", r->j->dir);
     int rc = gap_add(r, r->expected, next, "the end of the log is lost");
     if (rc)
         return rc;
@@ -431,6 +506,7 @@ static int put_aside(struct recovery *r)
 static int walk_to_end(struct recovery *r)
 {
     uint64_t used = 0;
+    bool lost = false;
     int rc = find_start(r);
     if (!rc)
         rc = ask_readers(r);
@@ -439,15 +515,14 @@ static int walk_to_end(struct recovery *r)
             rc = walk_all(r);
         if (!rc && r->survey.count)
             rc = judge_end(r, &used);
+        if (!rc)
+            rc = look_behind(r, used, &lost);
         if (rc < 0)
             return rc;
     } while (rc == 1 && !(rc = 0));
 
-    if (r->expected < r->must_reach || lost_last(r)) {
-        if (!r->j->opts.skip_corrupt)
-            return corrupt(r, "the log ends before what is known to have been durable");
+    if (lost)
         return leave_lost_end(r);
-    }
     return r->survey.count ? settle_end(r, used) : 0;
 }
 
@@ -487,7 +562,9 @@ static int publish(struct recovery *r)
     }
     if (s->has_checkpoint && s->checkpoint.boot_epoch > r->boot_epoch)
         r->boot_epoch = s->checkpoint.boot_epoch;
-    j->boot_epoch = r->boot_epoch + 1;
+    /* By the clock too: an older copy in the log's place would count up to the same one again. */
+    uint64_t now = (uint64_t)clock_wall_us();
+    j->boot_epoch = r->boot_epoch + 1 > now ? r->boot_epoch + 1 : now;
     j->checkpoints.seq = s->has_checkpoint ? s->checkpoint.seq : 0;
     j->tail.offset = j->began = r->expected;
     j->tail.chain = r->chain;

@@ -192,6 +192,87 @@ static void lost_end_is_refused_or_skipped(void **state)
     fixture_free(f);
 }
 
+/* A file that was longer once. How many records the rest held is not known: none of their offsets
+ * is used again. Where it ends in zeros, it held none. */
+static void a_segment_cut_short(void **state)
+{
+    enum { BETWEEN, WITHIN, IN_ZEROS, CUTS };
+    for (int cut = 0; cut < CUTS; cut++) {
+        struct fixture *f = fixture_new(SEGMENT);
+        char path[64];
+        uint64_t gaps, at, n;
+        assert_int_equal(fixture_open(f), 0);
+        fill(f, 0, 30, 100);
+        at = f->j->tail.position;
+        n = fill(f, 30, 40, 100);
+        uint64_t end = f->j->tail.position;
+        fixture_die(f, true);
+        path_of(path, 0);
+        disk_sim_resize(f->sim, path, cut == IN_ZEROS ? end + 4096 : at + (cut == WITHIN ? 40 : 0));
+        assert_int_equal(fixture_open(f), cut == IN_ZEROS ? 0 : -EBADMSG);
+        if (cut == IN_ZEROS) {
+            assert_int_equal(journal_durable(f->j), n);
+            n = fill(f, n, 60, 100); /* more than it has room for */
+            fixture_die(f, true);
+            assert_int_equal(fixture_open(f), 0);
+            assert_int_equal(fixture_read(f, 0, &gaps), n);
+            assert_int_equal(gaps, 0);
+            fixture_free(f);
+            continue;
+        }
+        assert_non_null(strstr(f->err.text, "shorter than it was made"));
+        assert_non_null(strstr(f->err.text, "record 30 was expected there and may have been"));
+        f->opts.skip_corrupt = true;
+        assert_int_equal(fixture_open(f), 0);
+        assert_true(journal_durable(f->j) > SEGMENT);
+        assert_int_equal(fixture_read(f, 0, &gaps), 30);
+        f->opts.skip_corrupt = false;
+        fixture_die(f, true);
+        assert_int_equal(fixture_open(f), 0); /* it is known now */
+        fixture_free(f);
+    }
+}
+
+/* The batches of one commit, of which the first is damaged: nothing in the log says that the others
+ * were durable, but a reader does. They are whole, and stay. */
+static void whole_batches_behind_the_damage_stay(void **state)
+{
+    struct fixture *f = fixture_new(SEGMENT);
+    struct journal_append a[3] = {0};
+    char path[64], junk = 0x55;
+    uint64_t gaps;
+    assert_int_equal(fixture_open(f), 0);
+    fill(f, 0, 10, 100);
+    uint64_t at = f->j->tail.position, commits = journal_stats(f->j).commits;
+    for (unsigned i = 0; i < 3; i++) {
+        a[i].done = fixture_done;
+        a[i].owner = f;
+        buf_init(&a[i].body, BATCH_BYTES_MAX);
+        for (uint64_t n = 0; n < 10; n++)
+            fixture_put(&a[i], 10 + i * 10 + n, 3000);
+        assert_int_equal(journal_submit(f->j, &a[i]), REASON_ok);
+    }
+    assert_true(journal_step(f->j));
+    assert_int_equal(journal_stats(f->j).commits, commits + 1);
+    for (unsigned i = 0; i < 3; i++)
+        buf_fini(&a[i].body);
+    assert_int_equal(journal_set_cursor(f->j, "history", 40), 0);
+    fixture_die(f, true);
+    path_of(path, 0);
+    disk_sim_poke(f->sim, path, at + 100, &junk, 1);
+    assert_int_equal(fixture_open(f), -EBADMSG);
+    f->opts.skip_corrupt = true;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(journal_durable(f->j), 41); /* 40, and the record of the gap */
+    assert_int_equal(fixture_read(f, 0, &gaps), 20);
+    assert_int_equal(gaps, 20);
+    f->opts.skip_corrupt = false;
+    fixture_die(f, true);
+    assert_int_equal(fixture_open(f), 0); /* it is known now */
+    assert_int_equal(fixture_read(f, 30, &gaps), 10);
+    fixture_free(f);
+}
+
 /* A cursor in a file of its own, as another process leaves it. */
 static void leave_cursor(struct fixture *f, const char *path, uint64_t offset)
 {
@@ -203,7 +284,20 @@ static void leave_cursor(struct fixture *f, const char *path, uint64_t offset)
     cursors_close(&c);
 }
 
-enum who { OUR_READER, READER_ELSEWHERE, BEFORE_A_JUMP, KINDS_OF_READERS };
+/* Of a view, that keeps its place itself. */
+static uint8_t log_read[16];
+
+static bool a_view_is_beyond(void *arg, const uint8_t log_id[16], uint64_t end,
+                             struct journal_proof *ret)
+{
+    assert_non_null(arg);
+    assert_int_equal(end, 50);
+    assert_memory_equal(log_id, log_read, 16);
+    *ret = (struct journal_proof){.who = "latest", .path = "data/latest.snap", .offset = 70};
+    return true;
+}
+
+enum who { OUR_READER, READER_ELSEWHERE, A_VIEW, BEFORE_A_JUMP, KINDS_OF_READERS };
 
 /* A disk that lied, or an older copy in the log's place: its end looks torn, but somebody has read
  * further. His offsets are never used again. */
@@ -221,22 +315,33 @@ static void what_was_read_was_durable(void **state)
         fill(f, 50, 20, 100);
         if (who == READER_ELSEWHERE)
             leave_cursor(f, "own/cursors", 70);
-        else
+        else if (who != A_VIEW)
             assert_int_equal(journal_set_cursor(f->j, "history", 70), 0);
+        memcpy(log_read, f->j->log_id, sizeof log_read);
         fixture_die(f, false);
         path_of(path, 0);
         disk_sim_poke(f->sim, path, end, zeros, SEGMENT - end);
         f->opts.cursors_elsewhere = who == READER_ELSEWHERE ? "own/cursors" : NULL;
+        f->opts.beyond = who == A_VIEW || who == BEFORE_A_JUMP ? a_view_is_beyond : NULL;
+        f->opts.beyond_arg = f;
         f->opts.jump = who == BEFORE_A_JUMP; /* then it is a copy, whose readers are elsewhere */
         if (who != BEFORE_A_JUMP) {
             assert_int_equal(fixture_open(f), -EBADMSG);
             assert_non_null(strstr(f->err.text, "record 50 was expected"));
             assert_non_null(strstr(f->err.text, "skip_corrupt"));
+            static const char *const proofs[] = {
+                "\"history\" has read up to record 70 (log/cursors)",
+                "\"sink:kafka\" has read up to record 70 "
+                "(own/cursors)",
+                "\"latest\" has read up to record 70 "
+                "(data/latest.snap)"};
+            assert_non_null(strstr(f->err.text, proofs[who]));
         }
         f->opts.skip_corrupt = who != BEFORE_A_JUMP;
         assert_int_equal(fixture_open(f), 0);
         uint64_t first = journal_durable(f->j);
-        assert_true(first > (who == BEFORE_A_JUMP ? JOURNAL_JUMP : 70));
+        assert_true(first > (who == BEFORE_A_JUMP ? JOURNAL_JUMP : JOURNAL_LEAP));
+        f->opts.beyond = NULL;
         assert_int_equal(journal_mark(f->j).began, first - 1); /* before the gap's record */
         assert_int_equal(fixture_append(f, first, 1, 10), REASON_ok);
         assert_int_equal(f->last_offset, first);
@@ -486,6 +591,8 @@ int main(void)
         cmocka_unit_test(corruption_is_told_from_a_torn_tail),
         cmocka_unit_test(idle_batch_proves_the_last_one),
         cmocka_unit_test(lost_end_is_refused_or_skipped),
+        cmocka_unit_test(a_segment_cut_short),
+        cmocka_unit_test(whole_batches_behind_the_damage_stay),
         cmocka_unit_test(what_was_read_was_durable),
         cmocka_unit_test(cursors_elsewhere_that_are_none_of_ours),
         cmocka_unit_test(damaged_or_missing_segment),

@@ -42,6 +42,10 @@ int consume_start(const struct consume_opts *opts, struct consume **ret, struct 
 /* Whoever waits for messages is answered now, without any, and whoever comes later too. Any
  * thread. */
 void consume_quit(struct consume *c);
+/* Whether a group in the file, which nobody has open, is of that log and beyond `end`; *ret: where
+ * the furthest is. Nothing is changed; what is damaged says nothing. */
+bool consume_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                    uint64_t *ret);
 /* Nobody has an ask there any more. Accepts NULL. */
 void consume_stop(struct consume *c);
 

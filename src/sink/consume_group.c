@@ -129,6 +129,32 @@ bool consume_group_decode(struct consume *c, struct slice entry)
     return good;
 }
 
+/* What is acknowledged above the floor was read, too. */
+static bool on_place(void *arg, struct slice entry)
+{
+    uint64_t *furthest = arg, at;
+    if (entry.len < FIXED)
+        return false;
+    uint32_t n = le32_get(entry.ptr + 36);
+    at = le64_get(entry.ptr + 8);
+    if (n && entry.len >= FIXED + 8)
+        at = le64_get(entry.ptr + entry.len - 8) + 1;
+    *furthest = at > *furthest ? at : *furthest;
+    return true;
+}
+
+bool consume_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                    uint64_t *ret)
+{
+    struct group_file *f;
+    uint64_t at = 0;
+    if (group_file_open(disk, path, log_id, on_place, &at, &f, NULL) != 0)
+        return false;
+    group_file_close(f);
+    *ret = at;
+    return at > end;
+}
+
 /* ---- who may --------------------------------------------------------------------------------- */
 
 /* Whether the pattern of a credential matches all that another pattern does. */

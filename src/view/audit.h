@@ -39,6 +39,10 @@ struct audit_opts {
  * names file and line; nothing is made anew in its place. */
 int audit_open(const struct audit_opts *opts, struct audit **ret, uint64_t *ret_cursor,
                struct error *err);
+/* Whether the audit log in `dir` belongs to that journal and is beyond `end`; *ret: up to where.
+ * What is damaged says nothing. */
+bool audit_beyond(struct disk *disk, const char *dir, const uint8_t log_id[16], uint64_t end,
+                  uint64_t *ret);
 /* Writes nothing: audit_flush does. Accepts NULL. */
 void audit_close(struct audit *a);
 

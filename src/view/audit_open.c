@@ -255,6 +255,17 @@ int audit_open(const struct audit_opts *opts, struct audit **ret, uint64_t *ret_
     return 0;
 }
 
+bool audit_beyond(struct disk *disk, const char *dir, const uint8_t log_id[16], uint64_t end,
+                  uint64_t *ret)
+{
+    struct audit_state s;
+    if (audit_load_state(disk, dir, &s, NULL) != 0 || memcmp(s.log_id, log_id, 16) != 0 ||
+        s.cursor <= end)
+        return false;
+    *ret = s.cursor;
+    return true;
+}
+
 void audit_close(struct audit *a)
 {
     if (!a)

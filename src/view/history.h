@@ -36,6 +36,9 @@ struct history_opts {
 /* Opens the database. *ret_cursor: the durable cursor, where the journal must be replayed from. */
 int history_open(const struct history_opts *opts, struct history **ret, uint64_t *ret_cursor,
                  struct error *err);
+/* Whether the database in `path`, which nobody has open, belongs to that journal and is durable
+ * beyond `end`; *ret: up to where. Nothing is changed; what is damaged says nothing. */
+bool history_beyond(const char *path, const uint8_t log_id[16], uint64_t end, uint64_t *ret);
 /* Flushes and closes. Accepts NULL. */
 void history_close(struct history *h);
 

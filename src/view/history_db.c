@@ -350,6 +350,40 @@ int history_db_open(const struct history_opts *opts, struct history_db *ret, uin
     return read_meta(opts, d, ret_cursor, err);
 }
 
+bool history_beyond(const char *path, const uint8_t log_id[16], uint64_t end, uint64_t *ret)
+{
+    enum { FILES_OPEN = 16 };
+    char *text = NULL, *meta, *cursor;
+    size_t meta_len = 0, len = 0;
+    uint64_t at = 0;
+    if (check_directory(path, NULL) < 0)
+        return false;
+    rocksdb_options_t *o = rocksdb_options_create();
+    rocksdb_options_set_max_open_files(o, FILES_OPEN);
+    rocksdb_options_set_info_log_level(o, LOG_WARN_LEVEL);
+    rocksdb_options_set_keep_log_file_num(o, 2);
+    rocksdb_t *db = rocksdb_open_for_read_only(o, path, 0, &text);
+    rocksdb_options_destroy(o);
+    if (text) { /* there is none, or opening it will say why not */
+        rocksdb_free(text);
+        return false;
+    }
+    rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+    meta = rocksdb_get(db, read, (char[]){KEY_META}, 1, &meta_len, &text);
+    cursor = text ? NULL : rocksdb_get(db, read, (char[]){KEY_CURSOR}, 1, &len, &text);
+    if (meta && meta_len == META_BYTES && memcmp(meta + 4, log_id, 16) == 0 && cursor &&
+        len == sizeof at)
+        memcpy(&at, cursor, sizeof at);
+    rocksdb_free(text);
+    rocksdb_free(meta);
+    rocksdb_free(cursor);
+    rocksdb_readoptions_destroy(read);
+    rocksdb_close(db);
+    if (at > end)
+        *ret = at;
+    return at > end;
+}
+
 enum { SCRUB_FEEDS_MAX = 64, BOTTOM_TOO = 2 };
 
 /* The C interface does not say whether it went well. What a compaction that failed left behind goes

@@ -2,6 +2,7 @@
 #include "view/snapfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/metric.h"
@@ -55,6 +56,34 @@ int snapfile_read(const struct snapfile *f, struct buf *bytes, struct snapfile_f
         return 1;
     return code == 0 ? check(f, buf_slice(bytes), ret, err)
                      : error_set(err, code, "snapshot %s: %s", f->path, disk_strerror(code));
+}
+
+/* Nearly always the head is enough. */
+static bool head_is_beyond(struct disk *disk, const char *path, const uint8_t log_id[16],
+                           uint64_t end)
+{
+    char head[SNAPFILE_HEAD];
+    struct disk_file *f;
+    if (disk->open(disk, path, O_RDONLY, &f) != 0)
+        return false;
+    int code = disk_read_full(disk, f, head, sizeof head, 0);
+    disk->close(disk, f);
+    return code == 0 && memcmp(head + 16, log_id, 16) == 0 && le64_get(head + 32) > end;
+}
+
+bool snapfile_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                     uint64_t *ret)
+{
+    struct buf b;
+    if (!head_is_beyond(disk, path, log_id, end))
+        return false;
+    buf_init(&b, SNAPFILE_MAX);
+    bool whole = disk_read_file(disk, path, &b) == 0 && b.len > SNAPFILE_HEAD + SNAPFILE_END &&
+                 le32_get(b.ptr + b.len - SNAPFILE_END) == crc32c(0, b.ptr, b.len - SNAPFILE_END);
+    if (whole)
+        *ret = le64_get(b.ptr + 32);
+    buf_fini(&b);
+    return whole;
 }
 
 int snapfile_unseal(const char *path, struct sealer *sealer, uint32_t key_id, struct slice bound,

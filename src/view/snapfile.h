@@ -39,6 +39,9 @@ struct snapfile_found {
  * newer format, -ESTALE of another journal. */
 int snapfile_read(const struct snapfile *f, struct buf *bytes, struct snapfile_found *ret,
                   struct error *err);
+/* Whether there is a whole snapshot of that journal, made beyond `end`; *ret: up to where. */
+bool snapfile_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                     uint64_t *ret);
 /* -EBADMSG, with a sentence that says what is wrong. */
 int snapfile_damaged(const char *path, struct error *err, const char *what);
 /* Opens the bytes of an entry that is sealed with that key and bound to its head, into `storage`,
