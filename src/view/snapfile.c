@@ -66,9 +66,11 @@ static bool head_is_beyond(struct disk *disk, const char *path, const uint8_t lo
     struct disk_file *f;
     if (disk->open(disk, path, O_RDONLY, &f) != 0)
         return false;
-    int code = disk_read_full(disk, f, head, sizeof head, 0);
+    ssize_t n = disk->pread(disk, f, head, sizeof head, 0);
+    for (unsigned tries = 0; n != sizeof head && tries < 3; tries++) /* it was interrupted */
+        n = disk->pread(disk, f, head, sizeof head, 0);
     disk->close(disk, f);
-    return code == 0 && memcmp(head + 16, log_id, 16) == 0 && le64_get(head + 32) > end;
+    return n == sizeof head && memcmp(head + 16, log_id, 16) == 0 && le64_get(head + 32) > end;
 }
 
 bool snapfile_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
