@@ -687,11 +687,14 @@ static void send_given(struct delivery *d, uint32_t member, const struct live_me
     mqtt_add_match(c->front, &out, sub);
     if (m->published && m->qos < out.qos)
         out.qos = m->qos;
-    if (out.qos && mqtt_put_message(c, &out))
+    if (!out.qos)
+        (void)mqtt_send(c, sub, m, payload); /* under no packet id: it is settled then */
+    else if (mqtt_put_message(c, &out))
         send_new(d, m->place, member, out.qos, c->front->gather.ptr, c->front->gather.len);
 }
 
-/* It was read and is not under way: it is gone, or not for this client any more. */
+/* It was read and is not under way: it is gone, not for this client any more, or was sent with QoS
+ * 0. */
 static void settle_unsent(struct delivery *d, const struct given_place *given)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, given->member);

@@ -638,6 +638,25 @@ static void what_cannot_be_given_back_goes_on_as_well(void **state)
     give_back(REASON_journal_failed);
 }
 
+/* What a member with QoS 1 has not acknowledged goes to one with QoS 0. */
+static void what_is_given_back_goes_on_with_qos_0(void **state)
+{
+    (void)state;
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 1);
+    connect_to(&b, 1, "b", 50, 10);
+    subscribe(&b, FILTER, 0);
+    uint64_t position = publish(1);
+    expect_message(&a, position, 1);
+    struct share_group *g = mqtt_share_ref(fronts[0]->conns->subs->group);
+    hang_up(&a);
+    expect_message(&b, position, 0);
+    expect_nothing(&b);
+    assert_int_equal(g->open.count, 0);
+    mqtt_share_unref(g);
+    end_members();
+}
+
 /* The group has slept, and is there again before what its last member was sent is durable. */
 static void be_back_before_it_is_told(enum reason outcome, bool comes)
 {
@@ -716,6 +735,7 @@ int main(void)
         TEST(what_may_be_durable_is_taken_back_first),
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
+        TEST(what_is_given_back_goes_on_with_qos_0),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
         TEST(what_is_to_come_again_outlasts_a_stop),
