@@ -139,6 +139,9 @@ void views_prove(struct views *v, const struct config *c, struct journal_opts *o
     opts->beyond_arg = v;
 }
 
+/* All that history does in the background is done by these. */
+static const char *const history_threads[] = {"history", "rocksdb:", NULL};
+
 int views_open(struct views *v, const struct views_opts *opts, struct error *err)
 {
     struct journal_position position = journal_position(opts->journal);
@@ -169,6 +172,9 @@ int views_open(struct views *v, const struct views_opts *opts, struct error *err
     view.cursor = history;
     if (!rc)
         rc = view_start(&view, &v->history_view, err);
+    if (!rc)
+        v->history_yield = yield_start(&(struct yield_opts){
+            .journal = v->journal, .view = v->history_view, .threads = history_threads});
     view.ops = &view_session_ops;
     view.of = v->sessions;
     view.cursor = sessions;
@@ -217,6 +223,8 @@ int views_rebuild_sessions(struct views *v, struct error *err)
 
 void views_stop(struct views *v)
 {
+    yield_stop(v->history_yield);
+    v->history_yield = NULL;
     view_stop(v->latest_view);
     view_stop(v->history_view);
     view_stop(v->audit_view);

@@ -15,6 +15,7 @@
 #include "view/rules.h"
 #include "view/sessions.h"
 #include "view/view.h"
+#include "view/yield.h"
 
 /* NULL: not opened. */
 struct views {
@@ -24,6 +25,7 @@ struct views {
     struct sessions *sessions;
     struct rules *rules;
     struct view *latest_view, *history_view, *audit_view, *session_view, *rules_view;
+    struct yield *history_yield;
     struct journal *journal;
     struct keyring *keyring;
     struct sealer *sealer; /* of what makes rules; the admin thread's */

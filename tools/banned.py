@@ -27,8 +27,8 @@ RULES = [
      # The command line and its load generator read what a user names and write what they print; the
      # configuration is read before there is a disk; a listener replaces the path of its Unix socket;
      # history looks into the directory that RocksDB owns, and the catalog makes SQLite's file private; libdw
-     # is handed the program's own file.
-     ("src/journal/disk_*.c", "src/config*.c", "src/main.c", "src/cli/*", "src/load/*",
+     # is handed the program's own file; the names of threads are in /proc.
+     ("src/base/thread.c", "src/journal/disk_*.c", "src/config*.c", "src/main.c", "src/cli/*", "src/load/*",
       "src/conn/listener.c", "src/conn/packet.c", "src/view/history_db.c", "src/catalog/db.c", "src/prof/names.c",
       *TESTS), "use journal/disk.h"),
     ("sockets", "socket socketpair connect accept accept4 bind listen recv recvfrom recvmsg send sendto "

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 /* Starts a thread with all signals blocked but the profiler's (SIGPROF, prof/prof.h), named `name`
  * (at most 15 bytes are shown). Aborts when the system has no more threads: it only happens at
@@ -18,6 +19,19 @@ void thread_be_idle(void);
 /* Makes the calling thread stand back behind others without starving: nice `n`, 1 to 19, and long
  * slices. It cannot be undone without privileges. */
 void thread_be_nice(int n);
+/* Lets the calling thread, which others wait for and which needs little, run as soon as it is
+ * woken: it asks for shorter slices than others have (Linux 6.12 and later). Its share stays the
+ * same. */
+void thread_be_prompt(void);
+/* How nice the calling thread is. */
+int thread_nice(void);
+/* Whether a thread of this process that has become nicer may be as before: needs RLIMIT_NICE or
+ * privileges. Where it may not, the calling thread is 1 nicer from now on. */
+bool thread_nice_ends(void);
+/* Makes all threads of this process nice `n` whose names begin with one of `names` (NULL ends
+ * them), with long slices or the usual ones; threads that they start later are like them. Reads
+ * /proc. 0 or a negative errno: perhaps not all. */
+int threads_set_nice(const char *const names[], int n, bool long_slices);
 /* Cores that the calling thread may run on; at least 1. */
 unsigned thread_cores(void);
 

@@ -67,6 +67,24 @@ static void who_stands_back_has_long_slices(void **state)
     check_slices(a);
 }
 
+static void be_prompt(void *arg)
+{
+    struct attributes *a = arg;
+    a[0] = mine();
+    thread_be_prompt();
+    a[1] = mine();
+}
+
+static void who_is_prompt_has_short_slices(void **state)
+{
+    struct attributes a[2];
+    pthread_join(thread_start("prompt", be_prompt, a), NULL);
+    assert_int_equal(a[1].policy, SCHED_OTHER);
+    assert_int_equal(a[1].nice, a[0].nice);
+    if (a[0].runtime_ns)
+        assert_true(a[1].runtime_ns < a[0].runtime_ns);
+}
+
 static void on_signal(int number)
 {
     (void)number;
@@ -99,6 +117,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_back_has_long_slices),
+        cmocka_unit_test(who_is_prompt_has_short_slices),
         cmocka_unit_test(a_sleep_outlasts_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/thread.h"
 #include "journal/internal.h"
 #include "journal/record.h"
 #include "journal/sync.h"
@@ -438,6 +439,7 @@ void journal_idle(struct journal *j)
 void writer_run(void *arg)
 {
     struct journal *j = arg;
+    thread_be_prompt(); /* whose commit it is waits for every wake-up of it */
     for (;;) {
         uint32_t key = sleeper_key(&j->work);
         if (journal_step(j))

@@ -37,6 +37,7 @@
 #include "view/history_own.h"
 
 #define RETRY_NS NS_PER_S
+#define BUSY_NS  (100 * NS_PER_MS) /* so long after a record more are expected */
 /* Rows of so many points and more, in the mean, are worth a flush before flush_bytes came together,
  * from EARLY of it on: what a row costs is shared by its points. */
 #define ROW_POINTS 24u
@@ -232,6 +233,7 @@ static void forget_open(struct history *h, struct open_feed **all, size_t n, uin
     }
     atomic_fetch_add_explicit(&h->rows_written, rows, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->points_written, points, memory_order_relaxed);
+    h->queue_flushes++;
     open_clear(h->open, h->opts.open_bytes_max / 4 / sizeof(struct open_feed));
     h->base_bytes = open_bytes(h->open);
 }
@@ -363,12 +365,14 @@ uint64_t history_tick(struct history *h, uint64_t next_offset, uint64_t bytes, u
     h->records_since = 0;
     metric_set(METRIC_history_open_bytes, open_bytes(h->open));
 
-    bool due = flush_due(h, now_ns);
+    if (bytes)
+        h->busy_ns = now_ns;
+    bool busy = h->busy_ns && now_ns - h->busy_ns < BUSY_NS, due = flush_due(h, now_ns);
     if (h->failing && now_ns < h->retry_ns)
         return h->durable;
-    int code = due ? history_flush(h) : history_merge_some(h);
+    int code = due ? history_flush(h) : history_merge_some(h, busy, now_ns);
     if (code == 0 && !due && history_rollup_wanted(h))
-        code = history_rollup_some(h, bytes > 0, now_ns);
+        code = history_rollup_some(h, busy, now_ns);
     if (code < 0) {
         note_failure(h, code, due ? "flush" : "merge");
         h->retry_ns = now_ns + RETRY_NS;

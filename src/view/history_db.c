@@ -16,6 +16,7 @@ enum {
     WRITE_BUFFER = 32 << 20,
     WRITE_BUFFERS = 2,
     FILE_BYTES = 64 << 20,
+    SYNC_BYTES = 1 << 20,
     LOG_WARN_LEVEL = 2, /* of RocksDB's own LOG file */
     TIER_BLOCK_CACHE = 1,
     TIER_PERSISTED = 2,
@@ -187,6 +188,9 @@ static rocksdb_options_t *make_options(const struct history_opts *opts, rocksdb_
      * background CPU. What LZ4 finds is the keys, and values that are text. */
     rocksdb_options_set_compression(o, rocksdb_lz4_compression);
     rocksdb_options_set_level0_file_num_compaction_trigger(o, 8);
+    /* Handed to the disk bit by bit: a commit of the journal waits behind what is written at once.
+     */
+    rocksdb_options_set_bytes_per_sync(o, SYNC_BYTES);
     rocksdb_options_set_info_log_level(o, LOG_WARN_LEVEL);
     rocksdb_options_set_max_log_file_size(o, 1 << 20);
     rocksdb_options_set_keep_log_file_num(o, 2);

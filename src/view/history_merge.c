@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "view/history_own.h"
@@ -32,6 +33,8 @@ enum {
     GATHER_ROWS = 8,
     STEPS_MAX = 64,   /* of one call */
     STEPS_SHARE = 64, /* a call does this part of the queue */
+    PAUSE_TIMES = 3, /* so much longer than a piece is the pause behind it, when records come in, */
+    LATE_FLUSHES = 16, /* until feeds have waited for so many flushes */
 };
 
 struct fold {
@@ -439,8 +442,13 @@ static size_t steps(struct history *h, struct fold *fold, size_t n, uint64_t *fe
     return done;
 }
 
-int history_merge_some(struct history *h)
+int history_merge_some(struct history *h, bool busy, uint64_t now_ns)
 {
+    if (h->queue.count == 0)
+        h->queue_flushes = 0;
+    if (busy && h->queue_flushes < LATE_FLUSHES && now_ns < h->merge_ns)
+        return 0;
+    uint64_t begun_ns = clock_mono_ns();
     size_t n = h->queue.count / STEPS_SHARE + 1;
     if (n > STEPS_MAX)
         n = STEPS_MAX;
@@ -470,5 +478,6 @@ int history_merge_some(struct history *h)
         }
     }
     fold_fini(&fold);
+    h->merge_ns = now_ns + (PAUSE_TIMES + 1) * (clock_mono_ns() - begun_ns);
     return code;
 }

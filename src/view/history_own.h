@@ -78,6 +78,9 @@ struct history {
         uint64_t *feeds;
         size_t first, count, cap;
     } queue;
+    unsigned queue_flushes; /* since the queue was empty */
+    uint64_t busy_ns;       /* when records came last; 0: none did */
+    uint64_t merge_ns;      /* the next piece, while records are coming in */
     struct row_key roll_at; /* in the feed `rolled`: where the missing tuples begin */
     bool roll_failed;
     uint64_t roll_ns;      /* when a piece was made last */
@@ -231,5 +234,6 @@ int history_rollup_some(struct history *h, bool busy, uint64_t now_ns);
 /* ---- history_merge.c ------------------------------------------------------------------------- */
 /* Puts the feed into the queue, if it is worth it. */
 void history_merge_want(struct history *h, struct open_feed *f);
-/* A bounded piece of merging. 0 or a negative errno: nothing was changed. */
-int history_merge_some(struct history *h);
+/* A bounded piece of merging, and less often when records are coming in, unless what is queued
+ * waits for long. 0 or a negative errno: nothing was changed. */
+int history_merge_some(struct history *h, bool busy, uint64_t now_ns);

@@ -815,6 +815,43 @@ static void points_are_counted(void **state)
     remove_tree(path);
 }
 
+/* ---- when rows are merged ---- */
+
+static void merging_waits_while_records_come_in(void **state)
+{
+    (void)state;
+    enum { MANY = 8, ROWS = 33 };
+    char path[96];
+    uint64_t cursor, at = 0, now = NS_PER_S;
+    struct history *h = open_at(fresh_path(path), &cursor);
+    for (unsigned row = 0; row < ROWS; row++) {
+        for (uint64_t feed = 1; feed <= MANY; feed++, at++)
+            put(h, feed, (int64_t)at, at, "21.5");
+        assert_int_equal(history_flush(h), 0);
+        history_tick(h, at, row == ROWS - 1, now);
+    }
+    assert_int_equal(history_stats(h).merges, 1);
+    for (unsigned i = 0; i < 100; i++) /* the clock stands still, and records come */
+        history_tick(h, at, 1, now);
+    assert_int_equal(history_stats(h).merges, 1);
+    history_tick(h, at, 1, now += 60 * NS_PER_S); /* the pause is over */
+    assert_int_equal(history_stats(h).merges, 2);
+    history_tick(h, at, 0, now); /* a moment without a record is no end of them */
+    assert_int_equal(history_stats(h).merges, 2);
+    for (unsigned i = 2; i < 16; i++) { /* two flushes are past: for 16, not longer */
+        history_tick(h, at, 1, now);
+        assert_int_equal(history_stats(h).merges, 2);
+        put(h, MANY + 1, (int64_t)at, at, "21.5");
+        at++;
+        assert_int_equal(history_flush(h), 0);
+    }
+    while (history_restless(h))
+        history_tick(h, at, 1, now);
+    assert_in_range(history_stats(h).merges, MANY, MANY * 4);
+    history_close(h);
+    remove_tree(path);
+}
+
 /* Rows that were merged and deleted, of many feeds behind the one that is read. */
 static void others_deleted_rows_are_not_walked(void **state)
 {
@@ -927,6 +964,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_not_its_own),
         cmocka_unit_test(readers_see_one_moment),
         cmocka_unit_test(long_rows_are_flushed_early),
+        cmocka_unit_test(merging_waits_while_records_come_in),
         cmocka_unit_test(points_are_counted),
         cmocka_unit_test(others_deleted_rows_are_not_walked),
         cmocka_unit_test(full_disk_loses_nothing),
