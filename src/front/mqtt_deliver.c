@@ -380,6 +380,7 @@ void mqtt_deliver_give_back(struct mqtt_conn *c)
     if (!d)
         return;
     give_back_flights(d);
+    tell_others(d);
     for (size_t at = 0; at < d->shared.len;) {
         struct queued q = queued_at(&d->shared, at);
         const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, q.member);

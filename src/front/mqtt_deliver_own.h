@@ -76,6 +76,9 @@ void items_put(struct items *items, struct session_item item);
 void tell_given(struct delivery *d, uint32_t member, struct session_item item);
 /* The same: it goes to somebody else. */
 void tell_given_back(struct delivery *d, uint32_t member, struct session_item item);
+/* The connection ends: what of QoS 2 has not left and is not handed up goes to others, no session
+ * having it. If there is nobody, it is told if its session goes on, and else stays open. */
+void tell_others(struct delivery *d);
 /* Tells all that is to be told. */
 void tell_all(struct delivery *d);
 /* Of a connection without a session, or whose session ends with it: only what groups have to know.

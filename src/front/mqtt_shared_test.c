@@ -657,6 +657,57 @@ static void what_is_given_back_goes_on_with_qos_0(void **state)
     end_members();
 }
 
+/* A DISCONNECT in the turn in which a message of QoS 2 was to be told, with that expiry. */
+static void end_in_the_turn(uint32_t expiry_s)
+{
+    const struct mqtt_packet bye = {
+        .type = MQTT_DISCONNECT,
+        .properties = {.has = 1ull << MQTT_SESSION_EXPIRY, .session_expiry = expiry_s}};
+    uint64_t position = publish(2);
+    mqtt_take(fronts[0]->conns, &bye);
+    hang_up(&a);
+    acknowledge(&b, expect_message(&b, position, 2));
+    expect_nothing(&b);
+    assert_int_equal(given_count, 1);
+    assert_int_equal(fronts[1]->conns->subs->group->open.count, 0);
+    end_members();
+}
+
+static void what_has_not_left_is_anothers(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    end_in_the_turn(50);
+}
+
+static void and_so_it_is_if_its_session_ends(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    end_in_the_turn(0);
+}
+
+/* There is nobody else. */
+static void else_it_is_read_again(void **state)
+{
+    (void)state;
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    connect_to(&b, 1, "b", 50, 10);
+    subscribe(&b, FILTER, 2);
+    hang_up(&b);
+    const struct mqtt_packet bye = {.type = MQTT_DISCONNECT,
+                                    .properties = {.has = 1ull << MQTT_SESSION_EXPIRY}};
+    uint64_t position = publish(2);
+    mqtt_take(fronts[0]->conns, &bye);
+    hang_up(&a);
+    assert_int_equal(given_count, 0);
+    restores = true;
+    connect_to(&b, 1, "b", 50, 10);
+    acknowledge(&b, expect_message(&b, position, 2));
+    end_members();
+}
+
 /* The group has slept, and is there again before what its last member was sent is durable. */
 static void be_back_before_it_is_told(enum reason outcome, bool comes)
 {
@@ -736,6 +787,9 @@ int main(void)
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
         TEST(what_is_given_back_goes_on_with_qos_0),
+        TEST(what_has_not_left_is_anothers),
+        TEST(and_so_it_is_if_its_session_ends),
+        TEST(else_it_is_read_again),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
         TEST(what_is_to_come_again_outlasts_a_stop),

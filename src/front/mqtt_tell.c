@@ -53,6 +53,22 @@ void tell_given_back(struct delivery *d, uint32_t member, struct session_item it
     put(d, &d->given_back, (struct group_item){item, member});
 }
 
+void tell_others(struct delivery *d)
+{
+    struct group_items *all = &d->given_out;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < all->count; i++) {
+        const struct group_item g = all->list[i];
+        struct flight *flight = flights_find(&d->flights, g.item.packet_id);
+        bool waits = flight && flight->state == FLIGHT_WAITS;
+        if (waits && (mqtt_give_back(d->conn, g.member, g.item.place) || !delivery_outlives(d)))
+            flights_set(&d->flights, flight, FLIGHT_DONE);
+        else
+            all->list[kept++] = g;
+    }
+    all->count = kept;
+}
+
 void tell_fini(struct delivery *d)
 {
     free(d->acked.list);
