@@ -100,6 +100,16 @@ static void guess_tempo(struct shield *s)
     s->each_ns = tempo_each_ns(&s->tempo);
 }
 
+/* When the pool has done what waits for it now, from now on: nobody waits for longer than the
+ * longest time, whatever the pace was thought to be when he came. */
+static uint64_t pool_free_ns(struct shield *s, uint64_t now)
+{
+    uint64_t wait = clerk_wait_ns(s, desk_flights(s->desk) + s->running_count);
+    uint64_t last = desk_newest_ns(s->desk) + s->opts.hash_wait_ns;
+    uint64_t most = last > now ? last - now : 0;
+    return wait < most ? wait : most;
+}
+
 uint64_t clerk_retry_ns(struct shield *s, bool suspect)
 {
     uint64_t *at = &s->appointment_ns[suspect];
@@ -107,7 +117,7 @@ uint64_t clerk_retry_ns(struct shield *s, bool suspect)
     /* Somewhat before the pool is free, so that it is not idle until they are here. They are told
      * whole seconds, so those of a second may come together; the queue lets them in still. */
     uint64_t target = s->opts.hash_target_ns ? s->opts.hash_target_ns : s->opts.hash_wait_ns;
-    uint64_t wait = clerk_wait_ns(s, desk_flights(s->desk) + s->running_count);
+    uint64_t wait = pool_free_ns(s, now);
     uint64_t spare = target > NS_PER_S ? target - NS_PER_S : 0;
     uint64_t early = wait / 2 < spare / 2 ? wait / 2 : spare / 2;
     if (*at < now + wait - early)

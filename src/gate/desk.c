@@ -539,6 +539,12 @@ unsigned desk_ready(const struct desk *d, enum desk_class class)
     return d->ready[class];
 }
 
+uint64_t desk_newest_ns(const struct desk *d)
+{
+    const struct ticket *t = TAILQ_LAST(&d->by_age, ticket_list);
+    return t ? t->at_ns : 0;
+}
+
 uint64_t desk_idle_at_ns(const struct desk *d)
 {
     return d->idle_at_ns;

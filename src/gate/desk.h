@@ -99,5 +99,7 @@ unsigned desk_waiting(const struct desk *d);
 /* Flights that wait for a hash: all, and those of a class whose turn is not far off. */
 unsigned desk_flights(const struct desk *d);
 unsigned desk_ready(const struct desk *d, enum desk_class class);
+/* When the ticket came that came last; 0: none waits. */
+uint64_t desk_newest_ns(const struct desk *d);
 /* When no flight waited the last time, as far as desk_join was told. */
 uint64_t desk_idle_at_ns(const struct desk *d);

@@ -119,6 +119,15 @@ static struct credential *publish(struct world *w, unsigned number, const char *
     return c;
 }
 
+/* Devices 0 to count - 1, whose secret is "right", with one hash of that cost. */
+static void add_fleet(struct world *w, unsigned count, unsigned cost)
+{
+    char verifier[VERIFIER_MAX];
+    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", cost, verifier), 0);
+    for (unsigned i = 0; i < count; i++)
+        publish(w, i, "d", verifier, 1);
+}
+
 static struct credential *add_device(struct world *w, unsigned number, struct slice secret)
 {
     char verifier[VERIFIER_MAX], name[16];
@@ -703,10 +712,7 @@ static void a_full_queue_says_busy(void **state)
     struct asker askers[60];
     unsigned busy[3] = {0};
     add_device(w, 0, SLICE("x"));
-    char verifier[VERIFIER_MAX];
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 8, verifier), 0);
-    for (unsigned i = 0; i < 60; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 60, 8);
     for (unsigned i = 0; i < 60; i++) {
         enum shield_answer answer =
             ask_at(w, &askers[i], w->devices[i], SLICE("right"), i / 20, clock_mono_ns());
@@ -742,10 +748,7 @@ static void appointments_are_dealt_out(void **state)
 {
     struct world *w = world_with(tiny_queue);
     struct asker askers[50];
-    char verifier[VERIFIER_MAX];
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 10, verifier), 0);
-    for (unsigned i = 0; i < 50; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 50, 10);
     uint64_t each = (50 * NS_PER_US) << 10, refused = 0;
     for (unsigned i = 0; i < 50; i++) {
         if (ask_at(w, &askers[i], w->devices[i], SLICE("right"), 1, clock_mono_ns()) !=
@@ -775,11 +778,8 @@ static void who_waits_too_long_is_told_when_to_come_back(void **state)
 {
     struct world *w = world_with(impatient);
     struct asker askers[60];
-    char verifier[VERIFIER_MAX];
     unsigned late = 0, right = 0, at_once = 0;
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 8, verifier), 0);
-    for (unsigned i = 0; i < 60; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 60, 8);
     for (unsigned i = 0; i < 60; i++) {
         enum shield_answer a =
             ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns());
@@ -799,6 +799,27 @@ static void who_waits_too_long_is_told_when_to_come_back(void **state)
     world_free(w);
 }
 
+/* Hashes are slower than was thought when they were let in: the pool is free for the first. */
+static void who_is_put_off_together_comes_back_one_by_one(void **state)
+{
+    struct world *w = world_with(opts_of);
+    struct asker askers[60];
+    uint64_t least = UINT64_MAX, most = 0;
+    add_fleet(w, 60, 8);
+    for (unsigned i = 0; i < 60; i++)
+        assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
+                         SHIELD_PENDING);
+    w->shield->opts.hash_wait_ns = 30 * NS_PER_MS;
+    for (unsigned i = 0; i < 60; i++) {
+        await(&askers[i]);
+        uint64_t retry = askers[i].wait.retry_ns; /* 0: it was not put off */
+        least = retry && retry < least ? retry : least;
+        most = retry > most ? retry : most;
+    }
+    assert_true(most > 0 && least < most / 4);
+    world_free(w);
+}
+
 static struct shield_opts one_thread(struct world *w)
 {
     struct shield_opts o = no_windows(w);
@@ -812,10 +833,7 @@ static void sources_take_turns(void **state)
 {
     struct world *w = world_with(one_thread);
     struct asker crowd[40], one;
-    char verifier[VERIFIER_MAX];
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 6, verifier), 0);
-    for (unsigned i = 0; i < 50; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 50, 6);
     for (unsigned i = 0; i < 40; i++)
         assert_int_equal(ask_at(w, &crowd[i], w->devices[i], SLICE("right"), 1, clock_mono_ns()),
                          SHIELD_PENDING);
@@ -835,10 +853,7 @@ static void stopping_answers_all(void **state)
 {
     struct world *w = world_new();
     struct asker askers[60];
-    char verifier[VERIFIER_MAX];
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 8, verifier), 0);
-    for (unsigned i = 0; i < 60; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 60, 8);
     for (unsigned i = 0; i < 60; i++)
         assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
                          SHIELD_PENDING);
@@ -880,12 +895,9 @@ static void logins_progress_on_a_busy_machine(void **state)
     struct burner burner = {0};
     pthread_t threads[8];
     struct asker askers[6];
-    char verifier[VERIFIER_MAX];
     /* 6 hashes of 50 ms: six seconds by the trickle, minutes with what the burners leave. (Short
      * ones would be done in the slice that a thread gets for waking up.) */
-    assert_int_equal(shield_crypt_new(SLICE("right"), "$2b$", 10, verifier), 0);
-    for (unsigned i = 0; i < 6; i++)
-        publish(w, i, "d", verifier, 1);
+    add_fleet(w, 6, 10);
     for (unsigned i = 0; i < 8; i++)
         threads[i] = thread_start("burner", run_burner, &burner);
     uint64_t began = clock_mono_ns();
@@ -978,6 +990,7 @@ int main(void)
         cmocka_unit_test(a_full_queue_says_busy),
         cmocka_unit_test(appointments_are_dealt_out),
         cmocka_unit_test(who_waits_too_long_is_told_when_to_come_back),
+        cmocka_unit_test(who_is_put_off_together_comes_back_one_by_one),
         cmocka_unit_test(sources_take_turns),
         cmocka_unit_test(stopping_answers_all),
         cmocka_unit_test(logins_progress_on_a_busy_machine),
