@@ -9,8 +9,9 @@
  * the coldest feeds when memory is short would break this: their points would lie above the cursor.
  * So a full table is flushed as a whole, which also empties it best.)
  *
- * The cursor is durable when rocksdb_flush has returned; only then is it reported. Until then
- * readers see the rows in RocksDB's memory and a crash returns to the cursor before.
+ * The cursor is durable when RocksDB has flushed and it is found in a file; only then is it
+ * reported. Until then readers see the rows in RocksDB's memory and a crash returns to the cursor
+ * before.
  *
  * Snapshots. A reader copies a feed's open state under the shard's lock, then makes an iterator,
  * which is a snapshot of the database. What it must not see is a database newer than the copy, but
@@ -303,9 +304,7 @@ int history_flush(struct history *h)
             return code;
     }
     if (h->unflushed) {
-        char *text = NULL;
-        rocksdb_flush(h->db.db, h->db.flush, &text);
-        int code = history_db_error(text);
+        int code = history_db_flush(&h->db, h->written);
         if (code < 0)
             return code;
         h->unflushed = false;

@@ -425,6 +425,20 @@ int history_checkpoint(struct history *h, const char *dir, struct error *err)
     return text ? failed(&h->opts, err, "cannot be copied", text) : 0;
 }
 
+int history_db_flush(struct history_db *d, uint64_t cursor)
+{
+    char *text = NULL;
+    size_t len = 0;
+    rocksdb_flush(d->db, d->flush, &text);
+    char *found =
+        text ? NULL : rocksdb_get(d->db, d->read_durable, (char[]){KEY_CURSOR}, 1, &len, &text);
+    int code = text ? history_db_error(text) : -EAGAIN;
+    if (found && len == sizeof cursor && memcmp(found, &cursor, len) == 0)
+        code = 0;
+    rocksdb_free(found);
+    return code;
+}
+
 void history_db_close(struct history_db *d)
 {
     if (d->db)

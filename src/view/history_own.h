@@ -100,6 +100,10 @@ struct history {
 int history_db_open(const struct history_opts *opts, struct history_db *ret, uint64_t *ret_cursor,
                     struct error *err);
 void history_db_close(struct history_db *d);
+/* Makes durable all that was written, of which the last cursor is `cursor`. 0 or a negative errno;
+ * -EAGAIN: RocksDB says that it is done, and it is not, as 7.8 does now and then when it comes back
+ * from a full disk. */
+int history_db_flush(struct history_db *d, uint64_t cursor);
 /* Frees what a RocksDB call left. 0, -EBADMSG (damaged), -EAGAIN (would have to read the disk),
  * -ENOSPC, -EIO. */
 int history_db_error(char *text);
