@@ -404,6 +404,17 @@ unsigned mqtt_share_tell(struct share_group *g)
     return telling;
 }
 
+/* That epoch's number is not given to another one while something is left of it. */
+unsigned mqtt_share_tell_in(struct share_group *g, unsigned telling)
+{
+    struct tellings *t = tellings_of(g);
+    pthread_mutex_lock(&t->lock);
+    CHECK(t->under_way[telling]);
+    t->under_way[telling]++;
+    pthread_mutex_unlock(&t->lock);
+    return telling;
+}
+
 void mqtt_share_told(struct share_group *g, unsigned telling)
 {
     struct tellings *t = tellings_of(g);

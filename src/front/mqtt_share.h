@@ -131,6 +131,9 @@ bool mqtt_share_floor_due(struct share_group *g, uint64_t step);
  * mqtt_share_told is called with what this returns. */
 unsigned mqtt_share_tell(struct share_group *g);
 void mqtt_share_told(struct share_group *g, unsigned telling);
+/* The same of another record, as part of what `telling` stands for: mqtt_share_told is still to be
+ * called with that, and for this one as well. Returns it. */
+unsigned mqtt_share_tell_in(struct share_group *g, unsigned telling);
 /* Whether all those have arrived that began before the group was founded: what is read of the
  * journal for it before that may be on its way to somebody. */
 bool mqtt_share_is_told(struct share_group *g);

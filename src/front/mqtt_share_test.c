@@ -419,6 +419,27 @@ static void what_is_told_has_an_end(void **state)
     mqtt_shares_free(s);
 }
 
+/* A record of who leaves counts as from the moment in which that begins, though the other's member
+ * has looked meanwhile. */
+static void so_has_what_is_told_as_part_of_it(void **state)
+{
+    (void)state;
+    struct mqtt_shares *s = shares_new(true, 0);
+    struct share_group *old = mqtt_share_ref(join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED));
+    unsigned leaves = mqtt_share_tell(old);
+    leave(old, member(0, 1), true);
+    struct share_group *g = join(s, 1, "g", "a", member(1, 1), SHARE_FOUNDED);
+    assert_false(mqtt_share_is_told(g));
+    unsigned record = mqtt_share_tell_in(old, leaves);
+    mqtt_share_told(old, leaves);
+    assert_false(mqtt_share_is_told(g));
+    mqtt_share_told(old, record);
+    assert_true(mqtt_share_is_told(g));
+    leave(g, member(1, 1), true);
+    mqtt_share_unref(old);
+    mqtt_shares_free(s);
+}
+
 /* ---- all at once ----------------------------------------------------------------------------- */
 
 struct worker_of {
@@ -504,6 +525,7 @@ int main(void)
         cmocka_unit_test(the_floor_is_below_all_that_is_open),
         cmocka_unit_test(many_are_open),
         cmocka_unit_test(what_is_told_has_an_end),
+        cmocka_unit_test(so_has_what_is_told_as_part_of_it),
         cmocka_unit_test(what_the_view_and_the_home_say_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

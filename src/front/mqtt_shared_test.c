@@ -52,6 +52,7 @@ static uint64_t kept; /* place of a message that it was sent, with QoS 1; 0: the
 static uint64_t own;  /* the same of one that it has missed itself */
 static uint64_t told_floor;
 static bool holds_reads;
+static void (*on_acked)(void); /* happens when a session's floor is told; or NULL */
 
 static void make_credential(void)
 {
@@ -188,6 +189,8 @@ static void on_handle(void *arg, struct exchange *x)
     if (x->request.method == METHOD_SESSION)
         assert_true(session_record_decode(x->request.body, &r));
     told[r.event]++;
+    if (r.event == SESSION_ACKED && on_acked)
+        on_acked();
     const struct missed *m = x->request.missed;
     bool reads = x->request.method == METHOD_MISSED && m->what == MISSED_READ;
     told_floor = r.event == SESSION_ACKED ? r.floor : told_floor;
@@ -466,6 +469,7 @@ static int open_all(void **state)
     published_count = given_count = 0;
     restores = holds_reads = false;
     kept = own = told_floor = 0;
+    on_acked = NULL;
     durable = 10;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
@@ -739,6 +743,39 @@ static void what_could_not_be_told_was_missed(void **state)
     be_back_before_it_is_told(REASON_journal_failed, true);
 }
 
+static struct share_group *anew;
+static const struct share_member other = {NULL, 77};
+
+/* Another worker finds the group to be over, and asks whether all of it is told. */
+static void found_anew(void)
+{
+    const struct share_home home = {durable, &fronts[1]->live_next};
+    assert_int_equal(mqtt_share_join(shares, 1, SLICE("g"), SLICE("a/b"), other, &home, &anew),
+                     SHARE_FOUNDED);
+    assert_false(mqtt_share_is_told(anew));
+}
+
+/* That is while the last member leaves, with a record that it has still to write. */
+static void so_is_what_is_told_when_it_leaves(void **state)
+{
+    (void)state;
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    holds[SESSION_GIVEN] = true;
+    (void)publish(2);
+    on_acked = found_anew;
+    mqtt_take(fronts[0]->conns, &(struct mqtt_packet){.type = MQTT_DISCONNECT});
+    assert_non_null(anew);
+    assert_int_equal(held_count, 1);
+    assert_false(mqtt_share_is_told(anew));
+    answer_held(REASON_ok);
+    assert_true(mqtt_share_is_told(anew));
+    assert_true(mqtt_share_leave(anew, other, true));
+    mqtt_share_unref(anew);
+    anew = NULL;
+    end_members();
+}
+
 /* The server stops before the message that is to be sent was read: it is not gone. */
 static void stop_before_it_is_read(void)
 {
@@ -792,6 +829,7 @@ int main(void)
         TEST(else_it_is_read_again),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
+        TEST(so_is_what_is_told_when_it_leaves),
         TEST(what_is_to_come_again_outlasts_a_stop),
         TEST(what_was_missed_outlasts_a_stop),
     };

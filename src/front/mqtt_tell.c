@@ -94,17 +94,12 @@ void mqtt_deliver_ping(struct mqtt_conn *c)
         mqtt_make_dirty(c);
 }
 
-/* `group`: is told what became of it. */
-static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_type answer,
-                 struct buf *packets, struct share_group *group)
+/* `packets`: leave behind it. */
+static struct mqtt_exchange *begin(struct mqtt_conn *c, enum mqtt_type answer, struct buf *packets)
 {
     struct mqtt_exchange *e = mqtt_enqueue(c, answer);
     e->x.request.principal = &c->principal;
     e->x.request.source = c->source;
-    if (group) {
-        e->group = mqtt_share_ref(group);
-        e->telling = mqtt_share_tell(group);
-    }
     if (packets) {
         struct buf spare = e->out;
         size_t max = spare.max > packets->max ? spare.max : packets->max;
@@ -112,8 +107,7 @@ static void tell(struct mqtt_conn *c, const struct session_record *r, enum mqtt_
         *packets = spare;
         e->out.max = packets->max = max;
     }
-    bool outlives = delivery_outlives(c->out);
-    mqtt_hand_up_event(e, r, r->event == SESSION_GIVEN && !outlives ? 0 : c->session);
+    return e;
 }
 
 static int by_place(const void *a, const void *b)
@@ -141,10 +135,9 @@ static void tell_acked(struct delivery *d)
     d->told_floor = floor;
     d->floor_wanted = false;
     all->count = 0;
-    tell(d->conn,
-         &(struct session_record){
-             .event = SESSION_ACKED, .floor = floor, .items = all->list, .count = count},
-         MQTT_PUBLISH, NULL, NULL);
+    const struct session_record r = {
+        .event = SESSION_ACKED, .floor = floor, .items = all->list, .count = count};
+    mqtt_hand_up_event(begin(d->conn, MQTT_PUBLISH, NULL), &r, d->conn->session);
 }
 
 static void tell_items(struct delivery *d, struct items *items, enum session_event event,
@@ -152,23 +145,35 @@ static void tell_items(struct delivery *d, struct items *items, enum session_eve
 {
     if (!items->count)
         return;
-    tell(d->conn,
-         &(struct session_record){.event = event, .items = items->list, .count = items->count},
-         answer, packets, NULL);
+    const struct session_record r = {.event = event, .items = items->list, .count = items->count};
+    mqtt_hand_up_event(begin(d->conn, answer, packets), &r, d->conn->session);
     items->count = 0;
 }
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
-static void tell_group(struct delivery *d, struct share_group *g, enum session_event event,
-                       const struct items *items, struct buf *packets)
+/* The group is told what became of it; `telling` ends then. */
+static void tell_group(struct delivery *d, struct share_group *g, unsigned telling,
+                       const struct session_record *what, struct buf *packets)
 {
-    const struct session_record r = {.event = event,
-                                     .filter = {.filter = g->whole},
-                                     .floor = mqtt_share_floor(g),
-                                     .items = items->list,
-                                     .count = items->count};
-    tell(d->conn, &r, MQTT_PUBLISH, packets, g);
+    bool session = what->event != SESSION_GIVEN || delivery_outlives(d);
+    struct session_record r = *what;
+    struct mqtt_exchange *e = begin(d->conn, MQTT_PUBLISH, packets);
+    r.filter.filter = g->whole;
+    r.floor = mqtt_share_floor(g);
+    e->group = mqtt_share_ref(g);
+    e->telling = telling;
+    mqtt_hand_up_event(e, &r, session ? d->conn->session : 0);
+}
+
+/* Of a member that leaves with its connection it is part of what that has begun to tell. */
+static void tell_member(struct delivery *d, const struct mqtt_sub *sub, enum session_event event,
+                        const struct items *items, struct buf *packets)
+{
+    struct share_group *g = sub->group;
+    const struct session_record r = {.event = event, .items = items->list, .count = items->count};
+    unsigned telling = sub->left ? mqtt_share_tell_in(g, sub->telling) : mqtt_share_tell(g);
+    tell_group(d, g, telling, &r, packets);
 }
 
 /* Takes the items of the first one's member off the list. */
@@ -193,15 +198,13 @@ static void tell_members(struct delivery *d, struct buf *packets)
     while (d->given_out.count) {
         const struct mqtt_sub *sub = take_member(d, &d->given_out, &some);
         bool last = !d->given_out.count && !d->sent.count;
-        for (uint32_t i = 0; !sub && delivery_outlives(d) && i < some.count; i++)
-            items_put(&d->sent, some.list[i]); /* it unsubscribed in this turn */
-        if (sub)
-            tell_group(d, sub->group, SESSION_GIVEN, &some, last ? packets : NULL);
+        CHECK(sub); /* this is told before it unsubscribes */
+        tell_member(d, sub, SESSION_GIVEN, &some, last ? packets : NULL);
     }
     while (d->given_back.count) {
         const struct mqtt_sub *sub = take_member(d, &d->given_back, &some);
         CHECK(sub); /* it leaves now */
-        tell_group(d, sub->group, SESSION_RETURNED, &some, NULL);
+        tell_member(d, sub, SESSION_RETURNED, &some, NULL);
     }
     free(some.list);
 }
@@ -211,7 +214,7 @@ static void tell_group_floors(struct delivery *d)
     d->group_floors_wanted = false;
     for (const struct mqtt_sub *s = d->conn->subs; s; s = s->of_owner) {
         if (s->member && mqtt_share_floor_due(s->group, FLOOR_STEP))
-            tell_group(d, s->group, SESSION_GIVEN, &(struct items){0}, NULL);
+            tell_member(d, s, SESSION_GIVEN, &(struct items){0}, NULL);
     }
 }
 
@@ -232,8 +235,10 @@ void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub)
 static void take_back(struct mqtt_exchange *e, const struct items *items)
 {
     struct mqtt_conn *c = e->answer.conn;
+    const struct session_record r = {
+        .event = SESSION_RETURNED, .items = items->list, .count = items->count};
     if (items->count && c && c->state == MQTT_UP)
-        tell_group(c->out, e->group, SESSION_RETURNED, items, NULL);
+        tell_group(c->out, e->group, mqtt_share_tell_in(e->group, e->telling), &r, NULL);
 }
 
 /* Nobody else is to have what a session was sent with QoS 2; and what that could not be sent, or
