@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sluice load` speaking MQTT to the real server."""
 import json
+import signal
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -121,6 +123,91 @@ def test_a_server_that_answers_wrongly(answer):
                         "--requests", 2 if answer[:4] == b"\x40\x02\x00\x01" else 1, "--seconds", 30,
                         status=0 if answer[:4] == b"\x40\x02\x00\x01" else 1)
     assert got["bad_responses"] == 1
+
+
+class Tardy(threading.Thread):
+    """A server that lets a subscriber and a publisher in, and has `course` say what becomes of the first message."""
+
+    def __init__(self, course):
+        super().__init__(daemon=True)
+        self.course, self.sock = course, socket.create_server(("127.0.0.1", 0))
+        self.port, self.subscriber, self.asked = self.sock.getsockname()[1], None, threading.Event()
+        self.start()
+
+    def run(self):
+        while True:
+            peer, _ = self.sock.accept()
+            threading.Thread(target=self.serve, args=(peer,), daemon=True).start()
+
+    def serve(self, peer):
+        peer.recv(65536)
+        peer.sendall(b"\x20\x02\x00\x00")
+        got = peer.recv(65536)
+        if got and got[0] == 0x82:
+            self.subscriber = peer
+            peer.sendall(b"\x90\x03\x00\x01\x00")
+        elif got:
+            self.asked.set()
+            try:
+                self.course(self, peer, got)
+            except OSError:
+                pass
+        while peer.recv(65536):
+            pass
+
+
+def never(server, peer, message):
+    pass
+
+
+def prattle(server, peer, message):
+    """Never an answer, but something else all the time."""
+    while True:
+        time.sleep(0.1)
+        peer.sendall(b"\x30\x03\x00\x01t")
+
+
+def late(server, peer, message):
+    """An answer long after the end, and the copy a while after that."""
+    time.sleep(2)
+    peer.sendall(b"\x40\x02\x00\x01")
+    time.sleep(0.5)
+    at = 4 + message[3]  # type, length below 128, topic
+    body = message[2:at] + message[at + 2:]
+    server.subscriber.sendall(bytes([0x30, len(body)]) + body)
+
+
+ONE = ["--topic", "t", "--mqtt", "3.1.1", "--connections", 1, "--window", 1, "--seconds", 0.5]
+
+
+@pytest.mark.parametrize("course", [never, prattle])
+def test_what_is_never_answered_times_out(course):
+    """It does not count as broken too."""
+    got, _ = load(Tardy(course).port, *ONE, "--timeout", 1, status=1)
+    assert (got["sent"], got["answered"], got["timed_out"], got["broken"]) == (1, 0, 1, 0)
+
+
+def test_copies_of_a_late_answer_are_awaited():
+    got, _ = load(Tardy(late).port, *ONE, "--payload-size", 60, "--subscribe", "t")
+    assert (got["answered"], got["delivered"], got["broken"], got["timed_out"]) == (1, 1, 0, 0)
+
+
+def test_the_second_interrupt_ends_at_once(tmp_path):
+    server, out = Tardy(never), tmp_path / "out.json"
+    args = [*ONE, "--seconds", 60, "--timeout", 60, "--json", out]
+    run = subprocess.Popen([BIN, "load", f"mqtt://127.0.0.1:{server.port}", "--quiet", *(str(a) for a in args)])
+    try:
+        assert server.asked.wait(20)
+        run.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(1.5)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(5) == 1  # nothing was answered
+    finally:
+        run.kill()
+        run.wait()
+    got = json.loads(out.read_text())
+    assert (got["sent"], got["timed_out"], got["broken"]) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("args,what", [

@@ -400,8 +400,10 @@ static void tend(void *owner, uint64_t now)
     struct client *cl = owner;
     for (uint32_t i = 0; i < cl->opts->connections; i++) {
         struct conn *c = &cl->conns[i];
-        bool awaits = (c->state == CONN_BUSY && !c->drip.len) || c->state == CONN_CONNECTING;
-        if (awaits && now > c->began_ns && now - c->began_ns > cl->opts->timeout_ns) {
+        bool asked = c->state == CONN_BUSY && !c->drip.len;
+        bool silent = now > c->began_ns && now - c->began_ns > cl->opts->timeout_ns;
+        if (((asked || c->state == CONN_CONNECTING) && silent) ||
+            (asked && run_late(&cl->run, now))) {
             cl->result->timed_out++;
             c->state = CONN_IDLE; /* it does not count as broken too */
             conn_close(c, UV_ETIMEDOUT);

@@ -82,7 +82,8 @@ const char load_opts_help[] =
     "  --think S[-S]       without --rate: so long between an answer and what is sent next\n"
     "  --storm S           so long after the start all connections break, and are opened again at\n"
     "                      once\n"
-    "  --timeout S         give a connection up that is silent so long; 30\n"
+    "  --timeout S         give a connection up that is silent so long; 30. After the end answers\n"
+    "                      are awaited so long too; a second SIGINT (Ctrl-C) ends that at once\n"
     "  --reconnect         open connections again that break, until the end\n"
     "  --seed N            of the random order\n"
     "adversaries beside the fleet (of http://; each a process of its own)\n"
@@ -600,6 +601,7 @@ static void complete(struct load_opts *o)
     arrival_parse(o->shape ? o->shape : "steady", o->rate, (double)o->run_ns / (double)NS_PER_S,
                   &o->arrival);
     o->rate = arrival_highest(&o->arrival);
+    o->drain_ns = o->timeout_ns;
     o->sequenced = o->ack_log || o->verify_key;
     /* Microseconds since 1970, faster than which no run goes: no other has the same sequences. */
     if (o->first_sequence == 0)

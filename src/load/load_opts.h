@@ -69,6 +69,7 @@ struct load_opts {
     uint64_t storm_ns;               /* when all connections break; 0: never */
     uint64_t think_ns, think_ns_max; /* between answer and next request; 0: none */
     uint64_t run_ns, warmup_ns, timeout_ns;
+    uint64_t drain_ns; /* so long answers are awaited after the end */
     uint64_t requests; /* stop after so many; 0: no bound */
     uint64_t seed;
 

@@ -568,7 +568,8 @@ static void tend(void *owner, uint64_t now)
     for (uint32_t i = 0; i < cl->links_count; i++) {
         struct mqtt_link *l = &cl->links[i];
         bool awaits = l->unacked || (l->state >= STATE_CONNECTING && l->state <= STATE_SUBSCRIBING);
-        if (awaits && now > l->heard_ns && now - l->heard_ns > cl->opts->timeout_ns) {
+        bool silent = now > l->heard_ns && now - l->heard_ns > cl->opts->timeout_ns;
+        if ((awaits && silent) || (l->unacked && run_late(&cl->run, now))) {
             cl->result->timed_out++;
             cl->unacked -= l->unacked; /* it does not count as broken too */
             l->unacked = 0;

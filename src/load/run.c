@@ -11,12 +11,17 @@
 #include "load/ledger.h"
 
 #define TICK_MS     20
-#define DELIVERY_NS NS_PER_S         /* that subscribers have at the end; some copies never come */
+#define DELIVERY_NS NS_PER_S         /* for copies of the last answer's; some never come */
 #define POLL_NS     (50 * NS_PER_US) /* due sooner: by polling, which keeps a core from others */
 
 bool run_sending(const struct run *r)
 {
     return r->phase <= PHASE_MEASURE && r->started < r->started_max;
+}
+
+bool run_late(const struct run *r, uint64_t now)
+{
+    return r->phase == PHASE_DRAIN && now >= r->result->ended_ns + r->opts->drain_ns;
 }
 
 uint64_t run_due_ns(struct run *r)
@@ -162,6 +167,8 @@ static void on_tick(uv_timer_t *timer)
         begin_phase(r, PHASE_DRAIN, now, 0);
     /* An answer may come until its time is over, which is another outcome than a broken connection.
      */
+    if (r->phase == PHASE_DRAIN && unanswered)
+        r->phase_end_ns = now + DELIVERY_NS;
     if (r->phase == PHASE_DRAIN && !unanswered && (now >= r->phase_end_ns || !under_way))
         close_everything(r);
 }

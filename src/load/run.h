@@ -8,7 +8,9 @@
  * due, so time spent waiting for a free connection is in it (no "coordinated omission"). What is
  * due soon is waited for by polling, for arming a timer and sleeping costs more than a request;
  * what is due later wakes the loop by a timerfd (a uv_timer counts in milliseconds).
- * 2. After the end nothing new is sent; answers under way are awaited for a second and counted.
+ * 2. After the end nothing new is sent; answers under way are awaited for drain_ns at most and
+ * counted, what has none by then has timed out, and copies at subscribers have a second more. The
+ * first SIGINT is such an end; the second one ends all at once.
  * 3. Everything that is not urgent (progress, ends, time-outs, reconnects) happens on one tick.
  */
 #pragma once
@@ -32,7 +34,7 @@ enum phase { PHASE_WARMUP, PHASE_MEASURE, PHASE_DRAIN, PHASE_OVER };
 struct run_ops {
     void (*open)(void *owner);               /* the run begins: connects */
     void (*pump)(void *owner);               /* something may be due */
-    void (*tend)(void *owner, uint64_t now); /* each tick: time-outs, reconnects */
+    void (*tend)(void *owner, uint64_t now); /* each tick: time-outs (run_late too), reconnects */
     bool (*unanswered)(const void *owner);   /* an answer is awaited */
     bool (*undelivered)(const void *owner); /* so is a copy at a subscriber; NULL: there are none */
     void (*storm)(void *owner);             /* every connection breaks, and is opened again */
@@ -77,6 +79,8 @@ int run_all(struct run *r, const struct load_opts *opts, const struct fleet *fle
 
 /* Whether more requests are to be sent. */
 bool run_sending(const struct run *r);
+/* Whether no answer is awaited any longer. */
+bool run_late(const struct run *r, uint64_t now);
 /* When the next request of the open loop is due. */
 uint64_t run_due_ns(struct run *r);
 /* How long a connection thinks between an answer and what it sends next. */
