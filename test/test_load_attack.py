@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adversaries of `sluice load` beside a fleet: each does what it is named for, and the fleet goes on."""
+import http.server
 import json
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -36,6 +39,34 @@ def test_all_of_them_at_once(make_server, tmp_path):
     assert attacks["slow"]["sent"] >= 3 and not attacks["slow"]["answered"]
     assert set(attacks["oversize"]["status"]) <= {"413", "431"} and attacks["oversize"]["answered"] > 0
     assert set(attacks["malformed"]["status"]) >= {"400", "505"} and "202" not in attacks["malformed"]["status"]
+
+
+class Deaf(http.server.BaseHTTPRequestHandler):
+    """Answers the fleet, and nobody else."""
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        while self.headers["X-Device-Id"] != "d":
+            time.sleep(60)
+        self.send_response(202)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_adversaries_without_an_answer_hold_nobody_up():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deaf)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    began = time.monotonic()
+    run = load(f"http://127.0.0.1:{server.server_port}", "--device", "d", "--token", "s", "--connections", 1, "--seconds", 0.5,
+               "--attack", "devices", "--attack-connections", 2)
+    assert time.monotonic() - began < 10
+    assert "attack devices: sent 2" in run.stdout
+    server.shutdown()
 
 
 @pytest.mark.parametrize("args,what", [

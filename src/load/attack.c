@@ -14,7 +14,8 @@
 #include "load/client.h"
 #include "load/fleet.h"
 
-#define LONG_NS (24 * 3600 * NS_PER_S) /* until it is told to end */
+#define LONG_NS  (24 * 3600 * NS_PER_S) /* until it is told to end */
+#define DRAIN_NS NS_PER_S               /* nobody waits for what it is answered at the end */
 
 /* What the fleet was asked for, with everything off that is the fleet's alone. */
 static struct load_opts plain_opts(const struct load_opts *opts)
@@ -29,6 +30,7 @@ static struct load_opts plain_opts(const struct load_opts *opts)
     o.rate = opts->attack_rate;
     arrival_steady(&o.arrival, o.rate);
     o.run_ns = LONG_NS;
+    o.drain_ns = DRAIN_NS;
     o.first_sequence = (uint64_t)clock_wall_us(); /* guesses that nobody made before */
     return o;
 }
