@@ -194,8 +194,8 @@ void batch_submit(struct lane *l)
 
 /* While hashes are computed on every core, commits wait for each other unless so many messages came
  * together anyway: one costs, with its turns and wake-ups, what a dozen messages do, and so much
- * less is left for who logs in (decision 0068). Nor are the sockets looked at meanwhile: a turn for
- * each message would cost as much. */
+ * less is left for who logs in (decision 0068). Nor are the sockets looked at meanwhile, or while a
+ * commit is under way: a turn for each message would cost as much. */
 static bool turn_waits(struct lane *l, uint32_t ready)
 {
     uint64_t next_ns = l->submitted_ns + PACE_NS;
@@ -220,6 +220,8 @@ bool batch_turn_end(struct lane *l, bool more)
         b->seen = b->append.count;
         return true;
     }
+    if (!ready && !l->flying)
+        return false;
     if (!more && turn_waits(l, ready ? b->append.count : 0))
         return true;
     if (!ready)
