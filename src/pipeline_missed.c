@@ -167,10 +167,12 @@ struct reading {
 static void on_message(void *arg, const struct live_message *message)
 {
     const struct reading *r = arg;
-    if (!is_among(r->missed->places, r->missed->places_count, message->place) ||
-        !may_read(r->job, message->feed_key))
+    if (!is_among(r->missed->places, r->missed->places_count, message->place))
         return;
-    missed_put(r->missed, message);
+    if (may_read(r->job, message->feed_key))
+        missed_put(r->missed, message);
+    else
+        missed_bar(r->missed, message->place);
 }
 
 /* Until there are enough bytes for one reply. A record's messages are all in it, or none. */

@@ -394,6 +394,23 @@ def test_only_who_may_see_it(server, owner, root, publish):
     all_seeing.close()
 
 
+def test_what_comes_back_goes_to_who_may_see_it(server, owner, root, publish):
+    """What a member leaves is read by one that may not see it: the next one has it."""
+    secret = server.cli("device", "add", owner.name, f"e-{root}", "--feeds", f"{root}-mine")["secret"]
+    a = Member(server, owner, f"a-{root}", session=True)
+    assert a.subscribe((f"$share/g/{owner.name}/f/{root}-other", 1)) == [1]
+    publish(f"{owner.name}/f/{root}-other", *range(4))
+    for _ in range(4):
+        a.next()
+    bound, all_seeing = Member(server, owner, who=(f"e-{root}", secret)), Member(server, owner)
+    for m in (bound, all_seeing):
+        assert m.subscribe((f"$share/g/{owner.name}/f/{root}-other", 1)) == [1]
+    a.close()
+    assert sorted(collect([bound, all_seeing], 4)[all_seeing]) == ["0", "1", "2", "3"]
+    bound.close()
+    all_seeing.close()
+
+
 def test_members_come_and_go(server, owner, root, publish):
     """While messages come, members' connections break at any moment and others join: each message is acknowledged by
     somebody."""

@@ -35,6 +35,7 @@ void missed_free(struct missed *m)
     free(m->filters);
     free(m->had);
     free(m->places);
+    free(m->barred);
     buf_fini(&m->messages);
     free(m);
 }
@@ -52,6 +53,22 @@ void missed_add_filter(struct missed *m, const struct missed_filter *f)
     struct missed_filter *to = &m->filters[m->filters_count++];
     *to = *f;
     to->filter = copy_of(f->filter);
+}
+
+void missed_bar(struct missed *m, uint64_t place)
+{
+    if (!m->barred)
+        m->barred = room_for(m->places_count, sizeof *m->barred);
+    CHECK(m->barred_count < m->places_count);
+    m->barred[m->barred_count++] = place;
+}
+
+bool missed_bars(const struct missed *m, uint64_t place)
+{
+    uint32_t i = 0;
+    while (i < m->barred_count && m->barred[i] != place)
+        i++;
+    return i < m->barred_count;
 }
 
 void missed_set_group(struct missed *m, struct slice group)

@@ -30,9 +30,11 @@ struct missed {
     /* Collected; or to be read. Ascending. */
     uint64_t *places;
     uint32_t places_count;
-    /* Read: messages, in order, of the first `places_read` places; those that are missing are gone.
-     */
+    /* Read: messages, in order, of the first `places_read` places; those that are missing are gone,
+     * or `barred`, which is not for this client. */
     uint32_t places_read;
+    uint64_t *barred; /* ascending */
+    uint32_t barred_count;
     struct buf messages;
 };
 
@@ -44,6 +46,11 @@ void missed_free(struct missed *m);
 void missed_add_filter(struct missed *m, const struct missed_filter *f);
 /* Sets a copy; at most once. */
 void missed_set_group(struct missed *m, struct slice group);
+/* The message at that place is there, and not for this client. In order; at most as many as there
+ * are places. */
+void missed_bar(struct missed *m, uint64_t place);
+/* Whether that was said of it. */
+bool missed_bars(const struct missed *m, uint64_t place);
 /* Appends to m->messages. */
 void missed_put(struct missed *m, const struct live_message *message);
 /* Walks them; `rest` begins as buf_slice(&m->messages). Their `payload` is not to be called. False

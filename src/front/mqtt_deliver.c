@@ -252,22 +252,24 @@ static void send_queued(struct delivery *d, struct buf *queue)
 
 /* ---- as a member of groups ------------------------------------------------------------------- */
 
-static void put_given(struct delivery *d, uint32_t member, uint64_t place)
+static void put_given(struct delivery *d, uint32_t member, uint64_t place,
+                      const struct share_round *asked)
 {
     if (d->given_count == d->given_room) {
         d->given_room = d->given_room ? d->given_room * 2 : 16;
         d->given = realloc(d->given, d->given_room * sizeof *d->given);
         CHECK(d->given);
     }
-    d->given[d->given_count++] = (struct given_place){place, member};
+    d->given[d->given_count++] = (struct given_place){place, member, false, *asked};
 }
 
-bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place)
+bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place,
+                        const struct share_round *asked)
 {
     struct delivery *d = delivery_of(c);
     if (d->given_count >= c->front->opts.tune.missed_max)
         return false;
-    put_given(d, member, place);
+    put_given(d, member, place, asked);
     mqtt_make_dirty(c);
     return true;
 }
@@ -515,7 +517,7 @@ static void take_group(struct delivery *d, const struct missed *m)
     s->missed_to = 0;
     for (uint32_t i = 0; i < m->places_count; i++) {
         mqtt_share_open(s->group, m->places[i]);
-        put_given(d, s->member, m->places[i]);
+        put_given(d, s->member, m->places[i], &(struct share_round){0});
     }
     mqtt_share_end_missed(s->group);
 }
@@ -675,27 +677,27 @@ static void send_read(struct delivery *d, const struct live_message *m, struct s
 }
 
 /* What was given as that of one of its subscriptions, if that is still there. */
-static void send_given(struct delivery *d, uint32_t member, const struct live_message *m,
+static void send_given(struct delivery *d, struct given_place *given, const struct live_message *m,
                        struct slice payload)
 {
     struct mqtt_conn *c = d->conn;
-    const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, member);
-    if (!sub || !mqtt_sub_wants(sub, m)) {
+    const struct mqtt_sub *sub = mqtt_subs_member(c->front->subs, given->member);
+    given->barred = sub && !mqtt_sub_wants(sub, m);
+    if (!sub)
         metric_add(METRIC_mqtt_drops_shared, 1);
+    if (!sub || given->barred)
         return;
-    }
-    struct outgoing out = {.m = m, .payload = payload, .member = member};
+    struct outgoing out = {.m = m, .payload = payload, .member = given->member};
     mqtt_add_match(c->front, &out, sub);
     if (m->published && m->qos < out.qos)
         out.qos = m->qos;
     if (!out.qos)
         (void)mqtt_send(c, sub, m, payload); /* under no packet id: it is settled then */
     else if (mqtt_put_message(c, &out))
-        send_new(d, m->place, member, out.qos, c->front->gather.ptr, c->front->gather.len);
+        send_new(d, m->place, given->member, out.qos, c->front->gather.ptr, c->front->gather.len);
 }
 
-/* It was read and is not under way: it is gone, not for this client any more, or was sent with QoS
- * 0. */
+/* It was read and is not under way: it is gone, or was sent with QoS 0. */
 static void settle_unsent(struct delivery *d, const struct given_place *given)
 {
     const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, given->member);
@@ -703,7 +705,9 @@ static void settle_unsent(struct delivery *d, const struct given_place *given)
     while (i < d->flights.count &&
            (d->flights.list[i].place != given->place || d->flights.list[i].member != given->member))
         i++;
-    if (sub && i == d->flights.count)
+    if (sub && given->barred)
+        mqtt_pass_on(d->conn->front, sub->group, given->place, &given->asked);
+    else if (sub && i == d->flights.count)
         mqtt_share_settle(sub->group, given->place);
 }
 
@@ -718,11 +722,14 @@ static void take_given(struct delivery *d, const struct missed *m)
     while (missed_next(&rest, &message, &payload)) {
         for (uint32_t i = 0; i < d->given_asked; i++) {
             if (d->given[i].place == message.place)
-                send_given(d, d->given[i].member, &message, payload);
+                send_given(d, &d->given[i], &message, payload);
         }
     }
-    while (used < d->given_asked && d->given[used].place <= m->places[m->places_read - 1])
-        settle_unsent(d, &d->given[used++]);
+    while (used < d->given_asked && d->given[used].place <= m->places[m->places_read - 1]) {
+        struct given_place given = d->given[used++]; /* what is passed on may come back */
+        given.barred |= missed_bars(m, given.place);
+        settle_unsent(d, &given);
+    }
     d->given_count -= used;
     memmove(d->given, d->given + used, d->given_count * sizeof *d->given);
 }

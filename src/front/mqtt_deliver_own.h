@@ -29,6 +29,8 @@ struct group_items {
 struct given_place {
     uint64_t place;
     uint32_t member;
+    bool barred; /* it was read, and is not for this client */
+    struct share_round asked;
 };
 
 struct delivery {

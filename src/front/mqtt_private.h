@@ -286,6 +286,9 @@ bool mqtt_may_give(struct share_group *g);
 /* A message of the group that one member is not to have goes to another, who reads it from the
  * journal. False: there is none (mqtt_may_give). */
 bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place);
+/* The same of what it may not see, who was asked in that round: it ends with whom that began. */
+void mqtt_pass_on(struct mqtt_front *f, struct share_group *g, uint64_t place,
+                  const struct share_round *asked);
 /* What a member that has left was given goes to another. False: there is none. */
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place);
 
@@ -327,8 +330,10 @@ bool mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, u
                          struct buf *packet);
 /* Whether a message of so many bytes would find room, in the queue if it must. */
 bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes);
-/* The member is to read a message from the journal, and send it. False: it has enough of these. */
-bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place);
+/* The member is to read a message from the journal, and send it, or pass it on (mqtt_pass_on).
+ * False: it has enough of these. */
+bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place,
+                        const struct share_round *asked);
 /* Position of the first message that it was given as that member and neither has nor keeps;
  * UINT64_MAX: there is none. */
 uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *sub);

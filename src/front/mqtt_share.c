@@ -331,7 +331,7 @@ bool mqtt_share_pick(struct share_group *g, struct share_round *r, struct share_
         g->turn = 0;
     unsigned at = next_seat(g, r);
     if (at == g->count && !r->force) {
-        *r = (struct share_round){.force = true};
+        *r = (struct share_round){.force = true, .barred = r->barred};
         at = next_seat(g, r);
     }
     bool found = at < g->count;

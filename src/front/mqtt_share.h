@@ -43,6 +43,7 @@ struct share_round {
     uint64_t first, last; /* `joined` of where the round began, and of who was asked last; or 0 */
     bool around;          /* it has come past the last seat */
     bool force;           /* it is the second one */
+    bool barred;          /* somebody was asked who may not see it */
 };
 
 struct share_group {

@@ -150,10 +150,10 @@ static bool take(const struct mqtt_sub *sub, const struct live_message *m, struc
     return true;
 }
 
-static bool take_place(const struct mqtt_sub *sub, uint64_t place)
+static bool take_place(const struct mqtt_sub *sub, uint64_t place, const struct share_round *asked)
 {
     struct mqtt_conn *c = sub->owner;
-    return c->state == MQTT_UP && mqtt_deliver_place(c, sub->member, place);
+    return c->state == MQTT_UP && mqtt_deliver_place(c, sub->member, place, asked);
 }
 
 /* ---- from one to the other ------------------------------------------------------------------- */
@@ -172,7 +172,7 @@ static bool take_note(struct mqtt_front *f, const struct note *n)
     const struct mqtt_sub *sub = mqtt_subs_member(f->subs, n->to.number);
     if (!sub || sub->left)
         return false;
-    return n->by_place ? take_place(sub, n->message.place)
+    return n->by_place ? take_place(sub, n->message.place, &n->asked)
                        : take(sub, &n->message, n->payload, n->asked.force);
 }
 
@@ -187,7 +187,8 @@ static void on_note(struct mail *m)
 }
 
 /* Nobody takes the message. What stays open is read from the journal again: after the start, or
- * when the group has slept. So does what was `given_back`: no more than its members had taken. */
+ * when the group has slept. So does what was `given_back`: no more than its members had taken. Not
+ * so what one may not see and no other took: it would be read again and again. */
 static void drop(struct share_group *g, uint64_t place, bool given_back)
 {
     if (g->kept && (given_back || mqtt_shares_stopping(g->shares) || mqtt_share_over(g)))
@@ -209,7 +210,7 @@ static void hand_on(struct mqtt_front *f, struct note *n)
             return;
         }
     }
-    drop(n->group, n->message.place, n->by_place);
+    drop(n->group, n->message.place, n->by_place && !n->asked.barred);
     note_free(n);
 }
 
@@ -285,18 +286,36 @@ bool mqtt_may_give(struct share_group *g)
     return !(g->kept && mqtt_shares_stopping(g->shares)) && !mqtt_share_over(g);
 }
 
-bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place)
+static void give_place(struct mqtt_front *f, struct share_group *g, uint64_t place,
+                       const struct share_round *asked)
 {
-    if (!place || !mqtt_may_give(g))
-        return false;
     struct note *n = note_new(g, &(struct live_message){.place = place}, (struct slice){0});
     if (n) {
         n->by_place = true;
+        n->asked = *asked;
         hand_on(f, n);
     } else {
         drop(g, place, true);
     }
+}
+
+bool mqtt_give_to_another(struct mqtt_front *f, struct share_group *g, uint64_t place)
+{
+    if (!place || !mqtt_may_give(g))
+        return false;
+    give_place(f, g, place, &(struct share_round){0});
     return true;
+}
+
+void mqtt_pass_on(struct mqtt_front *f, struct share_group *g, uint64_t place,
+                  const struct share_round *asked)
+{
+    struct share_round round = *asked;
+    round.barred = true;
+    if (mqtt_may_give(g))
+        give_place(f, g, place, &round);
+    else
+        drop(g, place, false);
 }
 
 bool mqtt_give_back(struct mqtt_conn *c, uint32_t member, uint64_t place)

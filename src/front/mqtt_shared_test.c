@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/metric.h"
 /* The loops of two workers are turned by hand. */
 #include "conn/worker.c"
 #include "flow/session_record.h"
@@ -52,6 +53,7 @@ static uint64_t kept; /* place of a message that it was sent, with QoS 1; 0: the
 static uint64_t own;  /* the same of one that it has missed itself */
 static uint64_t told_floor;
 static bool holds_reads;
+static uint64_t barred[2];     /* clients that may not see what is read */
 static void (*on_acked)(void); /* happens when a session's floor is told; or NULL */
 
 static void make_credential(void)
@@ -118,7 +120,7 @@ static void collect_missed(struct missed *m)
 }
 
 /* What is to be read is there. */
-static void read_missed(struct missed *m)
+static void read_missed(struct missed *m, uint64_t client)
 {
     if (m->what == MISSED_COLLECT) {
         collect_missed(m);
@@ -128,7 +130,9 @@ static void read_missed(struct missed *m)
     for (uint32_t i = 0; i < m->places_count; i++) {
         unsigned long long position;
         struct live_message message = message_at(m->places[i], 2, &position);
-        if (!i || m->places[i] != m->places[i - 1])
+        if (client == barred[0] || client == barred[1])
+            missed_bar(m, m->places[i]);
+        else if (!i || m->places[i] != m->places[i - 1])
             missed_put(m, &message);
     }
 }
@@ -174,7 +178,7 @@ static void answer(struct exchange *x, enum reason reason)
     } else if (q->method == METHOD_SESSION && q->path.len) {
         open_session(&x->reply.body, &r);
     } else if (q->method == METHOD_MISSED) {
-        read_missed(q->missed);
+        read_missed(q->missed, q->client);
     } else {
         durable++;
         note_given(&r);
@@ -470,6 +474,7 @@ static int open_all(void **state)
     restores = holds_reads = false;
     kept = own = told_floor = 0;
     on_acked = NULL;
+    memset(barred, 0, sizeof barred);
     durable = 10;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
@@ -661,6 +666,50 @@ static void what_is_given_back_goes_on_with_qos_0(void **state)
     end_members();
 }
 
+/* `a` has it and hangs up, and `b` may not see it. */
+static uint64_t give_back_to_who_may_not_see(void)
+{
+    two_members(50, 1, 10);
+    barred[0] = fronts[1]->conns->number;
+    uint64_t position = publish(1);
+    expect_message(&a, position, 1);
+    return position;
+}
+
+static void what_one_may_not_see_goes_on(void **state)
+{
+    (void)state;
+    struct client third;
+    uint64_t position = give_back_to_who_may_not_see();
+    connect_to(&third, 0, "third", 50, 10);
+    subscribe(&third, FILTER, 1);
+    hang_up(&a);
+    expect_message(&third, position, 1);
+    expect_nothing(&b);
+    hang_up(&third);
+    end_members();
+}
+
+/* Not for ever. */
+static void what_nobody_may_see_is_dropped(void **state)
+{
+    (void)state;
+    struct client third;
+    give_back_to_who_may_not_see();
+    connect_to(&third, 0, "third", 50, 10);
+    subscribe(&third, FILTER, 1);
+    barred[1] = fronts[0]->conns->number;
+    uint64_t before = metric_sum(METRIC_mqtt_drops_shared);
+    hang_up(&a);
+    expect_nothing(&b);
+    expect_nothing(&third);
+    turns(40);
+    assert_int_equal(metric_sum(METRIC_mqtt_drops_shared), before + 1);
+    assert_int_equal(fronts[1]->conns->subs->group->open.count, 0);
+    hang_up(&third);
+    end_members();
+}
+
 /* A DISCONNECT in the turn in which a message of QoS 2 was to be told, with that expiry. */
 static void end_in_the_turn(uint32_t expiry_s)
 {
@@ -824,6 +873,8 @@ int main(void)
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
         TEST(what_is_given_back_goes_on_with_qos_0),
+        TEST(what_one_may_not_see_goes_on),
+        TEST(what_nobody_may_see_is_dropped),
         TEST(what_has_not_left_is_anothers),
         TEST(and_so_it_is_if_its_session_ends),
         TEST(else_it_is_read_again),
