@@ -516,8 +516,10 @@ static void take_group(struct delivery *d, const struct missed *m)
         return; /* unsubscribed meanwhile */
     s->missed_to = 0;
     for (uint32_t i = 0; i < m->places_count; i++) {
-        mqtt_share_open(s->group, m->places[i]);
-        put_given(d, s->member, m->places[i], &(struct share_round){0});
+        if (mqtt_share_open(s->group, m->places[i]))
+            put_given(d, s->member, m->places[i], &(struct share_round){0});
+        else
+            metric_add(METRIC_mqtt_drops_shared, 1);
     }
     mqtt_share_end_missed(s->group);
 }

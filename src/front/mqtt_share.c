@@ -12,7 +12,6 @@
 #include <xxhash.h>
 
 #include "base/check.h"
-#include "base/metric.h"
 #include "flow/limits.h"
 #include "flow/session_record.h"
 
@@ -351,17 +350,16 @@ void mqtt_share_keep(struct share_group *g)
     atomic_store(&g->kept, true);
 }
 
-void mqtt_share_open(struct share_group *g, uint64_t place)
+bool mqtt_share_open(struct share_group *g, uint64_t place)
 {
     if (!atomic_load(&g->kept))
-        return;
+        return true;
     pthread_mutex_lock(&g->lock);
     bool over = ascending_put(&g->open, place) && g->open.count > SHARE_OPEN_MAX;
     if (over)
-        ascending_cut(&g->open, 1);
+        (void)ascending_take(&g->open, place);
     pthread_mutex_unlock(&g->lock);
-    if (over)
-        metric_add(METRIC_session_backlog_dropped, 1);
+    return !over;
 }
 
 void mqtt_share_settle(struct share_group *g, uint64_t place)

@@ -117,9 +117,9 @@ bool mqtt_share_pick(struct share_group *g, struct share_round *r, struct share_
 /* ---- what is settled; nothing happens if the group is not kept ---- */
 /* A session has joined: it is kept from now on. */
 void mqtt_share_keep(struct share_group *g);
-/* The message is given to a member, if it is not already. Of more than SHARE_OPEN_MAX the oldest is
- * no longer open: if who has it gives it back, it is nobody's after a restart; counted. */
-void mqtt_share_open(struct share_group *g, uint64_t place);
+/* The message is to be a member's, if it is not already. False: SHARE_OPEN_MAX are, and it is to be
+ * dropped, since each of these may be undelivered. */
+bool mqtt_share_open(struct share_group *g, uint64_t place);
 /* It needs nobody any more: a client has it, or a session that the journal knows to have it, or it
  * was dropped. */
 void mqtt_share_settle(struct share_group *g, uint64_t place);

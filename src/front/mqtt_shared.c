@@ -255,8 +255,10 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
     struct share_member to;
     struct share_round asked = {0};
     bool any = false;
-    if (m->place && !(m->published && !m->qos))
-        mqtt_share_open(g, m->place);
+    if (m->place && !(m->published && !m->qos) && !mqtt_share_open(g, m->place)) {
+        metric_add(METRIC_mqtt_drops_shared, 1);
+        return;
+    }
     while (mqtt_share_pick(g, &asked, &to)) {
         any = true;
         if (to.front != f) {
