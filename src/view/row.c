@@ -683,6 +683,8 @@ int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t 
     get_offsets(&d, first.offset);
     if (d.times[d.n - 1] != (uint64_t)first.us + d.span)
         return -EBADMSG;
+    if (d.offset_mode != OFFSET_STEP && d.offsets[d.n - 1] != first.offset + d.span_offsets)
+        return -EBADMSG;
     if (!get_values(&d, &scale) || (d.places && !get_place_kinds(&d)))
         return -EBADMSG;
     if (d.bits.at > d.bits.len * 8)

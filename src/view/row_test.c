@@ -291,6 +291,40 @@ static void damaged_rows_are_survived(void **state)
     buf_fini(&text), buf_fini(&back_text), buf_fini(&row);
 }
 
+/* The head says where the offsets end, if anything is expected of them. */
+static void damaged_offsets_are_found(void **state)
+{
+    struct buf text, row;
+    struct point_list back;
+    struct history_point p[20] = {0};
+    buf_init(&text, 4096);
+    buf_init(&row, 4096);
+    points_init(&back, &text);
+    for (unsigned mode = 1; mode <= 2; mode++) {
+        for (unsigned i = 0, us = 0; i < 20; i++) {
+            us += mode == 1 ? 1000000 : 1000000 + (i * i % 7) * 131000;
+            p[i].event_us = us;
+            p[i].offset = 1000 + (mode == 1 ? i * 77u : us / 1000);
+            p[i].datum.value = SLICE("7");
+        }
+        encoded(&row, p, 20);
+        struct row_key first = row_key_of(&p[0]);
+        assert_int_equal((uint8_t)row.ptr[1] >> 6, mode);
+        assert_int_equal(row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, &back), 0);
+        size_t at = 3; /* behind the number of points; then come the spans */
+        while (row.ptr[at++] & 0x80)
+            ;
+        for (unsigned bit = 0; bit < 7; bit++) {
+            row.ptr[at] ^= (char)(1 << bit);
+            int code = row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, &back);
+            assert_int_equal(code, -EBADMSG);
+            row.ptr[at] ^= (char)(1 << bit);
+        }
+    }
+    points_fini(&back);
+    buf_fini(&text), buf_fini(&row);
+}
+
 static void sorting_is_stable_and_unique(void **state)
 {
     struct rand r = {.state = 8};
@@ -334,6 +368,7 @@ int main(void)
         cmocka_unit_test(rows_are_short),
         cmocka_unit_test(old_rows_are_read),
         cmocka_unit_test(damaged_rows_are_survived),
+        cmocka_unit_test(damaged_offsets_are_found),
         cmocka_unit_test(sorting_is_stable_and_unique),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
