@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Data records as Adafruit IO writes them: the member order is that of its real answers. A list has
- * a thousand of them, so what a reader pays for is here: room is made twice per datum and not per
- * member, what is the same in all of them is copied from the first one, and a day's text is made
- * once.
+ * a thousand of them, so what a reader pays for is here: room is made four times per datum (head,
+ * value, what is the same, tail) and not per member, what is the same in all of them is copied from
+ * the first one, and a day's text is made once.
  */
 #include "api/private.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/digits.h"
+#include "codec/civil.h"
 #include "codec/text.h"
 
 /* What is written without looking at the room: the head, up to the value; and the tail, of which
@@ -19,6 +21,14 @@ static char *put(char *to, struct slice s)
 {
     memcpy(to, s.ptr, s.len);
     return to + s.len;
+}
+
+/* Counts what was written up to `to` in `room` reserved bytes. */
+static void wrote(struct buf *out, const char *to, size_t room)
+{
+    size_t n = (size_t)(to - (out->ptr + out->len));
+    CHECK(n <= room);
+    out->len += n;
 }
 
 /* ---- places ---- */
@@ -56,7 +66,7 @@ void api_format_place(struct buf *out, const struct datum *d)
     if (!to)
         return;
     place_text(&t, d);
-    out->len += (size_t)(put_feature(to, &t) - to);
+    wrote(out, put_feature(to, &t), PLACE_BYTES);
 }
 
 static char *put_place(char *to, const struct datum *d)
@@ -78,15 +88,23 @@ static char *put_place(char *to, const struct datum *d)
 
 /* ---- records ---- */
 
+char *api_epoch_put(char *to, int64_t event_us)
+{
+    int64_t s = civil_floor_div(event_us, US_PER_S);
+    if (s < 0)
+        *to++ = '-';
+    return digits_put(to, (uint64_t)(s < 0 ? -s : s));
+}
+
 static void put_head(struct data_writer *w, int64_t event_us, uint64_t offset)
 {
-    char *start = buf_reserve(w->out, HEAD_BYTES), *to = start;
+    char *to = buf_reserve(w->out, HEAD_BYTES);
     if (!to)
         return;
     to = put(to, SLICE("{\"id\":\""));
     datum_id_format(to, event_us, w->api->node, offset);
     to = put(to + DATUM_ID_LEN, SLICE("\",\"value\":"));
-    w->out->len += (size_t)(to - start);
+    wrote(w->out, to, HEAD_BYTES);
 }
 
 /* The feed's members, and all between them and the time. */
@@ -110,7 +128,8 @@ static void put_same(struct data_writer *w)
 
 static void put_tail(struct data_writer *w, const struct datum *d, int64_t event_us)
 {
-    char *start = buf_reserve(w->out, TAIL_BYTES + (d->has_place ? PLACE_BYTES : 0)), *to = start;
+    size_t room = TAIL_BYTES + (d->has_place ? PLACE_BYTES : 0);
+    char *to = buf_reserve(w->out, room);
     if (!to)
         return;
     to = time_put_s(&w->created, to, event_us);
@@ -118,7 +137,7 @@ static void put_tail(struct data_writer *w, const struct datum *d, int64_t event
     if (d->has_place)
         to = put_place(to, d);
     to = put(to, SLICE(",\"created_epoch\":"));
-    to = digits_put(to, (uint64_t)(event_us / US_PER_S));
+    to = api_epoch_put(to, event_us);
     to = put(to, SLICE(",\"expiration\":"));
     if (w->api->expiration_ms) {
         *to++ = '"';
@@ -128,7 +147,7 @@ static void put_tail(struct data_writer *w, const struct datum *d, int64_t event
         to = put(to, SLICE("null"));
     }
     *to++ = '}';
-    w->out->len += (size_t)(to - start);
+    wrote(w->out, to, room);
 }
 
 void api_put_datum(struct data_writer *w, const struct datum *d, int64_t event_us, uint64_t offset)

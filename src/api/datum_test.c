@@ -87,9 +87,14 @@ static void plain_csv(struct buf *b, struct slice s)
     buf_printf(b, quoted ? "\"" : "");
 }
 
+static int64_t seconds(int64_t us)
+{
+    return (us - ((us % US_PER_S) + US_PER_S) % US_PER_S) / US_PER_S;
+}
+
 static void plain_time(struct buf *b, const char *quote, int64_t us)
 {
-    time_t s = (time_t)((us - ((us % US_PER_S) + US_PER_S) % US_PER_S) / US_PER_S);
+    time_t s = (time_t)seconds(us);
     struct tm tm;
     char text[64];
     gmtime_r(&s, &tm);
@@ -152,7 +157,7 @@ static bool plain_member(const struct data *d, struct buf *b, unsigned i,
     else if (i <= 8)
         plain_double(b, i == 6 ? v->lat : i == 7 ? v->lon : v->ele);
     else if (i == 9)
-        buf_printf(b, "%llu", (unsigned long long)(p->event_us / US_PER_S));
+        buf_printf(b, "%lld", (long long)seconds(p->event_us));
     else if (d->api.expiration_ms)
         plain_time(b, quote, p->event_us + (int64_t)d->api.expiration_ms * 1000);
     else
@@ -256,11 +261,55 @@ static void one_is_like_the_first_of_many(void **state)
     buf_fini(&many);
 }
 
+/* All that is made room for beforehand at its longest, and no byte more is there: each buffer may
+ * hold what the writer reserves last, at the point where it does. */
+static void the_longest_fits(void **state)
+{
+    static struct data d;
+    static const int64_t times[] = {INT64_MIN + 2 * US_PER_S, INT64_MAX - 2 * US_PER_S};
+    const double longest = -1.2345678901234567e-308;
+    d.feed.number = UINT64_MAX;
+    d.feed.key = SLICE("k");
+    d.api.node = UINT16_MAX;
+    d.api.expiration_ms = 1000;
+    buf_init(&d.want, 4096);
+    for (unsigned i = 0; i < 2; i++) {
+        struct history_point p = {.event_us = times[i], .offset = UINT64_MAX};
+        p.datum = (struct datum){.value = SLICE("1"), .has_place = true, .has_ele = true};
+        p.datum.lat = p.datum.lon = p.datum.ele = longest;
+        buf_clear(&d.want);
+        for (unsigned m = 0; m < NAMES; m++) {
+            buf_printf(&d.want, m ? "," : "{");
+            plain_member(&d, &d.want, m, &p, false);
+        }
+        buf_printf(&d.want, "}");
+        const char *year = i ? "\"294247-01-10T" : "\"-290308-12-21T";
+        assert_non_null(memmem(d.want.ptr, d.want.len, year, strlen(year)));
+        struct buf out;
+        size_t max = 256;
+        do { /* of those that are enough the smallest: the last reserve then ends where it does */
+            buf_init(&out, ++max);
+            api_format_datum(&out, &d.api, &d.feed, &p.datum, p.event_us, p.offset, NULL);
+            if (out.failed)
+                buf_fini(&out);
+        } while (!out.ptr);
+        assert_int_equal(out.cap, max);
+        assert_true(slice_eq(buf_slice(&out), buf_slice(&d.want)));
+        buf_fini(&out);
+        buf_init(&out, 1024);
+        api_format_place(&out, &p.datum);
+        assert_non_null(memmem(out.ptr, out.len, "e-308]}}", 8));
+        buf_fini(&out);
+    }
+    buf_fini(&d.want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_are_as_they_should_be),
         cmocka_unit_test(one_is_like_the_first_of_many),
+        cmocka_unit_test(the_longest_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

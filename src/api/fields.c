@@ -69,6 +69,13 @@ static bool is_there(const struct datum *d, unsigned field)
                                                                : true;
 }
 
+static void put_epoch(struct buf *out, int64_t event_us)
+{
+    char *to = buf_reserve(out, EPOCH_MAX);
+    if (to)
+        out->len += (size_t)(api_epoch_put(to, event_us) - to);
+}
+
 static void put_time(struct buf *out, struct time_day *day, int64_t us, bool quoted)
 {
     char text[TIME_S_MAX + 2] = "\"", *end = time_put_s(day, text + 1, us);
@@ -118,7 +125,7 @@ static void put_value(struct data_writer *w, const struct history_point *p, unsi
         api_format_place(out, &p->datum);
         break;
     case EPOCH:
-        buf_put_dec(out, (uint64_t)(p->event_us / US_PER_S));
+        put_epoch(out, p->event_us);
         break;
     case EXPIRATION:
         if (a->expiration_ms)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "api/api.h"
+#include "base/digits.h"
 #include "codec/text.h"
 
 #define QUERY_VALUE_MAX 128
@@ -56,6 +57,10 @@ struct data_writer {
     size_t same_at, same_len;         /* where in `out` what is the same in every record stands */
     struct time_day created, expires; /* of the last one */
 };
+/* "created_epoch" at `to`, where there is room for EPOCH_MAX: whole seconds, signed, and the same
+ * second as in "created_at". Returns the end. */
+enum { EPOCH_MAX = 1 + DIGITS_MAX };
+char *api_epoch_put(char *to, int64_t event_us);
 /* Appends a record, as api_format_datum. */
 void api_put_datum(struct data_writer *w, const struct datum *d, int64_t event_us, uint64_t offset);
 
