@@ -87,9 +87,17 @@ static bool may_grow(const struct sessions *t, const struct session_group *g)
            ascending_growth(&g->given) <= sessions_memory_left(t, g->account);
 }
 
+static bool is_there(const struct session_group *g, uint64_t place)
+{
+    uint32_t at = ascending_find(&g->given, place);
+    return at < g->given.count && ascending_at(&g->given, at) == place;
+}
+
 /* It is settled, or somebody's to settle. */
 static void put(struct sessions *t, struct session_group *g, uint64_t place)
 {
+    if (place < session_place(g->floor, 0) || is_there(g, place))
+        return;
     if (!may_grow(t, g)) {
         uint64_t first = g->given.count ? ascending_at(&g->given, 0) : place;
         raise_floor(t, g, (first < place ? first : place) / SESSION_PARTS + 1);

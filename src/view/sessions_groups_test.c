@@ -278,6 +278,12 @@ static void there_are_maxima(void **state)
     assert_int_equal(sessions_stats(t).dropped, more);
     assert_true(sessions_group_floor(t, 1, GROUP, &floor));
     assert_int_equal(floor, 1000 + more); /* what was not settled below is nobody's any more */
+    tell(t, 0, SESSION_GIVEN, 5, session_place(1000, 0), 1, 1); /* nor is it anybody's loss again */
+    tell(t, 0, SESSION_GIVEN, 5, session_place(1000 + more + 7, 0), 1, 1);
+    free(sessions_group_given(t, 1, GROUP, &floor, &count));
+    assert_int_equal(count, SHARE_GIVEN_MAX); /* and what is there needs no room */
+    assert_int_equal(sessions_stats(t).dropped, more);
+    assert_int_equal(floor, 1000 + more);
     sessions_close(t);
     const uint64_t room = 20000;
     t = open_table(room);
