@@ -792,6 +792,39 @@ static void what_could_not_be_told_was_missed(void **state)
     be_back_before_it_is_told(REASON_journal_failed, true);
 }
 
+/* It becomes durable later than anybody waits for it; so does what was told behind it. */
+static void what_is_told_late_is_waited_for(void **state)
+{
+    (void)state;
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    uint64_t position = publish_held();
+    holds[SESSION_GIVEN] = true;
+    disconnect(&a);
+    restores = true;
+    connect_to(&b, 1, "b", 50, 10);
+    for (unsigned i = 0; i < 3; i++) {
+        answer_held(REASON_outcome_unknown);
+        pass_time();
+        expect_nothing(&b);
+        assert_int_equal(held_count, 1);
+    }
+    given[given_count++] = session_place(position, 0);
+    holds[SESSION_GIVEN] = false;
+    answer_held(REASON_ok);
+    pass_time();
+    expect_nothing(&b);
+    acknowledge(&b, expect_message(&b, publish(2), 2));
+    end_members();
+}
+
+/* It never became durable. */
+static void what_was_not_told_after_all_was_missed(void **state)
+{
+    (void)state;
+    be_back_before_it_is_told(REASON_outcome_unknown, true);
+}
+
 static struct share_group *anew;
 static const struct share_member other = {NULL, 77};
 
@@ -880,6 +913,8 @@ int main(void)
         TEST(else_it_is_read_again),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
+        TEST(what_is_told_late_is_waited_for),
+        TEST(what_was_not_told_after_all_was_missed),
         TEST(so_is_what_is_told_when_it_leaves),
         TEST(what_is_to_come_again_outlasts_a_stop),
         TEST(what_was_missed_outlasts_a_stop),

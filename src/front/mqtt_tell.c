@@ -230,6 +230,24 @@ void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub)
                                                  .floor = mqtt_share_floor(sub->group)});
 }
 
+/* Whether the record is durable, or will be, is not known. One that says nothing is behind it: what
+ * is being told ends when that one's outcome is known. */
+static void tell_behind(struct mqtt_exchange *e)
+{
+    struct mqtt_exchange *next = mqtt_exchange_new(e->answer.front);
+    const struct session_record r = {.event = SESSION_GIVEN,
+                                     .filter = {.filter = e->group->whole},
+                                     .floor = mqtt_share_floor(e->group)};
+    next->answer.type = MQTT_PUBLISH;
+    next->own = *e->x.request.principal;
+    credential_ref(next->own.credential);
+    next->x.request.principal = &next->own;
+    next->x.request.source = e->x.request.source;
+    next->group = mqtt_share_ref(e->group);
+    next->telling = mqtt_share_tell_in(e->group, e->telling);
+    mqtt_hand_up_event(next, &r, 0);
+}
+
 /* Whether its session has them is not known. If the connection has ended, the client may be back
  * before that could be told, and has them then. */
 static void take_back(struct mqtt_exchange *e, const struct items *items)
@@ -262,6 +280,8 @@ void mqtt_group_told(struct mqtt_exchange *e)
     }
     take_back(e, &unknown);
     free(unknown.list);
+    if (e->x.reply.reason == REASON_outcome_unknown && !mqtt_shares_stopping(e->group->shares))
+        tell_behind(e);
     mqtt_share_told(e->group, e->telling);
     mqtt_share_unref(e->group);
     e->group = NULL;
