@@ -14,6 +14,7 @@ import pytest
 from conftest import owner_on
 from harness import BIN, Server, free_port, wait_for
 from pki import Authority
+from test_http import long_answers
 from test_proxy import v1, v2
 from wire import Wire, request
 
@@ -258,6 +259,29 @@ def test_a_large_answer_to_a_slow_reader(server, owner, version):
         w.send(ask * 4)  # over 4 MB, more than the kernel's buffers take
         time.sleep(0.5)
         assert [len(w.read().json()) for _ in range(4)] == [900] * 4
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+def test_long_answers_between_short_ones(server, owner, feed, slowly):
+    with TlsWire(server.https_port, client(server.ca)) as w:
+        long_answers(w, owner, feed, slowly)
+
+
+def test_a_head_is_no_record_of_its_own(server, owner, feed):
+    with TlsWire(server.https_port, client(server.ca)) as w:
+        assert [w.ask(message(owner, {feed: "x" * 900})).status for _ in range(9)] == [202] * 9
+    with Raw(server.https_port, client(server.ca, V12)) as c:
+        c.handshake()
+        got = b""
+        c.sock.sendall(c.seal(request("GET", f"{owner.api}/feeds/{feed}/data", {**owner.key_auth, "Connection": "close"})))
+        while more := c.sock.recv(65536):
+            got += more
+    records = []
+    while got:
+        kind, _, length = struct.unpack(">BHH", got[:5])
+        records.append((kind, length))
+        got = got[5 + length:]
+    assert [length for kind, length in records if kind == 23][0] > 4096, records
 
 
 @BOTH

@@ -18,7 +18,7 @@ struct http_exchange {
     struct buf scratch; /* decoded path and credentials; never moves once filled */
     struct buf plain;   /* the unpacked body */
     struct buf out;     /* the answer, ready to send, or what goes before its body */
-    bool apart;         /* it is followed by x.reply.body, which is too long to be copied */
+    bool apart;         /* it is followed by x.reply.body, too long to be copied without need */
     bool done, kept, close, head_only, minor0, has_origin;
     bool upgrades;        /* asks for messages by WebSocket: `out` begins as the answer to that */
     struct principal who; /* of what it becomes */

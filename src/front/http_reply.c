@@ -4,7 +4,8 @@
 #include "codec/etag.h"
 #include "front/http_private.h"
 
-/* A body from here on is not copied behind the head: that costs more than to send two parts. */
+/* A body from here on is not copied behind the head: that costs more than to send two parts. With
+ * TLS it is, for two parts would be two records, and the head's mostly a packet of its own. */
 #define APART_BYTES 4096u
 
 static const char *status_text(unsigned status)
@@ -190,7 +191,7 @@ void http_reply_format(struct http_exchange *e, struct worker *w)
     put_head(&e->out, e, w, status, r->body.len);
     if (e->head_only || status == 204 || status == 304)
         return;
-    e->apart = r->body.len >= APART_BYTES;
+    e->apart = r->body.len >= APART_BYTES && !(e->conn && stream_is_tls(e->conn->stream));
     if (!e->apart)
         buf_put_slice(&e->out, buf_slice(&r->body));
 }
