@@ -29,7 +29,7 @@
 
 #define PACKET_HEAD_MAX (QUEUED_HEAD + 64u) /* of a message, besides its texts */
 #define RETRY_NS        (300 * NS_PER_MS)
-#define TOLD_NS         NS_PER_MS /* at the worker's next tick */
+#define TOLD_NS         NS_PER_MS /* when the worker's wheel turns next */
 
 _Static_assert(DELIVER_FLIGHTS_MAX < SESSION_ACKED_MAX && DELIVER_WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
@@ -472,6 +472,16 @@ static void wait_for(struct delivery *d, uint64_t ns)
 {
     struct worker *w = d->conn->front->opts.worker;
     deadline_set(worker_wheel(w), &d->retry, worker_now_ns(w) + ns);
+    d->retry_group = false;
+}
+
+/* Nothing else has to wait. */
+static void wait_for_told(struct delivery *d)
+{
+    if (d->retry.at_ns)
+        return;
+    wait_for(d, TOLD_NS);
+    d->retry_group = true;
 }
 
 static bool has_missed(struct delivery *d, struct mqtt_sub *s)
@@ -481,7 +491,7 @@ static bool has_missed(struct delivery *d, struct mqtt_sub *s)
     if (!s->member || !s->restored || !s->qos || !s->group->missing)
         return false;
     if (!mqtt_share_is_told(s->group)) {
-        wait_for(d, TOLD_NS);
+        wait_for_told(d);
         return false;
     }
     return mqtt_share_take_missed(s->group, &s->missed_from, &s->missed_to);
@@ -563,7 +573,8 @@ static void ask_kept(struct delivery *d)
 /* Sends what there is and what fits; asks for more. */
 static void pump(struct delivery *d)
 {
-    if (d->conn->state != MQTT_UP || d->asked || d->retry.at_ns || !has_room(d))
+    if (d->conn->state != MQTT_UP || d->asked || (d->retry.at_ns && !d->retry_group) ||
+        !has_room(d))
         return;
     if (d->flights.kept) {
         ask_kept(d);

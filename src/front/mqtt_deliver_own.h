@@ -58,6 +58,7 @@ struct delivery {
     bool behind;
     struct mqtt_exchange *asked; /* is under way */
     struct deadline retry;
+    bool retry_group; /* that is only for what a group has missed */
 };
 
 /* ---- mqtt_deliver.c ---- */

@@ -48,7 +48,7 @@ static unsigned held_count;
  * opened was there before, and has the subscription. */
 static uint64_t published[HELD_MAX], given[HELD_MAX];
 static unsigned published_count, given_count;
-static bool restores;
+static bool restores, restores_both; /* if it has one of its own, the group's as well */
 static uint64_t kept; /* place of a message that it was sent, with QoS 1; 0: there is none */
 static uint64_t own;  /* the same of one that it has missed itself */
 static uint64_t told_floor;
@@ -158,6 +158,8 @@ static void open_session(struct buf *out, const struct session_record *r)
     const struct session_filter plain = {.filter = SLICE("a/#"), .qos = 1};
     if (restores)
         session_state_put_sub(out, own ? &plain : &f, 0);
+    if (restores && restores_both)
+        session_state_put_sub(out, &f, 0);
     if (kept)
         session_state_put_sent(out, &(struct session_item){kept, 1, 1}, false, true);
 }
@@ -471,7 +473,7 @@ static int open_all(void **state)
     memset(holds, 0, sizeof holds);
     memset(told, 0, sizeof told);
     published_count = given_count = 0;
-    restores = holds_reads = false;
+    restores = restores_both = holds_reads = false;
     kept = own = told_floor = 0;
     on_acked = NULL;
     memset(barred, 0, sizeof barred);
@@ -825,6 +827,25 @@ static void what_was_not_told_after_all_was_missed(void **state)
     be_back_before_it_is_told(REASON_outcome_unknown, true);
 }
 
+/* What it has missed itself does not wait for that. */
+static void what_is_its_own_does_not_wait(void **state)
+{
+    (void)state;
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    uint64_t position = publish_held();
+    disconnect(&a);
+    restores = restores_both = true;
+    own = session_place(7, 0);
+    connect_to(&b, 1, "b", 50, 10);
+    expect_message(&b, 7, 1);
+    expect_nothing(&b);
+    answer_held(REASON_journal_failed);
+    pass_time();
+    acknowledge(&b, expect_message(&b, position, 2));
+    end_members();
+}
+
 static struct share_group *anew;
 static const struct share_member other = {NULL, 77};
 
@@ -913,6 +934,7 @@ int main(void)
         TEST(else_it_is_read_again),
         TEST(what_is_being_told_is_waited_for),
         TEST(what_could_not_be_told_was_missed),
+        TEST(what_is_its_own_does_not_wait),
         TEST(what_is_told_late_is_waited_for),
         TEST(what_was_not_told_after_all_was_missed),
         TEST(so_is_what_is_told_when_it_leaves),
