@@ -30,7 +30,7 @@ int disk_open_fd(const char *path, int flags)
 {
     struct stat st;
     /* A pipe would wait for its other end. Nothing changes for files. */
-    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0640);
+    int fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
     if (fd < 0) /* so says a socket */
         return errno == ENXIO ? -EMEDIUMTYPE : -errno;
     int rc = result(fstat(fd, &st));

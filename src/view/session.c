@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Invariants: `acked` holds no place below the floor. A QoS 1 message is in `out` until the client
- * has it, one of a group until its id is free; a QoS 2 message is in `acked` or below the floor as
- * soon as its id is `pubrel`, and stays in `out` until its id is free. All lists are sorted and
- * hold nothing twice.
+ * has it, one of a group until its id is free; one of QoS 2 that is its own is in `acked` or below
+ * the floor as soon as its id is `pubrel`, and any stays in `out` until its id is free. All lists
+ * are sorted and hold nothing twice.
  */
 #include "view/session.h"
 
