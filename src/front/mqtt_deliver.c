@@ -351,8 +351,9 @@ void mqtt_deliver_disown(struct mqtt_conn *c, const struct mqtt_sub *sub)
     give_back_given(d, sub->member);
     give_back_queued(d, sub);
     for (uint32_t i = 0; i < d->flights.count; i++) {
-        if (d->flights.list[i].member == sub->member)
-            mqtt_share_settle(sub->group, d->flights.list[i].place);
+        const struct flight *flight = &d->flights.list[i];
+        if (flight->member == sub->member && !tell_is_under_way(d, sub->group, flight->place))
+            mqtt_share_settle(sub->group, flight->place);
     }
 }
 

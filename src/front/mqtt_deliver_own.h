@@ -79,6 +79,9 @@ void items_put(struct items *items, struct session_item item);
 void tell_given(struct delivery *d, uint32_t member, struct session_item item);
 /* The same: it goes to somebody else. */
 void tell_given_back(struct delivery *d, uint32_t member, struct session_item item);
+/* Whether the record that says whose the message is, is on its way to the journal; what then
+ * becomes of the message is seen to when that is answered. */
+bool tell_is_under_way(const struct delivery *d, const struct share_group *g, uint64_t place);
 /* The connection ends: what of QoS 2 has not left and is not handed up goes to others, no session
  * having it. If there is nobody, it is told if its session goes on, and else stays open. */
 void tell_others(struct delivery *d);

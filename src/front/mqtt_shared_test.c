@@ -622,6 +622,50 @@ static void what_may_be_durable_is_taken_back_first(void **state)
     end_members();
 }
 
+/* `a` unsubscribes before the record about a message is durable, and acknowledges it or not: it is
+ * open until that is known. Else a crash could lose it. */
+static void unsubscribe_before_it_is_told(uint8_t qos, bool acknowledged, enum reason outcome)
+{
+    two_members(50, qos, 10);
+    const struct share_group *g = fronts[1]->conns->subs->group;
+    holds[SESSION_GIVEN] = true;
+    uint64_t position = publish(qos);
+    uint16_t id = qos == 1 ? expect_message(&a, position, 1) : 0;
+    turns(2);
+    assert_int_equal(held_count, 1);
+    unsubscribe_now(0, FILTER);
+    holds[SESSION_GIVEN] = false;
+    if (acknowledged)
+        put(&a, &(struct mqtt_packet){.type = MQTT_PUBACK, .id = id});
+    assert_int_equal(g->open.count, 1);
+    answer_held(outcome);
+    if (outcome == REASON_ok)
+        expect_nothing(&b);
+    else if (!acknowledged)
+        (void)expect_message(&b, position, qos);
+    assert_int_equal(g->open.count, outcome != REASON_ok);
+    end_members();
+}
+
+static void who_unsubscribes_has_what_is_told_then(void **state)
+{
+    (void)state;
+    unsubscribe_before_it_is_told(1, false, REASON_ok);
+    unsubscribe_before_it_is_told(1, true, REASON_ok);
+}
+
+static void and_what_is_sent_then(void **state)
+{
+    (void)state;
+    unsubscribe_before_it_is_told(2, false, REASON_ok);
+}
+
+static void what_is_not_told_then_is_anothers(void **state)
+{
+    (void)state;
+    unsubscribe_before_it_is_told(1, false, REASON_journal_failed);
+}
+
 /* Else the record of who gets it could come first, and would be undone. */
 static void give_back(enum reason outcome)
 {
@@ -924,6 +968,9 @@ int main(void)
         TEST(nor_is_what_its_connection_did_not_wait_for),
         TEST(what_is_durable_stays_with_its_session),
         TEST(what_may_be_durable_is_taken_back_first),
+        TEST(who_unsubscribes_has_what_is_told_then),
+        TEST(and_what_is_sent_then),
+        TEST(what_is_not_told_then_is_anothers),
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
         TEST(what_is_given_back_goes_on_with_qos_0),

@@ -53,6 +53,23 @@ void tell_given_back(struct delivery *d, uint32_t member, struct session_item it
     put(d, &d->given_back, (struct group_item){item, member});
 }
 
+bool tell_is_under_way(const struct delivery *d, const struct share_group *g, uint64_t place)
+{
+    for (const struct mqtt_answer *a = d->conn->first; a; a = a->next) {
+        struct session_record r;
+        struct session_item item = {0};
+        if (!a->exchange || a->exchange->group != g)
+            continue;
+        CHECK(session_record_decode(a->exchange->x.request.body, &r));
+        struct slice list = r.list;
+        while (session_next_item(&r, &list, &item)) {
+            if (item.place == place)
+                return true;
+        }
+    }
+    return false;
+}
+
 void tell_others(struct delivery *d)
 {
     struct group_items *all = &d->given_out;
@@ -259,6 +276,22 @@ static void take_back(struct mqtt_exchange *e, const struct items *items)
         tell_group(c->out, e->group, mqtt_share_tell_in(e->group, e->telling), &r, NULL);
 }
 
+/* Of QoS 1: whether it is under way to a client that is a member no more: nobody settles it when
+ * that acknowledges it. */
+static bool is_under_way_as_its_own(const struct mqtt_exchange *e, const struct session_item *item)
+{
+    const struct mqtt_conn *c = e->answer.conn;
+    const struct flight *f = c && c->out ? flights_find(&c->out->flights, item->packet_id) : NULL;
+    return f && f->place == item->place && !mqtt_subs_member(c->front->subs, f->member);
+}
+
+/* Maybe when it was a member no more. */
+static bool was_acknowledged(const struct mqtt_exchange *e, const struct session_item *item)
+{
+    const struct mqtt_conn *c = e->answer.conn;
+    return c && c->out && c->state == MQTT_UP && !flights_find(&c->out->flights, item->packet_id);
+}
+
 /* Nobody else is to have what a session was sent with QoS 2; and what that could not be sent, or
  * has no more, somebody is to have. What a client without a session has is settled already. */
 void mqtt_group_told(struct mqtt_exchange *e)
@@ -270,10 +303,11 @@ void mqtt_group_told(struct mqtt_exchange *e)
     struct slice list = r.list;
     bool given = r.event == SESSION_GIVEN, durable = e->x.reply.reason == REASON_ok;
     while (e->x.request.session && session_next_item(&r, &list, &item)) {
-        bool goes_on = given ? item.qos == 2 && !durable : item.qos == 1 || durable;
-        if (given && durable && item.qos == 2)
+        bool own = given && item.qos == 1 && is_under_way_as_its_own(e, &item);
+        bool goes_on = given ? (item.qos == 2 || own) && !durable : item.qos == 1 || durable;
+        if (given && durable && (item.qos == 2 || own || was_acknowledged(e, &item)))
             mqtt_share_settle(e->group, item.place);
-        else if (given && goes_on && e->x.reply.reason == REASON_outcome_unknown)
+        else if (given && goes_on && item.qos == 2 && e->x.reply.reason == REASON_outcome_unknown)
             items_put(&unknown, item);
         else if (goes_on) /* else it stays open: it may be the session's */
             (void)mqtt_give_to_another(e->answer.front, e->group, item.place);
