@@ -275,8 +275,7 @@ static void one_wrong_among_them_is_refused_alone(void **state)
                           .secrets = {SLICE("right"), SLICE("wrong")}};
     uint64_t before = all_hashes();
     assert_int_equal(run_thousand(&crowd), 1);
-    assert_int_equal(crowd.askers[500].wait.reason, REASON_bad_device);
-    assert_int_equal(all_hashes() - before, 2);
+    assert_true(crowd.askers[500].wait.reason == REASON_bad_device && all_hashes() - before == 2);
     world_free(w);
 }
 
@@ -794,8 +793,7 @@ static void who_waits_too_long_is_told_when_to_come_back(void **state)
         late += askers[i].wait.reason == REASON_busy && askers[i].wait.retry_ns > 0;
         right += askers[i].wait.reason == REASON_ok;
     }
-    assert_int_equal(late + right, 60);
-    assert_true(late > 20);
+    assert_true(late + right == 60 && late > 20);
     world_free(w);
 }
 
@@ -809,7 +807,9 @@ static void who_is_put_off_together_comes_back_one_by_one(void **state)
     for (unsigned i = 0; i < 60; i++)
         assert_int_equal(ask_at(w, &askers[i], w->devices[i], SLICE("right"), i, clock_mono_ns()),
                          SHIELD_PENDING);
+    pthread_mutex_lock(&w->shield->lock); /* the clerk looks at it */
     w->shield->opts.hash_wait_ns = 30 * NS_PER_MS;
+    pthread_mutex_unlock(&w->shield->lock);
     for (unsigned i = 0; i < 60; i++) {
         await(&askers[i]);
         uint64_t retry = askers[i].wait.retry_ns; /* 0: it was not put off */
