@@ -143,6 +143,23 @@ int threads_set_nice(const char *const names[], int n, bool long_slices)
     return outcome;
 }
 
+void cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+bool cond_wait_until(pthread_cond_t *c, pthread_mutex_t *m, uint64_t end_ns)
+{
+    const struct timespec end = {.tv_sec = (time_t)(end_ns / NS_PER_S),
+                                 .tv_nsec = (long)(end_ns % NS_PER_S)};
+    return end_ns == UINT64_MAX ? pthread_cond_wait(c, m) == 0
+                                : pthread_cond_timedwait(c, m, &end) == 0;
+}
+
 unsigned thread_cores(void)
 {
     cpu_set_t set;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base/thread.h - named threads and the one kind of short lock that hot paths use. Any thread.
+ * base/thread.h - named threads, waiting for a time, and the one kind of short lock that hot paths
+ * use. Any thread.
  */
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Starts a thread with all signals blocked but the profiler's (SIGPROF, prof/prof.h), named `name`
  * (at most 15 bytes are shown). Aborts when the system has no more threads: it only happens at
@@ -34,6 +36,12 @@ bool thread_nice_ends(void);
 int threads_set_nice(const char *const names[], int n, bool long_slices);
 /* Cores that the calling thread may run on; at least 1. */
 unsigned thread_cores(void);
+
+/* Makes a condition for cond_wait_until. */
+void cond_init(pthread_cond_t *c);
+/* pthread_cond_wait, until `end_ns` of clock_mono_ns() at the latest; UINT64_MAX: without end.
+ * False: that is over. */
+bool cond_wait_until(pthread_cond_t *c, pthread_mutex_t *m, uint64_t end_ns);
 
 /* A spinlock for a few dozen instructions. It yields after some turns, so a preempted holder cannot
  * burn a core; a thread that called thread_be_idle never takes one that others take. */

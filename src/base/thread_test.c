@@ -113,12 +113,47 @@ static void a_sleep_outlasts_signals(void **state)
     assert_true(slept_ns < 60 * NS_PER_S);
 }
 
+struct waiting {
+    pthread_cond_t cond;
+    pthread_mutex_t lock;
+    bool told;
+};
+
+static void tell(void *arg)
+{
+    struct waiting *w = arg;
+    pthread_mutex_lock(&w->lock);
+    w->told = true;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* By the time that is not set, and without end. */
+static void a_wait_ends_by_time_or_when_told(void **state)
+{
+    struct waiting w = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    (void)state;
+    cond_init(&w.cond);
+    pthread_mutex_lock(&w.lock);
+    uint64_t end = clock_mono_ns() + 20 * NS_PER_MS;
+    while (cond_wait_until(&w.cond, &w.lock, end))
+        ;
+    assert_true(clock_mono_ns() >= end);
+    pthread_t teller = thread_start("teller", tell, &w);
+    while (!w.told)
+        assert_true(cond_wait_until(&w.cond, &w.lock, UINT64_MAX));
+    pthread_mutex_unlock(&w.lock);
+    pthread_join(teller, NULL);
+    pthread_cond_destroy(&w.cond);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_stands_back_has_long_slices),
         cmocka_unit_test(who_is_prompt_has_short_slices),
         cmocka_unit_test(a_sleep_outlasts_signals),
+        cmocka_unit_test(a_wait_ends_by_time_or_when_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,16 +116,12 @@ enum reason catalog_submit(struct catalog *c, struct catalog_ask *ask)
 /* Waits up to `ns` for an ask (unless `only_stop`) or for the end. True: stopping. */
 static bool wait_for_asks(struct catalog *c, uint64_t ns, bool only_stop)
 {
-    uint64_t until = ns == WAIT_FOREVER ? ns : clock_mono_ns() + ns;
-    struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
-                          .tv_nsec = (long)(until % NS_PER_S)};
-    int rc = 0;
+    uint64_t until = ns == WAIT_FOREVER ? UINT64_MAX : clock_mono_ns() + ns;
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping && rc != ETIMEDOUT &&
-           (only_stop || (!c->first && !c->scrub && !(c->copy && !c->copy->begun)))) {
-        rc = ns == WAIT_FOREVER ? pthread_cond_wait(&c->wake, &c->lock)
-                                : pthread_cond_timedwait(&c->wake, &c->lock, &at);
-    }
+    while (!c->stopping &&
+           (only_stop || (!c->first && !c->scrub && !(c->copy && !c->copy->begun))) &&
+           cond_wait_until(&c->wake, &c->lock, until))
+        ;
     bool stopping = c->stopping;
     pthread_mutex_unlock(&c->lock);
     return stopping;
@@ -456,13 +452,9 @@ static struct catalog *catalog_new(const struct catalog_opts *opts)
     struct catalog *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, &monotonic);
-    pthread_cond_init(&c->told, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init(&c->wake);
+    cond_init(&c->told);
     c->opts = *opts;
     c->opts.path = NULL; /* the caller's; db.path is ours */
     c->last = &c->first;

@@ -108,9 +108,7 @@ static void begin_asking(struct link_guest *g, struct asker *a)
 static bool wait_for(struct link_guest *g, struct asker *a)
 {
     uint64_t end = clock_mono_ns() + ASK_NS;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
-    while (!a->done && !a->failed && pthread_cond_timedwait(&g->answered, &g->lock, &until) == 0)
+    while (!a->done && !a->failed && cond_wait_until(&g->answered, &g->lock, end))
         ;
     struct asker **at = &g->askers;
     while (*at != a)
@@ -466,7 +464,6 @@ static void destroy(struct link_guest *g)
 
 int link_guest_open(const struct link_guest_opts *opts, struct link_guest **ret, struct error *err)
 {
-    pthread_condattr_t attr;
     struct link_guest *g = calloc(1, sizeof *g);
     CHECK(g);
     g->opts = *opts;
@@ -474,10 +471,7 @@ int link_guest_open(const struct link_guest_opts *opts, struct link_guest **ret,
     g->fd = -1;
     g->names = link_names_new();
     CHECK(g->path && g->names);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&g->answered, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&g->answered);
     pthread_mutex_init(&g->sinks_lock, NULL);
     pthread_mutex_init(&g->lock, NULL);
     g->bell = packet_bell();

@@ -214,9 +214,7 @@ static void rest(struct prof *p)
     }
     uint64_t look_ns = clock_mono_ns() + LOOK_NS;
     uint64_t until_ns = look_ns < p->end_ns ? look_ns : p->end_ns;
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                                   .tv_nsec = (long)(until_ns % NS_PER_S)};
-    pthread_cond_timedwait(&p->woken, &p->lock, &until);
+    (void)cond_wait_until(&p->woken, &p->lock, until_ns);
 }
 
 static void run(void *arg)
@@ -285,11 +283,7 @@ struct prof *prof_new(void)
     CHECK(p);
     p->last = &p->first;
     p->file.fd = -1;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->woken, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&p->woken);
     pthread_mutex_init(&p->lock, NULL);
     p->thread = thread_start("profiler", run, p);
     return p;

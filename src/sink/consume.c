@@ -555,11 +555,9 @@ static void listen_to_journal(struct consume *c, uint64_t seen, uint64_t ns)
 
 static void sleep_until(struct consume *c, uint64_t until_ns)
 {
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                                   .tv_nsec = (long)(until_ns % NS_PER_S)};
     pthread_mutex_lock(&c->lock);
     while (!c->asks && !c->stop && c->quit == c->quitting &&
-           pthread_cond_timedwait(&c->woken, &c->lock, &until) == 0)
+           cond_wait_until(&c->woken, &c->lock, until_ns))
         ;
     pthread_mutex_unlock(&c->lock);
 }
@@ -667,11 +665,7 @@ static struct consume *make(const struct consume_opts *opts)
     c->fresh = calloc(opts->groups_max, sizeof *c->fresh);
     CHECK(c->granted && c->stats && c->fresh);
     buf_init(&c->opened, BATCH_BYTES_MAX);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->woken, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&c->woken);
     pthread_mutex_init(&c->lock, NULL);
     return c;
 }

@@ -285,12 +285,9 @@ static void look(struct hooks *h, uint64_t now_ns)
 
 static void rest(struct hooks *h)
 {
-    uint64_t end = clock_mono_ns() + SLEEP_NS;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
     bool under_way = posts_room(h->posts) < h->opts.at_once;
     if (!h->reading && !under_way) {
-        pthread_cond_timedwait(&h->woken, &h->lock, &until);
+        (void)cond_wait_until(&h->woken, &h->lock, clock_mono_ns() + SLEEP_NS);
         return;
     }
     pthread_mutex_unlock(&h->lock);
@@ -362,11 +359,7 @@ static int make(const struct hooks_opts *opts, struct hooks **ret, struct error 
                                               .allowed = opts->allowed,
                                               .allowed_count = opts->allowed_count,
                                               .ca_file = opts->ca_file});
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&h->woken, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&h->woken);
     pthread_mutex_init(&h->lock, NULL);
     pthread_mutex_init(&h->told_lock, NULL);
     hooks_setup_courses(h);

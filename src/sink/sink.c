@@ -736,11 +736,9 @@ static void rest(struct sink *s, uint64_t ns)
         return;
     }
     uint64_t end = clock_mono_ns() + ns;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
     pthread_mutex_lock(&s->rest_lock);
     while (!s->wake && !(s->lingers && atomic_load(&s->waiters)) &&
-           pthread_cond_timedwait(&s->woken, &s->rest_lock, &until) == 0)
+           cond_wait_until(&s->woken, &s->rest_lock, end))
         ;
     s->wake = false;
     pthread_mutex_unlock(&s->rest_lock);
@@ -809,12 +807,8 @@ void sink_destroy(struct sink *s)
 
 void sink_init(struct sink *s)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->woken, &attr);
-    pthread_cond_init(&s->answered, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&s->woken);
+    cond_init(&s->answered);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->rest_lock, NULL);
 }
@@ -938,9 +932,6 @@ int sink_retry_dead(struct sink *s, uint64_t offset, uint64_t patience_ns, unsig
                     unsigned *ret_kept)
 {
     uint64_t end = clock_mono_ns() + patience_ns;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
-    int waited = 0;
     pthread_mutex_lock(&s->lock);
     if (s->retry_asked) { /* one that nobody waits for any more is still at it */
         pthread_mutex_unlock(&s->lock);
@@ -951,9 +942,9 @@ int sink_retry_dead(struct sink *s, uint64_t offset, uint64_t patience_ns, unsig
     s->retry_last = offset;
     s->retry_sent = s->retry_kept = 0;
     wake(s);
-    while (s->retry_asked && waited == 0)
-        waited = pthread_cond_timedwait(&s->answered, &s->lock, &until);
-    int rc = s->retry_asked ? -waited : s->retry_code;
+    while (s->retry_asked && cond_wait_until(&s->answered, &s->lock, end))
+        ;
+    int rc = s->retry_asked ? -ETIMEDOUT : s->retry_code;
     *ret_sent = s->retry_sent;
     *ret_kept = s->retry_kept;
     pthread_mutex_unlock(&s->lock);

@@ -183,13 +183,10 @@ static void nap(struct view *v, uint64_t applied)
 {
     uint64_t length = v->opts.ops->nap_ns ? v->opts.ops->nap_ns : NAP_NS;
     uint64_t end = clock_mono_ns() + length;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
     pthread_mutex_lock(&v->nap_lock);
-    while (!atomic_load(&v->stop) && atomic_load(&v->wanted) <= applied) {
-        if (pthread_cond_timedwait(&v->nap_end, &v->nap_lock, &until) != 0)
-            break;
-    }
+    while (!atomic_load(&v->stop) && atomic_load(&v->wanted) <= applied &&
+           cond_wait_until(&v->nap_end, &v->nap_lock, end))
+        ;
     pthread_mutex_unlock(&v->nap_lock);
 }
 
@@ -261,9 +258,7 @@ static void flush_asked(struct view *v)
 
 int view_flush(struct view *v, uint64_t patience_ns)
 {
-    uint64_t end = clock_mono_ns() + patience_ns;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
+    uint64_t end = patience_ns ? clock_mono_ns() + patience_ns : UINT64_MAX;
     uint64_t from = journal_durable(v->opts.journal);
     pthread_mutex_lock(&v->nap_lock);
     uint64_t ticket = ++v->flush_asked;
@@ -272,11 +267,9 @@ int view_flush(struct view *v, uint64_t patience_ns)
     view_hurry(v, from);
     journal_reader_wake(v->reader);
     pthread_mutex_lock(&v->nap_lock);
-    int waited = 0;
-    while (v->flush_done < ticket && waited == 0)
-        waited = patience_ns ? pthread_cond_timedwait(&v->flushed, &v->nap_lock, &until)
-                             : pthread_cond_wait(&v->flushed, &v->nap_lock);
-    int code = v->flush_done < ticket ? -waited : v->flush_code;
+    while (v->flush_done < ticket && cond_wait_until(&v->flushed, &v->nap_lock, end))
+        ;
+    int code = v->flush_done < ticket ? -ETIMEDOUT : v->flush_code;
     pthread_mutex_unlock(&v->nap_lock);
     return code;
 }
@@ -302,12 +295,8 @@ int view_start(const struct view_opts *opts, struct view **ret, struct error *er
     v->applied = v->durable = v->committed = opts->cursor;
     struct journal_reader_opts reader = {
         .name = opts->ops->name, .has_start = true, .start = opts->cursor};
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&v->nap_end, &attr);
-    pthread_cond_init(&v->flushed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&v->nap_end);
+    cond_init(&v->flushed);
     pthread_mutex_init(&v->nap_lock, NULL);
     int code = journal_reader_open(opts->journal, &reader, &v->reader, err);
     if (code < 0) {

@@ -50,10 +50,8 @@ bool yielding_look(struct yielding *y, uint64_t applied, uint64_t durable, uint6
 static bool wait_for_look(struct yield *y)
 {
     uint64_t end = clock_mono_ns() + LOOK_NS;
-    const struct timespec until = {.tv_sec = (time_t)(end / NS_PER_S),
-                                   .tv_nsec = (long)(end % NS_PER_S)};
     pthread_mutex_lock(&y->lock);
-    while (!y->stop && pthread_cond_timedwait(&y->wake, &y->lock, &until) == 0)
+    while (!y->stop && cond_wait_until(&y->wake, &y->lock, end))
         ;
     bool stop = y->stop;
     pthread_mutex_unlock(&y->lock);
@@ -87,11 +85,7 @@ struct yield *yield_start(const struct yield_opts *opts)
     struct yield *y = calloc(1, sizeof *y);
     CHECK(y);
     y->opts = *opts;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&y->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&y->wake);
     pthread_mutex_init(&y->lock, NULL);
     y->thread = thread_start("yield", run, y);
     return y;
