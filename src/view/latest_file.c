@@ -16,7 +16,6 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/metric.h"
 #include "journal/format.h"
 #include "view/latest_own.h"
@@ -104,10 +103,7 @@ uint64_t latest_tick(struct latest *l, uint64_t next_offset, uint64_t bytes, uin
         return l->saved;
     uint64_t begin = clock_mono_ns();
     int code = latest_snapshot(l, l->applied);
-    pace_done(&l->pace, clock_mono_ns() - begin, now_ns);
-    if (code < 0 && !l->failing)
-        log_line(LOG_ERROR, "latest.snapshot_failed", "path=%s error=%s", l->path, strerror(-code));
-    l->failing = code < 0;
+    pace_done(&l->pace, clock_mono_ns() - begin, now_ns, code, l->path);
     return l->saved;
 }
 

@@ -45,7 +45,6 @@ struct latest {
     uint64_t applied; /* next offset to apply */
     uint64_t saved;   /* cursor of the snapshot file */
     struct pace pace;
-    bool failing;
     _Atomic uint64_t feeds, bytes;
 };
 

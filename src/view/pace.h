@@ -12,10 +12,11 @@
 struct pace {
     uint64_t saved_ns, least_ns; /* the last snapshot; the shortest pause behind it */
     uint64_t bytes;              /* of the journal since then */
-    bool known;                  /* the clock has been seen */
+    bool known, failing;         /* the clock has been seen; the last one could not be written */
 };
 
 /* `bytes` more were applied. Whether a snapshot is due. */
 bool pace_due(struct pace *p, uint64_t bytes, uint64_t now_ns);
-/* One was written, or could not be, and that took so long. */
-void pace_done(struct pace *p, uint64_t took_ns, uint64_t now_ns);
+/* That took so long. The snapshot is the file at `path` now, or `code` says why not: that is
+ * logged, once until one is written again. */
+void pace_done(struct pace *p, uint64_t took_ns, uint64_t now_ns, int code, const char *path);

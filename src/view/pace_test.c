@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "view/pace.c"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,7 @@ static void every_half_minute(void **state)
     assert_false(pace_due(&p, 1, 100 * S));
     assert_false(pace_due(&p, 1, 130 * S - 1));
     assert_true(pace_due(&p, 0, 130 * S));
-    pace_done(&p, 1, 130 * S);
+    pace_done(&p, 1, 130 * S, 0, "");
     assert_false(pace_due(&p, 1, 160 * S - 1));
     assert_true(pace_due(&p, 1, 160 * S));
 }
@@ -24,7 +25,7 @@ static void earlier_when_much_would_be_read_again(void **state)
     struct pace p = {0};
     assert_false(pace_due(&p, REPLAY_BYTES - 1, S));
     assert_true(pace_due(&p, 1, S));
-    pace_done(&p, 0, S);
+    pace_done(&p, 0, S, 0, "");
     assert_false(pace_due(&p, REPLAY_BYTES - 1, 2 * S)); /* it counts anew */
 }
 
@@ -32,7 +33,7 @@ static void later_when_writing_takes_long(void **state)
 {
     struct pace p = {0};
     pace_due(&p, 0, 0);
-    pace_done(&p, S / 2, 10 * S);
+    pace_done(&p, S / 2, 10 * S, -ENOSPC, "");
     assert_false(pace_due(&p, 10ull * REPLAY_BYTES, 60 * S - 1));
     assert_true(pace_due(&p, 0, 60 * S));
 }

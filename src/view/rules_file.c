@@ -16,7 +16,6 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/metric.h"
 #include "base/varint.h"
 #include "journal/format.h"
@@ -157,10 +156,7 @@ uint64_t rules_tick(struct rules *t, uint64_t next_offset, uint64_t bytes, uint6
         return t->saved;
     uint64_t begin = clock_mono_ns();
     int code = rules_snapshot(t, t->applied);
-    pace_done(&t->pace, clock_mono_ns() - begin, now_ns);
-    if (code < 0 && !t->failing)
-        log_line(LOG_ERROR, "rules.snapshot_failed", "path=%s error=%s", t->path, strerror(-code));
-    t->failing = code < 0;
+    pace_done(&t->pace, clock_mono_ns() - begin, now_ns, code, t->path);
     return t->saved;
 }
 

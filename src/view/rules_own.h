@@ -68,7 +68,6 @@ struct rules {
     uint64_t ready_at;
     struct pace pace;
     uint64_t looked_ns;
-    bool failing;
 };
 
 /* ---- rules.c */

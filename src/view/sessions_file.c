@@ -20,7 +20,6 @@
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/metric.h"
 #include "base/varint.h"
 #include "flow/publish.h"
@@ -197,11 +196,7 @@ uint64_t sessions_tick(struct sessions *t, uint64_t next_offset, uint64_t bytes,
         return t->saved;
     uint64_t begin = clock_mono_ns();
     int code = sessions_snapshot(t, t->applied);
-    pace_done(&t->pace, clock_mono_ns() - begin, now_ns);
-    if (code < 0 && !t->failing)
-        log_line(LOG_ERROR, "sessions.snapshot_failed", "path=%s error=%s", t->path,
-                 strerror(-code));
-    t->failing = code < 0;
+    pace_done(&t->pace, clock_mono_ns() - begin, now_ns, code, t->path);
     return t->saved;
 }
 

@@ -73,7 +73,6 @@ struct sessions {
     uint64_t saved;   /* cursor of the snapshot file */
     struct pace pace;
     uint64_t forgot_ns;
-    bool failing;
 };
 
 struct sessions *sessions_new(const struct sessions_opts *opts);
