@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * front/mqtt_deliver_own.h - what mqtt_deliver.c (messages to one client) and mqtt_tell.c (what the
- * journal is told of them) share. A delivery belongs to its connection and its worker's thread.
+ * front/mqtt_deliver_own.h - what mqtt_deliver.c (messages to one client), mqtt_missed.c (those
+ * that are read from the journal) and mqtt_tell.c (what that is told of them) share. A delivery
+ * belongs to its connection and its worker's thread.
  */
 #pragma once
 
@@ -64,6 +65,15 @@ struct delivery {
 /* ---- mqtt_deliver.c ---- */
 /* Position below which the client has all messages of its own. */
 uint64_t delivery_floor(const struct delivery *d);
+/* Sends the packet under a new packet id: for itself, or as that member of a group. There is room
+ * in the window. */
+void delivery_send(struct delivery *d, uint64_t place, uint32_t member, uint8_t qos, char *packet,
+                   size_t len);
+/* The client has it, or it cannot be given it any more. */
+void delivery_over(struct delivery *d, struct flight *flight);
+/* As that member it is to read the message at that place. */
+void delivery_put_given(struct delivery *d, uint32_t member, uint64_t place,
+                        const struct share_round *asked);
 
 /* Whether its session goes on when the connection ends; else that is one for its will's sake only,
  * or there is none, and as a member of groups it has none. */
@@ -71,6 +81,13 @@ static inline bool delivery_outlives(const struct delivery *d)
 {
     return d->conn->session && d->conn->expiry_s;
 }
+
+/* ---- mqtt_missed.c ---- */
+/* Asks the journal for what is to be sent before all that waits, as far as the window has room; its
+ * answer comes to mqtt_take_missed. False: there is nothing of that kind. */
+bool mqtt_ask_missed(struct delivery *d);
+/* The same for the stretch between what was read and what comes live, if there is one. */
+void mqtt_ask_stretch(struct delivery *d);
 
 /* ---- mqtt_tell.c ---- */
 void items_put(struct items *items, struct session_item item);

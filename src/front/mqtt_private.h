@@ -353,14 +353,16 @@ void mqtt_deliver_tell(struct mqtt_conn *c);
 /* Before the session is told that its connection has ended: what is not told yet. */
 void mqtt_deliver_close(struct mqtt_conn *c);
 void mqtt_deliver_free(struct mqtt_conn *c);
-/* The exchange that `asks` came back. */
-void mqtt_take_missed(struct mqtt_exchange *e);
 /* A session that was there before, item by item; then, behind CONNACK, goes on with it. */
 void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
                           const struct session_state_item *i);
 void mqtt_deliver_begin(struct mqtt_conn *c);
 /* The first subscription was made: it sees what becomes durable from now on. */
 void mqtt_deliver_join(struct mqtt_conn *c);
+
+/* ---- mqtt_missed.c: what it is sent from the journal ---- */
+/* The exchange that `asks` came back. */
+void mqtt_take_missed(struct mqtt_exchange *e);
 
 /* ---- mqtt_tell.c: what the journal is told of that ---- */
 /* A good moment to tell it how far the client is. */

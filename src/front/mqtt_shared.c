@@ -7,7 +7,7 @@
  * room gets it; else it is dropped and counted.
  *
  * What a member has not acknowledged when its connection ends goes on to another by its place in
- * the journal, from where that one reads it (mqtt_deliver.c). A message of QoS 2 that was sent
+ * the journal, from where that one reads it (mqtt_missed.c). A message of QoS 2 that was sent
  * stays with the client it was sent to (MQTT-4.8.2-4, -5), and so does everything when there is no
  * other member and the session goes on.
  *
