@@ -264,7 +264,7 @@ void mqtt_share_out(struct mqtt_front *f, struct share_group *g, const struct li
         if (to.front != f) {
             struct note *n = note_new(g, m, payload);
             if (!n)
-                break;
+                continue; /* there may be somebody here */
             n->to = to;
             n->asked = asked;
             n->mail.run = on_note;
@@ -288,6 +288,20 @@ bool mqtt_may_give(struct share_group *g)
     return !(g->kept && mqtt_shares_stopping(g->shares)) && !mqtt_share_over(g);
 }
 
+/* Without mail: to a member of this worker. False: there is none. */
+static bool give_here(struct mqtt_front *f, struct share_group *g, uint64_t place,
+                      const struct share_round *asked)
+{
+    struct share_round round = *asked;
+    struct share_member to;
+    while (mqtt_share_pick(g, &round, &to)) {
+        const struct mqtt_sub *sub = to.front == f ? mqtt_subs_member(f->subs, to.number) : NULL;
+        if (sub && !sub->left && take_place(sub, place, &round))
+            return true;
+    }
+    return false;
+}
+
 static void give_place(struct mqtt_front *f, struct share_group *g, uint64_t place,
                        const struct share_round *asked)
 {
@@ -296,7 +310,7 @@ static void give_place(struct mqtt_front *f, struct share_group *g, uint64_t pla
         n->by_place = true;
         n->asked = *asked;
         hand_on(f, n);
-    } else {
+    } else if (!give_here(f, g, place, asked)) {
         drop(g, place, true);
     }
 }

@@ -2,6 +2,8 @@
 /* Which member of a group gets a message, and who gets it when that one leaves. */
 #include "front/mqtt_members_testing.h"
 
+#include "flow/limits.h"
+
 /* On its way to a member that leaves meanwhile: the other one, which was full, has still a queue.
  */
 static void who_leaves_takes_nobodys_turn(void **state)
@@ -110,9 +112,43 @@ static void what_nobody_may_see_is_dropped(void **state)
     end_members();
 }
 
+/* As much as may be is on its way between workers. */
+static void what_no_mail_takes_stays_on_its_worker(void **state)
+{
+    (void)state;
+    two_members(0, 1, 10);
+    expect_message(&a, publish(1), 1);
+    uint64_t before = metric_sum(METRIC_mqtt_drops_shared);
+    assert_true(mqtt_shares_begin(shares, SHARE_BYTES_MAX));
+    expect_message(&a, publish(1), 1);
+    mqtt_shares_end(shares, SHARE_BYTES_MAX);
+    assert_int_equal(metric_sum(METRIC_mqtt_drops_shared), before);
+    end_members();
+}
+
+static void and_so_does_what_is_given_back(void **state)
+{
+    (void)state;
+    struct client third;
+    two_members(0, 1, 10);
+    connect_to(&third, 0, "third", 0, 10);
+    subscribe(&third, FILTER, 1);
+    uint64_t position = publish(1);
+    expect_message(&a, position, 1);
+    assert_true(mqtt_shares_begin(shares, SHARE_BYTES_MAX));
+    hang_up(&a);
+    expect_message(&third, position, 1);
+    mqtt_shares_end(shares, SHARE_BYTES_MAX);
+    expect_nothing(&b);
+    hang_up(&third);
+    end_members();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_no_mail_takes_stays_on_its_worker),
+        TEST(and_so_does_what_is_given_back),
         TEST(who_leaves_takes_nobodys_turn),
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
