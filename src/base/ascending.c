@@ -69,13 +69,42 @@ bool ascending_put(struct ascending *a, uint64_t number)
     if (at < a->count / 2) {
         a->first--;
         for (uint32_t i = 0; i < at; i++)
-            *slot(a, i) = *slot(a, i + 1);
+            *slot(a, i) = ascending_at(a, i + 1);
     } else {
         for (uint32_t i = a->count - 1; i > at; i--)
-            *slot(a, i) = *slot(a, i - 1);
+            *slot(a, i) = ascending_at(a, i - 1);
     }
     *slot(a, at) = number;
     return true;
+}
+
+static uint32_t room_for(uint64_t count)
+{
+    uint64_t room = ROOM_MIN;
+    while (room < count)
+        room *= 2;
+    CHECK(room <= UINT32_MAX);
+    return (uint32_t)room;
+}
+
+void ascending_put_all(struct ascending *a, const uint64_t *numbers, uint32_t n)
+{
+    struct ascending all = {.room = room_for((uint64_t)a->count + n)};
+    uint32_t i = 0, k = 0;
+    if (!n)
+        return;
+    all.list = calloc(all.room, sizeof *all.list);
+    CHECK(all.list);
+    while (i < a->count || k < n) {
+        uint64_t own = i < a->count ? ascending_at(a, i) : UINT64_MAX;
+        uint64_t next = k < n && numbers[k] <= own ? numbers[k] : own;
+        CHECK(!all.count || all.list[all.count - 1] < next);
+        i += i < a->count && own == next;
+        k += k < n && numbers[k] == next;
+        all.list[all.count++] = next;
+    }
+    ascending_fini(a);
+    *a = all;
 }
 
 bool ascending_take(struct ascending *a, uint64_t number)
@@ -85,11 +114,11 @@ bool ascending_take(struct ascending *a, uint64_t number)
         return false;
     if (at < a->count / 2) {
         for (uint32_t i = at; i > 0; i--)
-            *slot(a, i) = *slot(a, i - 1);
+            *slot(a, i) = ascending_at(a, i - 1);
         a->first++;
     } else {
         for (uint32_t i = at; i + 1 < a->count; i++)
-            *slot(a, i) = *slot(a, i + 1);
+            *slot(a, i) = ascending_at(a, i + 1);
     }
     a->count--;
     shrink(a);

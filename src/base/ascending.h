@@ -26,6 +26,8 @@ static inline uint64_t ascending_at(const struct ascending *a, uint32_t i)
 uint32_t ascending_find(const struct ascending *a, uint64_t number);
 /* Adds it. False: it is there. */
 bool ascending_put(struct ascending *a, uint64_t number);
+/* Adds `n`, which ascend, those that are there aside: all in one pass, wherever they belong. */
+void ascending_put_all(struct ascending *a, const uint64_t *numbers, uint32_t n);
 /* Removes it. False: it is not there. */
 bool ascending_take(struct ascending *a, uint64_t number);
 /* Removes the first `n`; n <= count. */

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+/* What is read to be moved, or compared, is counted. */
+static uint64_t reads;
+#define ascending_at(a, i) (reads++, ascending_at(a, i))
+#include "base/ascending.c"
 #include "base/rand.h"
 
 enum { NUMBERS = 500 };
@@ -32,6 +36,19 @@ static void expect(const struct ascending *a, const bool *there)
     free(all);
 }
 
+/* Some that ascend. */
+static void put_some(struct rand *r, struct ascending *a, bool *there)
+{
+    uint64_t some[NUMBERS];
+    uint32_t n = 0;
+    uint64_t distance = 1 + rand_below(r, NUMBERS);
+    for (uint64_t i = rand_below(r, NUMBERS); i < NUMBERS; i += 1 + rand_below(r, distance)) {
+        some[n++] = i;
+        there[i] = true;
+    }
+    ascending_put_all(a, some, n);
+}
+
 /* By an array of flags. */
 static void random_numbers(void **state)
 {
@@ -50,6 +67,8 @@ static void random_numbers(void **state)
             ascending_cut(&a, n);
             for (uint64_t c = 0; c < end; c++)
                 there[c] = false;
+        } else if (rand_below(&r, 100) == 0) {
+            put_some(&r, &a, there);
         } else if (rand_below(&r, 4) ? fills : !fills) {
             assert_int_equal(ascending_put(&a, k), !there[k]);
             assert_true(ascending_bytes(&a) <= before + more);
@@ -101,12 +120,36 @@ static void it_does_not_grow_and_shrink_by_turns(void **state)
     ascending_fini(&a);
 }
 
+/* One by one each would move all that is behind it. */
+static void many_at_once_are_one_pass(void **state)
+{
+    enum { COUNT = 20000 };
+    static uint64_t odd[COUNT];
+    struct ascending a = {0};
+    (void)state;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        odd[i] = 2 * i + 1;
+        ascending_put(&a, 2 * i);
+    }
+    reads = 0;
+    ascending_put_all(&a, odd, COUNT);
+    assert_true(reads <= 2ull * COUNT);
+    assert_int_equal(a.count, 2 * COUNT);
+    for (uint32_t i = 0; i < a.count; i++)
+        assert_int_equal(ascending_at(&a, i), i);
+    reads = 0;
+    ascending_put_all(&a, odd, 0);
+    assert_int_equal(reads, 0);
+    ascending_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_numbers),
         cmocka_unit_test(it_goes_round),
         cmocka_unit_test(it_does_not_grow_and_shrink_by_turns),
+        cmocka_unit_test(many_at_once_are_one_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,12 +143,10 @@ static void take_group(struct delivery *d, const struct missed *m)
     if (!s)
         return; /* unsubscribed meanwhile */
     s->missed_to = 0;
-    for (uint32_t i = 0; i < m->places_count; i++) {
-        if (mqtt_share_open(s->group, m->places[i]))
-            delivery_put_given(d, s->member, m->places[i], &(struct share_round){0});
-        else
-            metric_add(METRIC_mqtt_drops_shared, 1);
-    }
+    uint32_t opened = mqtt_share_open_all(s->group, m->places, m->places_count);
+    for (uint32_t i = 0; i < opened; i++)
+        delivery_put_given(d, s->member, m->places[i], &(struct share_round){0});
+    metric_add(METRIC_mqtt_drops_shared, m->places_count - opened);
     mqtt_share_end_missed(s->group);
 }
 

@@ -362,6 +362,17 @@ bool mqtt_share_open(struct share_group *g, uint64_t place)
     return !over;
 }
 
+uint32_t mqtt_share_open_all(struct share_group *g, const uint64_t *places, uint32_t count)
+{
+    if (!atomic_load(&g->kept))
+        return count;
+    pthread_mutex_lock(&g->lock);
+    uint32_t room = SHARE_OPEN_MAX - g->open.count, opened = count < room ? count : room;
+    ascending_put_all(&g->open, places, opened);
+    pthread_mutex_unlock(&g->lock);
+    return opened;
+}
+
 void mqtt_share_settle(struct share_group *g, uint64_t place)
 {
     if (!atomic_load(&g->kept))

@@ -120,6 +120,9 @@ void mqtt_share_keep(struct share_group *g);
 /* The message is to be a member's, if it is not already. False: SHARE_OPEN_MAX are, and it is to be
  * dropped, since each of these may be undelivered. */
 bool mqtt_share_open(struct share_group *g, uint64_t place);
+/* The same of many, ascending. Returns how many of them, from the first on; the others are to be
+ * dropped. */
+uint32_t mqtt_share_open_all(struct share_group *g, const uint64_t *places, uint32_t count);
 /* It needs nobody any more: a client has it, or a session that the journal knows to have it, or it
  * was dropped. */
 void mqtt_share_settle(struct share_group *g, uint64_t place);

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+/* Places that are read, to be moved or compared, are counted. */
+static uint64_t reads;
+#define ascending_at(a, i) (reads++, ascending_at(a, i))
+#include "base/ascending.c"
 #include "base/check.h"
 #include "base/rand.h"
 #include "base/thread.h"
@@ -387,6 +391,31 @@ static void many_are_open(void **state)
     mqtt_shares_free(s);
 }
 
+/* As many as may be open, half of them live already and half missed: in one pass. */
+static void what_was_missed_is_opened_at_once(void **state)
+{
+    const uint32_t half = SHARE_OPEN_MAX / 2;
+    uint64_t *missed = calloc(half + 10, sizeof *missed);
+    struct mqtt_shares *s = shares_new(true, SINCE);
+    struct share_group *g = join(s, 1, "g", "a", member(0, 1), SHARE_FOUNDED);
+    (void)state;
+    assert_non_null(missed);
+    for (uint64_t i = 0; i < half + 10; i++) {
+        missed[i] = session_place(SINCE + i, 0);
+        if (i < half)
+            assert_true(mqtt_share_open(g, session_place(SINCE + SHARE_OPEN_MAX + i, 0)));
+    }
+    reads = 0;
+    assert_int_equal(mqtt_share_open_all(g, missed, half + 10), half);
+    assert_true(reads <= SHARE_OPEN_MAX);
+    assert_int_equal(g->open.count, SHARE_OPEN_MAX);
+    assert_int_equal(ascending_at(&g->open, 0), missed[0]);
+    assert_int_equal(mqtt_share_open_all(g, missed + half, 10), 0);
+    leave(g, member(0, 1), true);
+    mqtt_shares_free(s);
+    free(missed);
+}
+
 /* Whoever founds a group waits for what is being told of the one before, and for nothing that
  * begins then. */
 static void what_is_told_has_an_end(void **state)
@@ -527,6 +556,7 @@ int main(void)
         cmocka_unit_test(the_view_knows_where_a_group_is),
         cmocka_unit_test(the_floor_is_below_all_that_is_open),
         cmocka_unit_test(many_are_open),
+        cmocka_unit_test(what_was_missed_is_opened_at_once),
         cmocka_unit_test(what_is_told_has_an_end),
         cmocka_unit_test(so_has_what_is_told_as_part_of_it),
         cmocka_unit_test(what_the_view_and_the_home_say_late),
