@@ -124,6 +124,20 @@ static void take_given(const struct job *j, struct missed *m)
         m->from = session_place(floor, 0);
 }
 
+/* Puts those in front that nobody has, and may be given. */
+static void find_ungiven(const struct job *j, struct missed *m)
+{
+    take_given(j, m);
+    m->places_read = 0;
+    for (uint32_t i = 0; i < m->places_count; i++) {
+        uint64_t place = m->places[i];
+        if (place < m->from || is_among(m->had, m->had_count, place))
+            continue;
+        m->places[i] = m->places[m->places_read];
+        m->places[m->places_read++] = place;
+    }
+}
+
 /* False: there is more to look through, in another turn. */
 static bool collect(struct job *j, struct missed *m)
 {
@@ -222,7 +236,10 @@ static bool in_pool(struct job *j)
     x->reply.status = 200;
     if (m->what == MISSED_COLLECT)
         return collect(j, m);
-    read_messages(j, m);
+    if (m->what == MISSED_UNGIVEN)
+        find_ungiven(j, m);
+    else
+        read_messages(j, m);
     return true;
 }
 

@@ -3,6 +3,7 @@
 import itertools
 import random
 import struct
+import time
 
 import pytest
 import requests
@@ -465,4 +466,32 @@ def test_over_kill_9(make_server):
         assert c.code(PUBACK, 1) == 0
     got = collect(members, 8)
     assert [len(g) for g in got.values()] == [2] * 4
+    server.stop()
+
+
+def test_over_a_disk_that_hangs(make_server):
+    """Whether a session has a message of QoS 2 is not known in time, nor whether it was taken from it: when the
+    disk is back, somebody gets it."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "1s"})
+    o = owner_on(server, "hung")
+    server.cli("account", "change", o.name, "--topics", "any")
+    slow = server.data / "journal" / "slow_ms"
+    a, b = (Member(server, o, name, session=True) for name in "ab")
+    for m in (a, b):
+        assert m.subscribe(("$share/g/t", 2)) == [2]
+    alone, c = Member(server, o), Member(server, o)
+    assert alone.subscribe(("t", 0)) == [0]
+    slow.write_text("4000")
+    c.publish("t", "x", 2, 1)
+    assert alone.next()[0] == "x"  # on disk; what says that `a` is sent it is not
+    assert a.expect(DISCONNECT).body[0] == 0x80
+    time.sleep(1.5)  # so is what takes it back, for longer than ack.timeout
+    slow.write_text("0")
+    payload, qos, mid, _ = b.next()
+    assert (payload, qos) == ("x", 2)
+    b.answer(PUBREC, mid)
+    assert b.expect(PUBREL).body[:2] == struct.pack(">H", mid)
+    b.answer(PUBCOMP, mid)
+    a = Member(server, o, "a", session=True, clean=False)
+    assert a.present and a.drain() == [] and b.drain() == []
     server.stop()

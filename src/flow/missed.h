@@ -2,8 +2,9 @@
 /*
  * flow/missed.h - what METHOD_MISSED asks of the journal for a session, and what comes back: first
  * the places of what its filters match in a stretch (MISSED_COLLECT), then the messages at some
- * places (MISSED_READ). The front makes and frees it; in between it is the pipeline's. Places are
- * session_place's (flow/session_record.h). One thread at a time.
+ * places (MISSED_READ). And which of some places a group has given to nobody (MISSED_UNGIVEN), by
+ * what the journal says of it. The front makes and frees it; in between it is the pipeline's.
+ * Places are session_place's (flow/session_record.h). One thread at a time.
  */
 #pragma once
 
@@ -17,7 +18,7 @@ struct missed_filter {
 };
 
 struct missed {
-    enum { MISSED_COLLECT, MISSED_READ } what;
+    enum { MISSED_COLLECT, MISSED_READ, MISSED_UNGIVEN } what;
     /* To collect: places from `from` on, of positions below `to`; not those in `had`. */
     uint64_t from, to;
     struct missed_filter *filters;
@@ -27,11 +28,12 @@ struct missed {
     /* Or, of a shared subscription, those that its group has settled: "$share/..."; on the heap;
      * ptr NULL: it is none. */
     struct slice group;
-    /* Collected; or to be read. Ascending. */
+    /* Collected; or to be read. Ascending. Of UNGIVEN: asked about, in any order. */
     uint64_t *places;
     uint32_t places_count;
     /* Read: messages, in order, of the first `places_read` places; those that are missing are gone,
-     * or `barred`, which is not for this client. */
+     * or `barred`, which is not for this client. Of UNGIVEN: the first `places_read` places are
+     * nobody's, the others somebody's. */
     uint32_t places_read;
     uint64_t *barred; /* ascending */
     uint32_t barred_count;

@@ -123,11 +123,26 @@ static inline void collect_missed(struct missed *m)
     }
 }
 
+static inline void find_ungiven(struct missed *m)
+{
+    for (uint32_t i = 0; i < m->places_count; i++) {
+        uint64_t place = m->places[i];
+        if (is_given(place))
+            continue;
+        m->places[i] = m->places[m->places_read];
+        m->places[m->places_read++] = place;
+    }
+}
+
 /* What is to be read is there. */
 static inline void read_missed(struct missed *m, uint64_t client)
 {
     if (m->what == MISSED_COLLECT) {
         collect_missed(m);
+        return;
+    }
+    if (m->what == MISSED_UNGIVEN) {
+        find_ungiven(m);
         return;
     }
     m->places_read = m->places_count;
@@ -202,7 +217,7 @@ static inline void on_handle(void *arg, struct exchange *x)
     if (r.event == SESSION_ACKED && on_acked)
         on_acked();
     const struct missed *m = x->request.missed;
-    bool reads = x->request.method == METHOD_MISSED && m->what == MISSED_READ;
+    bool reads = x->request.method == METHOD_MISSED && m->what != MISSED_COLLECT;
     told_floor = r.event == SESSION_ACKED ? r.floor : told_floor;
     if (!holds[r.event] && !(holds_reads && reads)) {
         answer(x, refusals[r.event]);

@@ -36,7 +36,7 @@ struct mqtt_exchange {
     struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
     struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
-    struct missed *missed;     /* what it asks */
+    struct missed *missed;     /* what it asks; of a `group`'s record: what is asked behind it */
     struct share_group *group; /* is to know what became of it; a reference, or NULL */
     unsigned telling;          /* then: of mqtt_share_tell */
     bool kept;

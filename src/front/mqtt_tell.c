@@ -13,6 +13,10 @@
  * goes to another member. Where it may be durable all the same, SESSION_RETURNED takes it from the
  * session first. That says only which message it is, and a SESSION_GIVEN of another worker before
  * it would be undone: who gets it next does so behind that record.
+ *
+ * If the connection has ended, the client may be back before that could be told, and has the
+ * message then. So a record that says nothing is told behind it, by the same worker: when that one
+ * is durable, the view is asked whose the message is (MISSED_UNGIVEN), and is right.
  */
 #include <stdlib.h>
 
@@ -247,14 +251,11 @@ void mqtt_tell_group(struct mqtt_conn *c, const struct mqtt_sub *sub)
                                                  .floor = mqtt_share_floor(sub->group)});
 }
 
-/* Whether the record is durable, or will be, is not known. One that says nothing is behind it: what
- * is being told ends when that one's outcome is known. */
-static void tell_behind(struct mqtt_exchange *e)
+/* Of no connection, by the same credential, about the same group. What is being told of that does
+ * not end before it. */
+static struct mqtt_exchange *another(const struct mqtt_exchange *e)
 {
     struct mqtt_exchange *next = mqtt_exchange_new(e->answer.front);
-    const struct session_record r = {.event = SESSION_GIVEN,
-                                     .filter = {.filter = e->group->whole},
-                                     .floor = mqtt_share_floor(e->group)};
     next->answer.type = MQTT_PUBLISH;
     next->own = *e->x.request.principal;
     credential_ref(next->own.credential);
@@ -262,18 +263,68 @@ static void tell_behind(struct mqtt_exchange *e)
     next->x.request.source = e->x.request.source;
     next->group = mqtt_share_ref(e->group);
     next->telling = mqtt_share_tell_in(e->group, e->telling);
+    return next;
+}
+
+/* Whether the record is durable, or will be, is not known. One that says nothing is behind it: what
+ * is being told ends when that one's outcome is known. Then `whose` is asked, if it is not NULL. */
+static void tell_behind(struct mqtt_exchange *e, struct missed *whose)
+{
+    struct mqtt_exchange *next = another(e);
+    const struct session_record r = {.event = SESSION_GIVEN,
+                                     .filter = {.filter = e->group->whole},
+                                     .floor = mqtt_share_floor(e->group)};
+    next->missed = whose;
     mqtt_hand_up_event(next, &r, 0);
 }
 
-/* Whether its session has them is not known. If the connection has ended, the client may be back
- * before that could be told, and has them then. */
-static void take_back(struct mqtt_exchange *e, const struct items *items)
+static struct missed *whose_are(const struct mqtt_exchange *e, const struct items *items)
+{
+    struct missed *m = missed_new(0, 0, items->count);
+    m->what = MISSED_UNGIVEN;
+    missed_set_group(m, e->group->whole);
+    for (uint32_t i = 0; i < items->count; i++)
+        m->places[m->places_count++] = items->list[i].place;
+    return m;
+}
+
+static void ask_whose(struct mqtt_exchange *e, struct missed *whose)
+{
+    struct mqtt_exchange *next = another(e);
+    next->kept = true;
+    next->missed = whose;
+    next->x.request.method = METHOD_MISSED;
+    next->x.request.missed = whose;
+    mqtt_hand_up(next);
+}
+
+/* The answer to that. Where there is none now it is asked again, the disk's time later. */
+static void take_whose(struct mqtt_exchange *e)
+{
+    const struct missed *m = e->missed;
+    if (e->x.reply.reason != REASON_ok && !mqtt_shares_stopping(e->group->shares)) {
+        tell_behind(e, e->missed);
+        e->missed = NULL;
+        return;
+    }
+    for (uint32_t i = 0; e->x.reply.reason == REASON_ok && i < m->places_count; i++) {
+        if (i < m->places_read)
+            (void)mqtt_give_to_another(e->answer.front, e->group, m->places[i]);
+        else
+            mqtt_share_settle(e->group, m->places[i]);
+    }
+}
+
+/* Whether its session has them is not known. False: the connection has ended. */
+static bool take_back(struct mqtt_exchange *e, const struct items *items)
 {
     struct mqtt_conn *c = e->answer.conn;
     const struct session_record r = {
         .event = SESSION_RETURNED, .items = items->list, .count = items->count};
-    if (items->count && c && c->state == MQTT_UP)
-        tell_group(c->out, e->group, mqtt_share_tell_in(e->group, e->telling), &r, NULL);
+    if (!c || c->state != MQTT_UP)
+        return false;
+    tell_group(c->out, e->group, mqtt_share_tell_in(e->group, e->telling), &r, NULL);
+    return true;
 }
 
 /* Of QoS 1: whether it is under way to a client that is a member no more: nobody settles it when
@@ -293,29 +344,56 @@ static bool was_acknowledged(const struct mqtt_exchange *e, const struct session
 }
 
 /* Nobody else is to have what a session was sent with QoS 2; and what that could not be sent, or
- * has no more, somebody is to have. What a client without a session has is settled already. */
-void mqtt_group_told(struct mqtt_exchange *e)
+ * has no more, somebody is to have. What a client without a session has is settled already. Puts
+ * into *ret_unknown what may be the session's. */
+static void take_told(struct mqtt_exchange *e, const struct session_record *r,
+                      struct items *ret_unknown)
 {
-    struct session_record r;
+    struct slice list = r->list;
     struct session_item item = {0};
-    struct items unknown = {0};
-    CHECK(session_record_decode(e->x.request.body, &r));
-    struct slice list = r.list;
-    bool given = r.event == SESSION_GIVEN, durable = e->x.reply.reason == REASON_ok;
-    while (e->x.request.session && session_next_item(&r, &list, &item)) {
+    enum reason reason = e->x.reply.reason;
+    bool given = r->event == SESSION_GIVEN, durable = reason == REASON_ok;
+    while (e->x.request.session && session_next_item(r, &list, &item)) {
         bool own = given && item.qos == 1 && is_under_way_as_its_own(e, &item);
         bool goes_on = given ? (item.qos == 2 || own) && !durable : item.qos == 1 || durable;
+        bool unknown =
+            item.qos == 2 && (given ? reason == REASON_outcome_unknown : reason != REASON_ok);
         if (given && durable && (item.qos == 2 || own || was_acknowledged(e, &item)))
             mqtt_share_settle(e->group, item.place);
-        else if (given && goes_on && item.qos == 2 && e->x.reply.reason == REASON_outcome_unknown)
-            items_put(&unknown, item);
+        else if (unknown)
+            items_put(ret_unknown, item);
         else if (goes_on) /* else it stays open: it may be the session's */
             (void)mqtt_give_to_another(e->answer.front, e->group, item.place);
     }
-    take_back(e, &unknown);
+}
+
+static void take_record(struct mqtt_exchange *e)
+{
+    struct session_record r;
+    struct items unknown = {0};
+    enum reason reason = e->x.reply.reason;
+    struct missed *whose = e->missed; /* of tell_behind */
+    CHECK(session_record_decode(e->x.request.body, &r));
+    e->missed = NULL;
+    take_told(e, &r, &unknown);
+    if (unknown.count && !(r.event == SESSION_GIVEN && take_back(e, &unknown)))
+        whose = whose_are(e, &unknown);
+    bool behind = unknown.count || reason == REASON_outcome_unknown;
+    if (whose && reason == REASON_ok)
+        ask_whose(e, whose);
+    else if (behind && !mqtt_shares_stopping(e->group->shares))
+        tell_behind(e, whose);
+    else
+        missed_free(whose); /* they stay open */
     free(unknown.list);
-    if (e->x.reply.reason == REASON_outcome_unknown && !mqtt_shares_stopping(e->group->shares))
-        tell_behind(e);
+}
+
+void mqtt_group_told(struct mqtt_exchange *e)
+{
+    if (e->x.request.method == METHOD_MISSED)
+        take_whose(e);
+    else
+        take_record(e);
     mqtt_share_told(e->group, e->telling);
     mqtt_share_unref(e->group);
     e->group = NULL;

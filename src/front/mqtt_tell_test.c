@@ -67,6 +67,96 @@ static void what_may_be_durable_is_taken_back_first(void **state)
     end_members();
 }
 
+/* Its connection has ended when it may be durable, and what is told behind it is not yet. */
+static uint64_t end_before_it_is_known(void)
+{
+    two_members(50, 2, 10);
+    uint64_t position = publish_held();
+    disconnect(&a);
+    holds[SESSION_GIVEN] = true;
+    answer_held(REASON_outcome_unknown);
+    expect_nothing(&b);
+    assert_int_equal(held_count, 1);
+    holds[SESSION_GIVEN] = false;
+    return position;
+}
+
+static void expect_open(unsigned count)
+{
+    assert_int_equal(fronts[1]->conns->subs->group->open.count, count);
+}
+
+static void what_was_not_durable_then_is_anothers(void **state)
+{
+    (void)state;
+    uint64_t position = end_before_it_is_known();
+    answer_held(REASON_ok);
+    acknowledge(&b, expect_message(&b, position, 2));
+    expect_nothing(&b);
+    expect_open(0);
+    end_members();
+}
+
+static void what_was_stays_with_its_session(void **state)
+{
+    (void)state;
+    uint64_t position = end_before_it_is_known();
+    given[given_count++] = session_place(position, 0);
+    answer_held(REASON_ok);
+    expect_nothing(&b);
+    expect_open(0);
+    end_members();
+}
+
+/* Nor is the outcome of what was told behind it; and the view is busy. */
+static void that_may_take_a_while(void **state)
+{
+    (void)state;
+    uint64_t position = end_before_it_is_known();
+    holds[SESSION_GIVEN] = holds_reads = true;
+    answer_held(REASON_outcome_unknown);
+    expect_nothing(&b);
+    assert_int_equal(held_count, 1);
+    answer_held(REASON_ok);
+    expect_nothing(&b);
+    assert_int_equal(held_count, 1);
+    answer_held(REASON_busy);
+    expect_nothing(&b);
+    assert_int_equal(held_count, 1);
+    holds[SESSION_GIVEN] = holds_reads = false;
+    answer_held(REASON_ok);
+    acknowledge(&b, expect_message(&b, position, 2));
+    expect_open(0);
+    end_members();
+}
+
+/* The journal takes nothing: it is read when the group has slept. */
+static void without_an_answer_it_stays_open(void **state)
+{
+    (void)state;
+    (void)end_before_it_is_known();
+    answer_held(REASON_journal_failed);
+    expect_nothing(&b);
+    expect_open(1);
+    assert_int_equal(held_count, 0);
+    end_members();
+}
+
+/* That it was taken back is not known either. */
+static void what_may_be_taken_back_is_asked_for(void **state)
+{
+    (void)state;
+    two_members(50, 2, 10);
+    uint64_t position = publish_held();
+    holds[SESSION_RETURNED] = true;
+    answer_held(REASON_outcome_unknown);
+    expect_end(&a);
+    answer_held(REASON_outcome_unknown);
+    acknowledge(&b, expect_message(&b, position, 2));
+    expect_open(0);
+    end_members();
+}
+
 /* `a` unsubscribes before the record about a message is durable, and acknowledges it or not: it is
  * open until that is known. Else a crash could lose it. */
 static void unsubscribe_before_it_is_told(uint8_t qos, bool acknowledged, enum reason outcome)
@@ -320,6 +410,11 @@ int main(void)
         TEST(nor_is_what_its_connection_did_not_wait_for),
         TEST(what_is_durable_stays_with_its_session),
         TEST(what_may_be_durable_is_taken_back_first),
+        TEST(what_was_not_durable_then_is_anothers),
+        TEST(what_was_stays_with_its_session),
+        TEST(that_may_take_a_while),
+        TEST(without_an_answer_it_stays_open),
+        TEST(what_may_be_taken_back_is_asked_for),
         TEST(who_unsubscribes_has_what_is_told_then),
         TEST(and_what_is_sent_then),
         TEST(what_is_not_told_then_is_anothers),
