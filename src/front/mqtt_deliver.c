@@ -155,7 +155,7 @@ void delivery_send(struct delivery *d, uint64_t place, uint32_t member, uint8_t 
 /* Nothing has to go before it. */
 static bool is_next(const struct delivery *d)
 {
-    return !d->queue.len && !d->shared.len && !d->given_count && !d->asked &&
+    return !d->queue.len && !d->shared.len && d->given_at == d->given_count && !d->asked &&
            d->places_at == d->places_count && !d->flights.kept && has_room(d);
 }
 
@@ -248,14 +248,28 @@ static void send_queued(struct delivery *d, struct buf *queue)
 
 /* ---- as a member of groups ------------------------------------------------------------------- */
 
+/* What was read makes room. */
+static void drop_read(struct delivery *d)
+{
+    uint32_t left = d->given_count - d->given_at;
+    memmove(d->given, d->given + d->given_at, left * sizeof *d->given);
+    d->given_asked -= d->given_asked < d->given_at ? d->given_asked : d->given_at;
+    d->given_count = left;
+    d->given_at = 0;
+}
+
 void delivery_put_given(struct delivery *d, uint32_t member, uint64_t place,
                         const struct share_round *asked)
 {
-    if (d->given_count == d->given_room) {
+    bool is_full = d->given_count == d->given_room;
+    if (is_full && d->given_at > d->given_room / 2) {
+        drop_read(d);
+    } else if (is_full) {
         d->given_room = d->given_room ? d->given_room * 2 : 16;
         d->given = realloc(d->given, d->given_room * sizeof *d->given);
         CHECK(d->given);
     }
+    d->given_mixed |= d->given_count > d->given_at && d->given[d->given_count - 1].place > place;
     d->given[d->given_count++] = (struct given_place){place, member, false, *asked};
 }
 
@@ -263,7 +277,7 @@ bool mqtt_deliver_place(struct mqtt_conn *c, uint32_t member, uint64_t place,
                         const struct share_round *asked)
 {
     struct delivery *d = delivery_of(c);
-    if (d->given_count >= c->front->opts.tune.missed_max)
+    if (d->given_count - d->given_at >= c->front->opts.tune.missed_max)
         return false;
     delivery_put_given(d, member, place, asked);
     mqtt_make_dirty(c);
@@ -285,7 +299,7 @@ uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *s
     const struct delivery *d = c->out;
     bool ends = c->state == MQTT_CLOSING; /* else it has only unsubscribed */
     uint64_t first = UINT64_MAX;
-    for (uint32_t i = 0; d && i < d->given_count; i++) {
+    for (uint32_t i = d ? d->given_at : 0; d && i < d->given_count; i++) {
         if (d->given[i].member == sub->member && d->given[i].place < first)
             first = d->given[i].place;
     }
@@ -307,7 +321,7 @@ uint64_t mqtt_deliver_unread(const struct mqtt_conn *c, const struct mqtt_sub *s
 static void give_back_given(struct delivery *d, uint32_t member)
 {
     uint32_t kept = 0, asked = 0;
-    for (uint32_t i = 0; i < d->given_count; i++) {
+    for (uint32_t i = d->given_at; i < d->given_count; i++) {
         const struct given_place given = d->given[i];
         if (given.member == member) {
             /* if there is nobody, the group sleeps from there */
@@ -317,6 +331,7 @@ static void give_back_given(struct delivery *d, uint32_t member)
         asked += i < d->given_asked;
         d->given[kept++] = given;
     }
+    d->given_at = 0;
     d->given_count = kept;
     d->given_asked = asked;
 }
@@ -389,10 +404,8 @@ void mqtt_deliver_give_back(struct mqtt_conn *c)
         at += QUEUED_HEAD + q.len;
     }
     buf_fini(&d->shared);
-    for (uint32_t i = 0; i < d->given_count;
-         i++) /* if there is nobody, the group sleeps from there */
-        (void)mqtt_give_back(c, d->given[i].member, d->given[i].place);
-    d->given_count = 0;
+    for (; d->given_at < d->given_count; d->given_at++) /* if nobody: the group sleeps from there */
+        (void)mqtt_give_back(c, d->given[d->given_at].member, d->given[d->given_at].place);
 }
 
 /* ---- what the client says -------------------------------------------------------------------- */

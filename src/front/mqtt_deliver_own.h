@@ -48,11 +48,13 @@ struct delivery {
     /* To be sent: */
     uint64_t *places;
     uint32_t places_count, places_at;
-    struct buf queue;          /* u64 place, u8 QoS, u32 member, u32 length, packet each */
-    struct buf shared;         /* the same */
-    struct given_place *given; /* as a member of groups: to be read; ascending while `asked` */
-    uint32_t given_count, given_asked;
-    uint32_t given_room;
+    struct buf queue;  /* u64 place, u8 QoS, u32 member, u32 length, packet each */
+    struct buf shared; /* the same */
+    /* As a member of groups, to be read: from `given_at` on, and up to `given_asked` while it is
+     * asked for. */
+    struct given_place *given;
+    uint32_t given_count, given_at, given_asked, given_room;
+    bool given_mixed;      /* they may not ascend; not so while they are asked for */
     uint32_t asked_member; /* of ASKED_GROUP */
     enum { ASKED_KEPT, ASKED_STRETCH, ASKED_PLACES, ASKED_GIVEN, ASKED_GROUP } asked_for;
     uint64_t join, from;

@@ -158,11 +158,14 @@ static int by_given(const void *a, const void *b)
 
 static void ask_given(struct delivery *d)
 {
-    uint32_t room = d->window - flights_open(&d->flights), i = 0;
+    uint32_t room = d->window - flights_open(&d->flights), i = d->given_at;
+    uint32_t count = d->given_count - d->given_at, end = i + (count < room ? count : room);
     struct missed *m = missed_new(0, 0, room);
     m->what = MISSED_READ;
-    qsort(d->given, d->given_count, sizeof *d->given, by_given);
-    for (; i < d->given_count && i < room; i++) {
+    if (d->given_mixed)
+        qsort(d->given + i, count, sizeof *d->given, by_given);
+    d->given_mixed = false;
+    for (; i < end; i++) {
         if (!m->places_count || m->places[m->places_count - 1] != d->given[i].place)
             m->places[m->places_count++] = d->given[i].place;
     }
@@ -194,7 +197,7 @@ bool mqtt_ask_missed(struct delivery *d)
         ask_places(d);
     else if (ask_group(d))
         ;
-    else if (d->given_count)
+    else if (d->given_at < d->given_count)
         ask_given(d);
     else
         return false;
@@ -304,22 +307,20 @@ static void take_given(struct delivery *d, const struct missed *m)
     struct slice rest = buf_slice(&m->messages);
     struct live_message message;
     struct slice payload;
-    uint32_t used = 0;
     if (!m->places_read)
         return;
     while (missed_next(&rest, &message, &payload)) {
-        for (uint32_t i = 0; i < d->given_asked; i++) {
+        for (uint32_t i = d->given_at; i < d->given_asked; i++) {
             if (d->given[i].place == message.place)
                 send_given(d, &d->given[i], &message, payload);
         }
     }
-    while (used < d->given_asked && d->given[used].place <= m->places[m->places_read - 1]) {
-        struct given_place given = d->given[used++]; /* what is passed on may come back */
+    uint64_t last = m->places[m->places_read - 1];
+    while (d->given_at < d->given_asked && d->given[d->given_at].place <= last) {
+        struct given_place given = d->given[d->given_at++]; /* what is passed on may come back */
         given.barred |= missed_bars(m, given.place);
         settle_unsent(d, &given);
     }
-    d->given_count -= used;
-    memmove(d->given, d->given + used, d->given_count * sizeof *d->given);
 }
 
 static void take_read(struct delivery *d, const struct missed *m)

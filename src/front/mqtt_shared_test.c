@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which member of a group gets a message, and who gets it when that one leaves. */
-#include "front/mqtt_members_testing.h"
+#include <stdlib.h>
+/* What is sorted is counted. */
+static size_t sorted;
+#define qsort(list, count, size, by) (sorted += (count), qsort(list, count, size, by))
+#include "front/mqtt_missed.c"
 
 #include "flow/limits.h"
+#include "front/mqtt_members_testing.h"
 
 /* On its way to a member that leaves meanwhile: the other one, which was full, has still a queue.
  */
@@ -144,11 +149,33 @@ static void and_so_does_what_is_given_back(void **state)
     end_members();
 }
 
+/* However often some of it is asked for. */
+static void what_is_to_be_read_is_sorted_once(void **state)
+{
+    enum { COUNT = 90 };
+    const struct share_round round = {0};
+    (void)state;
+    connect_to(&a, 0, "a", 0, 10);
+    subscribe(&a, FILTER, 1);
+    struct mqtt_conn *c = fronts[0]->conns;
+    for (uint64_t i = COUNT; i-- > 0;)
+        assert_true(mqtt_deliver_place(c, c->subs->member, session_place(20 + i, 0), &round));
+    sorted = 0;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        uint16_t id = expect_message(&a, 20 + i, 1);
+        put(&a, &(struct mqtt_packet){.type = MQTT_PUBACK, .id = id});
+    }
+    expect_nothing(&a);
+    assert_int_equal(sorted, COUNT);
+    end_members();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_no_mail_takes_stays_on_its_worker),
         TEST(and_so_does_what_is_given_back),
+        TEST(what_is_to_be_read_is_sorted_once),
         TEST(who_leaves_takes_nobodys_turn),
         TEST(what_is_given_back_goes_on_behind_that),
         TEST(what_cannot_be_given_back_goes_on_as_well),
