@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "catalog/catalog.h"
 #include "catalog/schema.h"
+#include "journal/disk.h"
 
 static const char *const statement_sql[] = {
 #define STATEMENT(name, sql) [SQL_##name] = sql,
@@ -131,9 +134,27 @@ int db_make_private(const char *path, bool must_be_new)
     return 0;
 }
 
+/* SQLite would wait for the other end of a pipe. */
+static int check_kinds(const char *path, struct error *err)
+{
+    static const char *const ends[] = {"", "-journal", "-wal"};
+    char name[PATH_MAX];
+    int rc = 0;
+    for (unsigned i = 0; !rc && i < sizeof ends / sizeof *ends; i++) {
+        if (snprintf(name, sizeof name, "%s%s", path, ends[i]) >= (int)sizeof name)
+            return error_set(err, -ENAMETOOLONG, "%.100s...: the name is too long", path);
+        rc = disk_check_kind(name);
+    }
+    return rc ? error_set(err, rc, "%s: %s", name, disk_strerror(rc)) : 0;
+}
+
 int db_open(struct db *db, const char *path, struct error *err)
 {
-    *db = (struct db){.path = strdup(path)};
+    *db = (struct db){0};
+    int fail = check_kinds(path, err);
+    if (fail)
+        return fail;
+    db->path = strdup(path);
     if (!db->path)
         return error_set(err, -ENOMEM, "%s: no memory", path);
     db_make_private(path, false); /* SQLite says what is wrong */
@@ -143,7 +164,6 @@ int db_open(struct db *db, const char *path, struct error *err)
                              NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(db->handle, pragmas, NULL, NULL, NULL);
-    int fail = 0;
     if (rc != SQLITE_OK)
         fail = open_failed(db, rc, err);
     if (!fail)

@@ -62,6 +62,9 @@ int disk_confine(const char *dir);
 
 /* open(2), as the disks of the machine do it. A descriptor, or a negative errno. */
 int disk_open_fd(const char *path, int flags);
+/* For libraries that open files themselves, and would wait: -EMEDIUMTYPE when one of the machine's
+ * disks would not open what is there. 0 otherwise, also when there is nothing. */
+int disk_check_kind(const char *path);
 /* What a negative errno of a disk means, for a person. */
 const char *disk_strerror(int rc);
 

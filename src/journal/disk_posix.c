@@ -26,6 +26,17 @@ const char *disk_strerror(int rc)
     return rc == -EMEDIUMTYPE ? "it is no file, but a pipe, a socket or a device" : strerror(-rc);
 }
 
+static int check_kind(const struct stat *st)
+{
+    return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode) ? 0 : -EMEDIUMTYPE;
+}
+
+int disk_check_kind(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) < 0 ? 0 : check_kind(&st);
+}
+
 int disk_open_fd(const char *path, int flags)
 {
     struct stat st;
@@ -34,8 +45,8 @@ int disk_open_fd(const char *path, int flags)
     if (fd < 0) /* so says a socket */
         return errno == ENXIO ? -EMEDIUMTYPE : -errno;
     int rc = result(fstat(fd, &st));
-    if (!rc && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        rc = -EMEDIUMTYPE;
+    if (!rc)
+        rc = check_kind(&st);
     if (rc)
         close(fd);
     return rc ? rc : fd;

@@ -59,6 +59,11 @@ static void no_files_of(struct disk *d, const char *dir)
         assert_int_equal(d->open(d, sock, flags[i], &f), -EMEDIUMTYPE);
         assert_int_equal(d->open(d, "/dev/null", flags[i], &f), -EMEDIUMTYPE);
     }
+    assert_int_equal(disk_check_kind(fifo), -EMEDIUMTYPE);
+    assert_int_equal(disk_check_kind(sock), -EMEDIUMTYPE);
+    assert_int_equal(disk_check_kind("/dev/null"), -EMEDIUMTYPE);
+    assert_int_equal(disk_check_kind(dir), 0);
+    assert_int_equal(disk_check_kind("/dev/null/not/there"), 0);
     assert_non_null(strstr(disk_strerror(-EMEDIUMTYPE), "no file"));
     assert_string_equal(disk_strerror(-ENOENT), strerror(ENOENT));
     alarm(0);

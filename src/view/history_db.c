@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -203,11 +205,15 @@ static bool is_data_file(const char *name)
     return strncmp(name, "MANIFEST-", 9) == 0 || (len > 4 && strcmp(name + len - 4, ".sst") == 0);
 }
 
-/* RocksDB would wait for the other end of a pipe. Where the type is not known, so be it. */
-static bool is_no_file(const struct dirent *e)
+/* RocksDB would wait for the other end of a pipe. */
+static int check_entry(const char *dir, const struct dirent *e)
 {
-    return e->d_type != DT_REG && e->d_type != DT_DIR && e->d_type != DT_LNK &&
-           e->d_type != DT_UNKNOWN;
+    char path[PATH_MAX];
+    if (e->d_type == DT_REG || e->d_type == DT_DIR)
+        return 0;
+    return snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < (int)sizeof path
+               ? disk_check_kind(path)
+               : -ENAMETOOLONG;
 }
 
 /* RocksDB takes a directory without CURRENT for a new database and would begin an empty one beside
@@ -222,9 +228,10 @@ static int check_directory(const char *path, struct error *err)
     bool current = false, data = false;
     int code = 0;
     for (struct dirent *e; code == 0 && (e = readdir(dir));) {
-        if (is_no_file(e))
-            code = error_set(err, -EMEDIUMTYPE, "history database %s: %s: %s", path, e->d_name,
-                             disk_strerror(-EMEDIUMTYPE));
+        code = check_entry(path, e);
+        if (code)
+            error_set(err, code, "history database %s: %s: %s", path, e->d_name,
+                      disk_strerror(code));
         current |= strcmp(e->d_name, "CURRENT") == 0;
         data |= is_data_file(e->d_name);
     }
