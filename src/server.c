@@ -17,7 +17,6 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/metric.h"
 #include "base/rand.h"
 #include "conn/certified.h"
 #include "front/http.h"
@@ -29,6 +28,7 @@
 #include "server_erase.h"
 #include "server_figures.h"
 #include "server_keyring.h"
+#include "server_proof.h"
 #include "server_sinks.h"
 #include "server_emit.h"
 #include "server_tls.h"
@@ -147,11 +147,11 @@ static void close_data(struct server *s)
 
 static int open_journal(struct server *s, struct error *err)
 {
-    char path[PATH_BYTES], cursors[PATH_BYTES];
+    char path[PATH_BYTES];
+    struct proof proof;
     struct journal_opts opts = tune_journal(s->config, s->disk, data_path(s, "journal", path));
-    opts.cursors_elsewhere = data_path(s, "sinks/cursors", cursors);
-    views_prove(&s->views, s->config, &opts);
-    int rc = journal_open(&opts, &s->journal, err);
+    int rc = proof_ask(&proof, s->config->server.data, &opts, err);
+    rc = rc ? rc : journal_open(&opts, &s->journal, err);
     if (!rc)
         s->position = journal_position(s->journal);
     s->caught_up_at = s->position.durable;

@@ -8,8 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server_emit.h"
-#include "sink/consume.h"
-#include "view/snapfile.h"
 
 #define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log */
 #define RULE_PATIENCE_NS  (5 * NS_PER_S) /* of those that make rules */
@@ -97,46 +95,6 @@ static int open_rules(struct views *v, const struct views_opts *o, const uint64_
     v->keyring = o->keyring;
     v->sealer = o->keyring ? sealer_new(o->keyring) : NULL;
     return rc ? rc : rules_open(&opts, &v->rules, ret_cursor, err);
-}
-
-static void take_proof(struct journal_proof *ret, const char *who, const char *path, uint64_t at)
-{
-    if (at <= ret->offset)
-        return;
-    *ret = (struct journal_proof){.offset = at};
-    snprintf(ret->who, sizeof ret->who, "%s", who);
-    snprintf(ret->path, sizeof ret->path, "%.255s", path);
-}
-
-static bool on_beyond(void *arg, const uint8_t log_id[16], uint64_t end, struct journal_proof *ret)
-{
-    static const char *const snapshots[][2] = {
-        {"latest", "latest.snap"}, {"session", "session.snap"}, {"rules", "rules.snap"}};
-    const struct views *v = arg;
-    struct disk *disk = disk_posix();
-    struct error err;
-    char path[PATH_MAX];
-    uint64_t at;
-    *ret = (struct journal_proof){.offset = 0};
-    for (unsigned i = 0; i < sizeof snapshots / sizeof *snapshots; i++)
-        if (path_of(path, v->config, snapshots[i][1], &err) == 0 &&
-            snapfile_beyond(disk, path, log_id, end, &at))
-            take_proof(ret, snapshots[i][0], path, at);
-    if (path_of(path, v->config, "history", &err) == 0 && history_beyond(path, log_id, end, &at))
-        take_proof(ret, "history", path, at);
-    if (path_of(path, v->config, "audit", &err) == 0 && audit_beyond(disk, path, log_id, end, &at))
-        take_proof(ret, "audit", path, at);
-    if (path_of(path, v->config, "sinks/consume", &err) == 0 &&
-        consume_beyond(disk, path, log_id, end, &at))
-        take_proof(ret, "consumer groups", path, at);
-    return ret->offset > end;
-}
-
-void views_prove(struct views *v, const struct config *c, struct journal_opts *opts)
-{
-    v->config = c;
-    opts->beyond = on_beyond;
-    opts->beyond_arg = v;
 }
 
 /* All that history does in the background is done by these. */

@@ -31,7 +31,6 @@ struct views {
     struct sealer *sealer; /* of what makes rules; the admin thread's */
     char latest_path[PATH_MAX], history_path[PATH_MAX], audit_path[PATH_MAX];
     char session_path[PATH_MAX], rules_path[PATH_MAX];
-    const struct config *config; /* while the journal is opened */
 };
 
 struct views_opts {
@@ -44,9 +43,6 @@ struct views_opts {
     void *arg;
 };
 
-/* Has the journal that is opened so ask the views, and the consumer groups, how far they have read.
- * `v`, zeroed, outlives the call of journal_open. */
-void views_prove(struct views *v, const struct config *c, struct journal_opts *opts);
 /* Opens what they keep and starts their threads. 0, or a negative errno with a sentence; then
  * views_close closes what was opened. */
 int views_open(struct views *v, const struct views_opts *opts, struct error *err);

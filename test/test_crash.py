@@ -188,6 +188,8 @@ def test_an_older_journal_beside_its_views(make_server, tmp_path):
                      r"Nothing was changed\..* journal\.skip_corrupt", server.log())
     assert said, server.log()
     assert int(said[1]) <= min(seen) and int(said[3]) > max(seen) and said[4].startswith(str(server.data))
+    made = server.cli_run("backup", str(tmp_path / "backup"))  # which opens the journal, too
+    assert made.returncode == 1 and said[0] in made.stderr, made
     assert {p.name: p.read_bytes() for p in journal.iterdir()} == before
     server.settings["journal.skip_corrupt"] = "true"
     server.start()
@@ -198,6 +200,29 @@ def test_an_older_journal_beside_its_views(make_server, tmp_path):
     assert min(send(90)) > 2**32
     points = requests.get(f"{owner.url}/feeds/t/data?limit=1000", headers=owner.key_auth, timeout=10).json()
     assert sorted(int(p["value"]) for p in points) == list(range(120))  # the views have them all
+
+
+def test_an_older_journal_beside_webhooks(make_server, tmp_path):
+    """They are asked as views are, of which none is left here."""
+    server = make_server()
+    owner = owner_on(server, "a")
+    server.cli("webhook", "add", "a", "http://127.0.0.1:9/", "--feeds", "none")
+    assert server.stop() == 0
+    journal, copy, sinks = server.data / "journal", tmp_path / "copy", server.data / "sinks"
+    shutil.copytree(journal, copy)
+    server.start()
+    answer = requests.post(f"{server.url}/v1/telemetry", json={"t": 1}, headers=owner.auth, timeout=10)
+    assert answer.status_code == 202
+    assert server.stop() == 0
+    for old in [journal, *(server.data / name for name in ("history", "audit", "latest.snap", "session.snap", "rules.snap"))]:
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    shutil.copytree(copy, journal)
+    server.stderr_path.write_text("")
+    server.spawn()
+    assert server.process.wait(30) != 0
+    said = re.search(r'"webhooks" has read up to record (\d+) \((.*?)\)\. Nothing was changed', server.log())
+    assert said and said[2] == str(sinks / "webhooks.at"), server.log()
+    assert int(said[1]) > answer.json()["position"]["offset"]
 
 
 def test_torn_tail_is_cut(make_server):

@@ -11,16 +11,12 @@
 static int open_journal(const struct backup_offline_opts *o, struct backup_source *ret,
                         struct error *err)
 {
-    char path[PATH_MAX], cursors[PATH_MAX];
+    char path[PATH_MAX];
     int rc = path_join(path, o->data, "journal", err);
-    if (!rc)
-        rc = path_join(cursors, o->data, "sinks/cursors", err);
-    const struct journal_opts opts = {.disk = o->disk,
-                                      .dir = path,
-                                      .cursors_elsewhere = cursors,
-                                      .segment_bytes = o->segment_bytes,
-                                      .ring_bytes = 1u << 20,
-                                      .pending_bytes = 1u << 20};
+    struct journal_opts opts = o->journal;
+    opts.disk = o->disk;
+    opts.dir = path;
+    opts.ring_bytes = opts.pending_bytes = 1u << 20;
     return rc ? rc : journal_open(&opts, &ret->journal, err);
 }
 

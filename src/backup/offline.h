@@ -10,8 +10,8 @@
 /* As the settings have it. */
 struct backup_offline_opts {
     struct disk *disk;
-    const char *data; /* outlives what is opened */
-    uint64_t segment_bytes;
+    const char *data;            /* outlives what is opened */
+    struct journal_opts journal; /* segment_bytes, and who is asked what was durable */
     uint64_t history_open_max, history_cache_bytes;
 };
 

@@ -20,6 +20,7 @@
 #include "cli/cli.h"
 #include "cli/data_lock.h"
 #include "cli/settings.h"
+#include "server_proof.h"
 
 #define RATE_DEFAULT     16 /* MB/s */
 #define RATE_MAX         100000
@@ -122,12 +123,15 @@ static bool staged_of(const json_t *answer, struct backup_staged *ret)
 static int stage_offline(const struct config *config, struct backup_staged *ret, struct error *err)
 {
     struct backup_source source = {0};
-    const struct backup_offline_opts opts = {.disk = disk_posix(),
-                                             .data = config->server.data,
-                                             .segment_bytes = config->journal.segment_size,
-                                             .history_open_max = config->history.open_max,
-                                             .history_cache_bytes = config->history.cache_size};
-    int rc = backup_offline_open(&opts, &source, err);
+    struct proof proof;
+    struct backup_offline_opts opts = {.disk = disk_posix(),
+                                       .data = config->server.data,
+                                       .journal = {.segment_bytes = config->journal.segment_size},
+                                       .history_open_max = config->history.open_max,
+                                       .history_cache_bytes = config->history.cache_size};
+    int rc = proof_ask(&proof, config->server.data, &opts.journal, err);
+    if (rc == 0)
+        rc = backup_offline_open(&opts, &source, err);
     if (rc == 0)
         rc = backup_stage(&source, ret, err);
     backup_offline_close(&source);

@@ -43,8 +43,8 @@ struct journal_opts {
     /* Cursors of readers in another process (follow.h), looked at when it is opened; NULL: none. */
     const char *cursors_elsewhere;
     /* Whether a reader of the log `log_id` that keeps its place itself is beyond `end`; *ret: the
-     * one that is furthest. Called when the log is opened and known to end there, before anything
-     * is changed. NULL: there is none. */
+     * one that is furthest, below OFFSET_MAX (format.h). Called when the log is opened and known to
+     * end there, before anything is changed. NULL: there is none. */
     bool (*beyond)(void *arg, const uint8_t log_id[16], uint64_t end, struct journal_proof *ret);
     void *beyond_arg;
     uint64_t segment_bytes; /* size of a pre-zeroed segment file */

@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "journal/internal.h"
@@ -427,15 +428,12 @@ static void ask_others(struct recovery *r)
     struct journal_proof p = {.offset = 0};
     bool known = r->survey.has_log_id && !o->jump && o->beyond && !r->asked;
     r->asked = true;
-    if (!known || !o->beyond(o->beyond_arg, r->j->log_id, r->expected, &p) ||
-        p.offset <= r->must_reach)
+    if (!known || !o->beyond(o->beyond_arg, r->j->log_id, r->expected, &p))
         return;
-    if (p.offset < OFFSET_MAX) {
+    CHECK(p.offset < OFFSET_MAX);
+    if (p.offset > r->must_reach) {
         r->must_reach = p.offset;
         r->proof = p;
-    } else {
-        log_line(LOG_ERROR, "journal.cursor_impossible", "path=%s name=%s offset=%llu", p.path,
-                 p.who, (unsigned long long)p.offset);
     }
 }
 

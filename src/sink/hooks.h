@@ -51,6 +51,11 @@ int hooks_open(const struct hooks_opts *opts, struct hooks **ret, struct error *
 /* Stops without waiting for an answer. Accepts NULL. */
 void hooks_close(struct hooks *h);
 
+/* Whether a webhook in the file webhooks.at, which nobody has open, is of that log and beyond
+ * `end`; *ret: where the furthest is. Nothing is changed; what is damaged says nothing. */
+bool hooks_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                  uint64_t *ret);
+
 /* What an operator says of one. */
 struct hook_settings {
     struct slice url;    /* ptr NULL: as it is */

@@ -125,7 +125,7 @@ int hooks_load_copy(struct hooks *h, struct error *err)
 {
     json_t *file = NULL;
     unsigned lost = 0;
-    int rc = hooks_read_json(h, h->copy_path, &file, err);
+    int rc = hooks_read_json(h->opts.disk, h->copy_path, &file, err);
     if (rc || !file)
         return rc;
     const json_t *list = json_object_get(file, "webhooks");

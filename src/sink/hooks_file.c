@@ -15,10 +15,10 @@
 #include "base/log.h"
 #include "sink/hooks_own.h"
 
-static void put_log_id(const struct hooks *h, char out[33])
+static void put_log_id(const uint8_t log_id[16], char out[33])
 {
     for (unsigned i = 0; i < 16; i++)
-        snprintf(out + 2 * i, 3, "%02x", h->opts.log_id[i]);
+        snprintf(out + 2 * i, 3, "%02x", log_id[i]);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -64,7 +64,7 @@ int hooks_save_positions(struct hooks *h)
 {
     char log[33];
     json_t *list = json_array();
-    put_log_id(h, log);
+    put_log_id(h->opts.log_id, log);
     for (const struct hook *k = h->all; k; k = k->next) {
         json_t *owed = json_array();
         for (unsigned i = 0; i < k->owed_count; i++)
@@ -80,12 +80,12 @@ int hooks_save_positions(struct hooks *h)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-int hooks_read_json(const struct hooks *h, const char *path, json_t **ret, struct error *err)
+int hooks_read_json(struct disk *disk, const char *path, json_t **ret, struct error *err)
 {
     struct buf text;
     json_error_t why;
     buf_init(&text, SIZE_MAX / 2);
-    int rc = disk_read_file(h->opts.disk, path, &text);
+    int rc = disk_read_file(disk, path, &text);
     if (rc == 0) {
         *ret = json_loadb(text.ptr, text.len, 0, &why);
         if (!*ret)
@@ -164,16 +164,20 @@ static void read_owed(struct hook *k, const json_t *list)
     }
 }
 
-static void read_positions(struct hooks *h, const json_t *file)
+/* What the file says of each webhook; NULL: it is of another log. */
+static json_t *positions_of(const json_t *file, const uint8_t log_id[16])
 {
     char log[33];
+    const char *of = json_string_value(json_object_get(file, "log"));
+    put_log_id(log_id, log);
+    return of && strcmp(of, log) == 0 ? json_object_get(file, "webhooks") : NULL;
+}
+
+static void read_positions(struct hooks *h, const json_t *file)
+{
     size_t i;
     json_t *o;
-    const char *of = json_string_value(json_object_get(file, "log"));
-    put_log_id(h, log);
-    if (!of || strcmp(of, log) != 0)
-        return;
-    json_array_foreach(json_object_get(file, "webhooks"), i, o)
+    json_array_foreach(positions_of(file, h->opts.log_id), i, o)
     {
         struct hook *k = hooks_find(h, (uint64_t)json_integer_value(json_object_get(o, "id")));
         uint64_t at = (uint64_t)json_integer_value(json_object_get(o, "at"));
@@ -183,6 +187,33 @@ static void read_positions(struct hooks *h, const json_t *file)
         k->failing_since_us = json_integer_value(json_object_get(o, "failing_since_us"));
         read_owed(k, json_object_get(o, "owed"));
     }
+}
+
+static void reach(uint64_t *furthest, const json_t *at, uint64_t more)
+{
+    json_int_t n = json_integer_value(at);
+    if (n >= 0 && (uint64_t)n + more > *furthest)
+        *furthest = (uint64_t)n + more;
+}
+
+/* What is owed was read, too. */
+bool hooks_beyond(struct disk *disk, const char *path, const uint8_t log_id[16], uint64_t end,
+                  uint64_t *ret)
+{
+    json_t *file = NULL, *o, *owed;
+    size_t i, k;
+    uint64_t at = 0;
+    if (hooks_read_json(disk, path, &file, NULL) < 0)
+        return false;
+    json_array_foreach(positions_of(file, log_id), i, o)
+    {
+        reach(&at, json_object_get(o, "at"), 0);
+        json_array_foreach(json_object_get(o, "owed"), k, owed)
+            reach(&at, json_array_get(owed, 0), json_is_array(owed));
+    }
+    json_decref(file);
+    *ret = at;
+    return at > end;
 }
 
 void hooks_prepend(struct hooks *h, struct hook *k)
@@ -199,11 +230,11 @@ void hooks_prepend(struct hooks *h, struct hook *k)
 int hooks_load(struct hooks *h, struct error *err)
 {
     json_t *file = NULL, *at = NULL;
-    int rc = hooks_read_json(h, h->path, &file, err);
+    int rc = hooks_read_json(h->opts.disk, h->path, &file, err);
     if (rc == 0 && !file)
         return hooks_load_copy(h, err);
     if (rc == 0)
-        rc = hooks_read_json(h, h->at_path, &at, err);
+        rc = hooks_read_json(h->opts.disk, h->at_path, &at, err);
     if (rc == 0 && file && json_integer_value(json_object_get(file, "format")) != 1)
         rc = error_set(err, -EBADMSG, "%s is of a version that is not known here", h->path);
     const json_t *list = json_object_get(file, "webhooks");

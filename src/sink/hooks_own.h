@@ -162,8 +162,7 @@ void hooks_prepend(struct hooks *h, struct hook *k);
 /* Writes the object, and takes the reference. 0 or a negative errno. */
 int hooks_write_json(const struct hooks *h, const char *path, struct json_t *o);
 /* *ret stays NULL if there is no such file. 0 or a negative errno with a sentence. */
-int hooks_read_json(const struct hooks *h, const char *path, struct json_t **ret,
-                    struct error *err);
+int hooks_read_json(struct disk *disk, const char *path, struct json_t **ret, struct error *err);
 
 /* ---- hooks_copy.c */
 /* 0 or a negative errno. */

@@ -706,6 +706,45 @@ static void who_asks_is_answered(void **state)
 }
 
 /* With its own thread: a stop waits for no answer, and a test goes beside everything else. */
+static bool beyond(struct bench *b, const char *text, uint64_t end, uint64_t *ret)
+{
+    struct disk *d = b->opts.disk;
+    assert_int_equal(disk_replace(d, "log/other.at", text, strlen(text)), 0);
+    return hooks_beyond(d, "log/other.at", b->opts.log_id, end, ret);
+}
+
+/* For whoever opens the journal. What waits for its time was read; what is damaged, or of another
+ * log, says nothing. */
+static void they_say_how_far_they_have_read(void **state)
+{
+    static const char whole[] = "{\"log\": \"07000000000000000000000000000000\", \"webhooks\": ["
+                                "{\"id\": 1, \"at\": 5, \"owed\": [[3, 0, 1], [8, 0, 1]]},"
+                                "{\"id\": 2, \"at\": 6, \"owed\": [\"x\"]},"
+                                "{\"id\": 3, \"at\": -4}]}";
+    struct bench *b = bench_new();
+    uint64_t at = 77;
+    assert_false(hooks_beyond(b->opts.disk, "log/webhooks.at", b->opts.log_id, 0, &at));
+    uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = -1});
+    turn(b);
+    append(b, 7, 0, 10);
+    arrive(b, id);
+    assert_int_equal(hooks_save_positions(b->h), 0);
+    uint64_t end = journal_durable(b->f->j);
+    assert_true(hooks_beyond(b->opts.disk, "log/webhooks.at", b->opts.log_id, end - 1, &at));
+    assert_int_equal(at, end);
+    assert_false(hooks_beyond(b->opts.disk, "log/webhooks.at", b->opts.log_id, end, &at));
+    b->opts.log_id[0] = 7;
+    assert_true(beyond(b, whole, 8, &at));
+    assert_int_equal(at, 9);
+    assert_false(beyond(b, whole, 9, &at));
+    assert_false(beyond(b, "{\"log\": 7, \"webhooks\": 8}", 0, &at));
+    assert_false(beyond(b, "{\"log\"", 0, &at));
+    assert_false(beyond(b, "[]", 0, &at));
+    b->opts.log_id[0] = 8;
+    assert_false(beyond(b, whole, 0, &at));
+    bench_free(b);
+}
+
 static void it_runs_and_stops(void **state)
 {
     struct bench *b = bench_new();
@@ -757,6 +796,7 @@ int main(void)
         cmocka_unit_test(a_backup_in_plain_has_no_secret),
         cmocka_unit_test(they_hold_back_only_so_much),
         cmocka_unit_test(who_asks_is_answered),
+        cmocka_unit_test(they_say_how_far_they_have_read),
         cmocka_unit_test(it_runs_and_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
