@@ -403,6 +403,7 @@ static int settle_end(struct recovery *r, uint64_t used)
     j->tail.salt = r->walk.head.salt;
     j->tail.position = end;
     j->tail.superseding = r->walk.head.supersedes_from != OFFSET_NONE;
+    j->tail.gap_here = r->walk.head.gap_from;
     return 0;
 }
 

@@ -583,6 +583,66 @@ static void crash_at_every_call_of_a_jump(void **state)
     fixture_free(f);
 }
 
+/* The file that says where the gap begins can be left behind too, before there is anything in it;
+ * the one in its place says the same. */
+static void the_first_commit_of_a_jump_fails(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    assert_int_equal(fixture_open(f), 0);
+    uint64_t n = fill(f, 0, 45, 300), empty = 0;
+    struct buf out;
+    buf_init(&out, 1 << 16);
+    fixture_die(f, true);
+    struct disk_sim *master = f->sim;
+    bool done = false;
+    for (uint64_t k = 1; !done; k++) {
+        uint64_t gaps;
+        f->sim = disk_sim_copy(master, k);
+        f->opts.disk = disk_sim_disk(f->sim);
+        f->opts.jump = 1;
+        disk_sim_die_after(f->sim, k);
+        done = fixture_open(f) == 0 && !disk_sim_dead(f->sim);
+        fixture_die(f, false);
+        f->opts.jump = 0;
+        assert_int_equal(fixture_open(f), 0);
+        uint64_t at = journal_durable(f->j);
+        empty += at == JOURNAL_JUMP;
+        keeper_look(f->j); /* the spare is ready, so the next sync is the writer's */
+        disk_sim_faults(f->sim)->syncs_failing = 1;
+        assert_int_equal(fixture_append(f, at, 1, 100), REASON_ok);
+        assert_int_equal(journal_stats(f->j).sync_failures, 1);
+        fixture_die(f, true);
+        assert_int_equal(fixture_open(f), 0);
+        assert_int_equal(journal_durable(f->j), at + 1);
+        assert_int_equal(fixture_read(f, 0, &gaps), n + 1);
+        journal_close(f->j);
+        f->j = NULL;
+        assert_int_equal(journal_verify(f->opts.disk, "log", &out, &f->err), 0);
+        disk_sim_free(f->sim);
+    }
+    buf_fini(&out);
+    assert_true(empty > 0);
+    f->sim = master;
+    fixture_free(f);
+}
+
+/* What is told is what is wrong. */
+static void no_room_for_a_jump(void **state)
+{
+    struct fixture *f = fixture_new(16384);
+    assert_int_equal(fixture_open(f), 0);
+    fill(f, 0, 20, 300);
+    fixture_die(f, true);
+    disk_sim_faults(f->sim)->capacity = 16384 + 8192;
+    f->opts.jump = 1;
+    assert_int_equal(fixture_open(f), -ENOSPC);
+    assert_non_null(strstr(f->err.text, strerror(ENOSPC)));
+    disk_sim_faults(f->sim)->capacity = 0;
+    fixture_die(f, false);
+    assert_int_equal(fixture_open(f), 0);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -602,6 +662,8 @@ int main(void)
         cmocka_unit_test(crash_at_every_call),
         cmocka_unit_test(jumps_further_each_time),
         cmocka_unit_test(crash_at_every_call_of_a_jump),
+        cmocka_unit_test(the_first_commit_of_a_jump_fails),
+        cmocka_unit_test(no_room_for_a_jump),
     };
     log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

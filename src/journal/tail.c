@@ -186,6 +186,7 @@ static int roll_once(struct journal *j, uint64_t bytes)
     j->tail.position = h.body_at;
     j->tail.superseding = j->tail.supersede;
     j->tail.supersede = false;
+    j->tail.gap_here = h.gap_from;
     j->tail.gap_from = OFFSET_NONE;
     return 0;
 }

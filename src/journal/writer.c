@@ -293,6 +293,8 @@ static int commit_durable(struct journal *j, struct commit *c)
     j->tail.file = NULL;
     /* A file without a durable batch is replaced under its own name; nothing to supersede. */
     j->tail.supersede = j->tail.superseding || j->tail.offset != j->tail.segment_base;
+    if (j->tail.offset == j->tail.segment_base)
+        j->tail.gap_from = j->tail.gap_here;
     rc = tail_roll(j, c->bytes);
     if (rc)
         return rc;
@@ -489,7 +491,7 @@ int writer_record_gaps(struct journal *j)
         buf_fini(&payload);
         buf_fini(&a.body);
         if (!put || a.reason != REASON_ok)
-            return put ? -EIO : -ENOMEM;
+            return !put ? -ENOMEM : a.reason == REASON_disk_full ? -ENOSPC : -EIO;
     }
     j->gaps_count = 0;
     return 0;
