@@ -59,6 +59,10 @@ static int zero_file(struct journal *j, const char *name, uint64_t bytes, bool p
 {
     char path[PATH_BYTES];
     struct disk_file *f;
+    uint64_t total, left;
+    /* Trying would fill the disk to the last byte, again and again, while views need room. */
+    if (j->disk->space(j->disk, j->dir, &total, &left) == 0 && left < bytes)
+        return -ENOSPC;
     int rc = path_format(path, j, name);
     if (!rc)
         rc = j->disk->open(j->disk, path, O_RDWR | O_CREAT | O_TRUNC, &f);
@@ -90,12 +94,8 @@ static bool spare_reuse(struct journal *j, struct disk_file **ret)
 static int spare_make(struct journal *j, struct disk_file **ret)
 {
     char tmp[PATH_BYTES], ready[PATH_BYTES];
-    uint64_t total, left;
     if (spare_reuse(j, ret))
         return 0;
-    /* Trying would fill the disk to the last byte, again and again, while views need room. */
-    if (j->disk->space(j->disk, j->dir, &total, &left) == 0 && left < j->opts.segment_bytes)
-        return -ENOSPC;
     int rc = path_format(tmp, j, SPARE_TMP);
     if (!rc)
         rc = path_format(ready, j, SPARE_ZERO);
@@ -117,7 +117,10 @@ static void spare_look(struct journal *j)
     struct spare *s = &j->spare;
     pthread_mutex_lock(&s->lock);
     bool wanted = s->state == SPARE_WANTED || s->state == SPARE_ERROR;
+    bool ready = s->state == SPARE_READY;
     pthread_mutex_unlock(&s->lock);
+    if (ready) /* what there was no room for was larger than a segment */
+        refuse_set(j, REFUSE_SEGMENT, false);
     if (!wanted)
         return;
     struct disk_file *file = NULL;

@@ -163,6 +163,28 @@ static void full_disk_refuses_and_resumes(void **state)
     fixture_free(f);
 }
 
+/* Only that append is refused: there is a segment for others, and nobody waits for a restart. */
+static void no_room_for_a_large_append(void **state)
+{
+    struct fixture *f = fixture_new(65536);
+    f->opts.refuse_percent = 100;
+    disk_sim_faults(f->sim)->capacity = 65536 * 4;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(fixture_append(f, 0, 1, 1000), REASON_ok);
+    keeper_look(f->j);
+    assert_int_equal(fixture_append(f, 1, 1, 300000), REASON_disk_full);
+    keeper_look(f->j); /* it was woken */
+    assert_int_equal(journal_accepts(f->j), REASON_ok);
+    for (uint64_t n = 1; n < 100; n++)
+        assert_int_equal(fixture_append(f, n, 1, 1000), REASON_ok);
+    disk_sim_faults(f->sim)->capacity = 0;
+    assert_int_equal(fixture_append(f, 100, 1, 300000), REASON_ok);
+    fixture_die(f, true);
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(fixture_read(f, 0, NULL), 101);
+    fixture_free(f);
+}
+
 static void percentage_of_the_file_system(void **state)
 {
     struct fixture *f = fixture_new(65536);
@@ -444,6 +466,7 @@ int main(void)
         cmocka_unit_test(one_failed_sync_is_survived),
         cmocka_unit_test(two_failed_syncs_stop_the_journal),
         cmocka_unit_test(full_disk_refuses_and_resumes),
+        cmocka_unit_test(no_room_for_a_large_append),
         cmocka_unit_test(percentage_of_the_file_system),
         cmocka_unit_test(clean_close_and_reopen),
         cmocka_unit_test(spare_in_hand_is_left_alone),
