@@ -70,14 +70,20 @@ int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, 
     }
 }
 
-/* The directory part of `path`, "." without one. */
-static void parent_of(char out[PATH_MAX], const char *path)
+int disk_sync_parent(struct disk *d, const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        snprintf(out, PATH_MAX, ".");
-    else
-        snprintf(out, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    char dir[PATH_MAX];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    if (n >= sizeof dir)
+        return -ENAMETOOLONG;
+    snprintf(dir, sizeof dir, "%.*s", n ? (int)n : 1, n ? path : ".");
+    return d->sync_dir(d, dir);
 }
 
 int disk_read_file(struct disk *d, const char *path, struct buf *out)
@@ -99,7 +105,7 @@ int disk_read_file(struct disk *d, const char *path, struct buf *out)
 
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
 {
-    char tmp[PATH_MAX], dir[PATH_MAX];
+    char tmp[PATH_MAX];
     if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
         return -ENAMETOOLONG;
     struct disk_file *f;
@@ -121,18 +127,13 @@ int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len)
         d->unlink(d, tmp);
         return rc;
     }
-    parent_of(dir, path);
-    return d->sync_dir(d, dir);
+    return disk_sync_parent(d, path);
 }
 
 int disk_remove(struct disk *d, const char *path)
 {
-    char dir[PATH_MAX];
     int rc = d->unlink(d, path);
-    if (rc)
-        return rc;
-    parent_of(dir, path);
-    return d->sync_dir(d, dir);
+    return rc ? rc : disk_sync_parent(d, path);
 }
 
 struct tree {

@@ -34,7 +34,8 @@ struct disk {
     int (*rename)(struct disk *d, const char *from, const char *to);
     int (*unlink)(struct disk *d, const char *path); /* a file, or an empty directory */
     int (*link)(struct disk *d, const char *from, const char *to); /* a second name: -EEXIST */
-    int (*mkdir)(struct disk *d, const char *path);                /* 0 also when it is there */
+    /* Durable, if it was made. 0 also when it is there. */
+    int (*mkdir)(struct disk *d, const char *path);
     int (*sync_dir)(struct disk *d, const char *path);
     /* Calls `each` with every entry's name, in no order; stops when it returns non-zero. */
     int (*list)(struct disk *d, const char *path, int (*each)(void *arg, const char *name),
@@ -76,6 +77,8 @@ int disk_write_full(struct disk *d, struct disk_file *f, const struct iovec *v, 
 int disk_read_file(struct disk *d, const char *path, struct buf *out);
 /* Writes `path` as one: temporary file, fdatasync, rename, sync_dir. Old or new, never neither. */
 int disk_replace(struct disk *d, const char *path, const void *ptr, size_t len);
+/* Makes the names in the directory that `path` lies in durable. 0 or a negative errno. */
+int disk_sync_parent(struct disk *d, const char *path);
 /* Removes a file, durably. 0 or a negative errno; after any but -ENOENT it may be gone. */
 int disk_remove(struct disk *d, const char *path);
 /* Removes a directory with all that is in it, at most DISK_TREE_DEPTH deep. 0, also when it is not

@@ -127,11 +127,6 @@ static int posix_link(struct disk *d, const char *from, const char *to)
     return result(link(from, to));
 }
 
-static int posix_mkdir(struct disk *d, const char *path)
-{
-    return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
-}
-
 static int posix_sync_dir(struct disk *d, const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -140,6 +135,15 @@ static int posix_sync_dir(struct disk *d, const char *path)
     int rc = result(fsync(fd));
     close(fd);
     return rc;
+}
+
+/* What is in it is as durable as its name. One that may not be read cannot be synced. */
+static int posix_mkdir(struct disk *d, const char *path)
+{
+    if (mkdir(path, 0700) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    int rc = disk_sync_parent(disk_posix(), path);
+    return rc == -EACCES ? 0 : rc;
 }
 
 static int posix_list(struct disk *d, const char *path, int (*each)(void *arg, const char *name),

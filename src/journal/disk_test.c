@@ -4,11 +4,23 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "journal/fixture.h"
+
+static char synced[4096]; /* the directory that was, last */
+
+int fsync(int fd)
+{
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(name, synced, sizeof synced - 1);
+    synced[n > 0 ? n : 0] = 0;
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static int on_name(void *arg, const char *name)
 {
@@ -212,6 +224,25 @@ static void lossy_disk_forgets_what_was_not_synced(void **state)
     assert_true(kept > 0 && lost > kept);
 }
 
+/* A power cut takes no directory with all that was made durable in it. */
+static void a_new_directory_lasts(void **state)
+{
+    char base[] = "/tmp/sluice-names-XXXXXX", dir[64];
+    struct disk *d = disk_posix();
+    assert_non_null(mkdtemp(base));
+    snprintf(dir, sizeof dir, "%s/new", base);
+    synced[0] = 0;
+    assert_int_equal(d->mkdir(d, dir), 0);
+    assert_string_equal(synced, base);
+    synced[0] = 0;
+    assert_int_equal(d->mkdir(d, dir), 0); /* it is there */
+    assert_string_equal(synced, "");
+    snprintf(dir, sizeof dir, "%s//other//", base);
+    assert_int_equal(d->mkdir(d, dir), 0);
+    assert_string_equal(synced, base);
+    assert_int_equal(disk_remove_tree(d, base), 0);
+}
+
 static void simulated_power_cut(void **state)
 {
     unsigned kept = 0, lost = 0, named = 0;
@@ -348,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(basics),
         cmocka_unit_test(lossy_disk_forgets_what_was_not_synced),
+        cmocka_unit_test(a_new_directory_lasts),
         cmocka_unit_test(simulated_power_cut),
         cmocka_unit_test(simulated_failed_sync),
         cmocka_unit_test(within_a_directory),
