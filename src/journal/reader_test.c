@@ -282,6 +282,43 @@ static void tools_see_the_log(void **state)
     fixture_free(f);
 }
 
+/* No file of it can be read behind its head. */
+static ssize_t worn_pread(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at)
+{
+    return at + len > SEGMENT_HEADER_BYTES ? -EIO
+                                           : disk_posix()->pread(disk_posix(), f, to, len, at);
+}
+
+static void tools_say_what_a_worn_disk_says(void **state)
+{
+    char dir[] = "/tmp/sluice-worn-XXXXXX";
+    struct fixture *f = fixture_new(16384);
+    struct disk worn = *disk_posix();
+    struct buf out;
+    uint64_t count = 0;
+    buf_init(&out, 1 << 20);
+    assert_non_null(mkdtemp(dir));
+    worn.pread = worn_pread;
+    f->opts.disk = disk_posix();
+    f->opts.dir = dir;
+    assert_int_equal(fixture_open(f), 0);
+    assert_int_equal(fixture_append(f, 0, 5, 300), REASON_ok);
+    journal_close(f->j);
+    f->j = NULL;
+    f->err.text[0] = 0;
+    assert_int_equal(journal_inspect(&worn, dir, &out, &f->err), -EIO);
+    assert_non_null(strstr(f->err.text, strerror(EIO)));
+    f->err.text[0] = 0;
+    assert_int_equal(journal_scan(&worn, dir, 0, count_record, &count, &f->err), -EIO);
+    assert_non_null(strstr(f->err.text, strerror(EIO)));
+    f->err.text[0] = 0;
+    assert_int_equal(journal_verify(&worn, dir, &out, &f->err), -EIO);
+    assert_non_null(strstr(f->err.text, strerror(EIO)));
+    assert_int_equal(disk_remove_tree(disk_posix(), dir), 0);
+    buf_fini(&out);
+    fixture_free(f);
+}
+
 static int count_any(void *arg, uint64_t offset, const struct record *r)
 {
     ++*(uint64_t *)arg;
@@ -409,6 +446,7 @@ int main(void)
         cmocka_unit_test(retention_by_age),
         cmocka_unit_test(cap_blocks_or_drops),
         cmocka_unit_test(tools_see_the_log),
+        cmocka_unit_test(tools_say_what_a_worn_disk_says),
         cmocka_unit_test(readers_and_tools_pass_a_jump),
         cmocka_unit_test(batches_of_data_are_known),
     };

@@ -22,8 +22,15 @@ static int open_segment(struct walk *w, struct disk *disk, const char *dir, uint
     segment_name_format(name, base);
     *w = (struct walk){0};
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        return -ENAMETOOLONG;
+        return error_set(err, -ENAMETOOLONG, "%s: the name is too long", dir);
     return walk_open(w, disk, path, err);
+}
+
+/* Reading the open segment failed. */
+static int unread(const struct walk *w, int rc, struct error *err)
+{
+    return error_set(err, rc, "segment %020llu.slg: %s", (unsigned long long)w->head.base_offset,
+                     disk_strerror(rc));
 }
 
 static void put_time(struct buf *out, int64_t us)
@@ -109,10 +116,14 @@ int journal_inspect(struct disk *disk, const char *dir, struct buf *out, struct 
             rc = 0;
             continue;
         }
-        if (!rc)
-            rc = look_at(&w, limit_of(&s, i), false, &f);
         if (rc)
             break;
+        rc = look_at(&w, limit_of(&s, i), false, &f);
+        if (rc) {
+            unread(&w, rc, err);
+            walk_close(&w);
+            break;
+        }
         buf_printf(out, "%020llu.slg records=%llu..%llu batches=%llu used=%llu size=%llu created=",
                    (unsigned long long)h->base_offset, (unsigned long long)h->base_offset,
                    (unsigned long long)f.end_offset, (unsigned long long)f.batches,
@@ -222,6 +233,8 @@ int survey_proven_end(const struct survey *s, struct disk *disk, const char *dir
         if (rc)
             return rc;
         rc = look_at(&w, OFFSET_NONE, false, &f);
+        if (rc)
+            unread(&w, rc, err);
         walk_close(&w);
         if (rc)
             return rc;
@@ -269,10 +282,9 @@ static int scan_segment(struct scan *s, struct walk *w, uint64_t limit, struct e
             continue;
         if (rc == WALK_BATCH && h.base_offset + h.count > limit)
             return 0;
-        if (rc == WALK_BATCH)
-            rc = scan_batch(s, &h, body);
-        else if (rc >= 0)
-            rc = -EBADMSG;
+        if (rc < 0)
+            return unread(w, rc, err);
+        rc = rc == WALK_BATCH ? scan_batch(s, &h, body) : -EBADMSG;
         if (rc)
             return rc == -EBADMSG ? error_set(err, rc,
                                               "segment %020llu.slg: corrupt at %llu: record %llu "
