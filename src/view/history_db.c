@@ -371,6 +371,7 @@ bool history_beyond(const char *path, const uint8_t log_id[16], uint64_t end, ui
         return false;
     rocksdb_options_t *o = rocksdb_options_create();
     rocksdb_options_set_max_open_files(o, FILES_OPEN);
+    rocksdb_options_set_max_file_opening_threads(o, 1);
     rocksdb_options_set_info_log_level(o, LOG_WARN_LEVEL);
     rocksdb_options_set_keep_log_file_num(o, 2);
     rocksdb_t *db = rocksdb_open_for_read_only(o, path, 0, &text);
