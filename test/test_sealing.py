@@ -26,8 +26,8 @@ def files_with(data, text, under=""):
     """The files below the data directory in which the bytes stand, under their names from there.
 
     LZ4 takes a text's first and last bytes into a match when another text begins or ends alike, as
-    one of 64 does: what is between them is looked for."""
-    needle = text.encode()[3:-3]
+    one of 64 does: what is between them is looked for. A short one would leave nothing to look for."""
+    needle = text.encode()[3:-3] if len(text) > 12 else text.encode()
     return sorted(str(path.relative_to(data)) for path in (data / under).rglob("*")
                   if path.is_file() and needle in path.read_bytes())
 
