@@ -446,6 +446,27 @@ def test_a_window_that_is_full_goes_on(make_server):
     assert [m["value"] for m in got] == [str(i) for i in range(40)] and g.drained()
 
 
+def test_a_window_that_was_done_over_a_restart_goes_on(make_server):
+    """All that may be handed out is with workers, the server is killed, and they say that it is done before anybody
+    fetches again: what comes behind it is handed out; also when the window is narrower then, and nothing again."""
+    server = make_server({"consume.window": "32"})
+    ann = owner_on(server, "ann")
+    g = Group(server, ann.key_auth)
+    g.fetch()
+    send(server, ann.auth, *[{"a": i} for i in range(33)])
+    got = g.fetch(max=100)
+    assert len(got) == 32
+    server.kill()
+    server.start()
+    g = Group(server, ann.key_auth)
+    assert g.ack(got)["count"] == 32
+    server.kill()
+    server.settings["consume.window"] = "16"
+    server.start()
+    g = Group(server, ann.key_auth)
+    assert g.values(max=100) == ["32"]
+
+
 def test_sealed_messages(make_server, tmp_path):
     (tmp_path / "master").write_text("ab" * 32)
     server = make_server({"encryption.master_key_file": str(tmp_path / "master")})

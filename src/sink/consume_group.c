@@ -71,9 +71,10 @@ struct consume_group *consume_group_find(struct consume *c, uint64_t account, st
 void consume_group_encode(const struct consume_group *g, struct buf *out)
 {
     size_t name = strlen(g->name), feeds = strlen(g->feeds);
-    uint64_t *done = malloc(g->leases.messages_max * sizeof *done);
+    uint32_t n = leases_done(&g->leases, NULL);
+    uint64_t *done = malloc((n + 1) * sizeof *done);
     CHECK(done);
-    uint32_t n = leases_done(&g->leases, done);
+    leases_done(&g->leases, done);
     buf_put_u64(out, g->account);
     buf_put_u64(out, leases_floor(&g->leases));
     buf_put_u64(out, (uint64_t)g->created_us);

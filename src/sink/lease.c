@@ -16,7 +16,7 @@ void leases_init(struct leases *l, uint32_t messages_max, uint64_t bytes_max, ui
 {
     *l = (struct leases){
         .messages_max = messages_max, .bytes_max = bytes_max, .next = floor, .due_ns = UINT64_MAX};
-    l->had_count = had_count < messages_max ? had_count : messages_max;
+    l->had_count = had_count; /* of a wider window, maybe */
     if (!l->had_count)
         return;
     l->had = malloc(l->had_count * sizeof *l->had);
@@ -36,9 +36,11 @@ void leases_fini(struct leases *l)
 
 /* ---- the window ------------------------------------------------------------------------------ */
 
+/* A window without any takes one whatever was done ahead of it: only what is read is passed. */
 bool leases_room(const struct leases *l)
 {
-    return l->end - l->first + l->had_count < l->messages_max && l->bytes < l->bytes_max;
+    uint32_t here = l->end - l->first;
+    return (!here || here + l->had_count < l->messages_max) && l->bytes < l->bytes_max;
 }
 
 /* Moves what is left to the front, and has room for one more. */
@@ -104,12 +106,16 @@ uint64_t leases_floor(const struct leases *l)
 uint32_t leases_done(const struct leases *l, uint64_t *ret)
 {
     uint32_t n = 0;
-    for (uint32_t i = l->first; i < l->end; i++)
-        if (l->window[i].state == LEASE_DONE)
-            ret[n++] = l->window[i].offset;
-    for (uint32_t i = 0; i < l->had_count; i++)
-        ret[n++] = l->had[i];
-    return n;
+    for (uint32_t i = l->first; i < l->end; i++) {
+        if (l->window[i].state != LEASE_DONE)
+            continue;
+        if (ret)
+            ret[n] = l->window[i].offset;
+        n++;
+    }
+    if (ret && l->had_count)
+        memcpy(ret + n, l->had, l->had_count * sizeof *l->had);
+    return n + l->had_count;
 }
 
 /* NULL: there is none. */

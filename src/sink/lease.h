@@ -68,7 +68,7 @@ void leases_add(struct leases *l, uint64_t offset, uint64_t order, struct slice 
 void leases_pass(struct leases *l, uint64_t next);
 /* The first message that is not done; `next` if there is none. */
 uint64_t leases_floor(const struct leases *l);
-/* Offsets above it that are done, ascending: at most messages_max. */
+/* Offsets above it that are done, ascending: how many. `ret` NULL: they are only counted. */
 uint32_t leases_done(const struct leases *l, uint64_t *ret);
 
 struct lease_terms {

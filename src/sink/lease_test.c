@@ -172,9 +172,54 @@ static void a_restart_forgets_leases_and_keeps_what_is_done(void **state)
     for (uint64_t i = 0; i < WINDOW; i++)
         assert_int_equal(leases_ack(&l, 100 + i, 77, false), LEASE_OK);
     assert_int_equal(leases_ack(&l, 99, 77, false), LEASE_STALE);
+    /* Nor does it come to a stop: only who reads gets past it. */
+    assert_true(leases_room(&l));
+    add(&l, 50, 'a');
     assert_false(leases_room(&l));
+    GRANTED(&l, 1, 0, 9, 50);
+    assert_int_equal(leases_ack(&l, 50, 1, true), LEASE_OK);
+    assert_true(leases_room(&l));
     leases_pass(&l, 200);
     assert_true(leases_room(&l));
+    leases_fini(&l);
+}
+
+/* All that a whole window was handed out is done, and none of it was read again: what comes behind
+ * it is read. */
+static void a_window_that_is_done_behind_a_restart_goes_on(void **state)
+{
+    (void)state;
+    struct leases l = make();
+    for (uint64_t i = 0; i < WINDOW; i++)
+        assert_int_equal(leases_ack(&l, i, 77, false), LEASE_OK);
+    uint64_t next = 0;
+    for (; leases_room(&l) && next < 2 * WINDOW; next++)
+        add(&l, next, 'a');
+    assert_int_equal(next, 2 * WINDOW);
+    done_are(&l, WINDOW, NULL, 0);
+    leases_fini(&l);
+}
+
+/* Of a window that was wider once nothing that is done comes again. */
+static void a_narrower_window_forgets_nothing(void **state)
+{
+    (void)state;
+    struct leases l;
+    uint64_t had[2 * WINDOW], next = 0;
+    for (unsigned i = 0; i < 2 * WINDOW; i++)
+        had[i] = i + 1;
+    leases_init(&l, WINDOW, 1000, 0, had, 2 * WINDOW);
+    assert_int_equal(leases_done(&l, NULL), 2 * WINDOW);
+    for (; leases_room(&l); next++)
+        add(&l, next, 'a');
+    assert_int_equal(next, 1);
+    GRANTED(&l, 1, 0, 9, 0);
+    assert_int_equal(leases_ack(&l, 99, 77, false), LEASE_STALE); /* there is no room for it */
+    assert_int_equal(leases_ack(&l, 0, 1, true), LEASE_OK);
+    for (; leases_room(&l); next++)
+        add(&l, next, next);
+    assert_int_equal(next, 2 * WINDOW + 1 + WINDOW);
+    assert_int_equal(leases_floor(&l), 2 * WINDOW + 1);
     leases_fini(&l);
 }
 
@@ -345,6 +390,8 @@ int main(void)
         cmocka_unit_test(of_one_order_later_ones_fall_with_the_first),
         cmocka_unit_test(the_window_is_bounded),
         cmocka_unit_test(a_restart_forgets_leases_and_keeps_what_is_done),
+        cmocka_unit_test(a_window_that_is_done_behind_a_restart_goes_on),
+        cmocka_unit_test(a_narrower_window_forgets_nothing),
         cmocka_unit_test(all_that_a_holder_has_is_given_back),
         cmocka_unit_test(order_holds_and_nothing_is_lost),
     };
