@@ -9,11 +9,14 @@
 #include "base/check.h"
 #include "journal/format.h"
 
-#define MARK       "SLUGROU1"
+#define MARK "SLUGROU2"
+#define MARK_FIRST                                                                                 \
+    "SLUGROU1" /* each entry has a crc of its own there: what is to be written anew */
 #define MARK_BYTES 8u
 #define LOG_BYTES  16u
 #define BEGIN      (MARK_BYTES + LOG_BYTES)
 #define HEAD       8u /* crc, length */
+#define LENGTH     4u /* of an entry */
 
 struct group_file {
     struct disk *disk;
@@ -23,8 +26,8 @@ struct group_file {
     uint8_t log_id[LOG_BYTES];
 };
 
-/* The entry at *at; moves behind it. False: there is none, or it is not whole. */
-static bool entry_at(struct slice file, size_t *at, struct slice *ret)
+/* What the write at *at added; moves behind it. False: there is none, or it is not whole. */
+static bool write_at(struct slice file, size_t *at, struct slice *ret)
 {
     if (file.len - *at < HEAD)
         return false;
@@ -37,20 +40,40 @@ static bool entry_at(struct slice file, size_t *at, struct slice *ret)
     return true;
 }
 
-/* Gives the entries out. *ret_end: where they end. -EBADMSG when whole ones lie behind what is
- * none. */
-static int look_through(struct slice file, bool (*each)(void *arg, struct slice entry), void *arg,
-                        size_t *ret_end)
+struct taker {
+    bool (*each)(void *arg, struct slice entry);
+    void *arg;
+    bool first; /* MARK_FIRST */
+};
+
+/* Gives the entries of a write out. False: they are none. */
+static bool take(const struct taker *t, struct slice added)
 {
-    struct slice entry;
+    if (t->first)
+        return t->each(t->arg, added);
+    while (added.len) {
+        uint32_t len = added.len < LENGTH ? UINT32_MAX : le32_get(added.ptr);
+        added = slice_from(added, LENGTH);
+        if (len > added.len || !t->each(t->arg, slice_of(added.ptr, len)))
+            return false;
+        added = slice_from(added, len);
+    }
+    return true;
+}
+
+/* Gives the entries out. *ret_end: where they end. -EBADMSG when a whole write lies behind what is
+ * none: that was synced before, so it is no torn end. */
+static int look_through(struct slice file, const struct taker *t, size_t *ret_end)
+{
+    struct slice added;
     size_t at = BEGIN;
-    while (entry_at(file, &at, &entry))
-        if (!each(arg, entry))
+    while (write_at(file, &at, &added))
+        if (!take(t, added))
             return -EBADMSG;
     *ret_end = at;
     for (size_t k = at + 1; k + HEAD < file.len; k++) {
         size_t there = k;
-        if (entry_at(file, &there, &entry) && entry.len)
+        if (write_at(file, &there, &added) && added.len)
             return -EBADMSG;
     }
     return 0;
@@ -68,19 +91,21 @@ static int open_again(struct group_file *f, uint64_t end)
 static int read_all(struct group_file *f, struct buf *image,
                     bool (*each)(void *arg, struct slice entry), void *arg)
 {
+    struct taker t = {.each = each, .arg = arg};
     size_t end = 0;
     int rc = disk_read_file(f->disk, f->path, image);
     if (rc == -ENOENT)
         return 0; /* made when the first group comes */
     if (rc)
         return rc;
-    if (image->len < BEGIN || memcmp(image->ptr, MARK, MARK_BYTES) != 0)
+    t.first = image->len >= BEGIN && memcmp(image->ptr, MARK_FIRST, MARK_BYTES) == 0;
+    if (image->len < BEGIN || (!t.first && memcmp(image->ptr, MARK, MARK_BYTES) != 0))
         return -EBADMSG;
     if (memcmp(image->ptr + MARK_BYTES, f->log_id, LOG_BYTES) != 0)
         return -ESTALE;
-    rc = look_through(buf_slice(image), each, arg, &end);
+    rc = look_through(buf_slice(image), &t, &end);
     /* One with a torn end is written anew before anything is added. */
-    return rc || end < image->len ? rc : open_again(f, end);
+    return rc || t.first || end < image->len ? rc : open_again(f, end);
 }
 
 int group_file_open(struct disk *disk, const char *path, const uint8_t log_id[16],
@@ -121,12 +146,14 @@ void group_file_close(struct group_file *f)
 
 void group_file_put(struct buf *out, struct slice entry)
 {
-    size_t at = out->len;
-    buf_put_u32(out, 0);
     buf_put_u32(out, (uint32_t)entry.len);
     buf_put_slice(out, entry);
-    if (!out->failed)
-        le32_put(out->ptr + at, crc32c(0, out->ptr + at + 4, entry.len + 4));
+}
+
+static void put_head(char out[HEAD], struct slice entries)
+{
+    le32_put(out + 4, (uint32_t)entries.len);
+    le32_put(out, crc32c(crc32c(0, out + 4, 4), entries.ptr, entries.len));
 }
 
 uint64_t group_file_bytes(const struct group_file *f)
@@ -146,23 +173,28 @@ int group_file_append(struct group_file *f, struct slice entries)
 {
     if (!f->file)
         return -EBADF;
-    struct iovec v = {.iov_base = (void *)entries.ptr, .iov_len = entries.len};
-    int rc = disk_write_full(f->disk, f->file, &v, 1, f->end);
+    char head[HEAD];
+    put_head(head, entries);
+    struct iovec v[] = {{head, sizeof head}, {(void *)entries.ptr, entries.len}};
+    int rc = disk_write_full(f->disk, f->file, v, 2, f->end);
     if (!rc)
         rc = f->disk->fdatasync(f->disk, f->file);
     if (rc)
         give_up(f);
     else
-        f->end += entries.len;
+        f->end += HEAD + entries.len;
     return rc;
 }
 
 int group_file_replace(struct group_file *f, struct slice entries)
 {
     struct buf image;
+    char head[HEAD];
     buf_init(&image, SIZE_MAX / 2);
     buf_put(&image, MARK, MARK_BYTES);
     buf_put(&image, f->log_id, LOG_BYTES);
+    put_head(head, entries);
+    buf_put(&image, head, entries.len ? sizeof head : 0);
     buf_put_slice(&image, entries);
     give_up(f);
     int rc = image.failed ? -ENOMEM : disk_replace(f->disk, f->path, image.ptr, image.len);

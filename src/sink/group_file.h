@@ -3,10 +3,11 @@
  * sink/group_file.h - where all consumer groups stand: one file of entries, of which a later one
  * replaces an earlier one about the same group. Owned by the consume thread.
  *
- * The file: an 8-byte mark, the id of the log that offsets are of, then entries: u32 crc32c of what
- * follows, u32 length of what follows that, bytes. A torn end is cut at opening. What could not be
- * written or synced is not there; that file is not written to again (decision 0044's dead letters
- * do the same): the next one is written anew.
+ * The file: an 8-byte mark, the id of the log that offsets are of, then what each write added: u32
+ * crc32c of what follows, u32 length of what follows that, and entries, each a u32 length and
+ * bytes. A torn end is cut at opening: a power cut leaves any part of the last write, and none of
+ * its entries counts. What could not be written or synced is not there; that file is not written to
+ * again (decision 0044's dead letters do the same): the next one is written anew.
  */
 #pragma once
 
