@@ -319,8 +319,11 @@ static void note_fired(struct rules *t, const struct record *r, const struct rul
         return;
     e->fired++;
     e->fired_us = r->receive_us;
-    if (e->rule.when == RULE_SILENCE && m->offset == e->last_offset)
-        e->tripped = true;
+    if (e->rule.when == RULE_SILENCE && m->offset == e->last_offset) {
+        e->tripped = e->has_caused = true; /* a replay knows of it by this alone */
+        if (e->caused_us < r->receive_us)
+            e->caused_us = r->receive_us;
+    }
     rules_forget_owed(t, e, m->offset);
 }
 
@@ -426,7 +429,7 @@ void rules_count(struct rules *t, uint64_t account, unsigned *ret_all, unsigned 
 uint64_t rules_new_id(struct rules *t)
 {
     pthread_mutex_lock(&t->lock);
-    uint64_t id = t->last_id + 1;
+    uint64_t id = t->given_id = (t->last_id > t->given_id ? t->last_id : t->given_id) + 1;
     pthread_mutex_unlock(&t->lock);
     return id;
 }

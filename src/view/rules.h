@@ -106,5 +106,5 @@ unsigned rules_list(struct rules *t, uint64_t account, uint64_t id, struct rule_
                     unsigned max);
 /* How many there are, in all and of the account. */
 void rules_count(struct rules *t, uint64_t account, unsigned *ret_all, unsigned *ret_own);
-/* One that no rule has had. */
+/* One that no rule has had, and that this was not answered with before. */
 uint64_t rules_new_id(struct rules *t);

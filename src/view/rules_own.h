@@ -59,6 +59,7 @@ struct rules {
     struct rule_entry **by_id, **by_feed, **by_to;
     unsigned count;
     uint64_t last_id;
+    uint64_t given_id; /* whose rule may not have been applied yet */
     struct rule_entry *owing, **owing_end;
     _Atomic unsigned owed; /* messages that nobody publishes yet */
     _Atomic bool ready;    /* all that was durable at the start is applied */

@@ -359,6 +359,19 @@ static void silence_survives_a_crash(void **state)
     }
 }
 
+/* And so is when it was told last. */
+static void what_silence_suppresses_survives_a_crash(void **state)
+{
+    uint64_t id = add((struct rule){.when = RULE_SILENCE, .silence_ms = 1000, .every_ms = 60000});
+    assert_int_equal(look(BEGIN_US + 1000000), 1);
+    crash();
+    assert_int_equal(after("x"), 0);
+    assert_int_equal(look(BEGIN_US + 5000000), 0);
+    assert_int_equal(info(id).suppressed, 1);
+    assert_int_equal(after("x"), 0);
+    assert_int_equal(look(BEGIN_US + 62000000), 1);
+}
+
 /* It was found and not published when the server died: found again. */
 static void silence_that_was_not_published_is_told_behind_a_crash(void **state)
 {
@@ -528,10 +541,27 @@ static void a_feed_takes_its_rules_along(void **state)
     for (unsigned feed = 10; feed < 14; feed++)
         delete_feed(feed);
     assert_true(rules_none(w.t));
-    assert_int_equal(rules_new_id(w.t), last);
+    assert_true(rules_new_id(w.t) > last);
     save();
     crash();
     assert_int_equal(rules_new_id(w.t), last);
+}
+
+/* Who makes a rule while the view lags, and gets no answer in time, has made it: the next one is
+ * another. */
+static void no_number_is_given_twice(void **state)
+{
+    uint64_t one = rules_new_id(w.t), two = rules_new_id(w.t);
+    assert_true(two > one);
+    for (uint64_t id = one; id <= two; id++) {
+        const struct rule_record added = {
+            .event = RULE_ADDED,
+            .rule = {.id = id, .account = ACCOUNT, .feed = FEED + id, .when = RULE_CHANGE}};
+        say(&added);
+    }
+    assert_int_equal(info(one).rule.feed, FEED + one);
+    assert_int_equal(info(two).rule.feed, FEED + two);
+    assert_true(rules_new_id(w.t) > two);
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */
@@ -739,6 +769,7 @@ int main(void)
         TEST(by_hand),
         TEST(silence_is_told_once),
         TEST(silence_survives_a_crash),
+        TEST(what_silence_suppresses_survives_a_crash),
         TEST(silence_that_was_not_published_is_told_behind_a_crash),
         TEST(a_start_is_no_silence),
         TEST(a_ring_ends),
@@ -747,6 +778,7 @@ int main(void)
         TEST(no_more_than_so_many_are_owed),
         TEST(settled_by_whoever_comes_first),
         TEST(a_feed_takes_its_rules_along),
+        TEST(no_number_is_given_twice),
         TEST(a_snapshot_has_all_of_it),
         TEST(a_damaged_snapshot_is_refused),
         TEST(each_crossing_is_told_once),
