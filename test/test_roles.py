@@ -456,6 +456,16 @@ def test_figures_go_on_without_it(make_pair):
     assert pair.values() == [str(i) for i in range(51)]
 
 
+def test_a_sink_that_only_the_gateway_has_is_let_go_once(make_pair):
+    """Nothing is kept for it, and that is said; not again with each word of the others."""
+    pair = make_pair(start=False)
+    pair.gateway.settings["rabbitmq.url"] = "amqp://127.0.0.1:1"
+    pair.start()
+    wait_for("it to be let go", lambda: "link.let_go" in pair.gateway.log())
+    time.sleep(3.5)  # the cursors are told each second
+    assert pair.gateway.log().count("link.let_go") == 1
+
+
 def test_a_command_that_comes_while_it_stops(make_pair):
     """It is refused at once, while the one before it is waited for and answered."""
     pair = make_pair(webhook__timeout="30s")

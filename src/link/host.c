@@ -137,9 +137,11 @@ static void run_marker(void *arg)
 static void end_round(struct link_host *h)
 {
     for (unsigned i = 0; i < h->opts.cursors_count; i++) {
-        if (!h->told[i] && journal_forget_reader(h->opts.journal, h->opts.cursors[i].name) == 0)
+        const char *name = h->opts.cursors[i].name;
+        bool held = journal_cursor(h->opts.journal, name, UINT64_MAX) != UINT64_MAX;
+        if (!h->told[i] && held && journal_forget_reader(h->opts.journal, name) == 0)
             log_line(LOG_WARN, "link.let_go", "cursor=%s why=\"the other process has it no more\"",
-                     h->opts.cursors[i].name);
+                     name);
         h->told[i] = false;
     }
 }
