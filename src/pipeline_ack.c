@@ -215,9 +215,10 @@ static void answer_pending(struct job *j)
 {
     const struct sink *s = j->lane->p->opts.sinks[j->sink];
     uint64_t first = j->end_offset - j->count, position = sink_position(s);
+    uint64_t to = position < j->end_offset ? position : j->end_offset; /* it moves meanwhile */
     uint32_t delivered = 0;
-    if (position > first)
-        sink_fate(s, first, (uint32_t)(position - first), &delivered);
+    if (to > first)
+        sink_fate(s, first, (uint32_t)(to - first), &delivered);
     late_put(j);
     answer(j, PENDING, delivered);
 }
