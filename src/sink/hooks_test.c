@@ -291,7 +291,7 @@ static void each_gets_its_own(void **state)
     for (unsigned i = 0; i < b->r->count; i++) {
         const struct receiver_request *q = &b->r->seen[i];
         char id[100];
-        snprintf(id, sizeof id, "%s", receiver_header(q, "webhook-id"));
+        snprintf(id, sizeof id, "%.99s", receiver_header(q, "webhook-id"));
         int64_t time = strtoll(receiver_header(q, "webhook-timestamp"), NULL, 10);
         buf_clear(&wanted);
         webhook_sign(&keys, slice_str(id), time, slice_str(q->body), &wanted);
