@@ -53,11 +53,21 @@ void hook_clear_queue(struct hooks *h, struct hook *k)
     for (; k->first < k->end; k->first++) {
         struct event *e = &k->queue[k->first % HOOK_QUEUE];
         h->queue_bytes -= e->len;
+        k->queue_bytes -= e->len;
         free(e->body);
         *e = (struct event){0};
     }
     for (unsigned i = 0; i < k->owed_count; i++)
         k->owed[i].queued = false;
+}
+
+void hook_put_back(struct hooks *h, struct hook *k)
+{
+    uint64_t at = hook_position(h, k);
+    hooks_abandon(h, k);
+    hook_clear_queue(h, k);
+    k->read_at = at;
+    k->behind = true;
 }
 
 void hook_free(struct hook *k)
@@ -224,6 +234,16 @@ static void do_wishes(struct hooks *h)
     }
 }
 
+/* Where memory is short, who only waits has none: it reads its messages again when it may go on. */
+static void make_room(struct hooks *h, uint64_t now_ns)
+{
+    if (h->queue_bytes < h->opts.queue_bytes / 2)
+        return;
+    for (struct hook *k = h->all; k; k = k->next)
+        if (k->first < k->end && !k->under_way && (!hook_is_on(k) || k->next_try_ns > now_ns))
+            hook_put_back(h, k);
+}
+
 /* Those whose account is gone go with it. */
 static void look_for_accounts(struct hooks *h)
 {
@@ -305,6 +325,7 @@ static void run(void *arg)
     while (!h->stop) {
         uint64_t now_ns = clock_mono_ns();
         do_wishes(h);
+        make_room(h, now_ns);
         look(h, now_ns);
         bool any = hooks_read(h, now_ns);
         any |= hooks_send(h, now_ns);
@@ -348,6 +369,8 @@ static int make(const struct hooks_opts *opts, struct hooks **ret, struct error 
     struct hooks *h = calloc(1, sizeof *h);
     CHECK(h);
     h->opts = *opts;
+    if (!h->opts.queue_bytes)
+        h->opts.queue_bytes = HOOKS_QUEUE_MAX;
     h->rand.state = opts->seed;
     h->sealer = opts->keyring ? sealer_new(opts->keyring) : NULL;
     h->flights = calloc(opts->at_once, sizeof *h->flights);

@@ -35,6 +35,7 @@ struct hooks_opts {
     void *arg;
     unsigned max, account_max; /* webhooks in all, and of an account */
     unsigned at_once;          /* requests under way */
+    uint64_t queue_bytes;      /* of messages in memory; 0: 64 MiB. An endpoint's share is 1/64 */
     uint64_t timeout_ns, retry_max_ns;
     uint64_t give_up_ns; /* who fails for so long without end is disabled */
     uint64_t hold_bytes;

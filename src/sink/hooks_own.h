@@ -27,7 +27,8 @@
 #define HOOK_QUEUE      32u
 #define HOOK_AT_ONCE    4u
 #define HOOKS_BUCKETS   1024u
-#define HOOKS_QUEUE_MAX (64u << 20) /* bytes of all queues; then all that come are left behind */
+#define HOOKS_QUEUE_MAX (64u << 20) /* bytes of all queues, unless an owner wants less */
+#define HOOKS_SHARES    64u         /* of these; above its own a queue takes one message more */
 #define HOOKS_NAME      "webhooks"  /* the journal's named cursor is sink:webhooks */
 
 enum event_state { EVENT_WAITING, EVENT_UNDER_WAY, EVENT_SETTLED };
@@ -67,6 +68,7 @@ struct hook {
     uint64_t rewind_to;
     struct event queue[HOOK_QUEUE]; /* a ring */
     uint64_t first, end;            /* sequence numbers in it */
+    uint64_t queue_bytes;
     struct owed owed[HOOK_OWED_MAX];
     unsigned owed_count;
     /* The endpoint. */
@@ -75,6 +77,7 @@ struct hook {
     bool cautious;
     uint64_t taken; /* messages, ever: whether others got through meanwhile */
     int64_t failing_since_us;
+    uint64_t failing_since_ns; /* the same; 0: it began before this process did */
     char error[256];
     uint64_t delivered, failed, gaps;
     struct attempts *attempts;
@@ -134,6 +137,8 @@ struct hook *hooks_find(struct hooks *h, uint64_t id);
 /* To be called when webhooks came or went. */
 void hooks_list_owners(struct hooks *h);
 void hook_clear_queue(struct hooks *h, struct hook *k);
+/* Forgets its queue and what is under way: it reads on from the first that is not settled. */
+void hook_put_back(struct hooks *h, struct hook *k);
 /* Its queue is empty. */
 void hook_free(struct hook *k);
 static inline uint64_t hook_read_at(const struct hooks *h, const struct hook *k)

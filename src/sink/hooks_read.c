@@ -78,9 +78,13 @@ static uint64_t key_of(const struct record *r)
                                      : r->feed;
 }
 
+/* No endpoint fills the memory of all, however long its messages are; nor do those that fail,
+ * together: half is left to those that do not. */
 static bool is_full(const struct hooks *h, const struct hook *k)
 {
-    return k->end - k->first == HOOK_QUEUE || h->queue_bytes >= HOOKS_QUEUE_MAX;
+    uint64_t most = k->cautious ? h->opts.queue_bytes / 2 : h->opts.queue_bytes;
+    return k->end - k->first == HOOK_QUEUE || h->queue_bytes >= most ||
+           k->queue_bytes >= h->opts.queue_bytes / HOOKS_SHARES;
 }
 
 /* Puts the message into the queue. False: it is full. */
@@ -107,6 +111,7 @@ static bool offer(struct hooks *h, struct hook *k, const struct sink_message *m,
     CHECK(e->body);
     memcpy(e->body, body.ptr, body.len);
     h->queue_bytes += e->len;
+    k->queue_bytes += e->len;
     buf_fini(&body);
     return true;
 }

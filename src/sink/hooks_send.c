@@ -171,6 +171,7 @@ static bool owe(struct hooks *h, struct hook *k, const struct event *e, const ch
 static void settle(struct hooks *h, struct hook *k, struct event *e)
 {
     h->queue_bytes -= e->len;
+    k->queue_bytes -= e->len;
     free(e->body);
     e->body = NULL;
     e->len = 0;
@@ -186,11 +187,7 @@ static void disable(struct hooks *h, struct hook *k, const char *why)
     snprintf(k->disabled, sizeof k->disabled, "%.*s", (int)sizeof k->disabled - 1, why);
     log_line(LOG_ERROR, "hooks.disabled", "webhook=%llu why=\"%s\"", U(k->id),
              log_text(text, slice_str(why)));
-    uint64_t at = hook_position(h, k);
-    hooks_abandon(h, k);
-    hook_clear_queue(h, k);
-    k->read_at = at;
-    k->behind = true;
+    hook_put_back(h, k);
     int rc = hooks_save(h);
     if (rc)
         log_line(LOG_ERROR, "hooks.not_written", "error=%s", strerror(-rc));
@@ -210,10 +207,14 @@ static void fail(struct hooks *h, struct hook *k, const struct post *post, const
     k->next_try_ns = now_ns + pause_ns;
     k->cautious = true;
     snprintf(k->error, sizeof k->error, "%.*s", (int)sizeof k->error - 1, why);
-    if (!k->failing_since_us || k->failing_since_us > now_us)
+    if (!k->failing_since_us || k->failing_since_us > now_us) {
         k->failing_since_us = now_us;
+        k->failing_since_ns = now_ns;
+    }
     h->moved = true;
     uint64_t for_ns = (uint64_t)(now_us - k->failing_since_us) * NS_PER_US;
+    if (k->failing_since_ns && now_ns - k->failing_since_ns < for_ns) /* the clock was set */
+        for_ns = now_ns - k->failing_since_ns;
     if (for_ns < h->opts.give_up_ns)
         return;
     snprintf(text, sizeof text, "it failed for %llu h: %.150s", U(for_ns / NS_PER_S / 3600), why);
@@ -276,13 +277,15 @@ static void conclude(struct hooks *h, struct flight *f, uint64_t now_ns)
         take(h, k, f);
         break;
     case WEBHOOK_REFUSED:
+        if (f->count == 1 && !owe(h, k, e, post->why)) {
+            fail(h, k, post, "too many of its messages wait to be tried again", now_ns);
+            break;
+        }
         worked(k); /* it is there, and says what it does not like */
         if (f->count > 1)
             is_to_blame(k, f); /* the next request is smaller */
-        else if (owe(h, k, e, post->why))
-            settle(h, k, e);
         else
-            fail(h, k, post, "too many of its messages wait to be tried again", now_ns);
+            settle(h, k, e);
         break;
     case WEBHOOK_GONE:
         disable(h, k, post->why);

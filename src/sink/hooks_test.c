@@ -194,6 +194,7 @@ static void turn(struct bench *b)
     uint64_t now_ns = clock_mono_ns();
     receiver_meet(b->r);
     do_wishes(b->h);
+    make_room(b->h, now_ns);
     look(b->h, now_ns);
     bool any = hooks_read(b->h, now_ns);
     any |= hooks_send(b->h, now_ns);
@@ -446,6 +447,80 @@ static void order_is_kept_on_request(void **state)
     bench_free(b);
 }
 
+/* Where no more can be owed it fails like one that is away: slower and slower. */
+static void too_much_that_is_owed_is_waited_for(void **state)
+{
+    struct bench *b = bench_new();
+    unsigned count;
+    uint64_t id = add_one(b, 7, (struct hook_settings){.by_feed = -1});
+    turn(b);
+    tell_status(b, id, 422);
+    append(b, 7, 0, HOOK_OWED_MAX + 8);
+    become(b, id, HOOK_FAILING);
+    struct hook *k = hooks_find(b->h, id);
+    int64_t since_us = k->failing_since_us;
+    for (uint64_t end = clock_mono_ns() + 20 * NS_PER_S; k->failures < 4;) {
+        turn(b);
+        assert_true(clock_mono_ns() < end);
+    }
+    assert_int_equal(k->failing_since_us, since_us);
+    assert_int_equal(info(b, id).owed, HOOK_OWED_MAX);
+    assert_non_null(strstr(info(b, id).error, "too many of its messages"));
+    tell_status(b, id, 0);
+    arrive(b, id);
+    assert_int_equal(hooks_retry(b->h, id, &count, NULL), 0);
+    for (uint64_t end = clock_mono_ns() + 20 * NS_PER_S; info(b, id).owed;) {
+        turn(b);
+        assert_true(clock_mono_ns() < end);
+    }
+    for (int v = 0; v < (int)HOOK_OWED_MAX + 8; v++)
+        assert_true(received(b, id, v) >= 1);
+    bench_free(b);
+}
+
+/* Those that fail, hang or are paused have each a queue of long messages, and memory is short: that
+ * is no reason for one that works to get nothing. */
+static void none_has_the_memory_of_all(void **state)
+{
+    struct bench *b = bench_with(300 * NS_PER_MS);
+    struct error err = {""};
+    uint64_t id[7];
+    destroy(b->h);
+    b->opts.queue_bytes = 3000; /* four messages */
+    b->opts.retry_max_ns = 5 * NS_PER_S;
+    assert_int_equal(make(&b->opts, &b->h, &err), 0);
+    b->wide = true;
+    for (unsigned i = 0; i < 7; i++)
+        id[i] = add_one(b, i < 4 ? 7 : i < 6 ? 9 : 8, (struct hook_settings){.by_feed = -1});
+    for (unsigned i = 0; i < 6; i++)
+        tell_status(b, id[i], i % 3 == 0 ? -1 : 503);
+    turn(b);
+    append(b, 7, 0, 40);
+    append(b, 9, 100, 40);
+    turns(b, 100 * NS_PER_MS);
+    assert_int_equal(hooks_pause(b->h, id[2], true, NULL), 0);
+    assert_int_equal(hooks_pause(b->h, id[5], true, NULL), 0);
+    append(b, 8, 500, 20);
+    for (uint64_t end = clock_mono_ns() + 20 * NS_PER_S; info(b, id[6]).lag;) {
+        turn(b);
+        assert_true(b->h->queue_bytes < 3000 + 1000);
+        if (clock_mono_ns() > end)
+            fail_msg("it still lags by %llu", U(info(b, id[6]).lag));
+    }
+    for (int v = 500; v < 520; v++)
+        assert_int_equal(received(b, id[6], v), 1);
+    tell_status(b, 0, 0);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(hooks_pause(b->h, id[i], false, NULL), 0);
+    for (unsigned i = 0; i < 6; i++) {
+        arrive(b, id[i]);
+        for (int v = 0; v < 40; v++)
+            assert_true(received(b, id[i], i < 4 ? v : 100 + v) >= 1);
+    }
+    assert_int_equal(b->h->queue_bytes, 0);
+    bench_free(b);
+}
+
 static void who_asks_for_time_gets_it(void **state)
 {
     struct bench *b = bench_new();
@@ -473,7 +548,12 @@ static void who_fails_for_too_long_is_disabled(void **state)
     tell_status(b, id, 503);
     append(b, 7, 0, 1);
     become(b, id, HOOK_FAILING);
-    hooks_find(b->h, id)->failing_since_us -= 3601 * US_PER_S;
+    struct hook *k = hooks_find(b->h, id);
+    k->failing_since_us -= 3601 * US_PER_S; /* somebody set the clock on by an hour */
+    for (unsigned n = k->failures; k->failures < n + 2;)
+        turn(b);
+    assert_int_equal(info(b, id).state, HOOK_FAILING);
+    k->failing_since_ns = 0; /* so long ago, before a restart */
     become(b, id, HOOK_DISABLED);
     assert_non_null(strstr(info(b, id).error, "it failed for 1 h: HTTP 503"));
     bench_free(b);
@@ -786,6 +866,8 @@ int main(void)
         cmocka_unit_test(none_holds_up_another),
         cmocka_unit_test(nothing_is_lost_by_crashes),
         cmocka_unit_test(what_is_refused_is_owed),
+        cmocka_unit_test(too_much_that_is_owed_is_waited_for),
+        cmocka_unit_test(none_has_the_memory_of_all),
         cmocka_unit_test(order_is_kept_on_request),
         cmocka_unit_test(who_asks_for_time_gets_it),
         cmocka_unit_test(who_fails_for_too_long_is_disabled),
