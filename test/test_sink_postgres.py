@@ -78,6 +78,33 @@ def test_partitions(make_sink, target, place):
     assert {"mine", day(0)} <= partitions()
 
 
+def test_who_reads_for_long_holds_nothing_up(make_sink, target, place):
+    """A dump, say: a partition cannot be dropped meanwhile, nor one made; messages go on."""
+    sink = make_sink()
+    owner = sender_on(sink, "ida", "t")
+    send(owner, "t", {"value": "before"})
+    sink.drained()
+    sink.server.stop()
+    target.execute(f"CREATE TABLE {place}.message_20200101 PARTITION OF {place}.message "
+                   "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')")
+    there = lambda: target.execute("SELECT to_regclass(%s)::text", f"{place}.message_20200101")[0][0]
+    reader = target.connect()
+    reader.autocommit = False
+    reader.cursor().execute(f"SELECT count(*) FROM {place}.message")
+    sink.server.settings["postgres.keep"] = "7d"
+    sink.server.settings["postgres.timeout"] = "5s"
+    sink.server.start()
+    send(owner, "t", {"value": "meanwhile"})
+    sink.drained()
+    assert sink.values() == ["before", "meanwhile"]
+    assert there() and sink.status()["failures"] == 0
+    assert "postgres.partitions_wait" in sink.server.log()
+    reader.close()
+    sink.server.stop()
+    sink.server.start()
+    wait_for("the old partition to go", lambda: not there(), PATIENCE)
+
+
 def test_a_replay_restores_what_was_deleted(make_sink, target, place):
     sink = make_sink(batch_max="7")
     owner = sender_on(sink, "max", "t")

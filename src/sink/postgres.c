@@ -89,7 +89,7 @@ static enum sink_outcome on_open(void *of, uint64_t *position, struct error *err
     if (rc == SINK_DONE)
         rc = postgres_migrate(p, err);
     postgres_forget_days(p);
-    p->maintained_ns = 0;
+    p->maintain_ns = 0;
     if (rc == SINK_DONE)
         rc = postgres_maintain(p, clock_mono_ns(), err);
     if (rc == SINK_DONE)

@@ -19,14 +19,15 @@ struct postgres {
     struct buf sql, cell, rows;
     int64_t days[POSTGRES_DAYS_MAX]; /* with a partition, in no order; since 1970 */
     unsigned days_count;
-    uint64_t maintained_ns;
+    uint64_t maintain_ns;                  /* when partitions are looked after next */
     char timescale[POSTGRES_NAME_MAX + 1]; /* schema of TimescaleDB's functions, or "" */
     bool hypertable;                       /* the table is one, which keeps its days itself */
 };
 
 /* postgres_schema.c. Makes or migrates the schema. DONE or AWAY. */
 enum sink_outcome postgres_migrate(struct postgres *p, struct error *err);
-/* Once an hour: partitions of the days to come are made, those too old dropped. */
+/* Once an hour: partitions of the days to come are made, those too old dropped. DONE also where
+ * that has to wait, as somebody reads the table. */
 enum sink_outcome postgres_maintain(struct postgres *p, uint64_t now_ns, struct error *err);
 /* Makes the partition for that receive time if it is missing. */
 enum sink_outcome postgres_partition(struct postgres *p, int64_t receive_us, struct error *err);

@@ -18,7 +18,9 @@
 #include "sink/postgres_own.h"
 
 #define MAINTAIN_NS (3600 * NS_PER_S)
-#define DAYS_AHEAD  3 /* partitions made before their day */
+#define AGAIN_NS    (600 * NS_PER_S) /* likewise, where the table was locked */
+#define LOCK_MS     1000             /* for so long readers are held up by who waits for the lock */
+#define DAYS_AHEAD  3                /* partitions made before their day */
 #define DAY_US      ((int64_t)DAY_S * US_PER_S)
 #define LOCK_KEY    72835911 /* of no meaning but to be ours */
 
@@ -252,17 +254,17 @@ static enum sink_outcome look_at_days(struct postgres *p, int64_t oldest, struct
         return rc;
     postgres_forget_days(p);
     struct slice rest = buf_slice(&p->cell);
-    while (rest.len && rc == SINK_DONE) {
+    while (rest.len) {
         const char *comma = memchr(rest.ptr, ',', rest.len);
         struct slice name = slice_of(rest.ptr, comma ? (size_t)(comma - rest.ptr) : rest.len);
         int64_t day;
         rest = slice_from(rest, comma ? name.len + 1 : name.len);
         if (!parse_day(name, &day))
             continue;
-        if (day < oldest)
-            rc = drop_day(p, day, err);
-        else
+        if (day >= oldest)
             know(p, day);
+        else if (rc == SINK_DONE)
+            rc = drop_day(p, day, err);
     }
     return rc;
 }
@@ -284,17 +286,46 @@ static enum sink_outcome drop_chunks(struct postgres *p, int64_t oldest, struct 
     return rc;
 }
 
+static enum sink_outcome set_lock_timeout(struct postgres *p, uint64_t ms, struct error *err)
+{
+    buf_clear(&p->sql);
+    buf_printf(&p->sql, "SET lock_timeout = %llu", (unsigned long long)ms);
+    return run(p, NULL, err);
+}
+
+/* Making and dropping a partition wants the table for itself. Who only reads it, for hours perhaps,
+ * must not keep messages from it: then that is done later, and is said. */
+static enum sink_outcome excuse(struct postgres *p, enum sink_outcome rc, uint64_t now_ns,
+                                const struct error *err)
+{
+    char text[128];
+    if (rc == SINK_DONE || !p->pq.locked)
+        return rc;
+    if (p->maintain_ns <= now_ns)
+        log_line(LOG_WARN, "postgres.partitions_wait", "schema=%s error=\"%s\"", p->opts.schema,
+                 log_text(text, slice_str(err->text)));
+    p->maintain_ns = now_ns + AGAIN_NS;
+    return SINK_DONE;
+}
+
 enum sink_outcome postgres_maintain(struct postgres *p, uint64_t now_ns, struct error *err)
 {
-    if (p->maintained_ns && now_ns - p->maintained_ns < MAINTAIN_NS)
+    if (now_ns < p->maintain_ns)
         return SINK_DONE;
     int64_t today = civil_floor_div(clock_wall_us(), DAY_US);
     int64_t oldest = p->opts.keep_days ? today - (int64_t)p->opts.keep_days : INT64_MIN;
-    enum sink_outcome rc =
-        p->hypertable ? drop_chunks(p, oldest, err) : look_at_days(p, oldest, err);
-    for (int64_t day = today; day <= today + DAYS_AHEAD && rc == SINK_DONE; day++)
-        rc = make_day(p, day, err);
+    uint64_t ms = p->opts.timeout_ns / NS_PER_MS;
+    enum sink_outcome rc = set_lock_timeout(p, ms / 2 < LOCK_MS ? ms / 2 : LOCK_MS, err);
     if (rc == SINK_DONE)
-        p->maintained_ns = now_ns;
+        rc = p->hypertable ? drop_chunks(p, oldest, err) : look_at_days(p, oldest, err);
+    rc = excuse(p, rc, now_ns, err);
+    p->pq.locked = false;
+    for (int64_t day = today; day <= today + DAYS_AHEAD && rc == SINK_DONE && !p->pq.locked; day++)
+        rc = make_day(p, day, err);
+    rc = excuse(p, rc, now_ns, err);
+    if (rc == SINK_DONE)
+        rc = set_lock_timeout(p, ms, err);
+    if (rc == SINK_DONE && p->maintain_ns <= now_ns)
+        p->maintain_ns = now_ns + MAINTAIN_NS;
     return rc;
 }

@@ -45,9 +45,17 @@ static enum sink_outcome late(struct pq *p, const char *what, struct error *err)
     if (atomic_load(&p->cancelled))
         error_set(err, -ECANCELED, "%s: the sink stops", what);
     else
-        error_set(err, -ETIMEDOUT, "%s: no answer within %llu s", what,
-                  (unsigned long long)(p->timeout_ns / NS_PER_S));
+        error_set(err, -ETIMEDOUT, "%s: no answer within %llu ms", what,
+                  (unsigned long long)(p->limit_ns / NS_PER_MS));
     return SINK_AWAY;
+}
+
+/* Until when the call at hand may take. */
+static uint64_t end_of(struct pq *p, uint64_t limit_ns)
+{
+    p->limit_ns = limit_ns;
+    p->locked = false;
+    return clock_mono_ns() + limit_ns;
 }
 
 /* What an error of the server says about the data (PostgreSQL 15 documentation, appendix A). */
@@ -59,6 +67,7 @@ static enum sink_outcome judge(struct pq *p, const PGresult *r, struct error *er
         return lost(p, "connection", err);
     set_text(err, state, PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY));
     p->no_partition = strcmp(state, "23514") == 0 && !constraint;
+    p->locked = strcmp(state, "55P03") == 0;
     if (p->no_partition)
         return SINK_AWAY;
     return strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0 ||
@@ -147,7 +156,7 @@ static enum sink_outcome not_connected(struct error *err)
 enum sink_outcome pq_run(struct pq *p, const char *sql, struct pq_answer *ret, struct error *err)
 {
     struct pq_answer ignored = {0};
-    uint64_t end_ns = clock_mono_ns() + p->timeout_ns;
+    uint64_t end_ns = end_of(p, p->timeout_ns);
     if (!p->conn)
         return not_connected(err);
     if (!PQsendQuery(p->conn, sql))
@@ -163,7 +172,7 @@ enum sink_outcome pq_run_params(struct pq *p, const char *sql, const struct pq_p
     const char *values[PARAMS_MAX];
     int lengths[PARAMS_MAX], formats[PARAMS_MAX];
     struct pq_answer ignored = {0};
-    uint64_t end_ns = clock_mono_ns() + (timeout_ns ? timeout_ns : p->timeout_ns);
+    uint64_t end_ns = end_of(p, timeout_ns ? timeout_ns : p->timeout_ns);
     CHECK(count <= PARAMS_MAX);
     for (unsigned i = 0; i < count; i++) {
         types[i] = params[i].type;
@@ -181,7 +190,7 @@ enum sink_outcome pq_run_params(struct pq *p, const char *sql, const struct pq_p
 
 enum sink_outcome pq_copy_begin(struct pq *p, const char *sql, struct error *err)
 {
-    uint64_t end_ns = clock_mono_ns() + p->timeout_ns;
+    uint64_t end_ns = end_of(p, p->timeout_ns);
     struct pq_answer ignored = {0};
     PGresult *r = NULL;
     if (!p->conn)
@@ -207,12 +216,12 @@ enum sink_outcome pq_copy(struct pq *p, struct slice bytes, struct error *err)
 {
     if (PQputCopyData(p->conn, bytes.ptr, (int)bytes.len) != 1)
         return lost(p, "copy", err);
-    return flush(p, clock_mono_ns() + p->timeout_ns, err);
+    return flush(p, end_of(p, p->timeout_ns), err);
 }
 
 enum sink_outcome pq_copy_end(struct pq *p, struct error *err)
 {
-    uint64_t end_ns = clock_mono_ns() + p->timeout_ns;
+    uint64_t end_ns = end_of(p, p->timeout_ns);
     struct pq_answer ignored = {0};
     if (PQputCopyEnd(p->conn, NULL) != 1)
         return lost(p, "copy", err);
@@ -251,7 +260,7 @@ enum sink_outcome pq_connect(struct pq *p, const char *url, const char *password
     const char *const names[] = {"dbname", "application_name", "client_encoding",
                                  *password ? "password" : NULL, NULL};
     const char *const values[] = {url, "sluice", "UTF8", password, NULL};
-    uint64_t end_ns = clock_mono_ns() + p->timeout_ns;
+    uint64_t end_ns = end_of(p, p->timeout_ns);
     pq_close(p);
     p->conn = PQconnectStartParams(names, values, 1);
     CHECK(p->conn);

@@ -19,6 +19,8 @@ struct pq {
     uint64_t timeout_ns;
     _Atomic bool cancelled;
     bool no_partition; /* the last error: a row fits no partition */
+    bool locked;       /* the last call's: somebody else has what it wanted for himself */
+    uint64_t limit_ns; /* how long the call at hand may take */
 };
 
 /* What a connection is made from: a URI or keywords, without a password. 0, or -EINVAL with what is
