@@ -135,6 +135,7 @@ static curl_socket_t on_socket(void *owner, curlsocktype purpose, struct curl_so
     int fd = socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
     if (fd >= 0)
         *watch_of(post->posts, fd) = (struct watch){.connects = true};
+    post->tried = true;
     return fd;
 }
 
@@ -155,6 +156,7 @@ static int on_connected(void *owner, char *address, char *local, int port, int l
         return CURL_PREREQFUNC_OK;
     }
     post->forbidden = true;
+    post->tried = false;
     return CURL_PREREQFUNC_ABORT;
 }
 
@@ -199,8 +201,10 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
     post->status = status >= 200 ? (unsigned)status : 0;
     /* Who said enough before he said too much has answered. */
     bool answered = post->status && (code == CURLE_OK || (post->too_long && post->body_bytes));
+    /* Of several addresses some may be: it is the others that something became of. */
+    bool forbidden = post->forbidden && !post->tried;
     post->end = answered                                              ? POST_ANSWERED
-                : post->forbidden                                     ? POST_FORBIDDEN
+                : forbidden                                           ? POST_FORBIDDEN
                 : code == CURLE_OPERATION_TIMEDOUT && post->connected ? POST_TIMED_OUT
                                                                       : POST_FAILED;
     if (answered && retry_s > 0)
@@ -209,7 +213,7 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
     if (answered)
         snprintf(post->why, sizeof post->why, "HTTP %u%s%s", post->status,
                  post->answer[0] ? ": " : "", post->answer);
-    else if (post->forbidden)
+    else if (forbidden)
         snprintf(post->why, sizeof post->why,
                  "its address is not on the internet and not in webhook.allow");
     else
@@ -322,7 +326,7 @@ void posts_start(struct posts *p, struct post *post)
     post->status = 0;
     post->retry_after_ns = 0;
     post->head_bytes = post->body_bytes = 0;
-    post->forbidden = post->connected = post->too_long = false;
+    post->forbidden = post->tried = post->connected = post->too_long = false;
     memset(post->answer, 0, sizeof post->answer);
     post->begun_ns = clock_mono_ns();
     curl_easy_setopt(e, CURLOPT_URL, post->url);

@@ -60,7 +60,9 @@ struct post {
     struct post_handle *handle;
     size_t head_bytes, body_bytes;
     char answer[POST_ANSWER_KEPT + 1];
-    bool forbidden, connected, too_long;
+    bool forbidden; /* an address of it is */
+    bool tried;     /* another one is not */
+    bool connected, too_long;
     uint64_t begun_ns;
 };
 

@@ -178,6 +178,27 @@ static void a_name_may_mean_something_else_now(void **state)
     receiver_stop(r);
 }
 
+/* Where one of a name's addresses may be connected to, what becomes of that is told. */
+static void one_address_of_several_will_do(void **state)
+{
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr good = network("127.0.0.2/32");
+    char resolve[100];
+    snprintf(resolve, sizeof resolve, "two.example:%u:127.0.0.1,127.0.0.2", r->port);
+    timeout_ns = TIMEOUT_NS;
+    struct posts *p = posts_for(&good, resolve);
+    struct post post = run(p, at(r, "two.example", "/hang"));
+    assert_int_equal(post.end, POST_TIMED_OUT);
+    posts_free(p);
+    p = posts_for(&good, "two.example:1:127.0.0.1,127.0.0.2"); /* where nobody listens */
+    post = run(p, "http://two.example:1/ok");
+    assert_int_equal(post.end, POST_FAILED);
+    assert_null(strstr(post.why, "webhook.allow"));
+    posts_free(p);
+    timeout_ns = 20 * NS_PER_S;
+    receiver_stop(r);
+}
+
 static void redirects_are_not_followed(void **state)
 {
     struct receiver *r = receiver = receiver_start(by_path, NULL);
@@ -370,6 +391,7 @@ int main(void)
         cmocka_unit_test(answers_are_told),
         cmocka_unit_test(special_addresses_are_not_connected_to),
         cmocka_unit_test(a_name_may_mean_something_else_now),
+        cmocka_unit_test(one_address_of_several_will_do),
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(bad_servers_are_survived),
         cmocka_unit_test(idle_connections_may_end),
