@@ -125,6 +125,7 @@ static enum fate add(struct course *c, const struct record *seen, struct slice r
     c->opts->names(c->opts->arg, seen, &names);
     if (names.unknown) {
         c->unnamed = true;
+        c->stalled_us = seen->receive_us;
         return FATE_UNKNOWN;
     }
     if (select && !course_selects(c->opts->accounts, c->opts->feeds, seen, &names))
@@ -191,6 +192,7 @@ static void take(struct course *c)
                 return;
             }
             note(c, c->given_offset, c->given_offset + 1, fate);
+            c->stalled_us = 0;
             c->given_offset++;
             c->given_left--;
         }
@@ -206,13 +208,17 @@ static bool more(struct course *c, bool *ret_failed)
     uint64_t from = journal_reader_offset(c->reader);
     int next = journal_reader_next(c->reader, &c->given);
     if (next < 0) {
-        if (!c->failing)
+        if (!c->failing) {
             log_line(LOG_ERROR, "sink.read_failed", "sink=%s offset=%llu error=%s", c->opts->name,
                      U(from), strerror(-next));
-        c->failing = *ret_failed = true;
+            c->stalled_us = clock_wall_us();
+        }
+        c->failing = next;
+        *ret_failed = true;
         return false;
     }
-    c->failing = false;
+    c->failing = 0;
+    c->stalled_us = 0;
     if (next == JOURNAL_WAIT)
         return false;
     c->given_at = 0;

@@ -37,7 +37,9 @@ struct course {
     unsigned first;    /* messages before are delivered, or dead */
     unsigned bad_end;  /* above `first`: one of the messages before is poison */
     uint64_t gaps, erased, unreadable, read, read_bytes;
-    bool failing, told_unreadable;
+    int failing;        /* the journal cannot be read at `to`: a negative errno; 0: it can */
+    int64_t stalled_us; /* the next record cannot be had: since when, or when it was received */
+    bool told_unreadable;
     bool unnamed; /* of the next record the names cannot be told now */
 };
 

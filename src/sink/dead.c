@@ -24,6 +24,7 @@ struct dead_letters {
     struct disk_file *file; /* NULL: it is to be written anew, from the image */
     struct buf image;       /* of the whole file */
     uint64_t count;
+    uint64_t end; /* no letter has an offset from here on */
 };
 
 /* The letter at *at; moves behind it. False: there is none, or it is not whole. */
@@ -67,8 +68,10 @@ static int look_through(struct dead_letters *d, bool *ret_torn)
     struct slice file = buf_slice(&d->image);
     struct dead_letter letter;
     size_t at = MARK_BYTES;
-    while (letter_at(file, &at, false, &letter))
+    while (letter_at(file, &at, false, &letter)) {
         d->count++;
+        d->end = letter.offset >= d->end ? letter.offset + 1 : d->end;
+    }
     *ret_torn = at < file.len;
     for (size_t k = at + 1; *ret_torn && k + HEAD + FIXED <= file.len; k++) {
         size_t there = k;
@@ -191,6 +194,7 @@ int dead_put(struct dead_letters *d, const struct dead_letter *letter)
             d->image.len = at;
         } else {
             d->count++;
+            d->end = letter->offset >= d->end ? letter->offset + 1 : d->end;
             rc = DEAD_STORED;
         }
     }
@@ -221,6 +225,14 @@ bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
         copy_out(&letter, storage, ret);
     pthread_mutex_unlock(&d->lock);
     return found;
+}
+
+int64_t dead_reach_us(const struct dead_schedule *schedule)
+{
+    int64_t most_s = 0;
+    for (unsigned i = 0; i < schedule->count; i++)
+        most_s = schedule->pauses_s[i] > most_s ? schedule->pauses_s[i] : most_s;
+    return most_s * US_PER_S + most_s * US_PER_S / 5;
 }
 
 /* Whether one of the letter's times lies behind `after_us` and not behind `until_us`. */
@@ -306,6 +318,14 @@ int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count)
     buf_fini(&kept);
     pthread_mutex_unlock(&d->lock);
     return rc;
+}
+
+uint64_t dead_end(struct dead_letters *d)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t end = d->end;
+    pthread_mutex_unlock(&d->lock);
+    return end;
 }
 
 void dead_count(struct dead_letters *d, uint64_t *ret_count, uint64_t *ret_bytes)

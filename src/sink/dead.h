@@ -45,13 +45,19 @@ struct dead_schedule {
     const uint32_t *pauses_s; /* ascending or not; none is 0 */
     unsigned count;
 };
-/* The same of those that become due, by the schedule, after `after_us` and not after `until_us`. Up
- * to a fifth is added to each pause, by offset: what failed together does not come back together.
+/* How long ago a letter may have become due for the last time before it is due again: its longest
+ * pause. */
+int64_t dead_reach_us(const struct dead_schedule *schedule);
+/* As dead_next, of those that become due, by the schedule, after `after_us` and not after
+ * `until_us`. Up to a fifth is added to each pause, by offset: what failed together does not come
+ * back together.
  */
 bool dead_due(struct dead_letters *d, uint64_t offset, const struct dead_schedule *schedule,
               int64_t after_us, int64_t until_us, struct buf *storage, struct dead_letter *ret);
 /* The letters of these offsets, ascending, are gone. 0, also where there was none, or a negative
  * errno: they are there. Writes the whole file: for many at a time. */
 int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count);
+/* One past the highest offset that a letter has, or had since it was opened. */
+uint64_t dead_end(struct dead_letters *d);
 /* How many, and their bytes. */
 void dead_count(struct dead_letters *d, uint64_t *ret_count, uint64_t *ret_bytes);

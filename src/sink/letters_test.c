@@ -33,6 +33,29 @@ static void letters_are_tried_by_a_schedule(void **state)
     bench_free(b);
 }
 
+/* A letter whose time came while nobody was there is tried at the next start. */
+static void a_letter_outlives_a_restart(void **state)
+{
+    static const uint32_t pauses[] = {5, 60};
+    struct bench *b = bench_new(false, 7);
+    b->opts.again = (struct dead_schedule){pauses, 2};
+    b->target.poison[3] = true;
+    append(b, 10);
+    while (b->s->committed < 10)
+        turn(b);
+    assert_true(is_dead(b, 3));
+    b->target.poison[3] = false;
+    sink_destroy(b->s);
+    fixture_die(b->f, true);
+    pass_time(30 * NS_PER_S);
+    bench_open(b);
+    for (uint64_t begun = clock_mono_ns(); clock_mono_ns() - begun < 20 * NS_PER_S;)
+        turn(b);
+    assert_int_equal(b->target.seen[3], 1);
+    assert_false(is_dead(b, 3));
+    bench_free(b);
+}
+
 /* A target that is away when a letter is due gets it when it is back; what is live goes first. */
 static void a_letter_waits_for_its_target(void **state)
 {
@@ -139,6 +162,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(letters_are_tried_by_a_schedule),
+        cmocka_unit_test(a_letter_outlives_a_restart),
         cmocka_unit_test(a_letter_waits_for_its_target),
         cmocka_unit_test(a_letter_waits_for_its_names),
         cmocka_unit_test(dead_letters_are_tried_again),

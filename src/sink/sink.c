@@ -50,7 +50,8 @@ static void publish(struct sink *s)
     const struct course *c = &s->live;
     pthread_mutex_lock(&s->lock);
     struct sink_stats *t = &s->stats;
-    t->state = s->stuck ? SINK_STUCK : s->failures ? SINK_FAILING : SINK_RUNNING;
+    bool fails = s->failures || c->failing;
+    t->state = s->stuck ? SINK_STUCK : fails ? SINK_FAILING : SINK_RUNNING;
     t->breaker = s->breaker.state;
     t->opened = s->breaker.opened;
     t->position = s->floor;
@@ -58,11 +59,15 @@ static void publish(struct sink *s)
     t->erased = c->erased + s->replay.erased;
     t->unreadable = c->unreadable + s->replay.unreadable;
     t->lag_bytes = c->read ? c->read_bytes / c->read : 0; /* per record; the reader multiplies */
-    t->lag_us = c->first < c->count ? (uint64_t)c->messages[c->first].record.receive_us : 0;
-    t->replay_from = s->replaying ? s->replay.from : 0;
+    t->lag_us =
+        (uint64_t)(c->first < c->count ? c->messages[c->first].record.receive_us : c->stalled_us);
+    t->replay_from = !s->replaying ? 0 : s->replay.reader ? s->replay.from : s->replay_from;
     t->replay_to = s->replaying ? s->replay_to : 0;
     if (!s->failures && !s->stuck)
         t->error[0] = 0;
+    if (!s->failures && !s->stuck && c->failing)
+        snprintf(t->error, sizeof t->error, "the journal cannot be read at %llu: %s", U(c->to),
+                 strerror(-c->failing));
     pthread_mutex_unlock(&s->lock);
     if (atomic_exchange(&s->passed, s->floor) != s->floor && atomic_load(&s->waiters) &&
         s->opts.moved)
@@ -406,6 +411,39 @@ static void advance(struct sink *s, struct course *c, bool again)
         c->from = to;
 }
 
+/* Those that were sent; if they cannot be removed, they are sent once more some day. */
+static void remove_sent(struct sink *s)
+{
+    int rc = s->sent_count ? dead_remove(s->dead, s->sent, s->sent_count) : 0;
+    if (rc)
+        log_line(LOG_ERROR, "sink.letters_not_removed", "sink=%s count=%u error=%s", s->opts.name,
+                 s->sent_count, strerror(-rc));
+    s->sent_count = 0;
+}
+
+/* A message that was taken has no letter any more: it was refused before a restart, or before the
+ * target went back. */
+static void drop_letters(struct sink *s, const struct sink_batch *b)
+{
+    struct dead_letter l;
+    struct buf storage;
+    unsigned i = 0;
+    remove_sent(s);
+    buf_init(&storage, SIZE_MAX / 2);
+    for (uint64_t at = b->from; dead_next(s->dead, at, &storage, &l) && l.offset < b->to;
+         at = l.offset + 1) {
+        while (i < b->count && b->messages[i].offset < l.offset)
+            i++;
+        if (i < b->count && b->messages[i].offset == l.offset &&
+            b->messages[i].verdict == SINK_TAKEN)
+            s->sent[s->sent_count++] = l.offset;
+        if (s->sent_count == SENT_MAX)
+            remove_sent(s);
+    }
+    remove_sent(s);
+    buf_fini(&storage);
+}
+
 /* Sends the next slice of the course's batch. */
 static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_ns)
 {
@@ -438,6 +476,8 @@ static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_n
     }
     course_keep_whys(c);
     settle(s, c, now_ns);
+    if (!again && b.from < dead_end(s->dead))
+        drop_letters(s, &b);
     if (found == SINK_DONE || (c->first > first && (found == SINK_AWAY || found == SINK_GONE)))
         advance(s, c, again);
 }
@@ -446,6 +486,7 @@ static void deliver(struct sink *s, struct course *c, bool again, uint64_t now_n
 
 static void retried(struct sink *s, int code)
 {
+    remove_sent(s);
     pthread_mutex_lock(&s->lock);
     s->retry_asked = false;
     s->retry_code = code;
@@ -453,21 +494,14 @@ static void retried(struct sink *s, int code)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Those that were sent; if they cannot be removed, they are sent once more some day. */
-static void remove_sent(struct sink *s)
-{
-    int rc = s->sent_count ? dead_remove(s->dead, s->sent, s->sent_count) : 0;
-    if (rc)
-        log_line(LOG_ERROR, "sink.letters_not_removed", "sink=%s count=%u error=%s", s->opts.name,
-                 s->sent_count, strerror(-rc));
-    s->sent_count = 0;
-}
-
 /* Sends what is in a letter, as the only message of the course. AWAY: also when nobody can tell its
  * names, which is no failure of the target. */
 static enum sink_outcome resend(struct sink *s, struct course *c, const struct dead_letter *letter,
                                 struct error *err)
 {
+    /* Before the cursor is past it, a restart would have it delivered once more. */
+    if (s->opts.ops->transactional && letter->offset >= s->position)
+        return SINK_POISON;
     course_next(c, letter->offset);
     enum course_letter is = course_message(c, letter->offset, letter->record);
     if (is != COURSE_MESSAGE)
@@ -493,14 +527,12 @@ static bool retry_one(struct sink *s, struct course *c, struct buf *storage)
     struct dead_letter letter;
     struct error err = {""};
     if (!dead_next(s->dead, s->retry_at, storage, &letter) || letter.offset > s->retry_last) {
-        remove_sent(s);
         retried(s, 0);
         return false;
     }
     s->retry_at = letter.offset + 1;
     enum sink_outcome found = resend(s, c, &letter, &err);
     if (found != SINK_DONE && found != SINK_POISON) {
-        remove_sent(s);
         retried(s, -EAGAIN);
         return false;
     }
@@ -511,18 +543,24 @@ static bool retry_one(struct sink *s, struct course *c, struct buf *storage)
     return true;
 }
 
+/* Some of them; the rest in turns with what comes live. */
 static void retry_dead(struct sink *s)
 {
     struct course c = {.opts = &s->opts, .sealer = s->sealer};
     struct error err = {""};
     struct buf storage;
+    uint64_t end_ns = clock_mono_ns() + LOOK_NS;
+    remove_sent(s);
     buf_init(&storage, SIZE_MAX / 2);
     if (course_begin(&c, false, s->position, UINT64_MAX, &err) < 0) {
         retried(s, -EAGAIN);
     } else {
-        while (retry_one(s, &c, &storage))
-            ;
+        for (unsigned i = 0; i < SENT_MAX && retry_one(s, &c, &storage); i++)
+            if (clock_mono_ns() >= end_ns)
+                break;
     }
+    remove_sent(s);
+    s->retried_last = true;
     course_end(&c);
     buf_fini(&storage);
 }
@@ -715,10 +753,11 @@ static uint64_t step(struct sink *s)
         connect_target(s, now_ns);
         return 0;
     }
-    if (asked(s, &s->retry_asked)) {
+    if (asked(s, &s->retry_asked) && !(found == COURSE_READY && s->retried_last)) {
         retry_dead(s);
         return 0;
     }
+    s->retried_last = false;
     if (found == COURSE_READY) {
         deliver(s, &s->live, false, now_ns);
         return 0;
@@ -726,6 +765,8 @@ static uint64_t step(struct sink *s)
     if (in_spare_time(s, now_ns))
         return 0;
     tend(s, now_ns);
+    if (s->connected && s->failures && found == COURSE_NOTHING)
+        succeeded(s, now_ns); /* it is back; nobody has to send a message for that to be seen */
     return ns;
 }
 
@@ -848,7 +889,7 @@ static int make(const struct sink_opts *opts, struct sink **ret, struct error *e
         sink_destroy(s);
         return rc;
     }
-    s->due_until_us = clock_wall_us();
+    s->due_until_us = clock_wall_us() - dead_reach_us(&opts->again); /* what came due meanwhile */
     *ret = s;
     publish(s);
     return 0;

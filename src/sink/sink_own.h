@@ -47,6 +47,7 @@ struct sink {
     struct breaker breaker;
     struct fates *fates; /* others ask it too */
     bool connected, stuck;
+    bool retried_last;  /* letters had the last turn */
     bool idle, lingers; /* why it rests */
     unsigned failures;  /* in a row */
     unsigned slice_max; /* messages sent at once; see fit_slices */

@@ -149,6 +149,12 @@ static void an_idle_connection_is_tended(void **state)
         turn(b);
     assert_int_equal(sink_stats(b->s).state, SINK_FAILING);
     b->target.away = false;
+    for (unsigned i = 0; i < 400; i++)
+        turn(b);
+    struct sink_stats s = sink_stats(b->s);
+    assert_int_equal(s.state, SINK_RUNNING); /* though there is nothing to be sent */
+    assert_int_equal(s.breaker, BREAKER_CLOSED);
+    assert_string_equal(s.error, "");
     append(b, 1);
     arrive(b);
     bench_free(b);
@@ -326,6 +332,7 @@ static void a_replay_goes_behind_what_is_live(void **state)
     assert_int_equal(sink_replay(b->s, 20, 60), 0);
     assert_int_equal(sink_replay(b->s, 20, 60), -EBUSY);
     turn(b);
+    assert_int_equal(sink_stats(b->s).replay_from, 20); /* though nothing went yet */
     assert_int_equal(b->target.next, 116);
     assert_int_equal(b->target.sent_again, 0);
     b->target.send_fails = 50;
@@ -494,6 +501,103 @@ static void a_dead_letter_is_not_delivered_until_it_is(void **state)
     bench_free(b);
 }
 
+static void ask_for_all(struct sink *s)
+{
+    s->retry_asked = true;
+    s->retry_at = 0;
+    s->retry_last = UINT64_MAX;
+}
+
+/* Many letters that are tried again hold up neither what comes live, nor a pause, nor a stop. */
+static void letters_go_in_turns_with_what_is_live(void **state)
+{
+    struct bench *b = bench_new(true, 24);
+    unsigned turns = 0;
+    for (unsigned i = 0; i < 200; i++)
+        b->target.poison[i] = true;
+    append(b, 200);
+    arrive(b);
+    append(b, 16);
+    ask_for_all(b->s);
+    for (; b->target.seen[215] == 0; turns++)
+        turn(b);
+    assert_true(b->s->retry_asked);
+    assert_in_range(turns, 1, 3);
+    while (b->s->retry_asked && turns++ < 1000)
+        turn(b);
+    assert_int_equal(b->s->retry_kept, 200);
+    assert_int_equal(b->s->retry_code, 0);
+    for (unsigned i = 0; i < 200; i++)
+        b->target.poison[i] = false;
+    ask_for_all(b->s);
+    turn(b);
+    assert_int_equal(sink_pause(b->s, true), 0);
+    turn(b);
+    assert_false(b->s->retry_asked);
+    assert_int_equal(b->s->retry_code, -EAGAIN);
+    uint64_t left = sink_stats(b->s).dead_letters;
+    assert_in_range(left, 100, 199);
+    assert_int_equal(left + b->target.sent_again, 200); /* what went is no letter any more */
+    bench_free(b);
+}
+
+/* A letter whose place the target's cursor has not passed yet would come once more behind a crash:
+ * it is tried when it has. */
+static void a_letter_is_not_tried_too_soon(void **state)
+{
+    struct bench *b = bench_new(true, 25);
+    b->target.poison[5] = true;
+    append(b, 16);
+    while (!is_dead(b, 5))
+        turn(b);
+    b->target.poison[5] = false;
+    b->target.most = 1; /* a letter goes, what comes live does not */
+    ask_for_all(b->s);
+    for (unsigned i = 0; i < 20; i++) {
+        turn(b);
+        if (!b->s->retry_asked)
+            ask_for_all(b->s);
+    }
+    crash(b, true);
+    b->target.most = 0;
+    arrive(b);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(b->target.seen[i], 1);
+    assert_false(is_dead(b, 5)); /* now that it was taken */
+    bench_free(b);
+}
+
+static ssize_t no_pread(struct disk *d, struct disk_file *f, void *to, size_t len, uint64_t at)
+{
+    return -EIO;
+}
+
+/* A journal that cannot be read is no end of it: the lag grows, and it is said why. */
+static void a_journal_that_cannot_be_read_is_told(void **state)
+{
+    struct bench *b = bench_new(true, 26);
+    struct disk *d = disk_sim_disk(b->f->sim);
+    append(b, 30);
+    crash(b, false); /* so that nothing is in memory */
+    ssize_t (*pread)(struct disk *, struct disk_file *, void *, size_t, uint64_t) = d->pread;
+    d->pread = no_pread;
+    for (uint64_t end = clock_mono_ns() + 100 * NS_PER_S; clock_mono_ns() < end;)
+        turn(b);
+    struct sink_stats s = sink_stats(b->s);
+    assert_int_equal(s.lag, 30);
+    assert_int_equal(s.state, SINK_FAILING);
+    assert_string_equal(s.error, "the journal cannot be read at 0: Input/output error");
+    assert_in_range(s.lag_us, 90 * US_PER_S, 100 * US_PER_S);
+    d->pread = pread;
+    arrive(b);
+    turn(b);
+    s = sink_stats(b->s);
+    assert_int_equal(s.state, SINK_RUNNING);
+    assert_string_equal(s.error, "");
+    assert_int_equal(s.lag_us, 0);
+    bench_free(b);
+}
+
 /* The target has it, but the answer was lost: that it has is found out, not guessed. */
 static void a_lost_answer_is_no_lost_delivery(void **state)
 {
@@ -525,6 +629,7 @@ static void names_that_are_late(void **state)
     assert_int_equal(b->s->floor, 103); /* that of account 104 is at 103 */
     for (unsigned i = 0; i < 200; i++)
         assert_int_equal(b->target.seen[i], i < 103);
+    assert_true(sink_stats(b->s).lag_us > 60 * US_PER_S);
     names_unknown = false;
     arrive(b);
     for (unsigned i = 0; i < 200; i++)
@@ -594,6 +699,9 @@ int main(void)
         cmocka_unit_test(who_waits_is_not_kept_waiting),
         cmocka_unit_test(who_waits_in_vain_is_told_soon),
         cmocka_unit_test(a_dead_letter_is_not_delivered_until_it_is),
+        cmocka_unit_test(letters_go_in_turns_with_what_is_live),
+        cmocka_unit_test(a_letter_is_not_tried_too_soon),
+        cmocka_unit_test(a_journal_that_cannot_be_read_is_told),
         cmocka_unit_test(a_lost_answer_is_no_lost_delivery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
