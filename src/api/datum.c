@@ -6,7 +6,6 @@
  * the first one, and a day's text is made once.
  */
 #include "api/private.h"
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/digits.h"
 #include "codec/civil.h"
@@ -21,14 +20,6 @@ static char *put(char *to, struct slice s)
 {
     memcpy(to, s.ptr, s.len);
     return to + s.len;
-}
-
-/* Counts what was written up to `to` in `room` reserved bytes. */
-static void wrote(struct buf *out, const char *to, size_t room)
-{
-    size_t n = (size_t)(to - (out->ptr + out->len));
-    CHECK(n <= room);
-    out->len += n;
 }
 
 /* ---- places ---- */
@@ -66,7 +57,7 @@ void api_format_place(struct buf *out, const struct datum *d)
     if (!to)
         return;
     place_text(&t, d);
-    wrote(out, put_feature(to, &t), PLACE_BYTES);
+    buf_wrote(out, put_feature(to, &t), PLACE_BYTES);
 }
 
 static char *put_place(char *to, const struct datum *d)
@@ -104,7 +95,7 @@ static void put_head(struct data_writer *w, int64_t event_us, uint64_t offset)
     to = put(to, SLICE("{\"id\":\""));
     datum_id_format(to, event_us, w->api->node, offset);
     to = put(to + DATUM_ID_LEN, SLICE("\",\"value\":"));
-    wrote(w->out, to, HEAD_BYTES);
+    buf_wrote(w->out, to, HEAD_BYTES);
 }
 
 /* The feed's members, and all between them and the time. */
@@ -147,7 +138,7 @@ static void put_tail(struct data_writer *w, const struct datum *d, int64_t event
         to = put(to, SLICE("null"));
     }
     *to++ = '}';
-    wrote(w->out, to, room);
+    buf_wrote(w->out, to, room);
 }
 
 void api_put_datum(struct data_writer *w, const struct datum *d, int64_t event_us, uint64_t offset)

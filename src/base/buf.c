@@ -33,7 +33,7 @@ void buf_reuse(struct buf *b, size_t keep)
     buf_clear(b);
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
     if (b->failed || n > b->max - b->len) {
         b->failed = true;
@@ -79,7 +79,11 @@ void buf_put_str(struct buf *b, const char *text)
 
 void buf_put_u8(struct buf *b, uint8_t v)
 {
-    buf_put(b, &v, 1);
+    char *to = buf_reserve(b, 1);
+    if (!to)
+        return;
+    *to = (char)v;
+    b->len++;
 }
 
 void buf_put_u32(struct buf *b, uint32_t v)
@@ -138,6 +142,20 @@ static bool any_special(uint64_t w)
            tops;
 }
 
+/* The last eight bytes, or all of four to seven, some of them twice. */
+static uint64_t last_bytes(struct slice s)
+{
+    uint64_t w;
+    uint32_t first, last;
+    if (s.len >= sizeof w) {
+        memcpy(&w, s.ptr + s.len - sizeof w, sizeof w);
+        return w;
+    }
+    memcpy(&first, s.ptr, sizeof first);
+    memcpy(&last, s.ptr + s.len - sizeof last, sizeof last);
+    return first | (uint64_t)last << 32;
+}
+
 /* How many bytes at the front stand for themselves in a JSON string. */
 static size_t plain_bytes(struct slice s)
 {
@@ -147,6 +165,9 @@ static size_t plain_bytes(struct slice s)
         if (any_special(w))
             break;
     }
+    if (n < s.len && s.len >= sizeof(uint32_t) && s.len - n < sizeof(uint64_t) &&
+        !any_special(last_bytes(s)))
+        return s.len;
     while (n < s.len && is_plain((unsigned char)s.ptr[n]))
         n++;
     return n;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/slice.h"
 
 struct buf {
@@ -30,9 +31,22 @@ void buf_fini(struct buf *b);
 void buf_clear(struct buf *b);
 /* The same, but gives memory of more than `keep` bytes back. */
 void buf_reuse(struct buf *b, size_t keep);
+/* buf_reserve of more than there is room for. */
+char *buf_grow(struct buf *b, size_t n);
 /* Room for `n` more bytes: where to write them, or NULL (then `failed` is set). Does not move
- * `len`. */
-char *buf_reserve(struct buf *b, size_t n);
+ * `len`. Here, since mostly there is room. */
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    bool fits = !b->failed && n <= b->max - b->len && n <= b->cap - b->len;
+    return fits ? b->ptr + b->len : buf_grow(b, n);
+}
+/* Counts what was written up to `end` in the `room` bytes that buf_reserve gave. */
+static inline void buf_wrote(struct buf *b, const char *end, size_t room)
+{
+    size_t n = (size_t)(end - (b->ptr + b->len));
+    CHECK(n <= room);
+    b->len += n;
+}
 void buf_put(struct buf *b, const void *ptr, size_t n);
 void buf_put_slice(struct buf *b, struct slice s);
 void buf_put_str(struct buf *b, const char *text);

@@ -40,6 +40,16 @@ static void writes_numbers_and_json(void **state)
         slice_eq(buf_slice(&b), SLICE("018446744073709551615\"a\\\"b\\\\\\n\\u0001z\"k-7")));
     buf_consume(&b, 1);
     assert_true(b.ptr[0] == '1');
+    uint64_t ten = 1;
+    for (int digits = 1; digits <= 20; digits++, ten *= 10) { /* where a number gets longer */
+        char want[64];
+        for (uint64_t v = ten - 1; v != ten + 2; v++) {
+            buf_clear(&b);
+            buf_put_dec(&b, v);
+            sprintf(want, "%llu", (unsigned long long)v);
+            assert_true(slice_eq(buf_slice(&b), slice_str(want)));
+        }
+    }
     buf_fini(&b);
 }
 

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "codec/civil.h"
 
-int64_t civil_floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0);
-}
-
 int64_t civil_days(struct civil c)
 {
     int64_t y = c.month <= 2 ? c.year - 1 : c.year;

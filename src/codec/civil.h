@@ -17,8 +17,12 @@ struct civil {
     unsigned month, day; /* from 1 */
 };
 
-/* Towards minus infinity; b > 0. */
-int64_t civil_floor_div(int64_t a, int64_t b);
+/* Towards minus infinity; b > 0. Here, for a `b` that is known is no division. */
+static inline int64_t civil_floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
 /* Days since 1970-01-01, and back. */
 int64_t civil_days(struct civil c);
 struct civil civil_at(int64_t days);

@@ -90,15 +90,36 @@ bool datum_target_decode(struct slice payload, struct datum_target *ret)
 
 static const char crockford[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/* Two digits for ten bits. */
+#define PAIRS(a)                                                                                   \
+    a "0" a "1" a "2" a "3" a "4" a "5" a "6" a "7" a "8" a "9" a "A" a "B" a "C" a "D" a "E" a    \
+      "F" a "G" a "H" a "J" a "K" a "M" a "N" a "P" a "Q" a "R" a "S" a "T" a "V" a "W" a "X" a    \
+      "Y" a "Z"
+static const char crockford_pairs[2 * 1024 + 1] = {
+    PAIRS("0") PAIRS("1") PAIRS("2") PAIRS("3") PAIRS("4") PAIRS("5") PAIRS("6") PAIRS("7")
+        PAIRS("8") PAIRS("9") PAIRS("A") PAIRS("B") PAIRS("C") PAIRS("D") PAIRS("E") PAIRS("F")
+            PAIRS("G") PAIRS("H") PAIRS("J") PAIRS("K") PAIRS("M") PAIRS("N") PAIRS("P") PAIRS("Q")
+                PAIRS("R") PAIRS("S") PAIRS("T") PAIRS("V") PAIRS("W") PAIRS("X") PAIRS("Y")
+                    PAIRS("Z")};
+
+static void put_pair(char *to, uint64_t ten_bits)
+{
+    memcpy(to, crockford_pairs + 2 * (ten_bits & 1023), 2);
+}
+
+/* The low 60 bits. */
+static void put_twelve(char *to, uint64_t bits)
+{
+    for (int i = 10; i >= 0; i -= 2, bits >>= 10)
+        put_pair(to + i, bits);
+}
+
 void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node, uint64_t offset)
 {
-    uint64_t high = (uint64_t)(event_us / 1000) << 16 | node, low = offset;
-    for (int i = DATUM_ID_LEN - 1; i > 13; i--, low >>= 5)
-        out[i] = crockford[low & 31];
-    out[13] = crockford[(low | high << 4) & 31]; /* four bits of the one, one of the other */
-    high >>= 1;
-    for (int i = 12; i >= 0; i--, high >>= 5)
-        out[i] = crockford[high & 31];
+    uint64_t high = (uint64_t)(event_us / 1000) << 16 | node;
+    put_twelve(out, high >> 6);
+    put_pair(out + 12, high << 4 | offset >> 60); /* six bits of the one, four of the other */
+    put_twelve(out + 14, offset);
     out[DATUM_ID_LEN] = 0;
 }
 
