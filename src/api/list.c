@@ -157,9 +157,9 @@ static enum api_read find(const struct api *a, struct list_ask *l, const struct 
         return r;
     }
     l->q.flags = may_block ? 0 : HISTORY_NO_IO;
+    l->q.counts = true;
     *ret_rc = history_range(a->history, &l->q);
-    if (*ret_rc == HISTORY_DONE)
-        *ret_rc = history_count(a->history, f->number, l->q.flags, ret_total);
+    *ret_total = l->q.held;
     return *ret_rc == HISTORY_INCOMPLETE ? API_READ_IO : API_READ_DONE;
 }
 

@@ -19,6 +19,7 @@ enum {
     RICE_K_MAX = 31,
     RICE_BYTES_MAX = 12, /* of one code */
     BITS_SLACK = 16,     /* writable bytes a writer needs behind its end */
+    BITS_PEEKED = 57,    /* so many bits are there at once at least */
 };
 
 struct bits_out {
@@ -65,7 +66,7 @@ struct bits_in {
     uint64_t at; /* in bits; beyond len * 8: the stream was too short and zeros were read */
 };
 
-/* At least 57 of the next bits; zeros behind the end. */
+/* At least BITS_PEEKED of the next bits; zeros behind the end. */
 static inline uint64_t bits_peek(const struct bits_in *b)
 {
     size_t byte = (size_t)(b->at >> 3);
@@ -85,10 +86,16 @@ static inline uint64_t bits_get(struct bits_in *b, unsigned n)
     return v;
 }
 
+/* The ones at the front. */
+static inline unsigned rice_ones(uint64_t w)
+{
+    return (unsigned)__builtin_ctzll(~w | 1ull << 63);
+}
+
 static inline uint64_t rice_get(struct bits_in *b, unsigned k)
 {
     uint64_t w = bits_peek(b);
-    unsigned q = (unsigned)__builtin_ctzll(~w | 1ull << 63);
+    unsigned q = rice_ones(w);
     if (q >= RICE_ESCAPE) {
         b->at += RICE_ESCAPE;
         uint64_t low = bits_get(b, 32);
@@ -96,4 +103,31 @@ static inline uint64_t rice_get(struct bits_in *b, unsigned k)
     }
     b->at += q + 1 + k; /* at most 55 bits: all of them are in the word */
     return (uint64_t)q << k | (w >> (q + 1) & ((1ull << k) - 1));
+}
+
+/* `n` codes of one parameter. Each begins where the one before ends, so what takes the time is to
+ * find that end: as many as there are in a word are taken from it, and no memory is asked. */
+static inline void rice_get_column(struct bits_in *b, unsigned k, uint64_t *out, size_t n)
+{
+    struct bits_in in = *b;
+    uint64_t w = 0, low = (1ull << k) - 1;
+    unsigned left = 0; /* bits of w that were read; zeros follow */
+    for (size_t i = 0; i < n; i++) {
+        unsigned q = rice_ones(w);
+        if (q + 1 + k > left) {
+            w = bits_peek(&in);
+            q = rice_ones(w);
+            left = BITS_PEEKED;
+        }
+        if (q >= RICE_ESCAPE) {
+            out[i] = rice_get(&in, k);
+            left = 0;
+            continue;
+        }
+        out[i] = (uint64_t)q << k | (w >> (q + 1) & low);
+        w >>= q + 1 + k;
+        left -= q + 1 + k;
+        in.at += q + 1 + k;
+    }
+    *b = in;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "view/decimal.h"
 
+#include "base/digits.h"
+
 static const int64_t power[DECIMAL_SCALE_MAX + 1] = {
     1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000};
 
@@ -38,23 +40,20 @@ bool decimal_parse(struct slice text, struct decimal *ret)
 
 unsigned decimal_format(char *out, struct decimal d)
 {
-    char digits[DECIMAL_TEXT_MAX];
-    unsigned at = sizeof digits;
     uint64_t m = d.mantissa < 0 ? 0 - (uint64_t)d.mantissa : (uint64_t)d.mantissa;
-    if (d.scale) {
-        for (unsigned i = 0; i < d.scale; i++, m /= 10)
-            digits[--at] = (char)('0' + m % 10);
-        digits[--at] = '.';
-    }
-    do {
-        digits[--at] = (char)('0' + m % 10);
-        m /= 10;
-    } while (m);
+    char *to = out;
     if (d.mantissa < 0)
-        digits[--at] = '-';
-    unsigned len = (unsigned)sizeof digits - at;
-    memcpy(out, digits + at, len);
-    return len;
+        *to++ = '-';
+    for (unsigned i = d.scale; i > 0 && m < (uint64_t)power[i]; i--)
+        *to++ = '0'; /* so that there is a digit before the point */
+    to = digits_put(to, m);
+    if (d.scale) {
+        char *point = to - d.scale;
+        for (char *at = to++; at > point; at--)
+            *at = at[-1];
+        *point = '.';
+    }
+    return (unsigned)(to - out);
 }
 
 bool decimal_widen(struct decimal d, unsigned scale, int64_t *ret_mantissa)

@@ -91,12 +91,14 @@ struct history_query {
     int64_t after_us;
     uint64_t after_offset;
     uint32_t limit;
+    bool counts; /* history_range: asks for `held` */
     unsigned flags;
     /* Results: */
     struct buf *storage; /* the caller's; cleared first. Values and the array live here */
     struct history_point *points;
     uint32_t count;
-    bool more; /* there are older ones in the range */
+    bool more;     /* there are older ones in the range */
+    uint64_t held; /* how many the feed holds, as history_count, at the same moment */
 };
 /* enum history_found, or a negative errno (-EBADMSG: damaged; -ENOMEM: storage too small). */
 int history_range(struct history *h, struct history_query *q);

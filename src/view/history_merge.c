@@ -101,7 +101,7 @@ static int gather(struct fold *f, char kind, struct row_key key, struct slice ro
     buf_put(&f->old_keys, raw, sizeof raw);
     f->rows_read++;
     size_t before = to->count;
-    int code = row_decode(row, key, INT64_MIN, INT64_MAX, to);
+    int code = row_decode(row, key, INT64_MIN, INT64_MAX, SIZE_MAX, to);
     f->merged_read += kind == KEY_ROW ? to->count - before : 0;
     return code;
 }

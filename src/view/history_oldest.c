@@ -61,7 +61,7 @@ static int take_up(struct reading *r)
         if (first.us > r->to_us ||
             (r->found.count && row_key_compare(row_key_of(&r->found.at[0]), first) < 0))
             return 0;
-        int code = reading_take_row(r, row, first);
+        int code = reading_take_row(r, row, first, SIZE_MAX);
         if (code < 0)
             return code;
         if (use_source)
@@ -87,7 +87,7 @@ int history_oldest(struct history *h, struct history_query *q)
         r.from_us = r.above.us;
     int code = reading_begin(&r, q->flags);
     if (code == 0)
-        code = reading_ops(&r);
+        code = reading_ops(&r, r.from_us, r.to_us);
     if (code == 0)
         code = reading_sources(&r);
     if (code == 0)

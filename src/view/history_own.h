@@ -168,6 +168,7 @@ bool op_matches(const struct op *op, const struct history_point *p);
 struct source {
     struct row_key first;
     int64_t last_us;
+    uint32_t count;
     struct slice row; /* in `rows` (ptr is a place there), or of a sealed row */
     bool placed;
 };
@@ -198,12 +199,13 @@ void reading_init(struct reading *r, struct history *h, uint64_t feed, struct bu
 void reading_fini(struct reading *r);
 /* Memory and database at one moment. 0 or a negative errno. */
 int reading_begin(struct reading *r, unsigned flags);
-/* Changes and deletions about data in the range. */
-int reading_ops(struct reading *r);
+/* Changes and deletions about data with from_us <= event time <= to_us. */
+int reading_ops(struct reading *r, int64_t from_us, int64_t to_us);
 /* Sealed and fresh rows that touch the range. */
 int reading_sources(struct reading *r);
-/* Adds the points of a row that are wanted to those found. 0 or a negative errno. */
-int reading_take_row(struct reading *r, struct slice row, struct row_key first);
+/* Adds the points of a row that are wanted to those found, of its newest `most`. 0 or a negative
+ * errno. */
+int reading_take_row(struct reading *r, struct slice row, struct row_key first, size_t most);
 /* Adds those of the open chunk, the first ones. False: no memory. */
 bool reading_take_chunk(struct reading *r);
 /* Moves what was found to the query: at most `limit` points, newest first. enum history_found or a

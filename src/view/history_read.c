@@ -85,7 +85,8 @@ static int add_source(struct reading *r, struct row_key first, struct slice row,
         r->sources = at;
         r->sources_cap = cap;
     }
-    struct source s = {.first = first, .last_us = head.last_us, .row = row, .placed = copy};
+    struct source s = {
+        .first = first, .last_us = head.last_us, .count = head.count, .row = row, .placed = copy};
     if (copy) { /* the iterator will move */
         s.row.ptr = (const char *)(uintptr_t)r->rows.len;
         buf_put_slice(&r->rows, row);
@@ -134,11 +135,11 @@ int reading_sources(struct reading *r)
     return 0;
 }
 
-int reading_ops(struct reading *r)
+int reading_ops(struct reading *r, int64_t from_us, int64_t to_us)
 {
     int code = 0;
     if (atomic_load_explicit(&r->h->has_ops, memory_order_relaxed))
-        code = op_list_load(&r->ops, &r->unsealing, r->it, r->feed, r->from_us, r->to_us);
+        code = op_list_load(&r->ops, &r->unsealing, r->it, r->feed, from_us, to_us);
     struct op op;
     for (size_t at = 0; code == 0 && op_next(buf_slice(&r->copy.ops), &at, &op);)
         op_list_add(&r->ops, op);
@@ -180,10 +181,10 @@ bool reading_take(struct reading *r, size_t start)
     return true;
 }
 
-int reading_take_row(struct reading *r, struct slice row, struct row_key first)
+int reading_take_row(struct reading *r, struct slice row, struct row_key first, size_t most)
 {
     size_t start = r->found.count;
-    int code = row_decode(row, first, r->from_us, r->to_us, &r->found);
+    int code = row_decode(row, first, r->from_us, r->to_us, most, &r->found);
     return code < 0 ? code : reading_take(r, start) ? 0 : -ENOMEM;
 }
 
@@ -214,9 +215,20 @@ static bool enough(struct reading *r, struct row_key bound, size_t limit)
     return r->found.count == before || count_above(r, bound, limit + 1) > limit;
 }
 
+/* Of a row of `count` points up to `last`: how many of the newest may be in the answer. All, unless
+ * it is certain that each in the range is wanted, and found only once. */
+static size_t most_of(const struct reading *r, struct row_key last, uint32_t count, size_t limit)
+{
+    bool picky = r->one || r->has_below || r->copy.floor || r->ops.count || r->torn;
+    if (picky || r->found.count + count <= limit)
+        return count;
+    return limit + 1 - count_above(r, last, limit);
+}
+
 /* The merged row before the one at hand. */
 struct merged {
     bool valid;
+    uint32_t count;
     struct row_key first;
     struct row_key last; /* at the most */
     struct slice row;
@@ -231,6 +243,7 @@ static int look_merged(struct reading *r, const struct row_key *before, struct m
         return rocksdb_iter_valid(r->it) ? 0 : history_db_ended(r->it);
     if (!row_peek(ret->row, ret->first, &head))
         return -EBADMSG;
+    ret->count = head.count;
     ret->last = (struct row_key){.us = head.last_us, .offset = UINT64_MAX};
     if (before && row_key_compare(ret->last, *before) >= 0)
         ret->last = (struct row_key){.us = before->us, .offset = before->offset - 1};
@@ -251,14 +264,15 @@ static int take_sources(struct reading *r, size_t limit)
         if (!s && !m.valid)
             break;
         if (s && (!m.valid || s->last_us >= m.last.us)) {
-            if (enough(r, (struct row_key){.us = s->last_us, .offset = UINT64_MAX}, limit))
+            struct row_key last = {.us = s->last_us, .offset = UINT64_MAX};
+            if (enough(r, last, limit))
                 break;
-            code = reading_take_row(r, s->row, s->first);
+            code = reading_take_row(r, s->row, s->first, most_of(r, last, s->count, limit));
             next++;
         } else {
             if (enough(r, m.last, limit))
                 break;
-            code = reading_take_row(r, m.row, m.first);
+            code = reading_take_row(r, m.row, m.first, most_of(r, m.last, m.count, limit));
             struct row_key before = m.first;
             rocksdb_iter_prev(r->it);
             if (code == 0)
@@ -268,89 +282,7 @@ static int take_sources(struct reading *r, size_t limit)
     return code;
 }
 
-/* ---- answers --------------------------------------------------------------------------------- */
-
-int reading_answer(struct reading *r, struct history_query *q, size_t limit)
-{
-    struct point_list *f = &r->found;
-    points_sort(f, true);
-    q->more = f->count > limit;
-    if (q->more)
-        f->count = limit;
-    size_t pad = -q->storage->len & 7;
-    buf_reserve(q->storage, pad + f->count * sizeof *f->at);
-    if (q->storage->failed)
-        return -ENOMEM;
-    q->storage->len += pad;
-    points_bind(f); /* the storage moves no more */
-    q->points = (struct history_point *)(void *)(q->storage->ptr + q->storage->len);
-    q->count = (uint32_t)f->count;
-    buf_put(q->storage, f->at, f->count * sizeof *f->at);
-    return HISTORY_DONE;
-}
-
-int reading_outcome(int code)
-{
-    return code == -EAGAIN ? HISTORY_INCOMPLETE : code;
-}
-
-static int read_points(struct reading *r, struct history_query *q, size_t limit)
-{
-    int code = reading_begin(r, q->flags);
-    if (code == 0 && limit <= RESERVE_MAX && !points_reserve(&r->found, limit * 3 / 2))
-        code = -ENOMEM;
-    if (code == 0)
-        code = reading_ops(r);
-    if (code == 0)
-        code = reading_sources(r);
-    if (code == 0)
-        code = reading_take_chunk(r) ? 0 : -ENOMEM;
-    if (code == 0)
-        code = take_sources(r, limit);
-    return code < 0 ? reading_outcome(code) : reading_answer(r, q, limit);
-}
-
-static void query_clear(struct history_query *q)
-{
-    buf_clear(q->storage);
-    q->points = NULL;
-    q->count = 0;
-    q->more = false;
-}
-
-int history_range(struct history *h, struct history_query *q)
-{
-    struct reading r;
-    query_clear(q);
-    reading_init(&r, h, q->feed, q->storage);
-    r.from_us = q->from_us;
-    r.to_us = q->to_us;
-    r.has_below = q->has_before;
-    r.below = (struct row_key){.us = q->before_us, .offset = q->before_offset};
-    if (r.has_below && r.below.us < r.to_us)
-        r.to_us = r.below.us;
-    int code = read_points(&r, q, q->limit);
-    reading_fini(&r);
-    return code;
-}
-
-int history_get(struct history *h, struct history_query *q, struct datum_target id)
-{
-    struct reading r;
-    int64_t ms = op_event_ms(id.event_ms);
-    query_clear(q);
-    reading_init(&r, h, q->feed, q->storage);
-    r.from_us = (ms - 1) * 1000; /* ids round to zero */
-    r.to_us = (ms + 1) * 1000;
-    r.one = true;
-    r.offset = id.offset;
-    int code = read_points(&r, q, 1);
-    reading_fini(&r);
-    struct op as_op = {.offset = id.offset, .event_ms = ms};
-    if (code == HISTORY_DONE && q->count && !op_matches(&as_op, q->points))
-        q->count = 0;
-    return code;
-}
+/* ---- how many -------------------------------------------------------------------------------- */
 
 /* Adds up the points of the feed's rows of one kind. */
 static int count_rows(struct unsealing *u, rocksdb_iterator_t *it, char kind, uint64_t feed,
@@ -394,28 +326,121 @@ static uint64_t count_deleted(const struct op_list *l)
     return n;
 }
 
+/* Of all the feed's points, with all its changes and deletions read. 0 or a negative errno. */
+static int count_held(struct reading *r, uint64_t *ret)
+{
+    uint64_t sum = 0, merged = 0;
+    int code = 0;
+    if (r->copy.floor == 0)
+        code = count_rows(&r->unsealing, r->it, KEY_FRESH, r->feed, &sum);
+    if (r->copy.floor == 0 && code == 0)
+        code = history_merged_points(&r->unsealing, r->it, r->feed, &merged);
+    if (code < 0)
+        return code;
+    sum += merged + r->copy.count;
+    for (uint32_t i = 0; i < r->copy.sealed_count; i++)
+        sum += r->copy.sealed[i]->count;
+    uint64_t deleted = count_deleted(&r->ops);
+    *ret = sum > deleted ? sum - deleted : 0;
+    return 0;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+int reading_answer(struct reading *r, struct history_query *q, size_t limit)
+{
+    struct point_list *f = &r->found;
+    points_sort(f, true);
+    q->more = f->count > limit;
+    if (q->more)
+        f->count = limit;
+    size_t pad = -q->storage->len & 7;
+    buf_reserve(q->storage, pad + f->count * sizeof *f->at);
+    if (q->storage->failed)
+        return -ENOMEM;
+    q->storage->len += pad;
+    points_bind(f); /* the storage moves no more */
+    q->points = (struct history_point *)(void *)(q->storage->ptr + q->storage->len);
+    q->count = (uint32_t)f->count;
+    buf_put(q->storage, f->at, f->count * sizeof *f->at);
+    return HISTORY_DONE;
+}
+
+int reading_outcome(int code)
+{
+    return code == -EAGAIN ? HISTORY_INCOMPLETE : code;
+}
+
+static int read_points(struct reading *r, struct history_query *q, size_t limit)
+{
+    int code = reading_begin(r, q->flags);
+    if (code == 0 && limit <= RESERVE_MAX && !points_reserve(&r->found, limit * 3 / 2))
+        code = -ENOMEM;
+    if (code == 0)
+        code = reading_ops(r, q->counts ? INT64_MIN : r->from_us, q->counts ? INT64_MAX : r->to_us);
+    if (code == 0)
+        code = reading_sources(r);
+    if (code == 0)
+        code = reading_take_chunk(r) ? 0 : -ENOMEM;
+    if (code == 0)
+        code = take_sources(r, limit);
+    if (code == 0 && q->counts)
+        code = count_held(r, &q->held);
+    return code < 0 ? reading_outcome(code) : reading_answer(r, q, limit);
+}
+
+static void query_clear(struct history_query *q)
+{
+    buf_clear(q->storage);
+    q->points = NULL;
+    q->count = 0;
+    q->more = false;
+    q->held = 0;
+}
+
+int history_range(struct history *h, struct history_query *q)
+{
+    struct reading r;
+    query_clear(q);
+    reading_init(&r, h, q->feed, q->storage);
+    r.from_us = q->from_us;
+    r.to_us = q->to_us;
+    r.has_below = q->has_before;
+    r.below = (struct row_key){.us = q->before_us, .offset = q->before_offset};
+    if (r.has_below && r.below.us < r.to_us)
+        r.to_us = r.below.us;
+    int code = read_points(&r, q, q->limit);
+    reading_fini(&r);
+    return code;
+}
+
+int history_get(struct history *h, struct history_query *q, struct datum_target id)
+{
+    struct reading r;
+    int64_t ms = op_event_ms(id.event_ms);
+    query_clear(q);
+    reading_init(&r, h, q->feed, q->storage);
+    r.from_us = (ms - 1) * 1000; /* ids round to zero */
+    r.to_us = (ms + 1) * 1000;
+    r.one = true;
+    r.offset = id.offset;
+    int code = read_points(&r, q, 1);
+    reading_fini(&r);
+    struct op as_op = {.offset = id.offset, .event_ms = ms};
+    if (code == HISTORY_DONE && q->count && !op_matches(&as_op, q->points))
+        q->count = 0;
+    return code;
+}
+
 int history_count(struct history *h, uint64_t feed, unsigned flags, uint64_t *ret)
 {
     struct reading r;
-    uint64_t sum = 0, merged = 0;
     reading_init(&r, h, feed, NULL);
-    r.from_us = INT64_MIN;
-    r.to_us = INT64_MAX;
     int code = reading_begin(&r, flags);
     if (code == 0)
-        code = reading_ops(&r);
-    if (code == 0 && r.copy.floor == 0)
-        code = count_rows(&r.unsealing, r.it, KEY_FRESH, feed, &sum);
-    if (code == 0 && r.copy.floor == 0 &&
-        (code = history_merged_points(&r.unsealing, r.it, feed, &merged)) > 0)
-        code = 0;
-    sum += merged + r.copy.count;
-    for (uint32_t i = 0; i < r.copy.sealed_count; i++)
-        sum += r.copy.sealed[i]->count;
-    uint64_t deleted = count_deleted(&r.ops);
+        code = reading_ops(&r, INT64_MIN, INT64_MAX);
+    if (code == 0)
+        code = count_held(&r, ret);
     reading_fini(&r);
-    if (code < 0)
-        return reading_outcome(code);
-    *ret = sum > deleted ? sum - deleted : 0;
-    return HISTORY_DONE;
+    return reading_outcome(code);
 }

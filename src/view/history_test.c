@@ -284,6 +284,7 @@ static void check_feed(struct history *h, const struct entry *all, uint64_t appl
     size_t n = oracle(all, applied, feed, p, &deletes);
     struct history_query q = {
         .feed = feed, .from_us = INT64_MIN, .to_us = INT64_MAX, .limit = 1000, .storage = storage};
+    q.counts = true;
     check_range(h, p, n, &q);
     for (unsigned i = 0; i < 4; i++) {
         q.limit = (uint32_t)rand_below(r, 30);
@@ -314,6 +315,7 @@ static void check_feed(struct history *h, const struct entry *all, uint64_t appl
     }
     assert_int_equal(history_count(h, feed, 0, &count), HISTORY_DONE);
     assert_true(count <= n && count + deletes >= n);
+    assert_int_equal(count, q.held);
 }
 
 /* ---- lives ----------------------------------------------------------------------------------- */

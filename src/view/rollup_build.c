@@ -109,7 +109,7 @@ static int put_some(struct history *h, rocksdb_iterator_t *it, rocksdb_writebatc
            n++ < ROWS_OF_ONE_CALL && code == 0) {
         points.count = 0;
         buf_clear(&text);
-        code = row_decode(row, *ret_at, INT64_MIN, INT64_MAX, &points);
+        code = row_decode(row, *ret_at, INT64_MIN, INT64_MAX, SIZE_MAX, &points);
         if (code == 0) {
             points_bind(&points);
             history_rollup_put(h, b, *ret_feed, unsealing.key_id, points.at, points.count, &tuples);

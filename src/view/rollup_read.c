@@ -90,7 +90,7 @@ static int add_row(struct rolling *s, struct slice row, struct row_key first, ui
         return -EBADMSG;
     int code = charge(s, ROW_COST + head.count + row.len / COST_BYTES);
     if (code == 0)
-        code = row_decode(row, first, s->r.from_us, s->r.to_us, &s->r.found);
+        code = row_decode(row, first, s->r.from_us, s->r.to_us, SIZE_MAX, &s->r.found);
     return code < 0 ? code : take_found(s, from);
 }
 
@@ -302,7 +302,7 @@ static int roll(struct rolling *s, bool tuples)
     if (code == 0 && s->r.torn)
         code = snapshot_cursor(s, &memory_from);
     if (code == 0)
-        code = reading_ops(&s->r);
+        code = reading_ops(&s->r, s->r.from_us, s->r.to_us);
     if (code == 0)
         code = sort_ops(s);
     if (code == 0)

@@ -456,14 +456,20 @@ static unsigned next_parameter(struct decoder *d)
     return k <= RICE_K_MAX ? k : 0;
 }
 
+static void get_column(struct decoder *d, uint64_t *out, uint32_t n)
+{
+    unsigned k = next_parameter(d);
+    rice_get_column(&d->bits, k, out, n);
+}
+
 static void get_times(struct decoder *d, uint64_t first)
 {
     uint64_t by = (uint64_t)unit_us[d->unit], at = first;
     uint64_t step = d->old ? 0 : mean_step(d->span / by, d->n);
-    unsigned k = next_parameter(d);
+    get_column(d, d->times + 1, d->n - 1);
     d->times[0] = at;
     for (uint32_t i = 1; i < d->n; i++) {
-        step += unzigzag(rice_get(&d->bits, k));
+        step += unzigzag(d->times[i]);
         d->times[i] = at += step * by;
     }
 }
@@ -473,12 +479,12 @@ static void get_offsets(struct decoder *d, uint64_t first)
     uint64_t at = first, all = d->span_offsets;
     uint64_t expected = d->offset_mode == OFFSET_CHANGE ? mean_step(all, d->n) : 0;
     struct growth growth = growth_of(d->span, all);
-    unsigned k = next_parameter(d);
+    get_column(d, d->offsets + 1, d->n - 1);
     d->offsets[0] = at;
     for (uint32_t i = 1; i < d->n; i++) {
         if (d->offset_mode == OFFSET_TIME)
             expected = growth_expects(growth, d->times[i] - d->times[i - 1]);
-        uint64_t step = expected + unzigzag(rice_get(&d->bits, k));
+        uint64_t step = expected + unzigzag(d->offsets[i]);
         d->offsets[i] = at += step;
         if (d->offset_mode == OFFSET_CHANGE)
             expected = step;
@@ -488,24 +494,22 @@ static void get_offsets(struct decoder *d, uint64_t first)
 static bool get_values(struct decoder *d, unsigned *ret_scale)
 {
     if (d->values == VALUE_RAW) {
-        unsigned k = next_parameter(d);
-        for (uint32_t i = 0; i < d->n; i++)
-            d->numbers[i] = rice_get(&d->bits, k);
+        get_column(d, d->numbers, d->n);
         return true;
     }
     *ret_scale = *d->k++;
     if (*ret_scale > DECIMAL_SCALE_MAX)
         return false;
-    unsigned k = next_parameter(d);
+    uint32_t begin = d->old ? 0 : 1;
     uint64_t at = d->number;
-    if (!d->old)
-        d->numbers[0] = at;
-    for (uint32_t i = d->old ? 0 : 1; i < d->n; i++)
-        d->numbers[i] = at += unzigzag(rice_get(&d->bits, k));
+    d->numbers[0] = at;
+    get_column(d, d->numbers + begin, d->n - begin);
+    for (uint32_t i = begin; i < d->n; i++)
+        d->numbers[i] = at += unzigzag(d->numbers[i]);
     if (d->values == VALUE_MIXED) {
-        k = next_parameter(d);
+        get_column(d, d->drops, d->n);
         for (uint32_t i = 0; i < d->n; i++)
-            if ((d->drops[i] = rice_get(&d->bits, k)) > *ret_scale)
+            if (d->drops[i] > *ret_scale)
                 return false;
     }
     return true;
@@ -576,11 +580,11 @@ static bool reserve_columns(struct point_list *out, struct decoder *d)
 {
     size_t need = (size_t)d->n * 4 + (d->n + 7) / 8;
     if (need > out->columns_cap) {
-        uint64_t *columns = realloc(out->columns, need * sizeof *columns);
-        if (!columns)
+        free(out->columns);
+        out->columns = malloc(need * sizeof *out->columns);
+        out->columns_cap = out->columns ? need : 0;
+        if (!out->columns)
             return false;
-        out->columns = columns;
-        out->columns_cap = need;
     }
     d->times = out->columns;
     d->offsets = d->times + d->n;
@@ -670,7 +674,7 @@ static int put_points(struct decoder *d, unsigned scale, uint32_t lo, uint32_t h
     return 0;
 }
 
-int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t to_us,
+int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t to_us, size_t most,
                struct point_list *out)
 {
     struct decoder d = {0};
@@ -694,5 +698,7 @@ int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t 
         lo++;
     while (hi > lo && (int64_t)d.times[hi - 1] > to_us)
         hi--;
+    if (hi - lo > most)
+        lo = hi - (uint32_t)most;
     return lo < hi ? put_points(&d, scale, lo, hi, out) : 0;
 }

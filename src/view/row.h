@@ -67,7 +67,7 @@ struct row_head {
 /* What is known without decoding. False: not a row. */
 bool row_peek(struct slice row, struct row_key first, struct row_head *ret);
 
-/* Appends to `out` (unbound) the points with from_us <= event time <= to_us, upwards. 0, -EBADMSG
- * (not a row; nothing was appended), -ENOMEM. */
-int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t to_us,
+/* Appends to `out` (unbound) the points with from_us <= event time <= to_us, upwards, or only the
+ * last `most` of them. 0, -EBADMSG (not a row; nothing was appended), -ENOMEM. */
+int row_decode(struct slice row, struct row_key first, int64_t from_us, int64_t to_us, size_t most,
                struct point_list *out);

@@ -50,6 +50,27 @@ static void decimals_are_exact(void **state)
         struct decimal d;
         assert_false(decimal_parse(slice_str(no[i]), &d));
     }
+    struct rand r = {.state = 3};
+    for (unsigned i = 0; i < 100000; i++) {
+        uint64_t m = (rand_next(&r) >> rand_below(&r, 64)) % DECIMAL_MANTISSA_MAX;
+        struct decimal d = {.mantissa = (int64_t)m, .scale = (unsigned)rand_below(&r, 10)}, back;
+        char want[64], out[DECIMAL_TEXT_MAX];
+        /* With a digit before the point at least. */
+        int len = sprintf(want, "%0*lld", (int)d.scale + 1, (long long)d.mantissa);
+        if (d.scale) {
+            memmove(want + len - d.scale + 1, want + len - d.scale, d.scale);
+            want[len++ - (int)d.scale] = '.';
+        }
+        if (rand_below(&r, 2) && d.mantissa) {
+            memmove(want + 1, want, (size_t)len++);
+            want[0] = '-';
+            d.mantissa = -d.mantissa;
+        }
+        unsigned got = decimal_format(out, d);
+        assert_true(slice_eq(slice_of(out, got), slice_of(want, (size_t)len)));
+        assert_true(decimal_parse(slice_of(out, got), &back));
+        assert_true(back.mantissa == d.mantissa && back.scale == d.scale);
+    }
 }
 
 static double random_double(struct rand *r)
@@ -148,13 +169,16 @@ static void rows_round_trip(void **state)
         assert_int_equal(head.last_us, l.at[l.count - 1].event_us);
         size_t lo = rand_below(&r, l.count), hi = lo + rand_below(&r, l.count - lo);
         int64_t from = l.at[lo].event_us, to = l.at[hi].event_us;
-        assert_int_equal(row_decode(buf_slice(&row), first, from, to, &back), 0);
+        size_t most = rand_below(&r, 2) ? SIZE_MAX : rand_below(&r, MOST);
+        assert_int_equal(row_decode(buf_slice(&row), first, from, to, most, &back), 0);
         points_bind(&back);
         while (lo > 0 && l.at[lo - 1].event_us == from)
             lo--;
         while (hi + 1 < l.count && l.at[hi + 1].event_us == to)
             hi++;
-        assert_int_equal(back.count, hi - lo + 1);
+        if (hi - lo + 1 > most)
+            lo = hi + 1 - most;
+        assert_int_equal(back.count, hi + 1 - lo);
         for (size_t i = 0; i < back.count; i++)
             assert_same_point(&l.at[lo + i], &back.at[i]);
     }
@@ -235,7 +259,7 @@ static void old_rows_are_read(void **state)
         l.count = 0;
         buf_clear(&text);
         struct row_key first = {.us = 1700000000000000, .offset = 1000};
-        assert_int_equal(row_decode(all[k].row, first, INT64_MIN, INT64_MAX, &l), 0);
+        assert_int_equal(row_decode(all[k].row, first, INT64_MIN, INT64_MAX, SIZE_MAX, &l), 0);
         points_bind(&l);
         assert_int_equal(l.count, 5);
         for (unsigned i = 0; i < 5; i++) {
@@ -280,7 +304,7 @@ static void damaged_rows_are_survived(void **state)
             len = rand_below(&r, len);
         else
             exact[rand_below(&r, len)] ^= (char)(1 << rand_below(&r, 8));
-        int code = row_decode(slice_of(exact, len), first, INT64_MIN, INT64_MAX, &back);
+        int code = row_decode(slice_of(exact, len), first, INT64_MIN, INT64_MAX, SIZE_MAX, &back);
         assert_true(code == 0 || code == -EBADMSG || code == -ENOMEM);
         if (turn % 2)
             assert_int_equal(code, -EBADMSG);
@@ -310,13 +334,14 @@ static void damaged_offsets_are_found(void **state)
         encoded(&row, p, 20);
         struct row_key first = row_key_of(&p[0]);
         assert_int_equal((uint8_t)row.ptr[1] >> 6, mode);
-        assert_int_equal(row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, &back), 0);
+        assert_int_equal(row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, SIZE_MAX, &back),
+                         0);
         size_t at = 3; /* behind the number of points; then come the spans */
         while (row.ptr[at++] & 0x80)
             ;
         for (unsigned bit = 0; bit < 7; bit++) {
             row.ptr[at] ^= (char)(1 << bit);
-            int code = row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, &back);
+            int code = row_decode(buf_slice(&row), first, INT64_MIN, INT64_MAX, SIZE_MAX, &back);
             assert_int_equal(code, -EBADMSG);
             row.ptr[at] ^= (char)(1 << bit);
         }
