@@ -7,13 +7,21 @@
 #include "codec/csv.h"
 #include "codec/text.h"
 
+/* So many bytes are copied for the name before a value, whatever its length: that is three words
+ * and no call. */
+enum { MEMBER_BYTES = 24 };
+/* Any value but one of LONG_FIELDS, with its quotes. */
+enum { SHORT_BYTES = 2 + DOUBLE_TEXT_MAX };
+
 /* Names in the order of the record, also as they stand before a value. */
 #define FIELD(name)                                                                                \
     {                                                                                              \
-        SLICE(name), SLICE(",\"" name "\":")                                                       \
+        SLICE(name), sizeof name + 3, ",\"" name "\":"                                             \
     }
 static const struct {
-    struct slice name, member;
+    struct slice name;
+    unsigned member_len;
+    char member[MEMBER_BYTES + 1];
 } names[] = {
     FIELD("id"),         FIELD("value"),         FIELD("feed_id"),    FIELD("feed_key"),
     FIELD("created_at"), FIELD("location"),      FIELD("lat"),        FIELD("lon"),
@@ -35,6 +43,8 @@ enum {
     FIELDS
 };
 
+#define LONG_FIELDS   (1u << VALUE | 1u << FEED_KEY | 1u << LOCATION)
+#define QUOTED_FIELDS (1u << ID | 1u << CREATED_AT | 1u << EXPIRATION)
 #define CSV_FIELDS                                                                                 \
     (1u << ID | 1u << VALUE | 1u << FEED_ID | 1u << FEED_KEY | 1u << CREATED_AT | 1u << LAT |      \
      1u << LON | 1u << ELE)
@@ -69,23 +79,6 @@ static bool is_there(const struct datum *d, unsigned field)
                                                                : true;
 }
 
-static void put_epoch(struct buf *out, int64_t event_us)
-{
-    char *to = buf_reserve(out, EPOCH_MAX);
-    if (to)
-        out->len += (size_t)(api_epoch_put(to, event_us) - to);
-}
-
-static void put_time(struct buf *out, struct time_day *day, int64_t us, bool quoted)
-{
-    char text[TIME_S_MAX + 2] = "\"", *end = time_put_s(day, text + 1, us);
-    *end++ = '"';
-    if (quoted)
-        buf_put(out, text, (size_t)(end - text));
-    else
-        buf_put(out, text + 1, (size_t)(end - text) - 2);
-}
-
 static void put_text(struct buf *out, struct slice s, bool csv)
 {
     if (csv && !s.len)
@@ -96,48 +89,69 @@ static void put_text(struct buf *out, struct slice s, bool csv)
         buf_put_json(out, s);
 }
 
+/* Those of any length. */
+static void put_long(struct data_writer *w, const struct datum *d, unsigned field, bool csv)
+{
+    if (field == LOCATION)
+        api_format_place(w->out, d);
+    else
+        put_text(w->out, field == VALUE ? d->value : w->feed->key, csv);
+}
+
+/* Any other, at `to`. */
+static char *put_short(struct data_writer *w, char *to, const struct history_point *p,
+                       unsigned field)
+{
+    switch (field) {
+    case ID:
+        datum_id_format(to, p->event_us, w->api->node, p->offset);
+        return to + DATUM_ID_LEN;
+    case FEED_ID:
+        return digits_put(to, w->feed->number);
+    case CREATED_AT:
+        return time_put_s(&w->created, to, p->event_us);
+    case EPOCH:
+        return api_epoch_put(to, p->event_us);
+    case EXPIRATION:
+        return time_put_s(&w->expires, to, p->event_us + (int64_t)w->api->expiration_ms * 1000);
+    default:
+        return double_put(to, field == LAT   ? p->datum.lat
+                              : field == LON ? p->datum.lon
+                                             : p->datum.ele);
+    }
+}
+
 static void put_value(struct data_writer *w, const struct history_point *p, unsigned field,
                       bool csv)
 {
-    const struct api *a = w->api;
-    struct buf *out = w->out;
-    char id[DATUM_ID_LEN + 2];
-    switch (field) {
-    case ID:
-        id[0] = '"';
-        datum_id_format(id + 1, p->event_us, a->node, p->offset);
-        id[DATUM_ID_LEN + 1] = '"';
-        buf_put(out, csv ? id + 1 : id, DATUM_ID_LEN + (csv ? 0 : 2));
-        break;
-    case VALUE:
-        put_text(out, p->datum.value, csv);
-        break;
-    case FEED_ID:
-        buf_put_dec(out, w->feed->number);
-        break;
-    case FEED_KEY:
-        put_text(out, w->feed->key, csv);
-        break;
-    case CREATED_AT:
-        put_time(out, &w->created, p->event_us, !csv);
-        break;
-    case LOCATION:
-        api_format_place(out, &p->datum);
-        break;
-    case EPOCH:
-        put_epoch(out, p->event_us);
-        break;
-    case EXPIRATION:
-        if (a->expiration_ms)
-            put_time(out, &w->expires, p->event_us + (int64_t)a->expiration_ms * 1000, !csv);
-        else if (!csv)
-            buf_put_slice(out, SLICE("null"));
-        break;
-    default:
-        double_format(out, field == LAT   ? p->datum.lat
-                           : field == LON ? p->datum.lon
-                                          : p->datum.ele);
+    if (LONG_FIELDS & 1u << field) {
+        put_long(w, &p->datum, field, csv);
+        return;
     }
+    if (field == EXPIRATION && !w->api->expiration_ms) {
+        buf_put_slice(w->out, csv ? SLICE("") : SLICE("null"));
+        return;
+    }
+    char *to = buf_reserve(w->out, SHORT_BYTES);
+    if (!to)
+        return;
+    bool quoted = !csv && (QUOTED_FIELDS & 1u << field);
+    if (quoted)
+        *to++ = '"';
+    to = put_short(w, to, p, field);
+    if (quoted)
+        *to++ = '"';
+    buf_wrote(w->out, to, SHORT_BYTES);
+}
+
+/* The member's name as it stands before a value, with a comma in front unless it is the first. */
+static void put_name(struct buf *out, unsigned field, bool first)
+{
+    char *to = buf_reserve(out, MEMBER_BYTES);
+    if (!to)
+        return;
+    memcpy(to, names[field].member + first, MEMBER_BYTES);
+    buf_wrote(out, to + names[field].member_len - first, MEMBER_BYTES);
 }
 
 static void put_json(struct data_writer *w, const struct history_point *p, unsigned fields)
@@ -148,10 +162,11 @@ static void put_json(struct data_writer *w, const struct history_point *p, unsig
         return;
     }
     buf_put_u8(w->out, '{');
-    for (unsigned i = 0; i < FIELDS; i++) {
-        if (!(fields & 1u << i) || !is_there(&p->datum, i))
+    for (unsigned left = fields; left; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctz(left);
+        if (!is_there(&p->datum, i))
             continue;
-        buf_put_slice(w->out, slice_from(names[i].member, first)); /* without its comma */
+        put_name(w->out, i, first);
         first = false;
         put_value(w, p, i, false);
     }
@@ -162,9 +177,8 @@ static void put_json(struct data_writer *w, const struct history_point *p, unsig
 static void put_csv(struct data_writer *w, const struct history_point *p, unsigned fields)
 {
     bool first = true;
-    for (unsigned i = 0; i < FIELDS; i++) {
-        if (!(fields & 1u << i))
-            continue;
+    for (unsigned left = fields; left; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctz(left);
         if (!first)
             buf_put_u8(w->out, ',');
         first = false;
