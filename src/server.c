@@ -190,7 +190,6 @@ static struct credential *find_credential(void *arg, uint64_t number)
 static int open_gate(struct server *s, struct error *err)
 {
     const struct config *c = s->config;
-    (void)err;
     s->throttle = throttle_new(&(struct throttle_opts){.subjects_max = c->throttle.subjects_max,
                                                        .memory_max = c->throttle.memory_max});
     s->shield = shield_new(&(struct shield_opts){
@@ -244,6 +243,7 @@ static int open_catalog(struct server *s, struct error *err)
 {
     char path[PATH_BYTES];
     int rc = catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
+                                                 .must_exist = s->caught_up_at > 0,
                                                  .queue_max = 100000,
                                                  .has_ack = true,
                                                  .ack = tune_ack(s->config->ack.level),

@@ -225,6 +225,31 @@ def test_an_older_journal_beside_webhooks(make_server, tmp_path):
     assert int(said[1]) > answer.json()["position"]["offset"]
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_catalog_that_is_gone(make_server, tmp_path, empty):
+    """Behind a new one the next account would have the number, and see the data, of the one before."""
+    server = make_server()
+    owner = owner_on(server, "a")
+    assert requests.post(f"{server.url}/v1/telemetry", json={"t": 1}, headers=owner.auth, timeout=10).status_code == 202
+    assert server.stop() == 0
+    catalog = server.data / "catalog.db"
+    catalog.rename(tmp_path / "catalog.db")
+    if empty:
+        catalog.touch(0o600)
+    why = f"{catalog}: it is {'empty' if empty else 'missing'}, but the journal has records"
+    for command in ("account", "add", "b"), ("backup", str(tmp_path / "backup")):
+        done = server.cli_run(*command)
+        assert done.returncode == 1 and why in done.stderr, done
+    server.stderr_path.write_text("")
+    server.spawn()
+    assert server.process.wait(30) != 0
+    assert why in server.log(), server.log()
+    assert catalog.exists() == empty and not (empty and catalog.stat().st_size)
+    (tmp_path / "catalog.db").rename(catalog)
+    server.start()
+    assert requests.get(f"{owner.url}/feeds/t/data/last", headers=owner.key_auth, timeout=10).json()["value"] == "1"
+
+
 def test_torn_tail_is_cut(make_server):
     """Half a batch at the end of the log is what a crash leaves; it is no reason not to start."""
     server = make_server(SMALL)

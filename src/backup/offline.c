@@ -43,9 +43,9 @@ static int open_catalog(const struct backup_offline_opts *o, struct backup_sourc
 {
     char path[PATH_MAX];
     int rc = path_join(path, o->data, "catalog.db", err);
-    return rc ? rc
-              : catalog_open(&(struct catalog_opts){.path = path, .queue_max = QUEUE_MAX},
-                             &ret->catalog, err);
+    const struct catalog_opts opts = {
+        .path = path, .must_exist = journal_durable(ret->journal) > 0, .queue_max = QUEUE_MAX};
+    return rc ? rc : catalog_open(&opts, &ret->catalog, err);
 }
 
 int backup_offline_open(const struct backup_offline_opts *opts, struct backup_source *ret,

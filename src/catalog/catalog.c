@@ -486,7 +486,9 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct e
     struct catalog *c = catalog_new(opts);
     if (!c)
         return error_set(err, -ENOMEM, "%s: no memory", opts->path);
-    int rc = db_open(&c->db, opts->path, err);
+    int rc = opts->must_exist ? db_require(opts->path, err) : 0;
+    if (!rc)
+        rc = db_open(&c->db, opts->path, err);
     if (!rc)
         rc = outbox_init(&c->outbox, &c->db, err);
     if (!rc)

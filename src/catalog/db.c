@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -146,6 +147,19 @@ static int check_kinds(const char *path, struct error *err)
         rc = disk_check_kind(name);
     }
     return rc ? error_set(err, rc, "%s: %s", name, disk_strerror(rc)) : 0;
+}
+
+int db_require(const char *path, struct error *err)
+{
+    struct stat st;
+    bool missing = stat(path, &st) != 0;
+    if (missing ? errno != ENOENT : !S_ISREG(st.st_mode) || st.st_size > 0)
+        return 0; /* what else is wrong, opening it will say */
+    return error_set(err, -ENOENT,
+                     "%s: it is %s, but the journal has records: a new one would give their "
+                     "accounts' and feeds' numbers to others. Restore it, or begin with another "
+                     "data directory",
+                     path, missing ? "missing" : "empty");
 }
 
 int db_open(struct db *db, const char *path, struct error *err)

@@ -43,6 +43,8 @@ int db_open(struct db *db, const char *path, struct error *err);
  * transaction. SQLITE_OK or an error code. */
 int db_scrub(struct db *db);
 void db_close(struct db *db);
+/* -ENOENT with a sentence when the file is missing or empty; else 0. */
+int db_require(const char *path, struct error *err);
 /* Makes an empty file that only its owner may read: it will hold verifiers. One that is there stays
  * as it is, or with `must_be_new` is -EEXIST. 0 or a negative errno. */
 int db_make_private(const char *path, bool must_be_new);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/data_lock.h"
+#include "journal/journal.h"
 #include "server_keyring.h"
 #include "server_tls.h"
 
@@ -45,6 +46,20 @@ static int open_keyring(const struct config *config, const struct admin_command 
     return given && reads ? server_keyring_open(config, disk_posix(), true, ret, err) : 0;
 }
 
+static int on_name(void *arg, const char *name)
+{
+    uint64_t base;
+    (void)arg;
+    return journal_segment_name(name, &base);
+}
+
+static bool journal_has_begun(const char *data)
+{
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/journal", data) < (int)sizeof path &&
+           disk_posix()->list(disk_posix(), path, on_name, NULL) > 0;
+}
+
 int offline_call(const struct config *config, const struct admin_command *command, json_t *args,
                  struct slice file, unsigned *ret_status, struct buf *ret_body, struct error *err)
 {
@@ -65,9 +80,10 @@ int offline_call(const struct config *config, const struct admin_command *comman
     rc = server_tls_read_psk(config, &psk, err);
     if (!rc)
         rc = open_keyring(config, command, &audit.keyring, err);
+    const struct catalog_opts opts = {
+        .path = path, .must_exist = journal_has_begun(dir), .queue_max = QUEUE_MAX};
     if (!rc)
-        rc = catalog_open(&(struct catalog_opts){.path = path, .queue_max = QUEUE_MAX}, &catalog,
-                          err);
+        rc = catalog_open(&opts, &catalog, err);
     if (!rc) {
         run(catalog, &audit, &psk, config, command, args, file, ret_status, ret_body);
         catalog_close(catalog);
