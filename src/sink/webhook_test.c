@@ -162,7 +162,7 @@ static void each_message_is_a_signed_request(void **state)
         char id[100], own[WEBHOOK_ID_BYTES];
         int value = value_in(q->body, 0);
         assert_int_equal(received(b, (int)i), 1);
-        snprintf(id, sizeof id, "%s", receiver_header(q, "webhook-id"));
+        snprintf(id, sizeof id, "%.99s", receiver_header(q, "webhook-id"));
         webhook_event_id(own, &b->w->opts.source, b->messages[value].offset);
         assert_string_equal(id, own);
         int64_t time = strtoll(receiver_header(q, "webhook-timestamp"), NULL, 10);
