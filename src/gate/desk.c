@@ -238,6 +238,62 @@ static void unready(struct desk *d, struct flight *f)
     f->lane->active = NULL;
 }
 
+static void make_waiting(struct flight *f)
+{
+    f->state = FLIGHT_WAITING;
+    TAILQ_INSERT_TAIL(&f->lane->waiting, f, link);
+    f->lane->length++;
+}
+
+static void unwait(struct flight *f)
+{
+    TAILQ_REMOVE(&f->lane->waiting, f, link);
+    f->lane->length--;
+}
+
+/* Its source failed: when it came, or since then. */
+static bool is_suspect(const struct flight *f)
+{
+    return f->suspect || f->source->suspect;
+}
+
+/* The first one of an unsuspected source that waits in the lane, or NULL. */
+static struct flight *first_good(struct lane *lane)
+{
+    struct flight *f = TAILQ_FIRST(&lane->waiting);
+    while (f && is_suspect(f))
+        f = TAILQ_NEXT(f, link);
+    return f;
+}
+
+/* Lets the lane's next flight have its turn: the first one of an unsuspected source. */
+static void advance_lane(struct desk *d, struct lane *lane)
+{
+    if (lane->active)
+        return;
+    struct flight *f = first_good(lane);
+    if (!f)
+        f = TAILQ_FIRST(&lane->waiting);
+    if (f) {
+        unwait(f);
+        make_ready(d, f);
+    } else {
+        drop_lane_if_empty(d, lane);
+    }
+}
+
+/* A flight that nobody suspects need not wait behind one of its lane that somebody does. */
+static void let_pass(struct desk *d, struct lane *lane)
+{
+    struct flight *first = lane->active, *f = first_good(lane);
+    if (!f || !first || first->state != FLIGHT_READY || !is_suspect(first))
+        return;
+    unready(d, first);
+    make_waiting(first);
+    unwait(f);
+    make_ready(d, f);
+}
+
 /* What waits in the source's queues goes where it belongs from now on. */
 static void set_suspect(struct desk *d, struct source *s, bool suspect)
 {
@@ -256,51 +312,8 @@ static void set_suspect(struct desk *d, struct source *s, bool suspect)
     while ((f = TAILQ_FIRST(&all))) {
         TAILQ_REMOVE(&all, f, link);
         make_ready(d, f);
+        let_pass(d, f->lane);
     }
-}
-
-static void make_waiting(struct flight *f)
-{
-    f->state = FLIGHT_WAITING;
-    TAILQ_INSERT_TAIL(&f->lane->waiting, f, link);
-    f->lane->length++;
-}
-
-static void unwait(struct flight *f)
-{
-    TAILQ_REMOVE(&f->lane->waiting, f, link);
-    f->lane->length--;
-}
-
-/* Lets the lane's next flight have its turn: the first one of an unsuspected source. */
-static void advance_lane(struct desk *d, struct lane *lane)
-{
-    if (lane->active)
-        return;
-    struct flight *f = TAILQ_FIRST(&lane->waiting);
-    while (f && f->suspect)
-        f = TAILQ_NEXT(f, link);
-    if (!f)
-        f = TAILQ_FIRST(&lane->waiting);
-    if (f) {
-        unwait(f);
-        make_ready(d, f);
-    } else {
-        drop_lane_if_empty(d, lane);
-    }
-}
-
-/* A flight that nobody suspects need not wait behind one of its lane that somebody does. */
-static void overtake(struct desk *d, struct flight *f)
-{
-    struct flight *first = f->lane->active;
-    if (f->state != FLIGHT_WAITING || f->suspect || !first || first->state != FLIGHT_READY ||
-        !first->suspect)
-        return;
-    unready(d, first);
-    make_waiting(first);
-    unwait(f);
-    make_ready(d, f);
 }
 
 /* The flight gets the better standing of a source that joined it. */
@@ -388,7 +401,7 @@ static bool add_flight(struct desk *d, struct flight *f, struct source *s, enum 
         make_waiting(f);
     else
         make_ready(d, f);
-    overtake(d, f);
+    let_pass(d, lane);
     return true;
 }
 
@@ -409,9 +422,9 @@ bool desk_join(struct desk *d, struct flight *f, struct shield_wait *w, uint64_t
         free(t);
         return false;
     }
-    if (f->suspect && !suspect && f->state != FLIGHT_RUNNING) {
+    if (is_suspect(f) && !suspect && f->state != FLIGHT_RUNNING) {
         move_to_source(d, f, s, class);
-        overtake(d, f);
+        let_pass(d, f->lane);
     }
     t->flight = f;
     t->source = s;

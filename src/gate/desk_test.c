@@ -234,6 +234,53 @@ static void the_owner_overtakes_the_guesser(void **state)
     finish(d);
 }
 
+static struct flight *put_in_lane(struct desk *d, uint64_t lane, unsigned secret, uint64_t source,
+                                  bool suspect)
+{
+    struct flight *f = desk_flight_new();
+    assert_non_null(f);
+    f->lane_id = lane;
+    f->tag[0] = (uint8_t)secret;
+    assert_true(desk_join(d, f, &waits[++joined], source, DESK_KNOWN, suspect, joined));
+    return f;
+}
+
+/* Nor one who had not failed yet when he came: with all that he has waiting he would be slow. */
+static void the_owner_overtakes_who_failed_since(void **state)
+{
+    (void)state;
+    for (unsigned owner_is_first = 0; owner_is_first < 2; owner_is_first++) {
+        struct desk *d = start(MANY, MANY);
+        struct flight *owner = NULL;
+        put_in_lane(d, 77, 1, 1, false);
+        if (owner_is_first)
+            owner = put_in_lane(d, 77, 2, 2, false);
+        put_in_lane(d, 78, 1, 1, true); /* he has failed */
+        if (!owner_is_first)
+            owner = put_in_lane(d, 77, 2, 2, false);
+        struct flight *first = desk_next(d, false);
+        assert_ptr_equal(first, owner);
+        done(d, first);
+        finish(d);
+    }
+}
+
+/* Who has the same secret as he makes it go with his own standing. */
+static void one_who_has_not_failed_hurries_a_secret(void **state)
+{
+    (void)state;
+    struct desk *d = start(MANY, MANY);
+    struct flight *f = put_in_lane(d, 77, 1, 1, false);
+    put_in_lane(d, 78, 1, 1, true);
+    assert_int_equal(desk_ready(d, DESK_SUSPECT), 2);
+    assert_true(desk_join(d, f, &waits[++joined], 2, DESK_KNOWN, false, joined));
+    assert_int_equal(desk_ready(d, DESK_SUSPECT), 1);
+    struct flight *first = desk_next(d, false);
+    assert_ptr_equal(first, f);
+    done(d, first);
+    finish(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +292,8 @@ int main(void)
         cmocka_unit_test(the_wait_is_foreseen),
         cmocka_unit_test(administrators_have_room_of_their_own),
         cmocka_unit_test(the_owner_overtakes_the_guesser),
+        cmocka_unit_test(the_owner_overtakes_who_failed_since),
+        cmocka_unit_test(one_who_has_not_failed_hurries_a_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
