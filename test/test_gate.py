@@ -190,6 +190,31 @@ def test_failure_window_is_honest_and_passes(make_server):
     assert post(s, device_auth("d", "right")).status_code == 202
 
 
+def guess(server, source, secret):
+    """A try for the device d from another address of this machine."""
+    with Wire(server.http_port, source=source) as w:
+        return w.ask(request("POST", TARGET, device_auth("d", secret), {"t": 1})).status
+
+
+def test_who_guesses_shuts_out_himself_and_not_the_owner(make_server):
+    s = make_server({"auth.failures_credential": "3/60s", "auth.refusal_hold": "0ms"})
+    owner_on(s, "a")
+    add_bcrypt(s, "a", "d", "right", 4)
+    assert [guess(s, "127.0.0.2", f"wrong {i}") for i in range(5)] == [401, 401, 401, 429, 429]
+    assert guess(s, "127.0.0.2", "right") == 429
+    assert guess(s, "127.0.0.3", "right") == 202
+
+
+def test_many_addresses_guess_no_more_than_one(make_server):
+    s = make_server({"auth.failures_credential": "3/60s", "auth.refusal_hold": "0ms"})
+    owner_on(s, "a")
+    add_bcrypt(s, "a", "d", "right", 4)
+    assert [guess(s, f"127.0.0.{i}", f"wrong {i}") for i in range(2, 8)] == [401, 401, 401, 429, 429, 429]
+    # None of them has a second try.
+    assert {guess(s, f"127.0.0.{i}", f"wrong again {i}") for i in range(2, 8)} == {429}
+    assert s.metric("hashes_run_total") == 3
+
+
 def test_full_hash_pool_says_try_later(make_server):
     s = make_server({"auth.hash_queue_max": "4", "auth.hash_threads": "1"})
     owner_on(s, "a")

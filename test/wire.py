@@ -34,8 +34,8 @@ class Closed(Exception):
 class Connection:
     """One connection, of any protocol; what was received and not looked at yet is in `buffer`."""
 
-    def __init__(self, port, timeout=10.0):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port, timeout=10.0, source=""):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -174,8 +174,6 @@ static void settle(struct shield *s, struct flight *f, enum reason reason, uint6
             shield_failed(s, f->lane_id, desk_ticket_source(t), now);
         else if (reason == REASON_ok)
             shield_succeeded(s, desk_ticket_source(t));
-        else if (reason == REASON_too_many_failures)
-            metric_add(METRIC_shield_failure_window, 1);
         answer(s, t, reason, retry_ns);
     }
 }
@@ -269,9 +267,9 @@ static void expire(struct shield *s)
     }
 }
 
-/* Takes the tickets off whose address has failed too often meanwhile. Returns whether any is left.
- */
-static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
+/* Takes the tickets off whose address, or all for this credential, failed too often meanwhile.
+ * Returns whether any is left. */
+static bool turn_away_failing(struct shield *s, struct flight *f, uint64_t now)
 {
     struct ticket_list away = TAILQ_HEAD_INITIALIZER(away);
     struct ticket *t, *next;
@@ -281,7 +279,7 @@ static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
     for (t = TAILQ_FIRST(&f->tickets); t; t = next) {
         next = TAILQ_NEXT(t, by_flight);
         if (!asked || desk_ticket_source(t) != last)
-            wait = shield_source_wait_ns(s, desk_ticket_source(t), now);
+            wait = shield_wait_ns(s, f->lane_id, desk_ticket_source(t), now);
         last = desk_ticket_source(t);
         asked = true;
         if (wait) {
@@ -303,15 +301,13 @@ static bool turn_away_sources(struct shield *s, struct flight *f, uint64_t now)
 /* Answers the flight without a hash, if what happened while it waited allows that. */
 static bool settle_unhashed(struct shield *s, struct flight *f)
 {
-    uint64_t now = clock_mono_ns(), wait;
+    uint64_t now = clock_mono_ns();
     if (f->job.real && verified_look(f->credential->live, f->tag, now, now) == VERIFIED_YES) {
         settle(s, f, REASON_ok, 0);
     } else if (negative_has(s->negative, f->tag, now)) {
         metric_add(METRIC_shield_negative_hits, 1);
         settle(s, f, f->wrong, 0);
-    } else if ((wait = shield_lane_wait_ns(s, f->lane_id, now)) > 0) {
-        settle(s, f, REASON_too_many_failures, wait);
-    } else if (!turn_away_sources(s, f, now)) {
+    } else if (!turn_away_failing(s, f, now)) {
         settle(s, f, REASON_busy, check_ns(s)); /* who joined in this moment; mostly nobody */
     } else {
         return false;

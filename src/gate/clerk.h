@@ -70,9 +70,8 @@ uint64_t clerk_wait_ns(struct shield *s, unsigned ahead);
 void clerk_show_queue(struct shield *s);
 
 /* ---- shared judgement (shield.c) ------------------------------------------------------------ */
-/* How long the failure windows of lane and address still refuse; 0: they do not. */
-uint64_t shield_lane_wait_ns(struct shield *s, uint64_t lane, uint64_t now_ns);
-uint64_t shield_source_wait_ns(struct shield *s, uint64_t source, uint64_t now_ns);
+/* How long the failure windows still refuse that lane to that address; 0: they do not. */
+uint64_t shield_wait_ns(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns);
 /* Counts one failure against both. */
 void shield_failed(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns);
 /* A success clears the address. */

@@ -131,9 +131,16 @@ uint64_t shield_check_at_ns(struct shield *s, uint64_t now_ns)
     return now_ns + ttl - ttl / 4 + shield_random(s, ttl / 2 + 1);
 }
 
-static struct throttle_ask lane_ask(const struct shield *s, uint64_t lane)
+static struct throttle_ask lane_ask(const struct shield *s, enum throttle_kind kind, uint64_t lane)
 {
-    return (struct throttle_ask){{THROTTLE_FAILURE_CREDENTIAL, lane}, &s->opts.fail_credential};
+    return (struct throttle_ask){{kind, lane}, &s->opts.fail_credential};
+}
+
+/* One address on one lane. */
+static struct throttle_ask pair_ask(const struct shield *s, uint64_t lane, uint64_t source)
+{
+    const uint64_t both[] = {lane, source};
+    return lane_ask(s, THROTTLE_FAILURE_PAIR, XXH3_64bits_withSeed(both, sizeof both, s->seed));
 }
 
 static struct throttle_ask source_ask(const struct shield *s, uint64_t source)
@@ -148,21 +155,39 @@ static uint64_t wait_of(struct shield *s, struct throttle_ask ask, uint64_t now_
     return v.allow ? 0 : v.retry_ns;
 }
 
-uint64_t shield_lane_wait_ns(struct shield *s, uint64_t lane, uint64_t now_ns)
+static bool failed_here(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns)
 {
-    return wait_of(s, lane_ask(s, lane), now_ns);
+    struct throttle_ask pair = pair_ask(s, lane, source);
+    bool failed = false;
+    for (unsigned i = 0; i < s->opts.fail_credential.windows_count && !failed; i++)
+        failed = throttle_used(s->opts.throttle, &pair, i, now_ns) > 0;
+    return failed;
 }
 
-uint64_t shield_source_wait_ns(struct shield *s, uint64_t source, uint64_t now_ns)
+static uint64_t source_wait_ns(struct shield *s, uint64_t source, uint64_t now_ns)
 {
     return wait_of(s, source_ask(s, source), now_ns);
 }
 
+/* An address that has not failed here is not refused for how often others did, but for how many: so
+ * one that goes on failing shuts out itself, and not the owner of the secret. */
+uint64_t shield_wait_ns(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns)
+{
+    bool failed = failed_here(s, lane, source, now_ns);
+    enum throttle_kind kind = failed ? THROTTLE_FAILURE_CREDENTIAL : THROTTLE_FAILURE_FIRST;
+    uint64_t by_lane = wait_of(s, lane_ask(s, kind, lane), now_ns);
+    uint64_t by_source = source_wait_ns(s, source, now_ns);
+    return by_lane > by_source ? by_lane : by_source;
+}
+
 void shield_failed(struct shield *s, uint64_t lane, uint64_t source, uint64_t now_ns)
 {
-    struct throttle_ask a = lane_ask(s, lane), b = source_ask(s, source);
-    throttle_charge(s->opts.throttle, &a, 1, now_ns);
-    throttle_charge(s->opts.throttle, &b, 1, now_ns);
+    const struct throttle_ask all[] = {
+        source_ask(s, source), lane_ask(s, THROTTLE_FAILURE_CREDENTIAL, lane),
+        pair_ask(s, lane, source), lane_ask(s, THROTTLE_FAILURE_FIRST, lane)};
+    unsigned n = failed_here(s, lane, source, now_ns) ? 3 : 4;
+    for (unsigned i = 0; i < n; i++)
+        throttle_charge(s->opts.throttle, &all[i], 1, now_ns);
     s->failed_at_ns = now_ns;
 }
 
@@ -436,12 +461,10 @@ static enum shield_answer enqueue(struct shield *s, struct question *q, struct s
 
 static enum shield_answer answer_cold(struct shield *s, struct question *q, struct shield_wait *w)
 {
-    uint64_t lane_wait = shield_lane_wait_ns(s, q->lane, q->now_ns);
-    uint64_t source_wait = shield_source_wait_ns(s, q->source, q->now_ns);
-    if (lane_wait || source_wait) {
+    uint64_t wait = shield_wait_ns(s, q->lane, q->source, q->now_ns);
+    if (wait) {
         metric_add(METRIC_shield_failure_window, 1);
-        return refuse(w, REASON_too_many_failures,
-                      lane_wait > source_wait ? lane_wait : source_wait);
+        return refuse(w, REASON_too_many_failures, wait);
     }
     const struct credential *c = q->credential;
     bool decoy =
@@ -484,7 +507,7 @@ enum shield_answer shield_check(struct shield *s, struct credential *credential,
 
 void shield_key_refused(struct shield *s, uint64_t source, uint64_t now_ns, struct shield_wait *w)
 {
-    uint64_t wait = shield_source_wait_ns(s, source, now_ns);
+    uint64_t wait = source_wait_ns(s, source, now_ns);
     if (wait) {
         metric_add(METRIC_shield_failure_window, 1);
         refuse(w, REASON_too_many_failures, wait);

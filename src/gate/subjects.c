@@ -147,7 +147,8 @@ static struct subject *head_at(const struct subjects *t, uint32_t number)
 
 static bool is_failing(uint8_t kind)
 {
-    return kind == THROTTLE_FAILURE_CREDENTIAL;
+    return kind == THROTTLE_FAILURE_CREDENTIAL || kind == THROTTLE_FAILURE_PAIR ||
+           kind == THROTTLE_FAILURE_FIRST;
 }
 
 /* Number of a free head, or 0: the maximum is reached or there is no memory. */

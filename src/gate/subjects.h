@@ -16,7 +16,7 @@
 #include "gate/throttle.h"
 
 #define SHARDS                512u
-#define SUBJECTS_FAILING_PART 8u /* of subjects_max: THROTTLE_FAILURE_CREDENTIAL */
+#define SUBJECTS_FAILING_PART 8u /* of subjects_max: failing credentials */
 
 struct subjects;
 

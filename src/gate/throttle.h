@@ -26,6 +26,8 @@ enum throttle_kind {
     THROTTLE_CREDENTIAL,
     THROTTLE_ADDRESS,
     THROTTLE_FAILURE_CREDENTIAL,
+    THROTTLE_FAILURE_PAIR,  /* of these, those of one address, */
+    THROTTLE_FAILURE_FIRST, /* and those of addresses that had none yet */
     THROTTLE_FAILURE_ADDRESS,
     THROTTLE_SHARE, /* of a credential in its account's window: what it got, ... */
     THROTTLE_TRIES, /* ... and what it tried */
