@@ -257,6 +257,36 @@ static void the_schedule_is_kept(void **state)
     json_decref(r);
 }
 
+/* It is told too where the number of requests has an end, or a recording. */
+static void what_is_left_of_a_number_is_told(void **state)
+{
+    json_t *r;
+    server.delay_ms = 20;
+    assert_int_equal(
+        RUN(&r, "--seconds", "1", "--rate", "200", "--requests", "1000", "--connections", "1"), 0);
+    assert_in_range(count(r, "sent") + count(r, "unsent"), 190, 210);
+    assert_true(count(r, "unsent") > 100);
+    json_decref(r);
+    assert_int_equal(
+        RUN(&r, "--seconds", "1", "--rate", "200", "--requests", "60", "--connections", "1"), 0);
+    assert_int_equal(count(r, "sent") + count(r, "unsent"), 60);
+    assert_true(count(r, "unsent") > 0);
+    json_decref(r);
+
+    FILE *f = fopen(ack_path, "w");
+    assert_non_null(f);
+    for (unsigned i = 0; i < 200; i++)
+        fprintf(f,
+                "{\"us\":%u,\"method\":\"POST\",\"target\":\"/v1/telemetry\",\"fields\":[],"
+                "\"body\":30}\n",
+                1000 * i);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(RUN(&r, "--replay", ack_path, "--connections", "1", "--timeout", "1"), 0);
+    assert_int_equal(count(r, "sent") + count(r, "unsent"), 200);
+    assert_true(count(r, "unsent") > 100);
+    json_decref(r);
+}
+
 /* 50 of the slow half, 500 of the fast one. */
 static void the_rate_follows_its_shape(void **state)
 {
@@ -521,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup(the_ack_log_names_what_was_acknowledged, server_reset),
         cmocka_unit_test_setup(it_comes_back_when_told_to, server_reset),
         cmocka_unit_test_setup(the_schedule_is_kept, server_reset),
+        cmocka_unit_test_setup(what_is_left_of_a_number_is_told, server_reset),
         cmocka_unit_test_setup(the_rate_follows_its_shape, server_reset),
         cmocka_unit_test_setup(a_storm_breaks_all_connections_once, server_reset),
         cmocka_unit_test_setup(devices_think, server_reset),

@@ -77,6 +77,20 @@ static void on_pacer(uv_poll_t *pacer, int status, int events)
 
 /* ---- phases ---- */
 
+/* What was due in this phase, was to be sent at all, and was not. */
+static uint64_t unsent(const struct run *r, uint64_t now)
+{
+    uint64_t passed = now - r->schedule_ns, due = 0, left = r->started_max - r->started;
+    if (r->replay) {
+        while (due < r->replay->count && r->replay->devices[due].due_ns < passed)
+            due++;
+    } else if (r->opts->rate > 0) {
+        due = arrival_due_before(&r->arrival, passed);
+    }
+    due -= due < r->scheduled ? due : r->scheduled;
+    return due < left ? due : left;
+}
+
 static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t length)
 {
     if (phase == PHASE_MEASURE) {
@@ -86,10 +100,7 @@ static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t 
     if (phase == PHASE_DRAIN) {
         r->result->ended_ns = now;
         r->result->answered_in_time = r->result->answered;
-        if (r->opts->rate > 0 && r->opts->requests == 0 && r->alive) {
-            uint64_t due = arrival_due_before(&r->arrival, now - r->schedule_ns);
-            r->result->unsent = due > r->scheduled ? due - r->scheduled : 0;
-        }
+        r->result->unsent = unsent(r, now);
     } else {
         r->schedule_ns = now;
         r->scheduled = 0;
