@@ -102,7 +102,7 @@ class Client:
             sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
         result = json.loads(out.read_text())
         wrong = {s: n for s, n in result["status"].items() if s != target.expected}
-        if wrong or result["broken"] or result["connect_errors"] or result["bad_responses"]:
+        if wrong or any(result[k] for k in ("broken", "timed_out", "connect_errors", "bad_responses")):
             sys.exit(f"{target.name}: not all requests were answered with {target.expected}:\n{run.stdout}")
         return {
             "cpu_us": cpu / result["answered"] * 1e6,

@@ -100,7 +100,7 @@ class Client:
         if run.returncode != 0:
             sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
         result = json.loads(out.read_text())
-        if set(result["status"]) != {"0"} or result["broken"] or result["bad_responses"] or result["closed"]:
+        if set(result["status"]) != {"0"} or any(result[k] for k in ("broken", "timed_out", "bad_responses", "closed")):
             sys.exit(f"{target.name}: not all messages were acknowledged:\n{run.stdout}")
         if taken is not None and target.taken() - taken != result["answered"]:
             sys.exit(f"{target.name}: {result['answered']} answers, {target.taken() - taken} messages taken")

@@ -79,7 +79,8 @@ def spiking(args, r, sluice, csv, full):
             (1, LEAD_S - 1), (LEAD_S + 1, LEAD_S + SPIKE_S)))
         worst = [max(p["p99"] for p in some) for some in (before, during)]
         ratios.append(worst[1] / worst[0])
-        refused.append(sum(n for status, n in found["status"].items() if status != "202") + found["broken"] + found["unsent"])
+        refused.append(sum(n for status, n in found["status"].items() if status != "202") + found["broken"] + found["timed_out"]
+                       + found["unsent"])
         rounds.append({"base": base, "rate": statistics.median(p["answers"] for p in during), "before": worst[0], "during": worst[1]})
     group = r.group(f"A spike of {SPIKE_S} s", {"base": "messages/s before", "rate": "messages/s in the spike", "before": "worst p99 of a "
                                                 "second before, ms", "during": "worst p99 of a second in it, ms"})

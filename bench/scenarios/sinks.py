@@ -92,7 +92,7 @@ def put_spike(r, found, samples, over, shape):
     group = r.group(f"A spike of {end - lead} s to {SPIKE} times the rate", {
         "rate": "messages/s", "p50": "p50 ms", "p99": "p99 ms, median of the seconds", "refused": "refused", "lag": "sink behind at most, messages",
         "age": "oldest undelivered at most, s"})
-    refused = sum(n for status, n in found["status"].items() if status != "202") + found["broken"]
+    refused = sum(n for status, n in found["status"].items() if status != "202") + found["broken"] + found["timed_out"]
     for name, some, (a, b) in (("before", before, (0, lead)), ("in the spike", during, (lead, end)), ("after it", [], (end, over + 1))):
         seen = [s for s in samples if a <= s[0] <= b] or [(0, 0, 0)]
         r.row(group, name, [{"rate": statistics.median(p["answers"] for p in some) if some else None,
