@@ -677,3 +677,22 @@ def test_requests_of_one_turn_keep_their_bytes(make_server):
     for i in range(len(wires)):
         r = requests.get(f"{owner.url}/feeds/feed-{i}/data", headers=owner.key_auth, timeout=10)
         assert [d["value"] for d in r.json()][::-1] == ["warm", f"first of {i:02}", f"second of {i:02}"]
+
+
+@pytest.mark.parametrize("trusted, scheme", [("127.0.0.0/8", "https"), ("10.0.0.0/8", "http")])
+def test_what_comes_next_is_asked_for_as_this_was(make_server, trusted, scheme):
+    """By TLS, if a proxy that is believed says that its client came so."""
+    server = make_server({"listen.trusted_proxies": trusted})
+    owner = owner_on(server, "ann")
+    with Wire(server.http_port) as w:
+        assert w.ask(request("POST", TARGET, owner.auth, [{"f": 1}, {"f": 2}])).status == 202
+        got = w.ask(request("GET", f"{owner.api}/feeds/f/data?limit=1",
+                            {**owner.key_auth, "X-Forwarded-Proto": "https"}, host="example.org"))
+        assert f'rel="next", <{scheme}://example.org/' in got["link"]
+
+
+def test_a_long_query_is_no_fault_of_ours(wire, owner, feed):
+    w = wire()
+    assert w.ask(request("POST", TARGET, owner.auth, {feed: 1})).status == 202
+    got = w.ask(request("GET", f"{owner.api}/feeds/{feed}/data?x={'y' * 7900}", owner.key_auth))
+    assert got.status == 200 and len(got.json()) == 1

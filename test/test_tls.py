@@ -259,6 +259,9 @@ def test_a_large_answer_to_a_slow_reader(server, owner, version):
         w.send(ask * 4)  # over 4 MB, more than the kernel's buffers take
         time.sleep(0.5)
         assert [len(w.read().json()) for _ in range(4)] == [900] * 4
+        # What comes next is not to be asked for in clear.
+        part = w.ask(request("GET", f"{owner.api}/feeds/{feed}/data?limit=1", owner.key_auth))
+        assert 'rel="next", <https://' in part["link"] and "http://" not in part["link"]
 
 
 @pytest.mark.parametrize("slowly", [False, True])

@@ -73,7 +73,7 @@ static bool parse_list(struct slice query, const struct api *a, struct list_ask 
 static void put_url(struct buf *out, const struct request *rq, const struct feed *f,
                     struct slice username)
 {
-    buf_put_str(out, "http://");
+    buf_put_str(out, rq->secure ? "https://" : "http://");
     buf_put_slice(out, rq->host.len ? rq->host : SLICE("localhost"));
     buf_put_str(out, "/api/v2/");
     percent_encode(username, out);
@@ -89,7 +89,7 @@ static void put_link(struct exchange *x, const struct api *a, const struct feed 
     struct buf *out = &x->reply.fields;
     buf_put_str(out, "Link: <");
     put_url(out, &x->request, f, username);
-    if (x->request.query.len) {
+    if (x->request.query.len && x->request.query.len < out->max / 2) { /* nobody needs a long one */
         buf_put_u8(out, '?');
         buf_put_slice(out, x->request.query);
     }

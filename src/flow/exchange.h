@@ -94,6 +94,7 @@ struct request {
     bool
         only_unchanged; /* a GET whose answer nobody makes: that its version is known, or nothing */
     bool proven;        /* the pipeline: the credential is good, whatever else becomes of it */
+    bool secure;        /* TLS is between the client and us, or the proxy that it sends to */
     bool shared;        /* a proxy's connection: the next request on it may be another client's */
     uint64_t start_ns;  /* monotonic: the request was whole */
 };

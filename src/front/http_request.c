@@ -6,7 +6,8 @@
 
 /* The fields that say who is sending and how the body is packed. */
 struct found {
-    struct slice device_id, device_token, aio_key, forwarded, x_forwarded_for, origin;
+    struct slice device_id, device_token, aio_key, forwarded, x_forwarded_for, x_forwarded_proto,
+        origin;
     struct slice idempotency_key, device_seq;
     struct slice accept, if_none_match;
 };
@@ -47,6 +48,10 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
             ret->x_forwarded_for = f->value;
         else if (slice_eq_nocase(f->name, SLICE("idempotency-key")))
             ret->idempotency_key = f->value;
+        break;
+    case 17:
+        if (slice_eq_nocase(f->name, SLICE("x-forwarded-proto")))
+            ret->x_forwarded_proto = f->value;
         break;
     default:
         break;
@@ -156,6 +161,15 @@ struct address http_client(const struct http_opts *o, struct slice forwarded,
                             o->tune.trusted_count);
 }
 
+static bool is_secure(const struct http_exchange *e, const struct found *found,
+                      const struct address *peer)
+{
+    const struct http_tune *t = &e->front->opts.tune;
+    return stream_is_tls(e->conn->stream) ||
+           (cidr_covers(t->trusted, t->trusted_count, peer) &&
+            slice_eq_nocase(found->x_forwarded_proto, SLICE("https")));
+}
+
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
                               struct slice body, const struct address *client)
 {
@@ -181,6 +195,7 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     const struct http_opts *o = &e->front->opts;
     struct address from = http_client(o, found.forwarded, found.x_forwarded_for, client);
     q->source = address_source(&from);
+    q->secure = is_secure(e, &found, client);
     q->shared = o->tune.trusted_count && q->source != address_source(client);
 
     buf_clear(&e->scratch);
