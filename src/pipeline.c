@@ -355,6 +355,7 @@ static void refuse_credential(struct job *j)
 /* On the lane again, after a password hash. What was verified may have changed meanwhile. */
 static void on_checked(struct job *j)
 {
+    j->lane->unproven_bytes -= job_exchange(j)->request.body.len;
     if (j->wait.reason != REASON_ok) {
         refuse_credential(j);
         return;
@@ -400,13 +401,21 @@ static void check_key(struct job *j, struct slice secret)
     refuse_credential(j);
 }
 
+/* Whoever he is, his body would be kept until the hash is computed. */
+static bool has_room_to_wait(struct job *j)
+{
+    size_t bytes = job_exchange(j)->request.body.len;
+    return !bytes || j->lane->unproven_bytes + bytes <= UNPROVEN_BYTES_MAX;
+}
+
 static void check_device(struct job *j, struct slice id, struct slice secret)
 {
     const struct api *a = &j->lane->p->opts.api;
     struct exchange *x = job_exchange(j);
     j->wait.done = on_hash_done;
     j->wait.owner = j;
-    j->wait.no_hash = __builtin_expect(j->overload != 0, 0) && !overload_lets_hash(j);
+    j->wait.no_hash =
+        (__builtin_expect(j->overload != 0, 0) && !overload_lets_hash(j)) || !has_room_to_wait(j);
     if (!j->credential)
         j->credential = catalog_device(a->catalog, id);
     switch (shield_check(a->shield, j->credential, id, secret, x->request.source,
@@ -418,6 +427,7 @@ static void check_device(struct job *j, struct slice id, struct slice secret)
         refuse_credential(j);
         return;
     case SHIELD_PENDING:
+        j->lane->unproven_bytes += x->request.body.len;
         job_keep(j);
         return;
     }

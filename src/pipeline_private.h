@@ -163,6 +163,7 @@ struct lane {
     bool stopping;         /* nothing is published but what clients send */
     bool holds;            /* reading from sockets */
     uint32_t flying_count; /* records of all that fly */
+    size_t unproven_bytes; /* of bodies that wait for a password hash */
     _Atomic uint64_t waiting_records,
         oldest_ns;                        /* at the end of the last turn; for overload_look */
     _Atomic uint64_t commits, commits_ns; /* appends done, and the time they took in all */

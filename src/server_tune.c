@@ -9,7 +9,8 @@
 #include "base/clock.h"
 #include "conn/descriptors.h"
 
-#define FILES_MAX 4096 /* descriptors that are no connections, about */
+#define FILES_MAX     4096               /* descriptors that are no connections, about */
+#define BUFFERS_LEAST ((size_t)64 << 20) /* of a worker: some of the largest answers */
 
 struct ack tune_ack(const char *text)
 {
@@ -118,6 +119,12 @@ struct mqtt_tune tune_mqtt(const struct config *c)
     };
 }
 
+static size_t buffers_of_worker(const struct config *c)
+{
+    size_t each = c->listen.buffers_max / tune_workers(c);
+    return each > BUFFERS_LEAST ? each : BUFFERS_LEAST;
+}
+
 struct listener_tune tune_listener(const struct config *c, enum surface surface,
                                    const struct cidr *trusted, unsigned count, struct tls_set *tls)
 {
@@ -129,6 +136,7 @@ struct listener_tune tune_listener(const struct config *c, enum surface surface,
         .proxies_count = proxies ? count : 0,
         .opening_ns = c->listen.opening_timeout * NS_PER_MS,
         .opening_max = (unsigned)c->listen.opening_max,
+        .buffers_max = buffers_of_worker(c),
         .tls = tls,
     };
 }

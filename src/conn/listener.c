@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "conn/hoard.h"
 #include "conn/listener_private.h"
 #include "conn/opening_private.h"
 #include "conn/stream_private.h"
@@ -257,6 +258,13 @@ static int open_socket(struct slice where, bool is_unix, int backlog)
     return rc ? rc : fd;
 }
 
+/* Before the worker runs too. */
+static void set_buffers(const struct listener *l)
+{
+    if (l->opts.tune.buffers_max)
+        worker_hoard(l->worker)->bytes_max = l->opts.tune.buffers_max;
+}
+
 int listener_open(struct worker *w, struct slice where, const struct listener_opts *opts,
                   struct listener **ret)
 {
@@ -274,6 +282,7 @@ int listener_open(struct worker *w, struct slice where, const struct listener_op
     l->rest.due = on_rested;
     l->poll.data = l;
     openings_init(&l->openings);
+    set_buffers(l);
     CHECK(uv_poll_init(worker_loop(w), &l->poll, fd) == 0);
     CHECK(uv_poll_start(&l->poll, UV_READABLE, on_connection) == 0);
     *ret = l;
@@ -305,6 +314,7 @@ static void on_listener_closed(uv_handle_t *handle)
 void listener_tune(struct listener *l, const struct listener_tune *tune)
 {
     l->opts.tune = *tune;
+    set_buffers(l);
     listener_look(l);
 }
 

@@ -20,6 +20,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/metric.h"
+#include "conn/hoard.h"
 #include "conn/opening_private.h"
 #include "conn/tls_private.h"
 #include "conn/ws_private.h"
@@ -109,6 +110,28 @@ size_t stream_unsent(const struct stream *s)
     return s->unsent.len - s->unsent_at;
 }
 
+uint64_t stream_stuck_ns(const struct stream *s)
+{
+    return s->stuck_ns;
+}
+
+void stream_unstuck(struct stream *s)
+{
+    s->stuck_ns = stream_unsent(s) ? worker_now_ns(s->worker) : 0;
+}
+
+static inline void recount(struct stream *s)
+{
+    if (s->kept.cap + s->unsent.cap + s->elsewhere != s->counted)
+        hoard_count(s);
+}
+
+void stream_elsewhere(struct stream *s, size_t bytes)
+{
+    s->elsewhere = bytes;
+    recount(s);
+}
+
 uint64_t stream_sent(const struct stream *s)
 {
     /* What the kernel holds and the peer has not acknowledged (SIOCOUTQ, tcp(7)) does not count: a
@@ -172,6 +195,7 @@ static void offer(struct stream *s, char *ptr, size_t len)
         if (s->kept.failed)
             stream_close(s);
     }
+    recount(s);
 }
 
 /* WebSocket's end is told like that of the socket: once the owner has been offered what came
@@ -200,8 +224,10 @@ static void take_bytes(struct stream *s, char *ptr, size_t len)
         buf_put(&s->kept, ptr, len);
         if (s->kept.failed)
             stream_close(s);
-        else
-            offer(s, s->kept.ptr, s->kept.len);
+        recount(s);
+        if (s->closing)
+            return;
+        offer(s, s->kept.ptr, s->kept.len);
     }
     tell_end(s);
 }
@@ -242,45 +268,29 @@ bool stream_held(const struct stream *s)
     return is_held(s) || (s->place.next && !s->lingering);
 }
 
-static void list_init(struct stream_place *list)
-{
-    list->next = list->prev = list;
-}
-
-static bool list_is_empty(const struct stream_place *list)
-{
-    return list->next == list;
-}
-
 static void list_drop(struct stream *s)
 {
-    struct stream_place *p = &s->place;
-    if (!p->next)
-        return;
-    p->next->prev = p->prev;
-    p->prev->next = p->next;
-    p->next = NULL;
-    s->put_off = false;
+    if (s->place.next)
+        s->put_off = false;
+    stream_list_drop(&s->place);
 }
 
 static void list_put(struct stream_place *list, struct stream *s)
 {
     list_drop(s);
-    s->place = (struct stream_place){.next = list, .prev = list->prev};
-    list->prev->next = &s->place;
-    list->prev = &s->place;
+    stream_list_put(list, &s->place);
 }
 
 /* Puts all of a list behind those of another. */
 static void list_move(struct stream_place *from, struct stream_place *to)
 {
-    if (list_is_empty(from))
+    if (stream_list_is_empty(from))
         return;
     from->next->prev = to->prev;
     to->prev->next = from->next;
     from->prev->next = to;
     to->prev = from->prev;
-    list_init(from);
+    stream_list_init(from);
 }
 
 /* The first of a list that has one, off it. */
@@ -293,14 +303,14 @@ static struct stream *list_take(struct stream_place *list)
 
 void stream_lists_init(struct stream_lists *l)
 {
-    list_init(&l->held);
-    list_init(&l->again);
-    list_init(&l->newcomers);
+    stream_list_init(&l->held);
+    stream_list_init(&l->again);
+    stream_list_init(&l->newcomers);
 }
 
 void stream_let_go(struct stream_lists *l)
 {
-    while (!list_is_empty(&l->held))
+    while (!stream_list_is_empty(&l->held))
         watch(list_take(&l->held));
 }
 
@@ -313,7 +323,10 @@ void stream_again(struct stream *s)
 
 void stream_set_known(struct stream *s, bool known)
 {
-    s->known = known;
+    if (s->known != known) {
+        s->known = known;
+        hoard_move(s);
+    }
     if (known && s->put_off) /* it has waited for long enough */
         list_put(&worker_streams(s->worker)->again, s);
 }
@@ -337,13 +350,14 @@ void stream_go_on(struct worker *w)
 {
     struct stream_lists *l = worker_streams(w);
     struct stream_place mine;
-    list_init(&mine);
+    stream_list_init(&mine);
     list_move(&l->again, &mine);
-    while (!list_is_empty(&mine))
+    while (!stream_list_is_empty(&mine))
         go_on(list_take(&mine));
     list_move(&l->newcomers, &mine);
     /* One at least, or what else is toil could take all the time there is. */
-    for (bool first = true; !list_is_empty(&mine) && (first || worker_may_toil(w)); first = false)
+    for (bool first = true; !stream_list_is_empty(&mine) && (first || worker_may_toil(w));
+         first = false)
         go_on_with_newcomer(w, list_take(&mine));
     list_move(&l->newcomers, &mine);
     list_move(&mine, &l->newcomers);
@@ -351,7 +365,7 @@ void stream_go_on(struct worker *w)
 
 bool stream_lists_wait(const struct stream_lists *l)
 {
-    return !list_is_empty(&l->again) || !list_is_empty(&l->newcomers);
+    return !stream_list_is_empty(&l->again) || !stream_list_is_empty(&l->newcomers);
 }
 
 void stream_may_hold(struct stream *s)
@@ -426,8 +440,8 @@ void stream_hand_over(struct stream *s)
         return;
     if (s->kept.len)
         hand_on(s, s->kept.ptr, s->kept.len, true);
-    if (!s->closing)
-        watch(s);
+    recount(s);
+    watch(s);
 }
 
 void stream_pause(struct stream *s)
@@ -509,6 +523,7 @@ static void linger(struct stream *s)
     if (s->offering) /* the owner still looks at it: offer() drops it */
         return;
     buf_fini(&s->kept);
+    recount(s);
     watch(s);
 }
 
@@ -522,6 +537,8 @@ static void send_unsent(struct stream *s)
         return;
     buf_fini(&s->unsent);
     s->unsent_at = 0;
+    s->stuck_ns = 0;
+    recount(s);
     if (s->finishing)
         linger(s);
     else if (s->ops)
@@ -548,9 +565,12 @@ void stream_send(struct stream *s, struct slice bytes)
 static void keep_unsent(struct stream *s, struct slice bytes)
 {
     buf_put_slice(&s->unsent, bytes);
+    if (!s->stuck_ns)
+        s->stuck_ns = worker_now_ns(s->worker);
     if (s->unsent.failed)
         stream_close(s);
-    else if (!s->offering)
+    recount(s);
+    if (!s->offering)
         watch(s);
 }
 
@@ -686,6 +706,7 @@ void stream_close(struct stream *s)
     if (s->opening)
         opening_end(s->opening);
     list_drop(s);
+    hoard_drop(s);
     certified_drop(s);
     deadline_clear(&s->linger);
     uv_close((uv_handle_t *)&s->poll, on_handle_closed);

@@ -84,6 +84,9 @@ void stream_may_hold(struct stream *s);
 bool stream_held(const struct stream *s);
 /* Input kept unconsumed now. */
 size_t stream_kept(const struct stream *s);
+/* The owner keeps that many bytes for this connection elsewhere; they count as if they were kept
+ * here (listener_tune.buffers_max). The connection may be closed for it. */
+void stream_elsewhere(struct stream *s, size_t bytes);
 
 /* Sends the bytes, copying what the kernel does not take at once. */
 void stream_write(struct stream *s, struct slice bytes);
@@ -93,6 +96,12 @@ void stream_write_both(struct stream *s, struct slice head, struct slice body);
 size_t stream_unsent(const struct stream *s);
 /* Total bytes the peer has acknowledged so far: tells progress. Costs a system call. */
 uint64_t stream_sent(const struct stream *s);
+
+/* Since when output waits for the peer, of the worker's time; 0: none does. What a peer does but
+ * taking it does not change that. */
+uint64_t stream_stuck_ns(const struct stream *s);
+/* It has taken some: that time begins anew. */
+void stream_unstuck(struct stream *s);
 
 /* Closes once all output is sent; no further input is offered. */
 void stream_finish(struct stream *s);
@@ -117,6 +126,8 @@ struct listener_tune {
      * listener. */
     uint64_t opening_ns;
     unsigned opening_max;
+    size_t buffers_max; /* bytes that all connections of the worker may make it keep; 0: any number.
+                           One alone may have a request, or an answer, of the largest size */
     struct tls_set *tls; /* NULL: without TLS */
 };
 

@@ -8,6 +8,7 @@
 #include "conn/certified.h"
 #include "conn/stream.h"
 
+struct hoard;
 struct opening;
 struct tls_conn;
 struct ws_conn;
@@ -31,7 +32,10 @@ struct stream {
     struct buf kept;   /* input not consumed yet */
     struct buf unsent; /* output the kernel did not take */
     size_t unsent_at;  /* of `unsent`, what it took since */
+    size_t elsewhere;  /* stream_elsewhere */
+    size_t counted;    /* in the worker's hoard (conn/hoard.c) */
     uint64_t sent;
+    uint64_t stuck_ns;      /* stream_stuck_ns */
     struct deadline linger; /* of a finished stream: how long it may still drain input */
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
@@ -40,6 +44,7 @@ struct stream {
     bool put_off;     /* it waits among the newcomers, and is not watched for input meanwhile */
     const bool *hold; /* the worker's; NULL: never held */
     struct stream_place place;                        /* in one of the worker's lists */
+    struct stream_place hoarder;                      /* in one of its hoard's */
     struct stream *certified_next, **certified_place; /* conn/certified.c */
 };
 
@@ -53,6 +58,34 @@ struct stream_lists {
     struct stream_place newcomers; /* have input, or a handshake to go on with */
 };
 void stream_lists_init(struct stream_lists *l);
+static inline void stream_list_init(struct stream_place *list)
+{
+    list->next = list->prev = list;
+}
+
+static inline bool stream_list_is_empty(const struct stream_place *list)
+{
+    return list->next == list;
+}
+
+/* Behind the others. It is in none. */
+static inline void stream_list_put(struct stream_place *list, struct stream_place *p)
+{
+    *p = (struct stream_place){.next = list, .prev = list->prev};
+    list->prev->next = p;
+    list->prev = p;
+}
+
+/* Accepts one that is in none. */
+static inline void stream_list_drop(struct stream_place *p)
+{
+    if (!p->next)
+        return;
+    p->next->prev = p->prev;
+    p->prev->next = p->next;
+    p->next = NULL;
+}
+
 /* Those that are held: taken off the list and watched again. */
 void stream_let_go(struct stream_lists *l);
 /* Has what it read already looked at in the next turn of the loop. */
@@ -69,6 +102,7 @@ void stream_put(struct stream *s, struct slice bytes);
 const bool *worker_hold_flag(const struct worker *w);
 struct stream_lists *worker_streams(struct worker *w);
 struct certified *worker_certified(struct worker *w);
+struct hoard *worker_hoard(struct worker *w);
 /* Newcomers and handshakes may come in any number, and whoever is known waits meanwhile: whether
  * this turn of the loop has time for one more; and that one took so long. */
 bool worker_may_toil(const struct worker *w);

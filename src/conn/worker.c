@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/thread.h"
+#include "conn/hoard.h"
 #include "conn/stream_private.h"
 
 #define SCRATCH_BLOCKS 4u
@@ -41,6 +42,7 @@ struct worker {
     bool hold;                /* reading from sockets */
     struct stream_lists streams;
     struct certified certified;
+    struct hoard hoard;
     uint64_t toiled_ns; /* in this turn */
     unsigned settling;  /* depth */
     uint64_t settled;
@@ -179,6 +181,7 @@ struct worker *worker_new(unsigned index)
     w->wake.data = w->after_poll.data = w->before_poll.data = w->tick.data = w;
     wheel_init(&w->wheel, clock_mono_ns());
     stream_lists_init(&w->streams);
+    hoard_init(&w->hoard);
     return w;
 }
 
@@ -293,6 +296,11 @@ struct stream_lists *worker_streams(struct worker *w)
 struct certified *worker_certified(struct worker *w)
 {
     return &w->certified;
+}
+
+struct hoard *worker_hoard(struct worker *w)
+{
+    return &w->hoard;
 }
 
 bool worker_may_toil(const struct worker *w)

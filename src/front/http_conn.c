@@ -117,8 +117,8 @@ static void arm(struct http_conn *c)
 {
     struct worker *w = c->front->opts.worker;
     uint64_t now = worker_now_ns(w), at = 0;
-    if (stream_unsent(c->stream))
-        at = now + c->front->opts.tune.write_timeout_ns;
+    if (stream_unsent(c->stream)) /* whatever comes from the client meanwhile */
+        at = stream_stuck_ns(c->stream) + c->front->opts.tune.write_timeout_ns;
     else if (c->first)
         at = 0; /* the pipeline has deadlines of its own */
     else if (c->waiting_body)
@@ -150,6 +150,7 @@ static void on_due(struct deadline *d)
     uint64_t now = worker_now_ns(c->front->opts.worker);
     if (stream_unsent(c->stream) && stream_sent(c->stream) != c->sent_seen) {
         c->sent_seen = stream_sent(c->stream);
+        stream_unstuck(c->stream);
         arm(c);
         return;
     }
@@ -173,16 +174,36 @@ static void on_due(struct deadline *d)
 
 /* ---- answers out ---- */
 
+/* What is kept for the connection here and not by its stream. */
+static void weigh(struct http_conn *c)
+{
+    stream_elsewhere(c->stream, c->head.len + c->body.len + (c->kept ? c->kept->raw.cap : 0) +
+                                    (c->answers > UNSENT_MAX ? c->answers : 0));
+}
+
 static bool may_read(const struct http_conn *c)
 {
     return !c->kept && !c->in_turn && c->state < HTTP_CLOSING &&
-           c->queued < c->front->opts.tune.pipeline_max && stream_unsent(c->stream) < UNSENT_MAX;
+           c->queued < c->front->opts.tune.pipeline_max &&
+           stream_unsent(c->stream) + c->answers < UNSENT_MAX;
+}
+
+static size_t answer_bytes(const struct http_exchange *e)
+{
+    return e->out.len + (e->apart ? e->x.reply.body.len : 0);
+}
+
+static void note_done(struct http_conn *c, struct http_exchange *e)
+{
+    e->done = true;
+    c->answers += answer_bytes(e);
 }
 
 static void dequeue(struct http_conn *c)
 {
     struct http_exchange *e = c->first;
     c->first = e->next;
+    c->answers -= e->done ? answer_bytes(e) : 0;
     if (!c->first) {
         c->last = &c->first;
         c->in_turn = c->unsafe_queued = false;
@@ -273,6 +294,7 @@ static void on_keep(struct exchange *x)
     e->conn->kept = e;
     e->conn->stalled = true;
     stream_pause(e->conn->stream);
+    weigh(e->conn);
 }
 
 /* `conn` is in a line that the pipeline's part brought along. */
@@ -290,6 +312,7 @@ static void on_release(struct exchange *x)
     struct http_exchange *e = of(x);
     if (e->conn && e->conn->kept == e) {
         e->conn->kept = NULL;
+        weigh(e->conn);
         keep_reading(e->conn);
     }
 }
@@ -332,11 +355,12 @@ static void on_send(struct exchange *x)
         stream_set_known(c->stream, x->request.proven);
     buf_clear(&e->out);
     http_reply_format(e, c->front->opts.worker);
-    e->done = true;
+    note_done(c, e);
     if (c->kept == e)
         c->kept = NULL;
     if (c->first == e)
         flush(c);
+    weigh(c);
     keep_reading(c);
 }
 
@@ -373,7 +397,7 @@ static void refuse(struct http_conn *c, unsigned status, const char *why)
     metric_add(METRIC_http_bad_requests, 1);
     struct http_exchange *e = enqueue(c);
     http_reply_bad(e, c->front->opts.worker, status, why);
-    e->done = true;
+    note_done(c, e);
     c->state = HTTP_CLOSING;
     c->waiting_body = false;
     if (c->first == e)
@@ -399,7 +423,7 @@ static bool ask_for_messages(struct http_exchange *e, const struct http1_request
     if (status != 101) {
         metric_add(METRIC_http_bad_requests, 1);
         http_reply_bad(e, c->front->opts.worker, status, why);
-        e->done = true;
+        note_done(c, e);
         c->state = HTTP_CLOSING;
         flush(c);
         return false;
@@ -545,6 +569,7 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
         return 0;
     }
     buf_put(&c->body, ptr, body);
+    weigh(c);
     if (outcome == HTTP1_MORE)
         return used;
     struct http1_request r;
@@ -555,6 +580,7 @@ static size_t take_chunked(struct http_conn *c, char *ptr, size_t len, bool *mor
     worker_settle(c->front->opts.worker); /* before the bytes go */
     buf_reuse(&c->head, REUSE_BYTES);
     buf_reuse(&c->body, REUSE_BYTES); /* an idle connection holds no large buffer */
+    weigh(c);
     *more = true;
     return used;
 }
@@ -639,6 +665,7 @@ static void forget(struct http_conn *c)
             exchange_free(e);
     }
     deadline_clear(&c->deadline);
+    stream_elsewhere(c->stream, 0);
     *c->prev = c->next;
     if (c->next)
         c->next->prev = c->prev;

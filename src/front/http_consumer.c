@@ -88,7 +88,7 @@ static void arm(struct consumer_conn *c)
 {
     uint64_t at = c->ping_ns;
     if (stream_unsent(c->stream)) {
-        at = now_of(c) + c->front->opts.tune.write_timeout_ns;
+        at = stream_stuck_ns(c->stream) + c->front->opts.tune.write_timeout_ns;
     } else if (!c->ends) {
         if (c->fetch && c->fetch->again_ns)
             at = sooner(at, c->fetch->again_ns);
@@ -576,6 +576,8 @@ static void on_due(struct deadline *d)
         ask_again(c, now);
     if (pings || unsent)
         c->sent_seen = sent;
+    if (moves)
+        stream_unstuck(c->stream);
     if (pings) {
         c->ping_ns = now + PING_NS;
         c->pings = moves ? 0 : c->pings + 1;

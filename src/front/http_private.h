@@ -46,6 +46,7 @@ struct http_conn {
     uint64_t due_ns; /* when the head in hand must be whole, or its body is looked at again */
     uint64_t body_start_ns;
     uint64_t sent_seen; /* progress of writing at the last look */
+    size_t answers;     /* bytes of those that are done and wait for one before them */
     struct http1_chunked chunked;
     struct buf head, body;      /* HTTP_CHUNKED: the head's bytes, the body so far */
     struct http_exchange *kept; /* what reading waits for */

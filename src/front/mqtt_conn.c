@@ -196,7 +196,9 @@ static void arm(struct mqtt_conn *c)
 {
     struct worker *w = c->front->opts.worker;
     uint64_t now = worker_now_ns(w), at = 0;
-    if (c->state == MQTT_CLOSING || stream_unsent(c->stream))
+    if (stream_unsent(c->stream)) /* whatever comes from the client meanwhile */
+        at = stream_stuck_ns(c->stream) + c->front->opts.tune.write_timeout_ns;
+    else if (c->state == MQTT_CLOSING)
         at = now + c->front->opts.tune.write_timeout_ns;
     else if (c->state == MQTT_NEW)
         at = c->deadline.at_ns;                    /* set when it was accepted, and only once */
@@ -213,6 +215,7 @@ static void on_due(struct deadline *d)
         uint64_t sent = stream_sent(c->stream);
         if (sent != c->sent_seen) {
             c->sent_seen = sent;
+            stream_unstuck(c->stream);
             arm(c);
             return;
         }

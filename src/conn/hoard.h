@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn/hoard.h - what all connections of a worker make it keep: input that is no whole request yet,
+ * output that is not taken. Beyond a maximum those that have made it keep some for the longest are
+ * closed, of the newcomers first: whoever sends a request, or reads an answer, is done with it long
+ * before one who does not mean to. On the worker's thread.
+ */
+#pragma once
+
+#include "conn/stream_private.h"
+
+/* The worker's. */
+struct hoard {
+    struct stream_place newcomers, known; /* that have some, for the longest first */
+    size_t bytes, bytes_max;
+};
+
+void hoard_init(struct hoard *h);
+/* What the stream has may be another number of bytes. May close it, and others. */
+void hoard_count(struct stream *s);
+/* It is known now, or not any more. */
+void hoard_move(struct stream *s);
+/* It is closed. */
+void hoard_drop(struct stream *s);

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What connections make the server keep has an end, whoever they are and however many."""
+import socket
+import time
+import warnings
+
+import pytest
+
+from conftest import owner_on
+from harness import wait_for
+from wire import Wire, request
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it leaves Python in 3.13; Debian 12 has 3.11
+    import crypt
+
+TARGET = "/v1/telemetry"
+BODY = 3 << 20  # http.body_max, its largest
+MOST = 64 << 20  # listen.buffers_max, its least
+LONG = request("GET", "/openapi.json")  # what it is answered with
+
+
+def bcrypt(secret, cost):
+    return crypt.crypt(secret, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=1 << cost))
+
+
+@pytest.fixture
+def tight(make_server):
+    return make_server({"server.workers": "1", "listen.buffers_max": "64MiB", "http.body_max": "3MiB"})
+
+
+def connect_with_no_room(port):
+    """The kernel takes little for who reads nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def is_open(w):
+    """Whether the server still holds the connection, of which nothing is to come."""
+    w.sock.settimeout(0.05)
+    try:
+        return w.sock.recv(1) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def begin(port, how, headers, rest=1000):
+    """A request of the largest size of which so many bytes are still to come."""
+    body = b'{"f": 1}'.ljust(BODY)
+    if how == "length":
+        data = request("POST", TARGET, headers, body)
+    else:
+        data = request("POST", TARGET, {**headers, "Transfer-Encoding": "chunked"}) + b"%x\r\n" % BODY + body
+    w = Wire(port)
+    try:
+        w.send(data[:len(data) - rest])
+    except OSError:
+        pass  # closed already: is_open sees it
+    return w, data[len(data) - rest:] + (b"" if how == "length" else b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
+def test_bodies_that_do_not_end(tight, how):
+    owner = owner_on(tight, "ann")
+    with Wire(tight.http_port) as known:
+        assert known.ask(request("POST", TARGET, owner.auth, {"f": 0})).status == 202
+        known.send(request("POST", TARGET, {**owner.auth, "Content-Length": "100000"}, b" " * 60000))
+        stalled = [begin(tight.http_port, how, {"X-Device-Id": "d", "X-Device-Token": "t"})[0] for _ in range(60)]
+        most = MOST // BODY + 1  # what a connection has is less
+        wait_for("connections to be closed", lambda: tight.metric("connections_evicted_total") >= 60 - most)
+        still = [is_open(w) for w in stalled]
+        assert 10 < sum(still) <= most and all(still[-10:]), "it is not those who waited for the longest who are closed"
+        # It takes nothing from who means it: one who was here before all of these, and one who comes now.
+        assert known.ask(b'{"f": 2}'.ljust(40000)).status == 202
+        w, rest = begin(tight.http_port, how, owner.auth)
+        assert w.ask(rest).status == 202
+        for w, _ in ((w, 0), *((w, 0) for w in stalled)):
+            w.close()
+    with Wire(tight.http_port) as w:
+        assert w.ask(request("POST", TARGET, owner.auth, {"f": 3})).status == 202
+
+
+def test_answers_that_nobody_reads(tight):
+    """Nobody knows who asks, and it costs a few bytes: the answer is long."""
+    lazy = [connect_with_no_room(tight.http_port) for _ in range(180)]
+    for sock in lazy:
+        sock.sendall(LONG * 40)
+    wait_for("connections to be closed", lambda: tight.metric("connections_evicted_total") > 10, 60)
+    with Wire(tight.http_port, timeout=60) as w:
+        assert w.ask(LONG).status == 200
+    for sock in lazy:
+        sock.close()
+
+
+def test_bodies_that_wait_for_a_password_hash(make_server):
+    """40 of them would be 120 MiB; who finds no room is told to come back, and is let in then."""
+    s = make_server({"server.workers": "1", "auth.hash_threads": "1", "http.body_max": "3MiB", "auth.hash_wait": "60s"})
+    owner_on(s, "ann")
+    stored = bcrypt("right", 9)
+    auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(40)])
+    wires = [Wire(s.http_port, timeout=60) for _ in auths]
+    body = b'{"f": 1}'.ljust(BODY)
+    for w, auth in zip(wires, auths):
+        w.send(request("POST", TARGET, auth, body))
+    answers = [w.read() for w in wires]
+    assert {r.status for r in answers} == {202, 503}
+    assert all(1 <= int(r["retry-after"]) <= 60 for r in answers if r.status == 503)
+    for w, auth in zip(wires, auths):
+        assert w.ask(request("POST", TARGET, auth, {"f": 1})).status == 202
+        w.close()
+
+
+def test_who_reads_nothing_is_not_kept_for_saying_something(make_server):
+    """Bytes of a next request that trickle in are no sign that the answers are taken."""
+    s = make_server({"server.workers": "1", "http.write_timeout": "2s", "http.head_timeout": "600s"})
+
+    def answered(sock, data):
+        """How many requests are, when no more are taken; asking for it is one too."""
+        before, asked = s.metric("http_requests_total"), 1
+        seen, now = -1, 0
+        sock.sendall(data)
+        while now != seen:
+            time.sleep(0.3)
+            seen, now = now, s.metric("http_requests_total") - before - asked
+            asked += 1
+        return int(now)
+
+    with connect_with_no_room(s.http_port) as one:
+        most = answered(one, LONG * 100)
+    assert 1 < most < 100
+    with connect_with_no_room(s.http_port) as sock:
+        assert answered(sock, LONG * (most - 1)) == most - 1  # what is not taken of it is not enough to stop reading
+        sock.settimeout(1)
+        begun = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - begun < 15:
+                sock.sendall(b"G")
+                time.sleep(0.2)
