@@ -241,7 +241,8 @@ static struct flight *put_in_lane(struct desk *d, uint64_t lane, unsigned secret
     assert_non_null(f);
     f->lane_id = lane;
     f->tag[0] = (uint8_t)secret;
-    assert_true(desk_join(d, f, &waits[++joined], source, DESK_KNOWN, suspect, joined));
+    joined++;
+    assert_true(desk_join(d, f, &waits[joined], source, DESK_KNOWN, suspect, joined));
     return f;
 }
 
@@ -273,7 +274,8 @@ static void one_who_has_not_failed_hurries_a_secret(void **state)
     struct flight *f = put_in_lane(d, 77, 1, 1, false);
     put_in_lane(d, 78, 1, 1, true);
     assert_int_equal(desk_ready(d, DESK_SUSPECT), 2);
-    assert_true(desk_join(d, f, &waits[++joined], 2, DESK_KNOWN, false, joined));
+    joined++;
+    assert_true(desk_join(d, f, &waits[joined], 2, DESK_KNOWN, false, joined));
     assert_int_equal(desk_ready(d, DESK_SUSPECT), 1);
     struct flight *first = desk_next(d, false);
     assert_ptr_equal(first, f);
