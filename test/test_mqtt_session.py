@@ -16,7 +16,7 @@ import requests
 
 from conftest import owner_on
 from harness import wait_for
-from mqtt_wire import CONNACK, PUBCOMP, PUBREC, PUBREL, Mqtt, connect, packet
+from mqtt_wire import CONNACK, DISCONNECT, PUBCOMP, PUBREC, PUBREL, Mqtt, connect, packet
 
 SEED = int(os.environ.get("SESSION_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 
@@ -211,6 +211,51 @@ def test_qos2_over_kill(server, owner, version):
     assert c.code(PUBCOMP, 5) == (0x92 if version == 5 else 0)
     c.close()
     assert values(owner, feed) == ["5", "6", "again"]
+
+
+def test_qos2_and_a_feed_that_is_being_made(make_server):
+    """A message that still waits when its connection is taken over is received before the session is gone on with."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "30s"})
+    owner = owner_on(server, "making")
+    slow = server.data / "journal" / "slow_ms"
+    c, _ = login(server, owner.name, owner.key, "same", 5)
+    slow.write_text("700")
+    c.publish(f"{owner.name}/f/new", "1", 2, 7)
+    wait_for("the message", lambda: server.metric("mqtt_publishes_total") == 1)
+    heir, found = login(server, owner.name, owner.key, "same", 5)
+    assert found and c.expect(DISCONNECT).body == b"\x8e" and c.closed()
+    slow.write_text("0")
+    heir.publish(f"{owner.name}/f/new", "1", 2, 7, dup=True)
+    assert heir.code(PUBREC, 7) == 0
+    pubrel(heir, 7)
+    assert heir.code(PUBCOMP, 7) == 0
+    c.close()
+    heir.close()
+    assert values(owner, "new") == ["1"]
+
+
+def test_qos2_whose_outcome_is_unknown(make_server):
+    """While the disk hangs nobody goes on with a session whose messages may still be received."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "1s"})
+    owner = owner_on(server, "hangs")
+    slow = server.data / "journal" / "slow_ms"
+    c, _ = login(server, owner.name, owner.key, "same", 5)
+    c.publish(f"{owner.name}/f/x", "0", 2, 6)
+    assert c.code(PUBREC, 6) == 0
+    slow.write_text("5000")
+    c.publish(f"{owner.name}/f/x", "1", 2, 7)
+    time.sleep(4.3)  # the connection was closed, and its session told so, without an answer
+    slow.write_text("0")
+    heir, found = login(server, owner.name, owner.key, "same", 5)
+    assert found
+    heir.publish(f"{owner.name}/f/x", "1", 2, 7, dup=True)
+    assert heir.code(PUBREC, 7) == 0
+    for mid in (6, 7):
+        pubrel(heir, mid)
+        assert heir.code(PUBCOMP, mid) == 0
+    c.close()
+    heir.close()
+    assert values(owner, "x") == ["0", "1"]
 
 
 class Patient(paho.Client):

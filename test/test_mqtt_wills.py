@@ -7,6 +7,7 @@ import time
 import pytest
 
 import mqtt_wire as wire
+from conftest import owner_on
 from harness import wait_for
 from mqtt_wire import CONNACK, DISCONNECT, Mqtt, packet, text
 from test_mqtt_topics import client, message, owner, root, subscribe  # noqa: F401
@@ -59,6 +60,52 @@ def test_delay(client, server, owner, root):  # noqa: F811
     c.close()
     assert message(s).payload == b"5"
     assert s.silent(1.5)
+
+
+@pytest.mark.parametrize("version, code, published", [(5, None, False), (5, 0, False), (5, 0x04, True), (5, 0x82, True),
+                                                      (5, 0x97, True), (4, None, False)])
+def test_a_disconnect_says_whether(client, server, owner, root, version, code, published):  # noqa: F811
+    """Only who disconnects with reason code 0 has ended as it should (MQTT-3.14.4-3)."""
+    s = client(5)
+    assert subscribe(s, (f"{root}/#", 0)) == [0]
+    c = with_will(server, owner, f"{root}-says", f"{root}/w", version=version)
+    c.send(packet(DISCONNECT, b"" if code is None else bytes([code])))
+    assert c.closed()
+    if published:
+        assert message(s).topic == f"{root}/w"
+    assert s.silent()
+
+
+def test_a_will_too_large_for_a_session(make_server):
+    """It is not kept there, so it is not left to it either."""
+    server = make_server({"mqtt.connect_max": "200KiB"})
+    owner = owner_on(server, "large")  # noqa: F811
+    server.cli("account", "change", owner.name, "--topics", "any")
+    s = Mqtt(server.mqtt_port, 5)
+    s.login(owner.name, owner.key)
+    assert subscribe(s, ("w", 0)) == [0]
+    props = delay(1000) + b"\x26" + text("k") + text("v" * 1000)
+    with_will(server, owner, "large", "w", "x" * 65000, expiry=100, will_props=props).close()
+    assert message(s).payload == b"x" * 65000
+
+
+def test_a_will_that_is_throttled_comes_later(make_server):
+    """Who dies with a full window has a will all the same."""
+    server = make_server()
+    owner = owner_on(server, "full")  # noqa: F811
+    server.cli("account", "change", owner.name, "--topics", "any", "--device-limits", "2/3s")
+    secret = server.add_device(owner.name, "full-device")
+    s = Mqtt(server.mqtt_port, 5, timeout=30)
+    s.login(owner.name, owner.key)
+    assert subscribe(s, ("w", 0)) == [0]
+    c = Mqtt(server.mqtt_port, 5)
+    c.send(wire.connect("full", "full-device", secret, 5, will=("w", "gone"), will_flags=0x08))
+    assert c.expect(CONNACK).body[1] == 0
+    for mid, code in enumerate([0, 0, 0x97], 1):
+        c.publish("other", "1", 1, mid)
+        assert c.code(wire.PUBACK, mid) == code
+    c.close()
+    assert message(s).payload == b"gone"
 
 
 def test_cancelled(client, server, owner, root):  # noqa: F811

@@ -30,6 +30,7 @@
 #define GATHER_MAX  (16u << 20)
 #define SENDING_MAX 16384u       /* messages of a turn: more leave at once */
 #define UNSENT_MAX  (256u << 10) /* answers not taken: no further packets until they are */
+#define ANSWERS_MORE 100u /* a 5.0 client is owed at a time, besides those to its messages */
 
 static const struct stream_ops conn_ops;
 static const struct exchange_ops exchange_ops;
@@ -54,7 +55,7 @@ static void exchange_clear(struct mqtt_exchange *e)
     e->asks = NULL;
     e->missed = NULL;
     e->group = NULL;
-    e->kept = false;
+    e->kept = e->released = false;
 }
 
 struct mqtt_exchange *mqtt_exchange_new(struct mqtt_front *f)
@@ -270,6 +271,8 @@ static void publish_will(struct mqtt_conn *c)
     q->client = c->number;
     q->will = c->session != 0;
     q->source = c->source;
+    if (c->session)
+        mqtt_settle_behind(c, e);
     mqtt_hand_up(e);
 }
 
@@ -485,6 +488,9 @@ static void on_prefetch(struct exchange *x)
 static void on_release(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
+    e->released = true;
+    if (e->settles && x->request.method == METHOD_PUBLISH)
+        mqtt_settle_on(e);
     if (e->answer.conn && e->answer.conn->kept == e) {
         e->answer.conn->kept = NULL;
         mqtt_make_dirty(e->answer.conn); /* reads on at the end of the turn */
@@ -494,6 +500,7 @@ static void on_release(struct exchange *x)
 static void on_send(struct exchange *x)
 {
     struct mqtt_exchange *e = of(x);
+    e->released = true;
     reason_count(x->reply.reason);
     if (e->group)
         mqtt_group_told(e);
@@ -530,6 +537,7 @@ static void refuse_pledge(struct mqtt_answer *a, enum reason reason, uint64_t re
     struct mqtt_exchange *e = mqtt_exchange_new(a->front);
     e->answer = *a;
     e->answer.exchange = e;
+    e->released = true;
     take_place(&e->answer, a);
     answer_free(a);
     e->x.request.method = METHOD_PUBLISH;

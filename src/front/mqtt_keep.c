@@ -6,7 +6,9 @@
  *
  * The client id is given back only when what the connection had to say of its session is durable,
  * so that whoever takes the id next finds all of it. Until then the connection's memory stays
- * (`settling`), and one exchange points to it (`settles`).
+ * (`settling`), and what it waits for points to it (`settles`). Messages of QoS 2 say of the
+ * session that they were received, and the will that it is published: where they wait, for a feed
+ * that is being made for instance, the end of the connection is told behind them.
  */
 #include "base/check.h"
 #include "base/metric.h"
@@ -73,6 +75,7 @@ void mqtt_open(struct mqtt_conn *c)
     buf_init(&will, SESSION_WILL_MAX);
     if (c->will && c->will->topic_len <= TOPIC_MAX)
         r.will = will_of(c->will, &will);
+    c->will_kept = r.will.topic.ptr != NULL;
     c->state = MQTT_OPEN;
     struct mqtt_exchange *e = mqtt_enqueue(c, MQTT_CONNACK);
     e->x.request.principal = &c->principal;
@@ -147,17 +150,18 @@ void mqtt_tell_filter(struct mqtt_conn *c, const struct session_record *r)
 
 bool mqtt_keeps_will(const struct mqtt_conn *c)
 {
-    if (!c->session || !c->will)
+    if (!c->session || !c->will || !c->will_kept)
         return false;
     return c->front->stopping || (c->will->delay_s && c->expiry_s); /* section 3.1.3.2.2 */
 }
 
-static void tell_closed(struct mqtt_conn *c, const struct principal *who, bool keep_will)
+static void tell_closed(struct mqtt_conn *c, const struct principal *who)
 {
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
-    struct session_record r = {.event = c->expiry_s || keep_will ? SESSION_CLOSED : SESSION_ENDED,
+    bool goes_on = c->expiry_s || c->keep_will;
+    struct session_record r = {.event = goes_on ? SESSION_CLOSED : SESSION_ENDED,
                                .expiry_s = c->expiry_s,
-                               .keep_will = keep_will,
+                               .keep_will = c->keep_will,
                                .end = SESSION_END_CLEAN};
     e->answer.type = MQTT_PUBLISH;
     e->settles = c;
@@ -166,6 +170,29 @@ static void tell_closed(struct mqtt_conn *c, const struct principal *who, bool k
     e->x.request.principal = &e->own;
     e->x.request.source = c->source;
     mqtt_hand_up_event(e, &r, c->session);
+}
+
+void mqtt_settle_behind(struct mqtt_conn *c, struct mqtt_exchange *e)
+{
+    e->settles = c;
+    c->owed++;
+}
+
+void mqtt_settle_on(struct mqtt_exchange *e)
+{
+    struct mqtt_conn *c = e->settles;
+    e->settles = NULL;
+    if (--c->owed == 0 && c->settling)
+        tell_closed(c, e->x.request.principal);
+}
+
+/* Messages of QoS 2 that are not on their way into the journal yet. */
+static void settle_behind_messages(struct mqtt_conn *c)
+{
+    for (struct mqtt_answer *a = c->first; a; a = a->next) {
+        if (a->type == MQTT_PUBREC && a->exchange && !a->exchange->released && !a->done)
+            mqtt_settle_behind(c, a->exchange);
+    }
 }
 
 bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
@@ -181,20 +208,35 @@ bool mqtt_settle(struct mqtt_conn *c, bool opening, bool keep_will)
     if (!c->session)
         return false;
     c->settling = true;
-    tell_closed(c, &c->principal, keep_will);
+    c->keep_will = keep_will;
+    settle_behind_messages(c);
+    if (!c->owed)
+        tell_closed(c, &c->principal);
     return true;
+}
+
+/* Whether a will that is refused for that is to be published later. */
+static bool may_pass(enum reason reason)
+{
+    const uint16_t status = reason_info(reason)->http;
+    return status == 429 || status >= 500;
 }
 
 void mqtt_settled(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->settles;
-    bool opening = !e->x.request.session;
+    bool message = e->x.request.method == METHOD_PUBLISH;
+    bool opening = !message && !e->x.request.session;
+    bool unknown = e->x.reply.reason == REASON_outcome_unknown && !c->front->stopping;
     if (opening && e->x.reply.reason == REASON_ok)
         take_opened(c, &e->x.reply.body);
     if (e->answer.conn)
         mqtt_dequeue(&e->answer);
-    if (opening && c->session) {
-        tell_closed(c, e->x.request.principal, false);
+    if (message) {
+        c->keep_will |= c->will_kept && e->x.request.will && may_pass(e->x.reply.reason);
+        mqtt_settle_on(e);
+    } else if (opening ? c->session != 0 : unknown) {
+        tell_closed(c, e->x.request.principal); /* again: behind what may still become durable */
     } else {
         c->settling = false;
         mqtt_conn_forget(c);

@@ -333,7 +333,7 @@ static void take_disconnect(struct mqtt_conn *c, const struct mqtt_packet *p)
     }
     if (mqtt_has(&p->properties, MQTT_SESSION_EXPIRY))
         set_expiry(c, p->properties.session_expiry);
-    mqtt_end(c, p->code == MQTT_DISCONNECT_WITH_WILL); /* MQTT-3.14.4-3 */
+    mqtt_end(c, p->code != MQTT_SUCCESS); /* MQTT-3.14.4-3; else it ends in error: 3.1.2.5 */
 }
 
 void mqtt_take(struct mqtt_conn *c, const struct mqtt_packet *p)

@@ -34,12 +34,14 @@ struct mqtt_exchange {
     struct mqtt_answer answer;
     struct mqtt_exchange *free_next;
     struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
-    struct mqtt_conn *settles; /* whose session it is about, which keeps its client id until then */
+    struct mqtt_conn *settles;  /* whose session it is about, which keeps its client id until then;
+                                   METHOD_PUBLISH: which ends behind it */
     struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
     struct missed *missed;     /* what it asks; of a `group`'s record: what is asked behind it */
     struct share_group *group; /* is to know what became of it; a reference, or NULL */
     unsigned telling;          /* then: of mqtt_share_tell */
     bool kept;
+    bool released;  /* a message: it is on its way into the journal, or came back */
     struct buf out; /* an answer that is more than a few bytes */
     struct buf raw; /* the request's bytes, once kept; a will's */
     struct principal own;
@@ -85,11 +87,14 @@ struct mqtt_conn {
     uint16_t alias_max;  /* topic aliases that the client takes, as far as we give any */
     uint16_t ids_count, ids_room;
     uint16_t unanswered, acks; /* in the queue: above QoS 0; of QoS 1 */
+    uint16_t owed;             /* of QoS 2, and the will: what `settles` it */
     uint64_t source;           /* the client's address as limits count it */
     bool dirty, stalled, ended, quiet /* no reason strings */, closed;
     bool assigned, keep_alive_cut, wants_session, clean;
     bool expiry_cut, present; /* the session was there before */
     bool settling;            /* it has ended, but its session is still being told so */
+    bool keep_will;           /* then: and publishes the will later */
+    bool will_kept;           /* its session has it */
     bool replaying;
     enum reason failed; /* why it closes at the end of the turn; REASON_ok: it does not */
     uint32_t expiry_s;  /* of the session, as in force */
@@ -186,6 +191,10 @@ bool mqtt_keeps_will(const struct mqtt_conn *c);
 void mqtt_hand_up_event(struct mqtt_exchange *e, const struct session_record *r, uint64_t session);
 /* The client (un)subscribed: what is answered behind this waits until it is durable. */
 void mqtt_tell_filter(struct mqtt_conn *c, const struct session_record *r);
+/* The end of the connection is told behind what becomes of this message. */
+void mqtt_settle_behind(struct mqtt_conn *c, struct mqtt_exchange *e);
+/* A message that `settles` is on its way into the journal. */
+void mqtt_settle_on(struct mqtt_exchange *e);
 /* The exchange that `settles` came back. */
 void mqtt_settled(struct mqtt_exchange *e);
 
