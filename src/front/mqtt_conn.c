@@ -344,10 +344,10 @@ static bool may_read(const struct mqtt_conn *c)
 {
     if (c->kept || stream_unsent(c->stream) >= UNSENT_MAX)
         return false;
-    /* 5.0 has a word for more than that; before, who sends too much waits. */
+    /* 5.0 has a word for more messages than that; before, who sends too much waits. */
+    unsigned more = c->reader.version == MQTT_5 ? ANSWERS_MORE : 0;
     return c->state == MQTT_NEW ||
-           (c->state == MQTT_UP &&
-            (c->reader.version == MQTT_5 || c->unanswered < c->front->opts.receive_max));
+           (c->state == MQTT_UP && c->unanswered < c->front->opts.receive_max + more);
 }
 
 static void keep_reading(struct mqtt_conn *c)

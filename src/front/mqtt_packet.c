@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/metric.h"
 #include "base/rand.h"
+#include "flow/limits.h"
 #include "front/mqtt_private.h"
 
 #define IDS_MAX     4096u /* 3.x, where nobody says how many: messages of QoS 2 not released */
@@ -257,15 +258,21 @@ static void answer_duplicate(struct mqtt_conn *c, const struct mqtt_packet *p)
     mqtt_done(e);
 }
 
+unsigned mqtt_receive_max(const struct mqtt_conn *c)
+{
+    unsigned max = c->front->opts.receive_max;
+    return c->session && max > SESSION_IN_MAX ? SESSION_IN_MAX : max;
+}
+
 /* Whether one more message above QoS 0 may be under way. */
 static bool has_room(struct mqtt_conn *c, unsigned qos)
 {
-    unsigned ids = c->ids_count, max = c->front->opts.receive_max;
+    unsigned ids = c->ids_count, max = mqtt_receive_max(c);
     if (c->reader.version == MQTT_5 && c->acks + ids >= max) { /* MQTT-3.3.4-9 */
         mqtt_close(c, MQTT_RECEIVE_MAXIMUM, "more messages at a time than receive maximum allows");
         return false;
     }
-    if (qos == 2 && ids >= IDS_MAX) {
+    if (qos == 2 && ids >= (c->session ? SESSION_IN_MAX : IDS_MAX)) {
         mqtt_close(c, MQTT_RECEIVE_MAXIMUM, NULL);
         return false;
     }

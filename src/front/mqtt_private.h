@@ -223,6 +223,8 @@ void mqtt_refuse_connect(struct mqtt_conn *c, enum mqtt_version version, uint8_t
 void mqtt_refuse_login(struct mqtt_conn *c, const struct reply *r);
 /* Remembers a message of QoS 2 until it is released. */
 void mqtt_remember_id(struct mqtt_conn *c, uint16_t id);
+/* How many messages above QoS 0 it may have under way: what its session can keep. */
+unsigned mqtt_receive_max(const struct mqtt_conn *c);
 /* A packet that is none. */
 void mqtt_refuse_packet(struct mqtt_conn *c, const struct mqtt_bad *b);
 /* Forgets a message of QoS 2. False: there is none with this id. */

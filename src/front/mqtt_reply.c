@@ -31,7 +31,7 @@ void mqtt_put_connack(struct buf *out, const struct mqtt_conn *c)
     if (c->reader.version == MQTT_5) {
         props->has =
             1ull << MQTT_RECEIVE_MAX | 1ull << MQTT_MAXIMUM_PACKET | 1ull << MQTT_TOPIC_ALIAS_MAX;
-        props->receive_max = o->receive_max;
+        props->receive_max = (uint16_t)mqtt_receive_max(c);
         props->maximum_packet = o->packet_max;
         props->topic_alias_max = o->alias_max;
         if (c->assigned) { /* MQTT-3.1.3-7 */

@@ -79,7 +79,7 @@ static enum reason subscribe(struct mqtt_conn *c, const struct mqtt_filter *f, u
     if (topic_share_split(f->filter, &group, &rest) == TOPIC_SHARE_BAD)
         return REASON_bad_topic;
     enum reason reason = front->opts.may_subscribe(front->opts.arg, &c->principal, rest, &scope);
-    if (reason == REASON_ok && c->subs_count >= subs_max(c))
+    if (reason == REASON_ok && c->subs_count >= subs_max(c) && !find_own(c, f->filter))
         reason = REASON_subscriptions_full;
     if (reason == REASON_ok && c->session && f->filter.len > TOPIC_MAX)
         reason = REASON_bad_topic;
@@ -174,6 +174,10 @@ static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
 /* In a session behind what is told of that: when it is durable. */
 static void put_answer(struct mqtt_conn *c, struct mqtt_packet *answer)
 {
+    if (mqtt_size(c->reader.version, answer) > c->packet_max) { /* MQTT-3.1.2-24 */
+        mqtt_close(c, MQTT_TOO_LARGE, "the answer is larger than the packets you take");
+        return;
+    }
     if (!c->session) {
         mqtt_put_fitting(&c->front->now, c, answer);
         return;
@@ -192,11 +196,16 @@ static void subscribe_all(struct mqtt_conn *c, const struct mqtt_packet *p, stru
     struct slice rest = p->list;
     struct mqtt_filter f;
     struct buf reasons;
+    unsigned left = flood ? 0 : subs_max(c); /* one packet makes no more than there may be */
     bool any = false;
     buf_init(&reasons, c->front->opts.packet_max);
     while (c->state == MQTT_UP && mqtt_next_filter(p->type, &rest, &f)) {
         uint8_t code;
-        enum reason reason = flood ? REASON_flood : subscribe(c, &f, id, &code);
+        enum reason reason = flood ? REASON_flood : REASON_subscriptions_full;
+        if (left) {
+            reason = subscribe(c, &f, id, &code);
+            left--;
+        }
         any |= reason != REASON_ok;
         buf_put_u8(codes, reason == REASON_ok ? code : refused_code(c, reason));
         buf_put_u8(&reasons, (uint8_t)reason);
