@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to MQTT clients above QoS 0, and sessions of subscribers that outlive their connection."""
+import os
+import signal
 import struct
 
 import paho.mqtt.client as paho
 import pytest
 
+from conftest import owner_on
 from harness import wait_for
 from mqtt_wire import (PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, UNSUBACK,
                        UNSUBSCRIBE, Mqtt, packet, properties, text)
@@ -303,6 +306,31 @@ def test_take_over_with_messages_under_way(server, owner, feeder):
     assert second.present
     assert [second.message() for _ in range(4)] == [m[:3] + (True,) for m in sent[1:]]
     second.close()
+
+
+def test_what_comes_while_the_server_stops(make_server):
+    """A message that becomes durable while its subscriber only waits for an answer of its own is not taken for
+    delivered."""
+    server = make_server({"journal.disk": "slow"})
+    owner = owner_on(server, "stops")
+    with Mqtt(server.mqtt_port) as other:
+        other.login(owner.name, owner.key, "other")
+        for feed in ("seen", "other"):
+            other.publish(f"{owner.name}/f/{feed}", "0", 1)
+            assert other.code(PUBACK, 1) == 0
+        c = Client(server, owner, "waits")
+        assert c.subscribe((f"{owner.name}/f/seen", 1)) == [1]
+        (server.data / "journal" / "slow_ms").write_text("700")
+        other.publish(f"{owner.name}/f/seen", "1", 1)
+        wait_for("the first message", lambda: server.metric("mqtt_publishes_total") == 3)
+        c.publish(f"{owner.name}/f/other", "1", 1, 9)
+        wait_for("the second one", lambda: server.metric("mqtt_publishes_total") == 4)
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    (server.data / "journal" / "slow_ms").write_text("0")
+    server.start()
+    c = Client(server, owner, "waits")
+    assert c.present and c.take() == "1"
 
 
 def test_who_does_not_acknowledge_falls_behind(server, owner, feeder):

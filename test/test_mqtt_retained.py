@@ -11,6 +11,7 @@ from conftest import owner_on
 from harness import wait_for
 from mqtt_wire import (CONNACK, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, Mqtt,
                        packet, text)
+from test_mqtt_deliver import Client
 from test_mqtt_topics import client, message, owner, root, subscribe, unpacked  # noqa: F401
 
 
@@ -103,6 +104,52 @@ def test_retain_handling(open_one, root):  # noqa: F811
     c.send(packet(UNSUBSCRIBE, b"\0\6\0" + text(topic), 2)).expect(UNSUBACK)
     assert retained(c, (topic, 0x10)) == {topic: b"1"}
     assert retained(c, (topic, 0x10)) == {}
+
+
+def test_a_subscription_made_again_takes_nothing_away(open_one, root):  # noqa: F811
+    """Who subscribes anew and wants none again gets those that the first time has not brought yet."""
+    topics = [f"{root}/{n}" for n in range(100)]
+    publisher = open_one()
+    for t in topics:
+        assert put(publisher, t, t) == 0
+    for again in (0x10, 0x20):
+        c = open_one()
+        c.send(b"".join(packet(SUBSCRIBE, b"\0\5\0" + text(f"{root}/#") + bytes([o]), 2) for o in (0, again)))
+        got = [c.receive() for _ in range(102)]
+        assert [p.type for p in got].count(SUBACK) == 2
+        assert sorted(unpacked(c, p).topic for p in got if p.type == wire.PUBLISH) == sorted(topics)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_sent_again_with_its_session(server, owner, root, open_one, qos):  # noqa: F811
+    """What was retained and is not acknowledged is under way like other messages (MQTT-4.4.0-1), whatever the
+    client has acknowledged that came later."""
+    c = open_one()
+    assert put(c, f"{root}/r", "kept", 2) == 0
+    name = f"{root}-again"
+    s = Client(server, owner, name)
+    s.send(packet(SUBSCRIBE, b"\0\1\0" + text(f"{root}/#") + bytes([qos]), 2))
+    both = sorted((s.receive(), s.receive()))  # in any order
+    assert [p.type for p in both] == [wire.PUBLISH, SUBACK]
+    _, payload, got, mid, dup = s.parse(both[0])
+    assert (payload, got, dup) == ("kept", qos, False)
+    assert put(c, f"{root}/live", "1", qos, retain=False) == 0
+    assert s.take() == "1" and s.ping() == []
+    s.close()
+    for _ in range(2):
+        s = Client(server, owner, name)
+        assert s.present and s.message() == ("kept", qos, mid, True)
+        assert put(c, f"{root}/live", "2", qos, retain=False) == 0
+        assert s.take() == "2" and s.ping() == []
+        s.close()
+    assert server.stop() == 0
+    server.start()
+    s = Client(server, owner, name)
+    assert s.present and s.take() == "kept" and s.ping() == []
+    s.close()
+    s = Client(server, owner, name)
+    assert s.present and s.ping() == []
+    s.close()
 
 
 def test_what_comes_with_it(open_one, root):  # noqa: F811

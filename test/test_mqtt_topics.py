@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import threading
+import time
 from types import SimpleNamespace
 
 import paho.mqtt.client as paho
@@ -151,6 +152,31 @@ def test_expired_messages_are_not_delivered(client, root, server):
     publisher.publish(f"{root}/a", "old", 1, props=b"\x02\0\0\0\0")
     publisher.publish(f"{root}/b", "new", 1, 2)
     assert message(subscriber).payload == b"new"
+    assert server.metric("mqtt_drops_expired_total") == before + 1
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_what_waits_for_the_window_ages(server, client, root, version):
+    """What a subscriber gets late says how long it still lasts (MQTT-3.3.2-6), or does not come at all."""
+    props = b"\x21\0\1" if version == 5 else b""  # Receive Maximum
+    subscriber, publisher = client(version, props=props), client(5)
+    many = 1 if version == 5 else 100  # before 5.0 the window is ours
+    assert subscribe(subscriber, (f"{root}/#", 1)) == [1]
+    before = server.metric("mqtt_drops_expired_total")
+    for n in range(many):
+        publisher.publish(f"{root}/a", "first", 1, n + 1)
+    publisher.publish(f"{root}/b", "lasts", 1, 200, props=b"\x01\x01\x02\0\0\0\x64\x03" + text("ct"))
+    publisher.publish(f"{root}/c", "does not", 1, 201, props=b"\x02\0\0\0\1")
+    publisher.publish(f"{root}/d", "last", 1, 202)
+    first = [message(subscriber) for _ in range(many)]
+    time.sleep(2.1)
+    for m in first:
+        subscriber.send(packet(PUBACK, m.mid.to_bytes(2, "big")))
+    m = message(subscriber)
+    assert m.payload == b"lasts" and (version == 4 or m.props in
+                                      (b"\x01\x01\x02\0\0\0%c\x03\0\2ct" % n for n in (96, 97, 98)))
+    subscriber.send(packet(PUBACK, m.mid.to_bytes(2, "big")))
+    assert message(subscriber).payload == b"last"
     assert server.metric("mqtt_drops_expired_total") == before + 1
 
 

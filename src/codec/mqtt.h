@@ -223,5 +223,7 @@ bool mqtt_next_publish(struct slice *packets, struct slice *ret_packet, struct s
  * appended. */
 bool mqtt_put_aliased(struct buf *out, struct slice publish, uint16_t alias, bool with_topic,
                       uint32_t packet_max);
+/* Sets the message expiry interval of such a packet of 5.0, which has one. */
+void mqtt_set_expiry(char *publish, size_t len, uint32_t expiry_s);
 /* Bytes that mqtt_put would append. */
 size_t mqtt_size(enum mqtt_version version, const struct mqtt_packet *p);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PUBLISH packets as bytes: what is put into them when they leave. */
+#include <endian.h>
+
 #include "base/check.h"
 #include "codec/mqtt_private.h"
 
@@ -34,6 +36,22 @@ bool mqtt_next_publish(struct slice *packets, struct slice *ret_packet, struct s
     *ret_packet = slice_of(begin, (size_t)(c.at - begin));
     *packets = cursor_rest(&c);
     return true;
+}
+
+void mqtt_set_expiry(char *publish, size_t len, uint32_t expiry_s)
+{
+    const uint8_t *begin = (const uint8_t *)publish;
+    struct cursor c = {begin + 1, begin + len};
+    struct slice topic;
+    uint32_t big = htobe32(expiry_s);
+    (void)must_varint(&c);
+    CHECK(take_binary(&c, &topic));
+    (void)must_take(&c, *begin & 6 ? 2 : 0);
+    (void)must_varint(&c);
+    if (*must_take(&c, 1).ptr == MQTT_PAYLOAD_FORMAT) /* they ascend, so at most this is before */
+        (void)must_take(&c, 2);
+    CHECK(c.at[-1] == MQTT_MESSAGE_EXPIRY);
+    memcpy(publish + (c.at - begin), &big, sizeof big);
 }
 
 bool mqtt_put_aliased(struct buf *out, struct slice publish, uint16_t alias, bool with_topic,

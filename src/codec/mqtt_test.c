@@ -688,6 +688,32 @@ static void aliases_are_put_into_packets(void **state)
     buf_fini(&payload);
 }
 
+static void an_expiry_is_set_in_a_packet(void **state)
+{
+    static const struct mqtt_reader reader = {MQTT_5, false, UINT32_MAX};
+    (void)state;
+    for (unsigned i = 0; i < 6; i++) {
+        struct mqtt_packet got, p = {.type = MQTT_PUBLISH, .id = i % 3 ? 300 : 0};
+        struct mqtt_bad why;
+        struct buf out;
+        buf_init(&out, MAX);
+        p.publish = (struct mqtt_publish){
+            .topic = SLICE("a/b"), .payload = SLICE("xyz"), .qos = (uint8_t)(i % 3)};
+        p.properties.has = 1ull << MQTT_MESSAGE_EXPIRY | 1ull << MQTT_CONTENT_TYPE;
+        p.properties.has |= i % 2 ? 1ull << MQTT_PAYLOAD_FORMAT : 0;
+        p.properties.payload_format = 1;
+        p.properties.message_expiry = 0x01020304;
+        p.properties.content_type = SLICE("text");
+        mqtt_put(&out, MQTT_5, &p);
+        mqtt_set_expiry(out.ptr, out.len, 0x05060708);
+        assert_int_equal(parse(buf_slice(&out), &reader, &got, &why), MQTT_DONE);
+        assert_int_equal(got.properties.message_expiry, 0x05060708);
+        assert_int_equal(got.properties.has, p.properties.has);
+        assert_true(slice_eq(got.publish.payload, SLICE("xyz")));
+        buf_fini(&out);
+    }
+}
+
 /* A refusal is the same with any number of bytes behind those that decided it, and before that
  * there is none. */
 static void refusals_do_not_depend_on_cuts(void **state)
@@ -767,6 +793,7 @@ int main(void)
         cmocka_unit_test(properties_belong),
         cmocka_unit_test(all_packets_round_trip_and_cut),
         cmocka_unit_test(aliases_are_put_into_packets),
+        cmocka_unit_test(an_expiry_is_set_in_a_packet),
         cmocka_unit_test(refusals_do_not_depend_on_cuts),
         cmocka_unit_test(codes),
         cmocka_unit_test(too_long_is_not_put),

@@ -200,8 +200,9 @@ static bool get_items(struct slice in, struct session_record *r)
 {
     if (r->event == SESSION_ACKED && !varint_take(&in, UINT64_MAX >> 4, &r->floor))
         return false;
-    if (is_of_group(r->event) && (!varint_take(&in, UINT64_MAX >> 4, &r->floor) ||
-                                  !get_text(&in, &r->filter.filter) || !r->filter.filter.len))
+    if (is_of_group(r->event) &&
+        (!varint_take(&in, UINT64_MAX >> 4, &r->floor) || !get_text(&in, &r->filter.filter) ||
+         (r->event == SESSION_RETURNED && !r->filter.filter.len)))
         return false;
     r->list = in;
     struct session_item item = {0};

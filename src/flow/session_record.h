@@ -29,7 +29,9 @@ enum session_event {
     SESSION_COMPLETED = 10,   /* QoS 2, and QoS 1 of a group: those ids are free again */
     SESSION_RECEIVED = 11,    /* QoS 2: ids of messages from the client that were not stored */
     SESSION_RELEASED = 12,    /* QoS 2: the client is done with those ids */
-    /* Of a group, named by its shared subscription; all that lies below a floor is settled. */
+    /* Of a group, named by its shared subscription; all that lies below a floor is settled. GIVEN
+     * without a name: retained messages were sent, which the floor of the session is not about
+     * either. */
     SESSION_GIVEN = 13,    /* messages were sent, under packet ids; producer.session 0: to somebody
                               without a session, who has them */
     SESSION_RETURNED = 14, /* messages so sent go to somebody else; their ids are free again */

@@ -95,7 +95,9 @@ static struct session_record random_record(struct rand *r, struct session_item i
         if (s.event == SESSION_ACKED || of_group(s.event))
             s.floor = rand_next(r) >> (4 + rand_below(r, 50));
         if (of_group(s.event))
-            s.filter.filter = yes ? SLICE("$share/g/a/#") : SLICE("b");
+            s.filter.filter = yes                        ? SLICE("$share/g/a/#")
+                              : s.event == SESSION_GIVEN ? SLICE("")
+                                                         : SLICE("b");
         uint64_t place = session_place(s.floor, 1 + (unsigned)rand_below(r, 15));
         for (unsigned i = 0; i < s.count; i++) {
             items[i] = (struct session_item){.place = place,
@@ -160,7 +162,7 @@ static void what_is_none_is_refused(void **state)
         SLICE("\x9\0"),
         SLICE("\x9\x80\x80\x4"), /* packet id 65536 */
         SLICE("\x9\x80"),        /* a number without an end */
-        SLICE("\xd\0\0\2\1"),    /* no filter */
+        SLICE("\xe\0\0\2\1"),    /* no filter */
         SLICE("\xe\0\2x"),       /* one that is longer than what is there */
         SLICE("\xd\0\1x\2"),     /* no place */
     };

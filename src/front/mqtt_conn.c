@@ -22,14 +22,14 @@
 #include "flow/limits.h"
 #include "front/mqtt_private.h"
 
-#define FREE_MAX    4096u /* exchanges kept for reuse: as many as a busy turn has under way */
-#define REUSE_BYTES 4096u /* their buffers above this are given back */
-#define REPLY_MAX   65536u
-#define BODY_MAX    (1u << 20) /* of a message that was asked for, and so of a reply */
-#define FIELDS_MAX  8192u
-#define GATHER_MAX  (16u << 20)
-#define SENDING_MAX 16384u       /* messages of a turn: more leave at once */
-#define UNSENT_MAX  (256u << 10) /* answers not taken: no further packets until they are */
+#define FREE_MAX     4096u /* exchanges kept for reuse: as many as a busy turn has under way */
+#define REUSE_BYTES  4096u /* their buffers above this are given back */
+#define REPLY_MAX    65536u
+#define BODY_MAX     (1u << 20) /* of a message that was asked for, and so of a reply */
+#define FIELDS_MAX   8192u
+#define GATHER_MAX   (16u << 20)
+#define SENDING_MAX  16384u       /* messages of a turn: more leave at once */
+#define UNSENT_MAX   (256u << 10) /* answers not taken: no further packets until they are */
 #define ANSWERS_MORE 100u /* a 5.0 client is owed at a time, besides those to its messages */
 
 static const struct stream_ops conn_ops;

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/metric.h"
 #include "flow/limits.h"
 #include "flow/missed.h"
@@ -30,7 +31,8 @@
 _Static_assert(DELIVER_FLIGHTS_MAX < SESSION_ACKED_MAX && DELIVER_WINDOW_MAX < SESSION_OUT_MAX,
                "what is told of a session has to fit");
 
-#define QUEUED_HEAD 17u
+/* Of a message that waits: u64 place, u8 QoS, u32 member, u32 length, i64 when it expires. */
+#define QUEUED_HEAD 25u
 
 static void on_retry(struct deadline *d);
 
@@ -125,10 +127,10 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
     metric_add(METRIC_mqtt_sent, 1);
     const struct session_item item = {flight->place, flight->id, flight->qos};
     bool kept = is_kept(d, flight->member);
-    if (kept && flight->member) {
+    if (kept && flight->member && flight->member != MEMBER_UNKNOWN) {
         tell_given(d, flight->member, item);
     } else if (kept) {
-        items_put(&d->sent, item);
+        items_put(flight->member ? &d->apart : &d->sent, item);
         mqtt_make_dirty(c);
     } else if (flight->member && flight->qos == 2) {
         note_given(d, flight); /* it stays with the client (MQTT-4.8.2-5) */
@@ -144,7 +146,8 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
 void delivery_send(struct delivery *d, uint64_t place, uint32_t member, uint8_t qos, char *packet,
                    size_t len)
 {
-    uint32_t of = mqtt_subs_member(d->conn->front->subs, member) ? member : 0;
+    bool still = member == MEMBER_UNKNOWN || mqtt_subs_member(d->conn->front->subs, member);
+    uint32_t of = still ? member : 0;
     bool waits = is_kept(d, of) && qos == 2;
     struct flight *flight =
         flights_put(&d->flights, place, qos, waits ? FLIGHT_WAITS : FLIGHT_SENT);
@@ -165,15 +168,16 @@ bool mqtt_may_deliver(const struct mqtt_conn *c)
 }
 
 /* False: there is no room. */
-static bool enqueue(struct buf *queue, uint64_t place, uint32_t member, uint8_t qos,
+static bool enqueue(struct buf *queue, const struct live_message *m, uint32_t member, uint8_t qos,
                     const struct buf *packet)
 {
     if (queue->len + QUEUED_HEAD + packet->len > queue->max)
         return false;
-    buf_put_u64(queue, place);
+    buf_put_u64(queue, m->place);
     buf_put_u8(queue, qos);
     buf_put_u32(queue, member);
     buf_put_u32(queue, (uint32_t)packet->len);
+    buf_put_u64(queue, (uint64_t)(m->published ? m->expires_us : INT64_MAX));
     buf_put_slice(queue, buf_slice(packet));
     CHECK(!queue->failed);
     return true;
@@ -182,6 +186,7 @@ static bool enqueue(struct buf *queue, uint64_t place, uint32_t member, uint8_t 
 struct queued {
     uint64_t place;
     uint32_t member, len;
+    int64_t expires_us;
     uint8_t qos;
     char *packet;
 };
@@ -192,36 +197,48 @@ static struct queued queued_at(const struct buf *queue, size_t at)
     memcpy(&q.place, queue->ptr + at, 8);
     memcpy(&q.member, queue->ptr + at + 9, 4);
     memcpy(&q.len, queue->ptr + at + 13, 4);
+    memcpy(&q.expires_us, queue->ptr + at + 17, 8);
     return q;
 }
 
-void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet)
+void mqtt_deliver_let_pass(struct mqtt_conn *c, uint64_t place)
 {
     struct delivery *d = delivery_of(c);
-    if (c->session && live && (d->behind || place < d->join))
+    if (d->behind || place < d->join)
+        return;
+    d->behind = true;
+    d->from = place;
+}
+
+void mqtt_deliver(struct mqtt_conn *c, const struct live_message *m, uint8_t qos,
+                  struct buf *packet)
+{
+    struct delivery *d = delivery_of(c);
+    bool live = c->session && !m->retained;
+    uint32_t member = m->retained ? MEMBER_UNKNOWN : 0;
+    if (live && (d->behind || m->place < d->join))
         return; /* it is read from the journal */
     if (is_next(d)) {
-        delivery_send(d, place, 0, qos, packet->ptr, packet->len);
-    } else if (enqueue(&d->queue, place, 0, qos, packet)) {
+        delivery_send(d, m->place, member, qos, packet->ptr, packet->len);
+    } else if (enqueue(&d->queue, m, member, qos, packet)) {
         ;
-    } else if (c->session && live) {
-        d->behind = true;
-        d->from = place;
+    } else if (live) {
+        mqtt_deliver_let_pass(c, m->place);
         mqtt_make_dirty(c);
     } else {
         metric_add(METRIC_mqtt_drops_queue_full, 1);
     }
 }
 
-bool mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
-                         struct buf *packet)
+bool mqtt_deliver_shared(struct mqtt_conn *c, const struct live_message *m, uint32_t member,
+                         uint8_t qos, struct buf *packet)
 {
     struct delivery *d = delivery_of(c);
     if (is_next(d)) {
-        delivery_send(d, place, member, qos, packet->ptr, packet->len);
+        delivery_send(d, m->place, member, qos, packet->ptr, packet->len);
         return true;
     }
-    bool queued = enqueue(&d->shared, place, member, qos, packet);
+    bool queued = enqueue(&d->shared, m, member, qos, packet);
     metric_add(METRIC_mqtt_drops_queue_full, !queued);
     return queued;
 }
@@ -232,12 +249,28 @@ bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes)
     return qos && d ? d->shared.len + bytes + PACKET_HEAD_MAX < d->shared.max : mqtt_may_send(c, 0);
 }
 
+/* Tells what is left of its time (MQTT-3.3.2-6). False: nothing is, and it is dropped. */
+static bool age(struct delivery *d, const struct queued *q)
+{
+    const struct mqtt_sub *sub = mqtt_subs_member(d->conn->front->subs, q->member);
+    int64_t left_us = q->expires_us - clock_wall_us();
+    if (q->expires_us == INT64_MAX)
+        return true;
+    if (left_us > 0 && d->conn->reader.version == MQTT_5)
+        mqtt_set_expiry(q->packet, q->len, (uint32_t)((left_us + US_PER_S - 1) / US_PER_S));
+    metric_add(METRIC_mqtt_drops_expired, left_us <= 0);
+    if (left_us <= 0 && sub)
+        mqtt_share_settle(sub->group, q->place);
+    return left_us > 0;
+}
+
 static void send_queued(struct delivery *d, struct buf *queue)
 {
     size_t used = 0;
     while (used < queue->len && has_room(d)) {
         struct queued q = queued_at(queue, used);
-        delivery_send(d, q.place, q.member, q.qos, q.packet, q.len);
+        if (age(d, &q))
+            delivery_send(d, q.place, q.member, q.qos, q.packet, q.len);
         used += QUEUED_HEAD + q.len;
     }
     if (used == queue->len)
@@ -578,7 +611,7 @@ void mqtt_front_begin(void *front, uint64_t first)
     for (struct mqtt_conn *c = f->conns; c; c = c->next) {
         struct delivery *d = c->out;
         uint64_t from = session_place(missing, 0);
-        if (!c->session || !d || d->behind || c->state != MQTT_UP)
+        if (!c->session || !d || d->behind || (c->state != MQTT_UP && c->state != MQTT_ENDING))
             continue;
         if (from < d->join)
             from = d->join;

@@ -8,7 +8,9 @@
 
 #include "front/mqtt_private.h"
 
-#define MEMBER_UNKNOWN UINT32_MAX /* of a group, by an earlier connection */
+/* Of a group, by an earlier connection; or a retained message, which has a place where it does not
+ * follow what was sent before. */
+#define MEMBER_UNKNOWN UINT32_MAX
 
 struct items {
     struct session_item *list;
@@ -39,16 +41,16 @@ struct delivery {
     struct flights flights;
     uint32_t window;
     /* Of this turn, to be told: */
-    struct items acked, completed, sent, pubrel;
-    struct group_items given_out, given_back; /* sent as member of groups; not any more */
-    struct buf held;                          /* packets that leave when all that is durable */
-    unsigned holding;                         /* exchanges that hold earlier ones */
-    uint64_t told_floor;                      /* position */
+    struct items acked, completed, sent, apart, pubrel; /* apart: sent, retained */
+    struct group_items given_out, given_back;           /* sent as member of groups; not any more */
+    struct buf held;     /* packets that leave when all that is durable */
+    unsigned holding;    /* exchanges that hold earlier ones */
+    uint64_t told_floor; /* position */
     bool floor_wanted, group_floors_wanted;
     /* To be sent: */
     uint64_t *places;
     uint32_t places_count, places_at;
-    struct buf queue;  /* u64 place, u8 QoS, u32 member, u32 length, packet each */
+    struct buf queue;  /* messages, each as QUEUED_HEAD says */
     struct buf shared; /* the same */
     /* As a member of groups, to be read: from `given_at` on, and up to `given_asked` while it is
      * asked for. */

@@ -36,10 +36,10 @@ struct mqtt_exchange {
     struct mqtt_replay *replay; /* what waits for it; of METHOD_RETAINED */
     struct mqtt_conn *settles;  /* whose session it is about, which keeps its client id until then;
                                    METHOD_PUBLISH: which ends behind it */
-    struct mqtt_conn *asks;    /* for what it missed; its answers do not wait for that */
-    struct missed *missed;     /* what it asks; of a `group`'s record: what is asked behind it */
-    struct share_group *group; /* is to know what became of it; a reference, or NULL */
-    unsigned telling;          /* then: of mqtt_share_tell */
+    struct mqtt_conn *asks;     /* for what it missed; its answers do not wait for that */
+    struct missed *missed;      /* what it asks; of a `group`'s record: what is asked behind it */
+    struct share_group *group;  /* is to know what became of it; a reference, or NULL */
+    unsigned telling;           /* then: of mqtt_share_tell */
     bool kept;
     bool released;  /* a message: it is on its way into the journal, or came back */
     struct buf out; /* an answer that is more than a few bytes */
@@ -332,13 +332,16 @@ void mqtt_notice(struct mqtt_conn *c, const char *action, struct slice topic, en
 /* ---- mqtt_deliver.c: messages above QoS 0 ---- */
 /* Whether one would be sent at once. */
 bool mqtt_may_deliver(const struct mqtt_conn *c);
-/* Sends the packet or queues it; of a session that does not keep up the journal is the queue, of
- * others what is too much is dropped. `live`: it comes in the order of places. */
-void mqtt_deliver(struct mqtt_conn *c, uint64_t place, bool live, uint8_t qos, struct buf *packet);
+/* Sends the message's packet or queues it; of a session that does not keep up the journal is the
+ * queue, of others what is too much is dropped. */
+void mqtt_deliver(struct mqtt_conn *c, const struct live_message *m, uint8_t qos,
+                  struct buf *packet);
 /* The same of a member's message, which is not to be found in the journal by its subscriptions.
  * False: dropped. */
-bool mqtt_deliver_shared(struct mqtt_conn *c, uint64_t place, uint32_t member, uint8_t qos,
-                         struct buf *packet);
+bool mqtt_deliver_shared(struct mqtt_conn *c, const struct live_message *m, uint32_t member,
+                         uint8_t qos, struct buf *packet);
+/* What comes live while the connection only waits to end: its session reads it later. */
+void mqtt_deliver_let_pass(struct mqtt_conn *c, uint64_t place);
 /* Whether a message of so many bytes would find room, in the queue if it must. */
 bool mqtt_may_queue(const struct mqtt_conn *c, uint8_t qos, size_t bytes);
 /* The member is to read a message from the journal, and send it, or pass it on (mqtt_pass_on).

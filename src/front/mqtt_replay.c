@@ -47,22 +47,39 @@ static void ask(struct mqtt_replay *r)
     mqtt_hand_up(e);
 }
 
+static void set_options(struct mqtt_replay *r, const struct mqtt_sub *sub)
+{
+    r->sub.qos = sub->qos;
+    r->sub.id = sub->id;
+    r->sub.no_local = sub->no_local;
+}
+
+/* What the subscription before was to get and has not got yet, it gets all the same. */
+static void go_on_as(struct mqtt_conn *c, struct slice filter, const struct mqtt_sub *sub)
+{
+    for (struct mqtt_replay *r = c->replays; r; r = r->next) {
+        if (slice_eq(filter_of(r), filter))
+            set_options(r, sub);
+    }
+}
+
 void mqtt_replay_begin(struct mqtt_conn *c, const struct mqtt_filter *f, const struct mqtt_sub *sub,
                        bool again)
 {
     struct slice group, rest;
+    if (f->retain_handling == 2 || (f->retain_handling == 1 && again)) {
+        go_on_as(c, f->filter, sub);
+        return;
+    }
     mqtt_replay_drop(c, f->filter);
-    if (f->retain_handling == 2 || (f->retain_handling == 1 && again) ||
-        c->principal.credential->account->topics != TOPICS_ANY ||
+    if (c->principal.credential->account->topics != TOPICS_ANY ||
         topic_share_split(f->filter, &group, &rest) != TOPIC_PLAIN)
         return;
     struct mqtt_replay *r = calloc(1, sizeof *r + f->filter.len), **at = &c->replays;
     CHECK(r);
     r->conn = c;
     r->below = c->front->opts.durable(c->front->opts.arg);
-    r->sub.qos = sub->qos;
-    r->sub.id = sub->id;
-    r->sub.no_local = sub->no_local;
+    set_options(r, sub);
     buf_init(&r->after, TOPIC_MAX);
     r->filter_len = f->filter.len;
     memcpy(r->filter, f->filter.ptr, f->filter.len);

@@ -376,15 +376,17 @@ static bool send_one(struct mqtt_conn *c, const struct outgoing *o)
     now.qos = qos_of(o);
     if (c->session && !o->m->place)
         now.qos = 0; /* not from the journal: it would not be there when the client is again */
+    if (c->session && now.qos && !o->member && c->state == MQTT_ENDING)
+        mqtt_deliver_let_pass(c, o->m->place);
     if (c->state != MQTT_UP)
         return false;
     struct slice packet = packet_for(c, &now);
     if (!packet.len)
         return false;
     if (now.qos && o->member)
-        return mqtt_deliver_shared(c, o->m->place, o->member, now.qos, &c->front->gather);
+        return mqtt_deliver_shared(c, o->m, o->member, now.qos, &c->front->gather);
     if (now.qos) {
-        mqtt_deliver(c, o->m->place, !o->m->retained, now.qos, &c->front->gather);
+        mqtt_deliver(c, o->m, now.qos, &c->front->gather);
         return true;
     }
     if (stream_unsent(c->stream) + c->sending.len > UNSENT_MAX) {

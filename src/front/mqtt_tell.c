@@ -7,7 +7,8 @@
  *
  * Messages of groups are told by group (SESSION_GIVEN), with the group's floor; that of a member
  * without a session, or with one that ends with its connection, too, if sessions have the
- * subscription, since these read on from there after a restart.
+ * subscription, since these read on from there after a restart. A retained message is told as one
+ * of a group that has no name: it has a place of its own as these do.
  *
  * A message of QoS 2 whose SESSION_GIVEN is not durable has not left, and the connection ends: it
  * goes to another member. Where it may be durable all the same, SESSION_RETURNED takes it from the
@@ -95,6 +96,7 @@ void tell_fini(struct delivery *d)
     free(d->acked.list);
     free(d->completed.list);
     free(d->sent.list);
+    free(d->apart.list);
     free(d->pubrel.list);
     free(d->given_out.list);
     free(d->given_back.list);
@@ -409,9 +411,10 @@ void tell_all(struct delivery *d)
     tell_items(d, &d->completed, SESSION_COMPLETED, MQTT_PUBLISH, NULL);
     if (d->group_floors_wanted)
         tell_group_floors(d);
-    bool holds = d->held.len > 0;
+    bool holds = d->held.len > 0, last = !d->given_out.count && !d->sent.count;
     d->holding += holds;
-    tell_members(d, holds ? &d->held : NULL);
+    tell_items(d, &d->apart, SESSION_GIVEN, MQTT_PUBLISH, holds && last ? &d->held : NULL);
+    tell_members(d, d->held.len ? &d->held : NULL);
     tell_items(d, &d->sent, SESSION_SENT, MQTT_PUBLISH, d->held.len ? &d->held : NULL);
     if (!d->pubrel.count)
         return;

@@ -299,6 +299,33 @@ static void there_are_maxima(void **state)
     buf_clear(&file);
 }
 
+/* It lies below what the client has, and is under way all the same until its id is free. */
+static void a_retained_message_is_kept_by_its_id(void **state)
+{
+    (void)state;
+    struct sessions *t = open_table(64 << 20);
+    struct session s;
+    next = 1000;
+    begin(t, 1, SLICE("x"), SLICE("a/#"));
+    for (uint16_t id = 1; id <= 2; id++) {
+        const struct session_item item = {session_place(id, 0), id, 1};
+        event(t, 1, &(struct session_record){.event = SESSION_GIVEN, .items = &item, .count = 1});
+    }
+    event(t, 1, &(struct session_record){.event = SESSION_ACKED, .floor = 1005});
+    for (unsigned i = 0; i < 2; i++, t = again(t)) {
+        assert_true(sessions_get(t, 1, 1, &s));
+        assert_true(session_sent(&s, 1) && session_sent(&s, 2) && s.floor == 1005);
+        session_fini(&s);
+    }
+    const struct session_item one = {.packet_id = 1};
+    event(t, 1, &(struct session_record){.event = SESSION_COMPLETED, .items = &one, .count = 1});
+    assert_true(sessions_get(t, 1, 1, &s));
+    assert_true(!session_sent(&s, 1) && session_sent(&s, 2));
+    session_fini(&s);
+    sessions_close(t);
+    buf_clear(&file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +335,7 @@ int main(void)
         cmocka_unit_test(random_places),
         cmocka_unit_test(a_copy_of_a_group_is_not_its_own),
         cmocka_unit_test(there_are_maxima),
+        cmocka_unit_test(a_retained_message_is_kept_by_its_id),
     };
     buf_init(&file, 64 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
