@@ -352,10 +352,18 @@ static void refuse_credential(struct job *j)
         job_refuse(j, j->wait.reason, NULL);
 }
 
+/* What of the body counts while its sender waits for a hash: small ones do not, or others' large
+ * ones would keep them from their turn. `auth.hash_queue_max` bounds them. */
+static size_t unproven_bytes(struct job *j)
+{
+    size_t bytes = job_exchange(j)->request.body.len;
+    return bytes > UNPROVEN_FREE ? bytes : 0;
+}
+
 /* On the lane again, after a password hash. What was verified may have changed meanwhile. */
 static void on_checked(struct job *j)
 {
-    j->lane->unproven_bytes -= job_exchange(j)->request.body.len;
+    j->lane->unproven_bytes -= unproven_bytes(j);
     if (j->wait.reason != REASON_ok) {
         refuse_credential(j);
         return;
@@ -404,7 +412,7 @@ static void check_key(struct job *j, struct slice secret)
 /* Whoever he is, his body would be kept until the hash is computed. */
 static bool has_room_to_wait(struct job *j)
 {
-    size_t bytes = job_exchange(j)->request.body.len;
+    size_t bytes = unproven_bytes(j);
     return !bytes || j->lane->unproven_bytes + bytes <= UNPROVEN_BYTES_MAX;
 }
 
@@ -427,7 +435,7 @@ static void check_device(struct job *j, struct slice id, struct slice secret)
         refuse_credential(j);
         return;
     case SHIELD_PENDING:
-        j->lane->unproven_bytes += x->request.body.len;
+        j->lane->unproven_bytes += unproven_bytes(j);
         job_keep(j);
         return;
     }

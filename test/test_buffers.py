@@ -84,6 +84,30 @@ def test_bodies_that_do_not_end(tight, how):
         assert w.ask(request("POST", TARGET, owner.auth, {"f": 3})).status == 202
 
 
+def test_who_is_known_and_holds_all_shuts_nobody_out(tight):
+    """Neither a newcomer whose login comes in two pieces, nor who is known and waits with a few bytes."""
+    owner = owner_on(tight, "ann")
+    small = Wire(tight.http_port)
+    assert small.ask(request("POST", TARGET, owner.auth, {"f": 0})).status == 202
+    login = request("POST", TARGET, owner.auth, {"f": 1})
+    small.send(login[:-5])
+    hogs = []
+    for _ in range(30):
+        hogs.append(Wire(tight.http_port))
+        assert hogs[-1].ask(login).status == 202
+        hogs[-1].send(request("POST", TARGET, owner.auth, b'{"f": 1}'.ljust(BODY))[:-1000])
+    wait_for("connections to be closed", lambda: tight.metric("connections_evicted_total") >= 30 - MOST // BODY - 1)
+    assert small.ask(login[-5:]).status == 202
+    with Wire(tight.http_port) as newcomer:
+        newcomer.send(login[:-5])
+        time.sleep(0.2)
+        assert newcomer.ask(login[-5:]).status == 202
+    w, rest = begin(tight.http_port, "length", owner.auth)
+    assert w.ask(rest).status == 202, "a quarter is for newcomers"
+    for w in (w, small, *hogs):
+        w.close()
+
+
 def test_answers_that_nobody_reads(tight):
     """Nobody knows who asks, and it costs a few bytes: the answer is long."""
     lazy = [connect_with_no_room(tight.http_port) for _ in range(180)]
@@ -100,12 +124,19 @@ def test_bodies_that_wait_for_a_password_hash(make_server):
     """40 of them would be 120 MiB; who finds no room is told to come back, and is let in then."""
     s = make_server({"server.workers": "1", "auth.hash_threads": "1", "http.body_max": "3MiB", "auth.hash_wait": "60s"})
     owner_on(s, "ann")
-    stored = bcrypt("right", 9)
-    auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(40)])
+    stored = bcrypt("right", 12)
+    auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(42)])
+    small, filling = auths.pop(), auths.pop()
     wires = [Wire(s.http_port, timeout=60) for _ in auths]
     body = b'{"f": 1}'.ljust(BODY)
     for w, auth in zip(wires, auths):
         w.send(request("POST", TARGET, auth, body))
+    wait_for("the room to be full", lambda: s.metric("overload_logins_shed_total") > 0, 60)
+    last = Wire(s.http_port, timeout=60)
+    last.send(request("POST", TARGET, filling, body[:(64 << 20) % BODY]))
+    with Wire(s.http_port, timeout=60) as w:  # nobody's large ones keep him from his turn
+        assert w.ask(request("POST", TARGET, small, {"f": 1})).status == 202
+    last.close()
     answers = [w.read() for w in wires]
     assert {r.status for r in answers} == {202, 503}
     assert all(1 <= int(r["retry-after"]) <= 60 for r in answers if r.status == 503)

@@ -5,6 +5,7 @@
 #include "codec/text.h"
 
 #define LIST_MAX    1000u
+#define HOST_MAX    300u /* bytes of a Host that is written again: a name and a port, and more */
 #define STORAGE_MAX (32u << 20)
 
 struct list_ask {
@@ -87,6 +88,8 @@ static void put_link(struct exchange *x, const struct api *a, const struct feed 
                      const struct list_ask *l, struct slice username)
 {
     struct buf *out = &x->reply.fields;
+    if (x->request.host.len > HOST_MAX)
+        return;
     buf_put_str(out, "Link: <");
     put_url(out, &x->request, f, username);
     if (x->request.query.len && x->request.query.len < out->max / 2) { /* nobody needs a long one */

@@ -3,6 +3,8 @@
 
 #include "base/metric.h"
 
+#define NEWCOMERS 4u /* this part is theirs */
+
 void hoard_init(struct hoard *h)
 {
     *h = (struct hoard){.bytes_max = SIZE_MAX};
@@ -25,7 +27,9 @@ static struct stream *first_of(struct stream_place *list)
 static void keep_below(struct hoard *h)
 {
     while (h->bytes > h->bytes_max) {
-        bool newcomer = !stream_list_is_empty(&h->newcomers);
+        bool newcomer =
+            !stream_list_is_empty(&h->newcomers) &&
+            (h->of_newcomers > h->bytes_max / NEWCOMERS || stream_list_is_empty(&h->known));
         metric_add(METRIC_connections_evicted, 1);
         stream_close(first_of(newcomer ? &h->newcomers : &h->known));
     }
@@ -36,8 +40,10 @@ void hoard_count(struct stream *s)
     struct hoard *h = worker_hoard(s->worker);
     if (s->closing)
         return;
-    size_t has = s->kept.cap + s->unsent.cap + s->elsewhere;
+    size_t has = stream_keeps(s);
     h->bytes += has - s->counted;
+    if (!s->known)
+        h->of_newcomers += has - s->counted;
     s->counted = has;
     if (!has)
         stream_list_drop(&s->hoarder);
@@ -46,7 +52,7 @@ void hoard_count(struct stream *s)
     keep_below(h);
 }
 
-void hoard_move(struct stream *s)
+void hoard_renew(struct stream *s)
 {
     if (!s->hoarder.next)
         return;
@@ -54,9 +60,19 @@ void hoard_move(struct stream *s)
     stream_list_put(list_of(s), &s->hoarder);
 }
 
+void hoard_move(struct stream *s)
+{
+    struct hoard *h = worker_hoard(s->worker);
+    h->of_newcomers += s->known ? -s->counted : s->counted;
+    hoard_renew(s);
+}
+
 void hoard_drop(struct stream *s)
 {
-    worker_hoard(s->worker)->bytes -= s->counted;
+    struct hoard *h = worker_hoard(s->worker);
+    h->bytes -= s->counted;
+    if (!s->known)
+        h->of_newcomers -= s->counted;
     s->counted = 0;
     stream_list_drop(&s->hoarder);
 }

@@ -2,8 +2,9 @@
 /*
  * conn/hoard.h - what all connections of a worker make it keep: input that is no whole request yet,
  * output that is not taken. Beyond a maximum those that have made it keep some for the longest are
- * closed, of the newcomers first: whoever sends a request, or reads an answer, is done with it long
- * before one who does not mean to. On the worker's thread.
+ * closed: whoever sends a request, or reads an answer, is done with it long before one who does not
+ * mean to. A quarter is for newcomers; when they have more, they go first. A few KiB do not count,
+ * so that nobody's login and no poll ends for what others hold. On the worker's thread.
  */
 #pragma once
 
@@ -13,6 +14,7 @@
 struct hoard {
     struct stream_place newcomers, known; /* that have some, for the longest first */
     size_t bytes, bytes_max;
+    size_t of_newcomers; /* of the bytes */
 };
 
 void hoard_init(struct hoard *h);
@@ -20,5 +22,7 @@ void hoard_init(struct hoard *h);
 void hoard_count(struct stream *s);
 /* It is known now, or not any more. */
 void hoard_move(struct stream *s);
+/* Something of what was kept was whole and is done: it counts as one that has just begun. */
+void hoard_renew(struct stream *s);
 /* It is closed. */
 void hoard_drop(struct stream *s);

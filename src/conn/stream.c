@@ -122,7 +122,7 @@ void stream_unstuck(struct stream *s)
 
 static inline void recount(struct stream *s)
 {
-    if (s->kept.cap + s->unsent.cap + s->elsewhere != s->counted)
+    if (stream_keeps(s) != s->counted)
         hoard_count(s);
 }
 
@@ -190,6 +190,8 @@ static void offer(struct stream *s, char *ptr, size_t len)
         buf_consume(&s->kept, used);
         if (!s->kept.len)
             buf_fini(&s->kept);
+        else if (used)
+            hoard_renew(s);
     } else if (used < len && !s->closing) {
         buf_put(&s->kept, ptr + used, len - used);
         if (s->kept.failed)
@@ -561,9 +563,14 @@ void stream_send(struct stream *s, struct slice bytes)
         stream_put(s, bytes);
 }
 
-/* Keeps what the kernel did not take. */
+/* Keeps what the kernel did not take. What it took before makes room, or who reads steadily but
+ * never all would have ever more kept. */
 static void keep_unsent(struct stream *s, struct slice bytes)
 {
+    if (s->unsent_at > s->unsent.len / 2) {
+        buf_consume(&s->unsent, s->unsent_at);
+        s->unsent_at = 0;
+    }
     buf_put_slice(&s->unsent, bytes);
     if (!s->stuck_ns)
         s->stuck_ns = worker_now_ns(s->worker);

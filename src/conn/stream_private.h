@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "conn/certified.h"
 #include "conn/stream.h"
+#include "flow/limits.h"
 
 struct hoard;
 struct opening;
@@ -47,6 +48,13 @@ struct stream {
     struct stream_place hoarder;                      /* in one of its hoard's */
     struct stream *certified_next, **certified_place; /* conn/certified.c */
 };
+
+/* What it makes us keep (conn/hoard.h). */
+static inline size_t stream_keeps(const struct stream *s)
+{
+    size_t bytes = s->kept.cap + s->unsent.cap + s->elsewhere;
+    return bytes > HOARD_FREE ? bytes : 0;
+}
 
 /* A stream on an accepted, non-blocking socket, which it owns from here on. NULL: no memory, and
  * the socket is closed. */

@@ -50,7 +50,7 @@ static int send_all(const struct load_opts *opts, const struct fleet *fleet, str
     attacks_end(&attacks, result->attack);
     result->attacks = opts->attacks;
     result->acked = proof.logged;
-    if (rc == 0 && opts->verify_key && !proof.ledger.count)
+    if (rc == 0 && opts->verify_key && result->answered && !proof.ledger.count)
         rc =
             error_set(err, -EINVAL, "--verify: nothing that was sent holds a number to know it by");
     if (rc == 0 && opts->verify_key) {

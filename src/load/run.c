@@ -100,7 +100,7 @@ static void begin_phase(struct run *r, enum phase phase, uint64_t now, uint64_t 
     if (phase == PHASE_DRAIN) {
         r->result->ended_ns = now;
         r->result->answered_in_time = r->result->answered;
-        r->result->unsent = unsent(r, now);
+        r->result->unsent = unsent(r, now < r->phase_end_ns ? now : r->phase_end_ns);
     } else {
         r->schedule_ns = now;
         r->scheduled = 0;
