@@ -44,7 +44,7 @@ def test_receive_maximum_of_a_session(make_server):
     """No more than it can keep: what is received and not released."""
     server = make_server({"mqtt.receive_max": "5000"})
     owner = owner_on(server, "wide")
-    for props, says in ((b"", 5000), (b"\x11\0\0\0\x64", 1024)):
+    for props, says in ((b"", 4096), (b"\x11\0\0\0\x64", 1024)):
         with Mqtt(server.mqtt_port, 5) as c:
             assert b"\x21" + says.to_bytes(2, "big") in c.login(owner.name, owner.key, "w", props=props).body
     with Mqtt(server.mqtt_port) as c:
@@ -67,7 +67,7 @@ def test_repetitions_are_bounded(make_server):
         c.login(owner.name, owner.key)
         c.publish(topic, "1", 2, 1)
         assert c.code(PUBREC, 1) == 0
-        slow.write_text("3000")
+        slow.write_text("8000")
         c.publish(topic, "2", 1, 2)
         c.send(wire.publish(topic, "1", 2, 1, 5, dup=True) * 20000)
         wait_for("the first repetitions", lambda: server.metric("mqtt_duplicates_total") > 0)
@@ -78,3 +78,18 @@ def test_repetitions_are_bounded(make_server):
         for _ in range(20000):
             assert c.code(PUBREC, 1) == 0
     assert values(owner, "again") == ["2", "1"]
+
+
+def test_refusals_of_one_packet_are_told_so_often(server, owner):
+    """Each notice goes to all workers; what the packet is answered says all."""
+    with Mqtt(server.mqtt_port) as errors, Mqtt(server.mqtt_port, 5) as c:
+        errors.login(owner.name, owner.key)
+        assert subscribe(errors, (f"{owner.name}/errors", 0)) == [0]
+        c.login(owner.name, owner.key)
+        assert 0 not in subscribe(c, *[("stranger/f/a", 0)] * 1000)
+        told = []
+        while not told or b"last" not in told[-1]:
+            if len(told) == 1:
+                assert 0 not in subscribe(c, ("stranger/f/last", 0))
+            told.append(errors.expect(wire.PUBLISH).body)
+        assert len(told) <= 12, "a notice for each would be 1,000"

@@ -7,7 +7,8 @@
 #include "base/buf.h"
 #include "conn/certified.h"
 #include "conn/stream.h"
-#include "flow/limits.h"
+
+#define HOARD_FREE 4096u /* what a connection makes us keep does not count below this */
 
 struct hoard;
 struct opening;

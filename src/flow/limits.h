@@ -17,8 +17,7 @@
 #define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */
 #define MQTT_ALIASES_MAX    16          /* topics that get an alias on their way to one client */
 #define UNPROVEN_BYTES_MAX  (64u << 20) /* bodies waiting for a password hash, of a worker, */
-#define UNPROVEN_FREE       4096u       /* but for those of so few bytes each; */
-#define HOARD_FREE          4096u       /* nor does it count what a connection makes us keep */
+#define UNPROVEN_FREE       4096u       /* but for those of so few bytes each */
 #define USERNAME_MAX        64          /* bytes of an account's name */
 #define FEED_KEY_MAX        257         /* "group.feed", each at most 128 */
 #define FEED_NAME_MAX       128

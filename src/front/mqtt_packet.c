@@ -8,7 +8,7 @@
 #include "flow/limits.h"
 #include "front/mqtt_private.h"
 
-#define IDS_MAX     4096u /* 3.x, where nobody says how many: messages of QoS 2 not released */
+#define IDS_MAX     4096u /* messages of QoS 2 not released, without a session */
 #define ALIAS_BYTES 1024u /* of a topic that gets an alias */
 #define ASSIGNED    22u   /* characters of a client id that we make: 5 bits each */
 
@@ -260,8 +260,8 @@ static void answer_duplicate(struct mqtt_conn *c, const struct mqtt_packet *p)
 
 unsigned mqtt_receive_max(const struct mqtt_conn *c)
 {
-    unsigned max = c->front->opts.receive_max;
-    return c->session && max > SESSION_IN_MAX ? SESSION_IN_MAX : max;
+    unsigned max = c->front->opts.receive_max, kept = c->session ? SESSION_IN_MAX : IDS_MAX;
+    return max < kept ? max : kept;
 }
 
 /* Whether one more message above QoS 0 may be under way. */

@@ -12,7 +12,8 @@
 #include "flow/session_record.h"
 #include "front/mqtt_private.h"
 
-#define UNSENT_MAX (256u << 10)
+#define UNSENT_MAX  (256u << 10)
+#define NOTICES_MAX 10u /* of one packet */
 
 /* ---- subscriptions ---- */
 
@@ -156,6 +157,7 @@ static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
 {
     struct slice rest = p->list, first = {0};
     struct mqtt_filter f;
+    unsigned notices = 0;
     stream_write(c->stream, buf_slice(&c->front->now));
     buf_clear(&c->front->now);
     for (size_t i = 0; i < reasons->len && mqtt_next_filter(p->type, &rest, &f); i++) {
@@ -164,7 +166,8 @@ static void tell_refused(struct mqtt_conn *c, const struct mqtt_packet *p,
             continue;
         metric_add(METRIC_mqtt_subscribes_refused, 1);
         reason_count(reason);
-        mqtt_notice(c, "SUBSCRIBE", f.filter, reason, slice_str(reason_info(reason)->text));
+        if (notices++ < NOTICES_MAX) /* each goes to all workers */
+            mqtt_notice(c, "SUBSCRIBE", f.filter, reason, slice_str(reason_info(reason)->text));
         if (!first.ptr)
             first = f.filter;
     }
