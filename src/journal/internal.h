@@ -76,7 +76,7 @@ struct tail {
     bool supersede;    /* the next segment supersedes what was left behind a failure */
     bool control_due;  /* the last batch has nothing behind it that says it is durable */
     uint64_t gap_from; /* OFFSET_NONE, or for the next segment's header */
-    uint64_t gap_here; /* what the open segment's header says of it */
+    uint64_t gap_here; /* what the header of the last one says of it */
     uint64_t since_checkpoint;
 };
 

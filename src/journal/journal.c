@@ -69,7 +69,7 @@ struct journal *journal_create(const struct journal_opts *opts, struct rand *see
     j->opts.segment_bytes = (j->opts.segment_bytes + 4095) & ~4095ull;
     j->disk = opts->disk;
     j->seeded = seeded;
-    j->tail.gap_from = OFFSET_NONE;
+    j->tail.gap_from = j->tail.gap_here = OFFSET_NONE;
     ring_init(&j->ring, (size_t)opts->ring_bytes);
     pthread_mutex_init(&j->segments_lock, NULL);
     pthread_mutex_init(&j->retain_lock, NULL);

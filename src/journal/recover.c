@@ -393,17 +393,17 @@ static int settle_end(struct recovery *r, uint64_t used)
         log_line(LOG_INFO, "journal.torn_tail_cut", "path=%s position=%llu bytes=%llu", r->path,
                  (unsigned long long)end, (unsigned long long)(used - end));
     j->torn_bytes = used > end ? used - end : 0;
+    j->tail.segment_base = r->walk.head.base_offset;
+    j->tail.gap_here = r->walk.head.gap_from;
     if (size < r->walk.head.bytes) { /* full, it would look as if it had been cut: see 3 */
         j->disk->close(j->disk, f);
         return 0;
     }
     j->tail.file = f;
-    j->tail.segment_base = r->walk.head.base_offset;
     j->tail.segment_bytes = r->walk.head.bytes;
     j->tail.salt = r->walk.head.salt;
     j->tail.position = end;
     j->tail.superseding = r->walk.head.supersedes_from != OFFSET_NONE;
-    j->tail.gap_here = r->walk.head.gap_from;
     return 0;
 }
 

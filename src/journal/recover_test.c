@@ -583,9 +583,9 @@ static void crash_at_every_call_of_a_jump(void **state)
     fixture_free(f);
 }
 
-/* The file that says where the gap begins can be left behind too, before there is anything in it;
- * the one in its place says the same. */
-static void the_first_commit_of_a_jump_fails(void **state)
+/* A file that says where the gap begins gives way to another one before there is anything in it;
+ * that says the same. */
+static void replaced_behind_a_jump(unsigned syncs_failing, size_t len)
 {
     struct fixture *f = fixture_new(16384);
     assert_int_equal(fixture_open(f), 0);
@@ -608,9 +608,9 @@ static void the_first_commit_of_a_jump_fails(void **state)
         uint64_t at = journal_durable(f->j);
         empty += at == JOURNAL_JUMP;
         keeper_look(f->j); /* the spare is ready, so the next sync is the writer's */
-        disk_sim_faults(f->sim)->syncs_failing = 1;
-        assert_int_equal(fixture_append(f, at, 1, 100), REASON_ok);
-        assert_int_equal(journal_stats(f->j).sync_failures, 1);
+        disk_sim_faults(f->sim)->syncs_failing = syncs_failing;
+        assert_int_equal(fixture_append(f, at, 1, len), REASON_ok);
+        assert_int_equal(journal_stats(f->j).sync_failures, syncs_failing);
         fixture_die(f, true);
         assert_int_equal(fixture_open(f), 0);
         assert_int_equal(journal_durable(f->j), at + 1);
@@ -624,6 +624,17 @@ static void the_first_commit_of_a_jump_fails(void **state)
     assert_true(empty > 0);
     f->sim = master;
     fixture_free(f);
+}
+
+static void the_first_commit_of_a_jump_fails(void **state)
+{
+    replaced_behind_a_jump(1, 100);
+}
+
+/* It finds no room in that file. */
+static void the_first_append_of_a_jump_is_large(void **state)
+{
+    replaced_behind_a_jump(0, 100000);
 }
 
 /* What is told is what is wrong. */
@@ -663,6 +674,7 @@ int main(void)
         cmocka_unit_test(jumps_further_each_time),
         cmocka_unit_test(crash_at_every_call_of_a_jump),
         cmocka_unit_test(the_first_commit_of_a_jump_fails),
+        cmocka_unit_test(the_first_append_of_a_jump_is_large),
         cmocka_unit_test(no_room_for_a_jump),
     };
     log_set_level(getenv("JOURNAL_LOG") ? LOG_INFO : LOG_ERROR + 1);

@@ -198,6 +198,9 @@ int tail_roll(struct journal *j, uint64_t need)
         bytes = (SEGMENT_HEADER_BYTES + need + 4095) & ~4095ull;
     if (keeper_retain(j, bytes))
         return -EDQUOT;
+    /* What takes the place of a file without a durable batch says the same of the gap before it. */
+    if (j->tail.offset == j->tail.segment_base)
+        j->tail.gap_from = j->tail.gap_here;
     int rc = roll_once(j, bytes);
     if (rc && rc != -ENOSPC && rc != -EDQUOT)
         rc = roll_once(j, bytes); /* with another file: one bad block is no reason to stop */

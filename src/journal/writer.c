@@ -293,8 +293,6 @@ static int commit_durable(struct journal *j, struct commit *c)
     j->tail.file = NULL;
     /* A file without a durable batch is replaced under its own name; nothing to supersede. */
     j->tail.supersede = j->tail.superseding || j->tail.offset != j->tail.segment_base;
-    if (j->tail.offset == j->tail.segment_base)
-        j->tail.gap_from = j->tail.gap_here;
     rc = tail_roll(j, c->bytes);
     if (rc)
         return rc;
