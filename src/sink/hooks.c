@@ -52,8 +52,7 @@ void hook_clear_queue(struct hooks *h, struct hook *k)
     CHECK(k->under_way == 0);
     for (; k->first < k->end; k->first++) {
         struct event *e = &k->queue[k->first % HOOK_QUEUE];
-        h->queue_bytes -= e->len;
-        k->queue_bytes -= e->len;
+        hook_weigh(h, k, 0 - (uint64_t)e->len);
         free(e->body);
         *e = (struct event){0};
     }

@@ -120,8 +120,8 @@ struct hooks {
     uint64_t lag_account; /* whom the second course reads for */
     uint64_t turn_id;     /* whose turn with it was last */
     uint64_t served_id;   /* who had the last request */
-    uint64_t queue_bytes;
-    bool moved; /* positions changed since they were written */
+    uint64_t queue_bytes, cautious_bytes; /* of all queues; of those that are cautious */
+    bool moved;                           /* positions changed since they were written */
     uint64_t looked_ns, written_ns, committed;
     uint64_t delivered, failures, dead;
     /* What is told to who must not wait for a turn: its own lock, held for a copy. */
@@ -137,6 +137,13 @@ struct hook *hooks_find(struct hooks *h, uint64_t id);
 /* To be called when webhooks came or went. */
 void hooks_list_owners(struct hooks *h);
 void hook_clear_queue(struct hooks *h, struct hook *k);
+/* Its queue has so many more bytes; fewer: below zero, modulo 2^64. */
+static inline void hook_weigh(struct hooks *h, struct hook *k, uint64_t bytes)
+{
+    h->queue_bytes += bytes;
+    k->queue_bytes += bytes;
+    h->cautious_bytes += k->cautious ? bytes : 0;
+}
 /* Forgets its queue and what is under way: it reads on from the first that is not settled. */
 void hook_put_back(struct hooks *h, struct hook *k);
 /* Its queue is empty. */

@@ -82,8 +82,9 @@ static uint64_t key_of(const struct record *r)
  * together: half is left to those that do not. */
 static bool is_full(const struct hooks *h, const struct hook *k)
 {
-    uint64_t most = k->cautious ? h->opts.queue_bytes / 2 : h->opts.queue_bytes;
-    return k->end - k->first == HOOK_QUEUE || h->queue_bytes >= most ||
+    bool failing_have_half = k->cautious && h->cautious_bytes >= h->opts.queue_bytes / 2;
+    return k->end - k->first == HOOK_QUEUE || failing_have_half ||
+           h->queue_bytes >= h->opts.queue_bytes ||
            k->queue_bytes >= h->opts.queue_bytes / HOOKS_SHARES;
 }
 
@@ -110,8 +111,7 @@ static bool offer(struct hooks *h, struct hook *k, const struct sink_message *m,
                         .again = again};
     CHECK(e->body);
     memcpy(e->body, body.ptr, body.len);
-    h->queue_bytes += e->len;
-    k->queue_bytes += e->len;
+    hook_weigh(h, k, e->len);
     buf_fini(&body);
     return true;
 }

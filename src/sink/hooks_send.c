@@ -170,8 +170,7 @@ static bool owe(struct hooks *h, struct hook *k, const struct event *e, const ch
 
 static void settle(struct hooks *h, struct hook *k, struct event *e)
 {
-    h->queue_bytes -= e->len;
-    k->queue_bytes -= e->len;
+    hook_weigh(h, k, 0 - (uint64_t)e->len);
     free(e->body);
     e->body = NULL;
     e->len = 0;
@@ -193,6 +192,13 @@ static void disable(struct hooks *h, struct hook *k, const char *why)
         log_line(LOG_ERROR, "hooks.not_written", "error=%s", strerror(-rc));
 }
 
+static void be_cautious(struct hooks *h, struct hook *k, bool cautious)
+{
+    if (k->cautious != cautious)
+        h->cautious_bytes += cautious ? k->queue_bytes : 0 - k->queue_bytes;
+    k->cautious = cautious;
+}
+
 static void fail(struct hooks *h, struct hook *k, const struct post *post, const char *why,
                  uint64_t now_ns)
 {
@@ -205,7 +211,7 @@ static void fail(struct hooks *h, struct hook *k, const struct post *post, const
     if (pause_ns < post->retry_after_ns)
         pause_ns = post->retry_after_ns;
     k->next_try_ns = now_ns + pause_ns;
-    k->cautious = true;
+    be_cautious(h, k, true);
     snprintf(k->error, sizeof k->error, "%.*s", (int)sizeof k->error - 1, why);
     if (!k->failing_since_us || k->failing_since_us > now_us) {
         k->failing_since_us = now_us;
@@ -221,18 +227,18 @@ static void fail(struct hooks *h, struct hook *k, const struct post *post, const
     disable(h, k, text);
 }
 
-static void worked(struct hook *k)
+static void worked(struct hooks *h, struct hook *k)
 {
     k->failures = 0;
     k->next_try_ns = 0;
-    k->cautious = false;
+    be_cautious(h, k, false);
     k->failing_since_us = 0;
     k->error[0] = 0;
 }
 
 static void take(struct hooks *h, struct hook *k, const struct flight *f)
 {
-    worked(k);
+    worked(h, k);
     k->taken += f->count;
     k->delivered += f->count;
     h->delivered += f->count;
@@ -281,7 +287,7 @@ static void conclude(struct hooks *h, struct flight *f, uint64_t now_ns)
             fail(h, k, post, "too many of its messages wait to be tried again", now_ns);
             break;
         }
-        worked(k); /* it is there, and says what it does not like */
+        worked(h, k); /* it is there, and says what it does not like */
         if (f->count > 1)
             is_to_blame(k, f); /* the next request is smaller */
         else

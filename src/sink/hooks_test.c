@@ -521,6 +521,44 @@ static void none_has_the_memory_of_all(void **state)
     bench_free(b);
 }
 
+/* Three that work and are slow have more than half of the memory, but not all. */
+static struct bench *bench_crowded(void)
+{
+    struct bench *b = bench_new();
+    struct error err = {""};
+    destroy(b->h);
+    b->opts.queue_bytes = 4000;
+    assert_int_equal(make(&b->opts, &b->h, &err), 0);
+    b->wide = true;
+    for (unsigned i = 0; i < 3; i++)
+        tell_status(b, add_one(b, 7, (struct hook_settings){.by_feed = -1}), -1);
+    turn(b);
+    append(b, 7, 0, 3);
+    turns(b, 50 * NS_PER_MS);
+    assert_in_range(b->h->queue_bytes, 2000, 3000);
+    return b;
+}
+
+/* Who failed once while others have the memory gets on when he works again. */
+static void who_failed_is_not_starved(void **state)
+{
+    struct bench *b = bench_crowded();
+    uint64_t id = add_one(b, 8, (struct hook_settings){.by_feed = -1});
+    turn(b);
+    tell_status(b, id, 503);
+    append(b, 8, 500, 10);
+    become(b, id, HOOK_FAILING);
+    tell_status(b, id, 0);
+    for (uint64_t end = clock_mono_ns() + 10 * NS_PER_S; info(b, id).lag;) {
+        turn(b);
+        assert_true(clock_mono_ns() < end);
+    }
+    for (int v = 500; v < 510; v++)
+        assert_true(received(b, id, v) >= 1);
+    assert_true(b->h->queue_bytes >= 2000); /* they still have it */
+    bench_free(b);
+}
+
 static void who_asks_for_time_gets_it(void **state)
 {
     struct bench *b = bench_new();
@@ -868,6 +906,7 @@ int main(void)
         cmocka_unit_test(what_is_refused_is_owed),
         cmocka_unit_test(too_much_that_is_owed_is_waited_for),
         cmocka_unit_test(none_has_the_memory_of_all),
+        cmocka_unit_test(who_failed_is_not_starved),
         cmocka_unit_test(order_is_kept_on_request),
         cmocka_unit_test(who_asks_for_time_gets_it),
         cmocka_unit_test(who_fails_for_too_long_is_disabled),
