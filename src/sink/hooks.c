@@ -64,6 +64,13 @@ void hook_put_back(struct hooks *h, struct hook *k)
 {
     uint64_t at = hook_position(h, k);
     hooks_abandon(h, k);
+    k->blamed_count = 0;
+    for (uint64_t i = k->first; i < k->end; i++) {
+        const struct event *e = &k->queue[i % HOOK_QUEUE];
+        k->blamed[k->blamed_count].offset = e->offset;
+        k->blamed[k->blamed_count].blame = e->blame;
+        k->blamed_count += e->state != EVENT_SETTLED && e->blame;
+    }
     hook_clear_queue(h, k);
     k->read_at = at;
     k->behind = true;

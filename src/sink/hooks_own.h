@@ -69,6 +69,11 @@ struct hook {
     struct event queue[HOOK_QUEUE]; /* a ring */
     uint64_t first, end;            /* sequence numbers in it */
     uint64_t queue_bytes;
+    struct {
+        uint64_t offset;
+        unsigned blame;
+    } blamed[HOOK_QUEUE]; /* what was put back, and is to blame: it is when it comes again */
+    unsigned blamed_count;
     struct owed owed[HOOK_OWED_MAX];
     unsigned owed_count;
     /* The endpoint. */

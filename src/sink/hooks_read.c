@@ -88,6 +88,14 @@ static bool is_full(const struct hooks *h, const struct hook *k)
            k->queue_bytes >= h->opts.queue_bytes / HOOKS_SHARES;
 }
 
+static unsigned blame_of(const struct hook *k, uint64_t offset)
+{
+    for (unsigned i = 0; i < k->blamed_count; i++)
+        if (k->blamed[i].offset == offset)
+            return k->blamed[i].blame;
+    return 0;
+}
+
 /* Puts the message into the queue. False: it is full. */
 static bool offer(struct hooks *h, struct hook *k, const struct sink_message *m, bool again)
 {
@@ -108,6 +116,7 @@ static bool offer(struct hooks *h, struct hook *k, const struct sink_message *m,
                         .receive_us = m->record.receive_us,
                         .body = malloc(body.len),
                         .len = body.len,
+                        .blame = blame_of(k, m->offset),
                         .again = again};
     CHECK(e->body);
     memcpy(e->body, body.ptr, body.len);

@@ -559,6 +559,22 @@ static void who_failed_is_not_starved(void **state)
     bench_free(b);
 }
 
+/* Nor is it forgotten meanwhile that a message is to blame. */
+static void blame_outlives_a_lack_of_memory(void **state)
+{
+    struct bench *b = bench_crowded();
+    uint64_t id = add_one(b, 8, (struct hook_settings){.by_feed = -1});
+    turn(b);
+    tell_status(b, id, 500);
+    append(b, 8, 500, 1);
+    for (uint64_t end = clock_mono_ns() + 10 * NS_PER_S; !info(b, id).owed;) {
+        turn(b);
+        assert_true(clock_mono_ns() < end);
+    }
+    assert_true(b->h->queue_bytes >= 2000);
+    bench_free(b);
+}
+
 static void who_asks_for_time_gets_it(void **state)
 {
     struct bench *b = bench_new();
@@ -907,6 +923,7 @@ int main(void)
         cmocka_unit_test(too_much_that_is_owed_is_waited_for),
         cmocka_unit_test(none_has_the_memory_of_all),
         cmocka_unit_test(who_failed_is_not_starved),
+        cmocka_unit_test(blame_outlives_a_lack_of_memory),
         cmocka_unit_test(order_is_kept_on_request),
         cmocka_unit_test(who_asks_for_time_gets_it),
         cmocka_unit_test(who_fails_for_too_long_is_disabled),
