@@ -155,10 +155,10 @@ def test_a_spike_is_told_second_by_second():
     series = [{"s": s, "answers": 2000 if 10 < s <= 20 else 100, "p50": 1, "p99": 5 if s > 10 else 2} for s in range(1, 31)]
     samples = [(s, 9000 - 300 * max(0, s - 20) if s > 10 else 0, 3.5 if s > 10 else 0) for s in range(0, 41)]
     r = Result()
-    sinks.put_spike(r, {"series": series, "status": {"202": 20000, "429": 3}, "broken": 1}, samples, 41, (10, 20, 100))
+    sinks.put_spike(r, {"series": series, "status": {"202": 20000, "429": 3}, "broken": 1, "timed_out": 2}, samples, 41, (10, 20, 100))
     before, during, after = r.dict["groups"][0]["rows"]
     assert (before["rate"], before["p99"], before["lag"]) == ([100], [2], [0])
-    assert (during["rate"], during["p99"], during["refused"], during["lag"], during["age"]) == ([2000], [5], [4], [9000], [3.5])
+    assert (during["rate"], during["p99"], during["refused"], during["lag"], during["age"]) == ([2000], [5], [6], [9000], [3.5])
     assert after["rate"] == [] and after["lag"] == [9000]
     assert "21.0 s after the spike's end" in r.dict["notes"][0]
 
