@@ -166,8 +166,8 @@ static bool is_secure(const struct http_exchange *e, const struct found *found,
 {
     const struct http_tune *t = &e->front->opts.tune;
     return stream_is_tls(e->conn->stream) ||
-           (cidr_covers(t->trusted, t->trusted_count, peer) &&
-            slice_eq_nocase(found->x_forwarded_proto, SLICE("https")));
+           (slice_eq_nocase(found->x_forwarded_proto, SLICE("https")) &&
+            cidr_covers(t->trusted, t->trusted_count, peer));
 }
 
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
