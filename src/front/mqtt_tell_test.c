@@ -16,6 +16,14 @@ static uint64_t publish_held(void)
     return position;
 }
 
+/* The same, and `a` is the group's only member. */
+static uint64_t publish_held_alone(void)
+{
+    connect_to(&a, 0, "a", 50, 10);
+    subscribe(&a, FILTER, 2);
+    return publish_held();
+}
+
 /* It has not left, and the session knows nothing of it: somebody else gets it. */
 static void what_is_not_made_durable_is_anothers(void **state)
 {
@@ -255,9 +263,7 @@ static void else_it_is_read_again(void **state)
 /* The group has slept, and is there again before what its last member was sent is durable. */
 static void be_back_before_it_is_told(enum reason outcome, bool comes)
 {
-    connect_to(&a, 0, "a", 50, 10);
-    subscribe(&a, FILTER, 2);
-    uint64_t position = publish_held();
+    uint64_t position = publish_held_alone();
     disconnect(&a);
     restores = true;
     connect_to(&b, 1, "b", 50, 10);
@@ -287,9 +293,7 @@ static void what_could_not_be_told_was_missed(void **state)
 static void what_is_told_late_is_waited_for(void **state)
 {
     (void)state;
-    connect_to(&a, 0, "a", 50, 10);
-    subscribe(&a, FILTER, 2);
-    uint64_t position = publish_held();
+    uint64_t position = publish_held_alone();
     holds[SESSION_GIVEN] = true;
     disconnect(&a);
     restores = true;
@@ -320,9 +324,7 @@ static void what_was_not_told_after_all_was_missed(void **state)
 static void what_is_its_own_does_not_wait(void **state)
 {
     (void)state;
-    connect_to(&a, 0, "a", 50, 10);
-    subscribe(&a, FILTER, 2);
-    uint64_t position = publish_held();
+    uint64_t position = publish_held_alone();
     disconnect(&a);
     restores = restores_both = true;
     own = session_place(7, 0);
