@@ -100,6 +100,7 @@ struct http_tune tune_http(const struct config *c, enum surface surface, const s
         .write_timeout_ns = c->http.write_timeout * NS_PER_MS,
         .body_rate_min = c->http.body_rate_min,
         .cors_origin = public ? c->http.cors_origin : "",
+        .hsts_s = public ? (uint32_t)(c->tls.hsts_max_age / 1000) : 0,
         .use_forwarded = !strcmp(c->listen.forwarded_header, "forwarded"),
         .trusted = trusted,
         .trusted_count = public ? count : 0,

@@ -584,6 +584,22 @@ def test_only_tls_13(tmp_path, ca):
         server.close()
 
 
+def test_browsers_are_told_to_use_nothing_else(tmp_path, ca):
+    """RFC 6797: only where it came by TLS, and only if the operator wants it."""
+    name, settings = "strict-transport-security", {"tls.certificates": ca.server("strict", "localhost"),
+                                                   "listen.trusted_proxies": "127.0.0.0/8"}
+    ask = {None: request("GET", "/nothing")}
+    ask.update({proto: request("GET", "/nothing", {"X-Forwarded-Proto": proto}) for proto in ("http", "https")})
+    for age, said in [("0", None), ("365d", "max-age=31536000")]:
+        server = https_server(tmp_path / age, {**settings, "tls.hsts_max_age": age}).start()
+        try:
+            with TlsWire(server.https_port, client(ca)) as tls, Wire(server.http_port) as plain:
+                assert [dict(tls.ask(r).headers).get(name) for r in ask.values()] == [said] * 3
+                assert [dict(plain.ask(r).headers).get(name) for r in ask.values()] == [None, None, said]
+        finally:
+            server.close()
+
+
 def test_cert_dev(tmp_path):
     made = subprocess.run([BIN, "cert", "dev", "--name", "gate.test"], cwd=tmp_path, capture_output=True, text=True)
     assert made.returncode == 0

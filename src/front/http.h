@@ -23,6 +23,7 @@ struct http_tune {
     uint64_t head_timeout_ns, idle_timeout_ns, write_timeout_ns;
     uint64_t body_rate_min;  /* bytes per second, after five seconds; 0 = any */
     const char *cors_origin; /* "" = no CORS */
+    uint32_t hsts_s;         /* Strict-Transport-Security: max-age; 0 = none */
     bool use_forwarded;      /* trusted proxies write Forwarded, not X-Forwarded-For */
     const struct cidr *trusted;
     unsigned trusted_count;

@@ -137,6 +137,12 @@ static void put_head(struct buf *out, struct http_exchange *e, struct worker *w,
         buf_put_slice(out, SLICE("WWW-Authenticate: Basic realm=\"sluice\"\r\n"));
     if (e->has_origin)
         put_cors(out, e);
+    /* RFC 6797 sections 6.1.1, 7.1 and 7.2 */
+    if (e->x.request.secure && e->front->opts.tune.hsts_s) {
+        buf_put_slice(out, SLICE("Strict-Transport-Security: max-age="));
+        buf_put_dec(out, e->front->opts.tune.hsts_s);
+        buf_put_slice(out, SLICE("\r\n"));
+    }
     if (r->retry_ns) {
         buf_put_slice(out, SLICE("Retry-After: "));
         buf_put_dec(out, (r->retry_ns + NS_PER_S - 1) / NS_PER_S);
