@@ -44,6 +44,8 @@ static void append(struct job *j, uint64_t number, const struct session_record *
     buf_clear(payload);
     session_record_encode(payload, event);
     CHECK(!payload->failed); /* no longer than what the front was sent */
+    job_exchange(j)->reply.session = number;
+    job_exchange(j)->reply.session_found = event->event == SESSION_RESUMED;
     write_session(j, number);
 }
 

@@ -258,6 +258,27 @@ def test_qos2_whose_outcome_is_unknown(make_server):
     assert values(owner, "x") == ["0", "1"]
 
 
+def test_an_opening_whose_outcome_is_unknown(make_server):
+    """The session does not stay connected; one that nobody was told of is not there for who comes next."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "1s"})
+    owner = owner_on(server, "opens")
+    slow = server.data / "journal" / "slow_ms"
+    login(server, owner.name, owner.key, "old", 5)[0].close()
+    wait_for("its end", lambda: server.metric("sessions_connected") == 0)
+    slow.write_text("3000")
+    for name in ("new", "old"):
+        with Mqtt(server.mqtt_port, 5) as c:
+            c.send(connect(name, owner.name, owner.key, 5, False, props=expiry(300)))
+            assert c.expect(CONNACK).body[1] != 0 and c.closed()
+    slow.write_text("0")
+    time.sleep(2)  # both openings are durable
+    wait_for("their ends", lambda: server.metric("sessions_connected") == 0)
+    for name in ("new", "old"):
+        c, found = login(server, owner.name, owner.key, name, 5)
+        assert found == (name == "old")
+        c.close()
+
+
 class Patient(paho.Client):
     """paho 1.6 publishes a message of QoS 2 anew when a second connection fails while its PUBREL is to
     be sent again, which MQTT-4.3.3-6 forbids: here it goes on waiting for PUBCOMP instead."""

@@ -113,8 +113,12 @@ struct reply {
     uint64_t retry_ns; /* with a reason: Retry-After; 0 = none */
     uint64_t version; /* of a GET: stands for what the answer was made of, and is its entity tag; 0:
                          the front makes one from the body */
-    bool no_store;    /* of a GET: the same again would not do the same, or not say the same; of
-                         another: it holds a secret */
+    /* METHOD_SESSION with no `session`: whose record was written, whatever became of that, and
+     * whether it was there before; 0: none was. */
+    uint64_t session;
+    bool session_found;
+    bool no_store; /* of a GET: the same again would not do the same, or not say the same; of
+                      another: it holds a secret */
 };
 
 #define EXCHANGE_MAGIC 0x5eedc0deu

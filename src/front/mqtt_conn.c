@@ -728,6 +728,7 @@ void mqtt_begin(struct mqtt_conn *c)
         return;
     }
     stream_write(c->stream, buf_slice(&c->front->gather));
+    c->begun = true;
     metric_add(METRIC_mqtt_connects, 1);
     mqtt_deliver_begin(c);
     c->stalled = true;

@@ -8,7 +8,10 @@
  * so that whoever takes the id next finds all of it. Until then the connection's memory stays
  * (`settling`), and what it waits for points to it (`settles`). Messages of QoS 2 say of the
  * session that they were received, and the will that it is published: where they wait, for a feed
- * that is being made for instance, the end of the connection is told behind them.
+ * that is being made for instance, the end of the connection is told behind them. So it is behind
+ * an opening whose outcome is not known: durable later than what the next holder of the id opens,
+ * that would take its place. A new session that no client was told of ends then: one who comes back
+ * and finds it would take it for an older one, with the subscriptions that this had.
  */
 #include "base/check.h"
 #include "base/metric.h"
@@ -107,6 +110,13 @@ static void take_opened(struct mqtt_conn *c, const struct buf *body)
         metric_add(METRIC_mqtt_sessions_resumed, 1);
 }
 
+/* Its record may be durable, or become so: the connection ends as one of that session. */
+static void take_unknown(struct mqtt_conn *c, const struct reply *r)
+{
+    c->session = r->session;
+    c->present = r->session_found;
+}
+
 void mqtt_reply_open(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->answer.conn;
@@ -117,7 +127,9 @@ void mqtt_reply_open(struct mqtt_exchange *e)
     mqtt_dequeue(&e->answer);
     if (good)
         take_opened(c, &e->x.reply.body);
-    else
+    if (e->x.reply.reason == REASON_outcome_unknown)
+        take_unknown(c, &e->x.reply);
+    if (!good)
         mqtt_refuse_login(c, &e->x.reply);
     mqtt_exchange_free(e);
     if (good)
@@ -158,7 +170,8 @@ bool mqtt_keeps_will(const struct mqtt_conn *c)
 static void tell_closed(struct mqtt_conn *c, const struct principal *who)
 {
     struct mqtt_exchange *e = mqtt_exchange_new(c->front);
-    bool goes_on = c->expiry_s || c->keep_will;
+    bool known = c->begun || c->present; /* else nobody was told that there is one */
+    bool goes_on = (known && c->expiry_s) || c->keep_will;
     struct session_record r = {.event = goes_on ? SESSION_CLOSED : SESSION_ENDED,
                                .expiry_s = c->expiry_s,
                                .keep_will = c->keep_will,
@@ -230,6 +243,8 @@ void mqtt_settled(struct mqtt_exchange *e)
     bool unknown = e->x.reply.reason == REASON_outcome_unknown && !c->front->stopping;
     if (opening && e->x.reply.reason == REASON_ok)
         take_opened(c, &e->x.reply.body);
+    else if (opening && unknown)
+        take_unknown(c, &e->x.reply);
     if (e->answer.conn)
         mqtt_dequeue(&e->answer);
     if (message) {

@@ -190,6 +190,10 @@ static inline void answer(struct exchange *x, enum reason reason)
     if (q->method == METHOD_SESSION)
         assert_true(session_record_decode(q->body, &r));
     x->reply.status = 200;
+    if (q->method == METHOD_SESSION && q->path.len && reason == REASON_outcome_unknown) {
+        x->reply.session = ++last_session;
+        x->reply.session_found = r.event == SESSION_RESUMED;
+    }
     if (reason != REASON_ok) {
         exchange_refuse(x, reason, NULL);
         return;
@@ -382,8 +386,9 @@ static inline void expect_end(struct client *c)
     assert_int_equal(recv(c->fd, &byte, 1, MSG_DONTWAIT), 0);
 }
 
-static inline void connect_to(struct client *c, unsigned worker, const char *name,
-                              uint32_t expiry_s, uint16_t window)
+/* CONNACK is still to come. */
+static inline void send_connect(struct client *c, unsigned worker, const char *name, bool clean,
+                                uint32_t expiry_s, uint16_t window)
 {
     int pair[2];
     struct mqtt_packet p = {.type = MQTT_CONNECT};
@@ -394,7 +399,7 @@ static inline void connect_to(struct client *c, unsigned worker, const char *nam
     assert_true(s && mqtt_accept(fronts[worker], s));
     stream_begin(s);
     p.connect = (struct mqtt_connect){.version = MQTT_5,
-                                      .clean = true,
+                                      .clean = clean,
                                       .keep_alive = 60,
                                       .client_id = slice_str(name),
                                       .username = SLICE("u"),
@@ -403,6 +408,12 @@ static inline void connect_to(struct client *c, unsigned worker, const char *nam
     p.properties.session_expiry = expiry_s;
     p.properties.receive_max = window;
     put(c, &p);
+}
+
+static inline void connect_to(struct client *c, unsigned worker, const char *name,
+                              uint32_t expiry_s, uint16_t window)
+{
+    send_connect(c, worker, name, true, expiry_s, window);
     assert_int_equal(expect(c, MQTT_CONNACK).code, 0);
 }
 

@@ -95,6 +95,7 @@ struct mqtt_conn {
     bool settling;            /* it has ended, but its session is still being told so */
     bool keep_will;           /* then: and publishes the will later */
     bool will_kept;           /* its session has it */
+    bool begun;               /* it was told CONNACK */
     bool replaying;
     enum reason failed; /* why it closes at the end of the turn; REASON_ok: it does not */
     uint32_t expiry_s;  /* of the session, as in force */
