@@ -244,6 +244,8 @@ static int open_catalog(struct server *s, struct error *err)
     char path[PATH_BYTES];
     int rc = catalog_open(&(struct catalog_opts){.path = data_path(s, "catalog.db", path),
                                                  .must_exist = s->caught_up_at > 0,
+                                                 .told = audit_stats(s->views.audit).told,
+                                                 .skip_told = s->config->journal.skip_corrupt,
                                                  .queue_max = 100000,
                                                  .has_ack = true,
                                                  .ack = tune_ack(s->config->ack.level),
@@ -309,7 +311,7 @@ static int open_views(struct server *s, struct error *err)
                                     .on_applied = on_applied,
                                     .arg = s};
     int rc = views_open(&s->views, &opts, err);
-    return rc ? rc : views_rebuild_sessions(&s->views, err);
+    return rc ? rc : views_rebuild(&s->views, err);
 }
 
 static void close_views(struct server *s)
@@ -926,10 +928,8 @@ static void on_hangup(struct server *s)
 {
     struct admin_call *call = calloc(1, sizeof *call);
     CHECK(call);
-    call->noun = "config";
-    call->verb = "reload";
-    call->actor = "signal";
-    call->done = on_hangup_done;
+    *call = (struct admin_call){
+        .noun = "config", .verb = "reload", .actor = "signal", .done = on_hangup_done};
     admin_run(s->admin, call);
 }
 

@@ -157,22 +157,32 @@ static bool told_to_stop(void)
            (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
-int views_rebuild_sessions(struct views *v, struct error *err)
+/* Returns when the view has all that the journal has now; `line` is said meanwhile. */
+static int catch_up(struct views *v, struct view *view, const char *line, struct error *err)
 {
-    uint64_t end = journal_durable(v->journal), begun = view_applied(v->session_view);
+    uint64_t end = journal_durable(v->journal), begun = view_applied(view);
     uint64_t told_ns = clock_mono_ns();
-    view_hurry(v->session_view, end);
-    while (view_applied(v->session_view) < end) {
+    view_hurry(view, end);
+    while (view_applied(view) < end) {
         if (told_to_stop())
-            return error_set(err, -EINTR, "stopped while sessions were read from the journal");
+            return error_set(err, -EINTR, "stopped while the journal was read (%s)", line);
         if (clock_mono_ns() - told_ns >= PROGRESS_NS) {
             told_ns = clock_mono_ns();
-            log_line(LOG_INFO, "sessions.reading", "from=%llu at=%llu to=%llu",
-                     (unsigned long long)begun, (unsigned long long)view_applied(v->session_view),
-                     (unsigned long long)end);
+            log_line(LOG_INFO, line, "from=%llu at=%llu to=%llu", (unsigned long long)begun,
+                     (unsigned long long)view_applied(view), (unsigned long long)end);
         }
         clock_sleep_ns(NS_PER_MS);
     }
+    return 0;
+}
+
+int views_rebuild(struct views *v, struct error *err)
+{
+    int rc = catch_up(v, v->session_view, "sessions.reading", err);
+    if (rc == 0)
+        rc = catch_up(v, v->audit_view, "audit.reading", err);
+    if (rc)
+        return rc;
     unsigned count = sessions_cut_off(v->sessions, clock_wall_us());
     if (count)
         log_line(LOG_INFO, "sessions.cut_off", "sessions=%u", count);

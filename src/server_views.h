@@ -46,10 +46,10 @@ struct views_opts {
 /* Opens what they keep and starts their threads. 0, or a negative errno with a sentence; then
  * views_close closes what was opened. */
 int views_open(struct views *v, const struct views_opts *opts, struct error *err);
-/* Before anybody may connect: returns when the sessions are what the journal says, and those that
- * had a connection when the server ended are cut off. 0, or -EINTR when a signal asks the server to
- * stop meanwhile. */
-int views_rebuild_sessions(struct views *v, struct error *err);
+/* Before the catalog is opened, and before anybody may connect: returns when the sessions and the
+ * audit log are what the journal says, and sessions that had a connection when the server ended are
+ * cut off. 0, or -EINTR when a signal asks the server to stop meanwhile. */
+int views_rebuild(struct views *v, struct error *err);
 /* Stops the threads; they call on_applied no more. May be repeated. */
 void views_stop(struct views *v);
 void views_close(struct views *v);

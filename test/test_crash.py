@@ -250,6 +250,52 @@ def test_a_catalog_that_is_gone(make_server, tmp_path, empty):
     assert requests.get(f"{owner.url}/feeds/t/data/last", headers=owner.key_auth, timeout=10).json()["value"] == "1"
 
 
+@pytest.mark.parametrize("by", ["account", "message", "message, killed"])
+def test_an_older_catalog(make_server, tmp_path, by):
+    """Its next numbers were given out since: behind it a new feed would show the data of one that it does not know."""
+    server = make_server()
+    owner = owner_on(server, "a")
+
+    def send(body):
+        return requests.post(f"{server.url}/v1/telemetry", json=body, headers=owner.auth, timeout=10).status_code
+
+    def value(feed):
+        return requests.get(f"{owner.url}/feeds/{feed}/data/last", headers=owner.key_auth, timeout=10).json().get("value")
+
+    assert send({"t": 1}) == 202
+    assert server.stop() == 0
+    catalog = server.data / "catalog.db"
+    shutil.copy(catalog, tmp_path / "old.db")
+    server.start()
+    if by == "account":
+        server.cli("account", "add", "b")
+    else:
+        assert send({"u": "of u"}) == 202
+    if by == "message, killed":
+        server.kill()
+    else:
+        assert server.stop() == 0
+    shutil.copy(tmp_path / "old.db", catalog)
+    catalog.with_name("catalog.db-journal").unlink(missing_ok=True)
+    why = f"{catalog}: it is older than the journal"
+    if by != "message, killed":  # then only a server finds it: it has read the end of the journal
+        for command in ("account", "add", "c"), ("backup", str(tmp_path / "backup")):
+            done = server.cli_run(*command)
+            assert done.returncode == 1 and why in done.stderr, done
+    server.stderr_path.write_text("")
+    server.spawn()
+    assert server.process.wait(30) != 0
+    assert why in server.log() and "journal.skip_corrupt" in server.log(), server.log()
+    server.settings["journal.skip_corrupt"] = "true"
+    server.start()
+    assert send({"v": "of v"}) == 202 and value("v") == "of v" and value("t") == "1"
+    assert server.stop() == 0
+    del server.settings["journal.skip_corrupt"]
+    server.start()
+    made = requests.post(f"{owner.url}/feeds", json={"name": "w"}, headers=owner.key_auth, timeout=10).json()
+    assert made["id"] > 2**32 and value("w") is None
+
+
 def test_torn_tail_is_cut(make_server):
     """Half a batch at the end of the log is what a crash leaves; it is no reason not to start."""
     server = make_server(SMALL)

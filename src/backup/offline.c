@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "backup/files.h"
+#include "view/audit.h"
 
 #define QUEUE_MAX 1 /* nobody asks for anything */
 
@@ -41,10 +42,14 @@ static int open_history(const struct backup_offline_opts *o, struct backup_sourc
 static int open_catalog(const struct backup_offline_opts *o, struct backup_source *ret,
                         struct error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], audit[PATH_MAX];
     int rc = path_join(path, o->data, "catalog.db", err);
-    const struct catalog_opts opts = {
-        .path = path, .must_exist = journal_durable(ret->journal) > 0, .queue_max = QUEUE_MAX};
+    if (rc == 0)
+        rc = path_join(audit, o->data, "audit", err);
+    const struct catalog_opts opts = {.path = path,
+                                      .must_exist = journal_durable(ret->journal) > 0,
+                                      .told = rc ? 0 : audit_told(o->disk, audit),
+                                      .queue_max = QUEUE_MAX};
     return rc ? rc : catalog_open(&opts, &ret->catalog, err);
 }
 

@@ -490,6 +490,8 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct e
     if (!rc)
         rc = db_open(&c->db, opts->path, err);
     if (!rc)
+        rc = db_check_told(&c->db, opts->told, opts->skip_told, err);
+    if (!rc)
         rc = outbox_init(&c->outbox, &c->db, err);
     if (!rc)
         rc = load_all(&c->memory, &c->batch, opts->emit != NULL, err);

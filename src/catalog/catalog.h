@@ -27,6 +27,8 @@ struct catalog;
 struct catalog_opts {
     const char *path;   /* the database file; made if missing */
     bool must_exist;    /* the journal has records: a new one would give their numbers to others */
+    uint64_t told;      /* the highest change the journal told: one without it is older; 0: none */
+    bool skip_told;     /* then it goes on behind all numbers that can have been given out */
     unsigned queue_max; /* asks waiting, at least 1; beyond it catalog_submit says busy */
     /* Makes records durable in the journal. NULL (command line, no server): rows stay in the outbox
      * until a server runs. 0 or negative errno: tried again later, the change stays unpublished.
@@ -45,12 +47,12 @@ struct catalog_opts {
 };
 
 /*
- * Opens or makes the database (refuses a newer format, another program's or a damaged file, and one
- * that is missing or empty and must exist), loads
- * it, starts the thread. A new one gets the roles and plans of catalog/seed.h. What the outbox
- * still owes the journal is emitted first; should that fail, the catalog is open all the same,
- * without the feeds whose dictionary record is owed: they appear once the journal has it. 0 or
- * negative errno.
+ * Opens or makes the database (refuses a newer format, another program's or a damaged file, one
+ * that is missing or empty and must exist, and an old copy, whose next numbers others have had),
+ * loads it, starts the thread. A new one gets the roles and plans of catalog/seed.h. What the
+ * outbox still owes the journal is emitted first; should that fail, the catalog is open all the
+ * same, without the feeds whose dictionary record is owed: they appear once the journal has it. 0
+ * or negative errno.
  */
 int catalog_open(const struct catalog_opts *opts, struct catalog **ret, struct error *err);
 /* Answers what is queued with REASON_stopping, ends the thread, closes. Nobody may look up or

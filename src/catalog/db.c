@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "catalog/catalog.h"
 #include "catalog/schema.h"
 #include "journal/disk.h"
@@ -332,27 +333,50 @@ enum reason db_reason(int rc)
     }
 }
 
+/* Counters go on at the `jump`-th multiple of CATALOG_JUMP behind where they are, or behind `least`
+ * if that is further. */
+static int jump_behind(struct db *db, uint64_t least, uint32_t jump, struct error *err)
+{
+    for (unsigned i = 0; i < COUNTERS; i++) {
+        uint64_t from = db->next[i] > least ? db->next[i] : least;
+        uint64_t multiple = from / CATALOG_JUMP + jump;
+        if (multiple >= COUNTER_MAX / CATALOG_JUMP)
+            return error_set(err, -ERANGE, "%s: the counter %s cannot jump %u times further",
+                             db->path, counter_names[i], jump);
+        db->next[i] = multiple * CATALOG_JUMP;
+    }
+    int code = db_begin(db);
+    if (code == SQLITE_DONE)
+        code = db_commit(db);
+    return code == SQLITE_OK ? 0 : open_failed(db, code, err);
+}
+
+int db_check_told(struct db *db, uint64_t told, bool skips, struct error *err)
+{
+    unsigned long long known = db->next[NEXT_CHANGE] - 1;
+    if (told <= known)
+        return 0;
+    if (!skips)
+        return error_set(err, -ESTALE,
+                         "%s: it is older than the journal: it ends with change %llu, the journal "
+                         "tells of %llu. It would give numbers of accounts and feeds to others, "
+                         "and what was revoked since would be in force. Restore the newest one, or "
+                         "start with journal.skip_corrupt to go on behind all numbers given out",
+                         db->path, known, (unsigned long long)told);
+    int rc = jump_behind(db, told, 1, err);
+    if (rc == 0)
+        log_line(LOG_WARN, "catalog.older", "path=%s last_change=%llu journal_tells=%llu", db->path,
+                 known, (unsigned long long)told);
+    return rc;
+}
+
 int catalog_restored(const char *path, uint32_t jump, struct error *err)
 {
     struct db db;
     int rc = db_open(&db, path, err);
     if (rc < 0)
         return rc;
-    for (unsigned i = 0; i < COUNTERS && rc == 0; i++) {
-        uint64_t multiple = db.next[i] / CATALOG_JUMP + jump;
-        if (multiple >= COUNTER_MAX / CATALOG_JUMP)
-            rc = error_set(err, -ERANGE, "%s: the counter %s cannot jump %u times further", path,
-                           counter_names[i], jump);
-        else
-            db.next[i] = multiple * CATALOG_JUMP;
-    }
-    if (rc == 0) {
-        int code = db_begin(&db);
-        if (code == SQLITE_DONE)
-            code = db_commit(&db);
-        if (code != SQLITE_OK)
-            rc = open_failed(&db, code, err);
-    }
+    rc = jump_behind(&db, 0, jump, err);
     db_close(&db);
     return rc;
 }

@@ -45,6 +45,10 @@ int db_scrub(struct db *db);
 void db_close(struct db *db);
 /* -ENOENT with a sentence when the file is missing or empty; else 0. */
 int db_require(const char *path, struct error *err);
+/* -ESTALE with a sentence when the database does not know of the change `told`; with `skips` its
+ * counters go on behind all that can have been given out meanwhile. 0, or another negative errno
+ * with a sentence. */
+int db_check_told(struct db *db, uint64_t told, bool skips, struct error *err);
 /* Makes an empty file that only its owner may read: it will hold verifiers. One that is there stays
  * as it is, or with `must_be_new` is -EEXIST. 0 or a negative errno. */
 int db_make_private(const char *path, bool must_be_new);

@@ -80,8 +80,10 @@ int offline_call(const struct config *config, const struct admin_command *comman
     rc = server_tls_read_psk(config, &psk, err);
     if (!rc)
         rc = open_keyring(config, command, &audit.keyring, err);
-    const struct catalog_opts opts = {
-        .path = path, .must_exist = journal_has_begun(dir), .queue_max = QUEUE_MAX};
+    const struct catalog_opts opts = {.path = path,
+                                      .must_exist = journal_has_begun(dir),
+                                      .told = audit_told(audit.disk, audit.dir),
+                                      .queue_max = QUEUE_MAX};
     if (!rc)
         rc = catalog_open(&opts, &catalog, err);
     if (!rc) {

@@ -36,6 +36,7 @@ void audit_count(struct audit *a)
     atomic_store_explicit(&a->entries, a->at.next - a->at.oldest, memory_order_relaxed);
     atomic_store_explicit(&a->files_now, a->files_count, memory_order_relaxed);
     atomic_store_explicit(&a->bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&a->told, a->at.change, memory_order_relaxed);
 }
 
 void audit_add_file(struct audit *a, const struct audit_head *head, uint64_t bytes)
@@ -257,6 +258,12 @@ static struct slice sealed_text(struct audit *a, const struct audit_line *l, str
     return ret;
 }
 
+static void note_change(struct audit *a, uint64_t change)
+{
+    a->at.change = change;
+    atomic_store_explicit(&a->told, change, memory_order_relaxed);
+}
+
 /* Makes the record's line; `change` 0: it is not known. */
 static void put_line(struct audit *a, const struct record *r, uint64_t offset, uint64_t change,
                      bool shut)
@@ -282,7 +289,7 @@ static void put_line(struct audit *a, const struct record *r, uint64_t offset, u
     CHECK(!a->pending.failed);
     a->at.next++;
     if (change)
-        a->at.change = change;
+        note_change(a, change);
     if (r->event_us > a->at.until_us)
         a->at.until_us = r->event_us;
     a->applied = offset + 1;
@@ -291,10 +298,14 @@ static void put_line(struct audit *a, const struct record *r, uint64_t offset, u
 
 void audit_apply(struct audit *a, const struct record *r, uint64_t offset)
 {
-    if (r->kind != RECORD_AUDIT || offset < a->applied)
+    if (offset < a->applied || (r->kind != RECORD_AUDIT && r->kind != RECORD_DICTIONARY))
         return;
     uint64_t change = change_of(r->payload);
-    if (is_repeated(a, r, change))
+    if (r->kind == RECORD_DICTIONARY) {
+        if (change > a->at.change)
+            note_change(a, change);
+        a->applied = offset + 1;
+    } else if (is_repeated(a, r, change))
         a->applied = offset + 1;
     else
         put_line(a, r, offset, change, false);
@@ -346,5 +357,6 @@ struct audit_stats audit_stats(const struct audit *a)
         .entries = atomic_load_explicit(&a->entries, memory_order_relaxed),
         .files = atomic_load_explicit(&a->files_now, memory_order_relaxed),
         .bytes = atomic_load_explicit(&a->bytes, memory_order_relaxed),
+        .told = atomic_load_explicit(&a->told, memory_order_relaxed),
     };
 }

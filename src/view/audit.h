@@ -45,8 +45,12 @@ bool audit_beyond(struct disk *disk, const char *dir, const uint8_t log_id[16], 
                   uint64_t *ret);
 /* Writes nothing: audit_flush does. Accepts NULL. */
 void audit_close(struct audit *a);
+/* The highest number of a change of the catalog that the journal told, as the log in `dir` has
+ * noted it; 0: none is known. It may lag behind the journal after a crash. */
+uint64_t audit_told(struct disk *disk, const char *dir);
 
-/* Takes one record: an audit record that is new becomes a line. */
+/* Takes one record: an audit record that is new becomes a line; of what tells only what a number
+ * means its change is noted. */
 void audit_apply(struct audit *a, const struct record *r, uint64_t offset);
 /* One that cannot be opened: becomes a line that says so, for there was a change. */
 void audit_apply_shut(struct audit *a, const struct record *r, uint64_t offset);
@@ -64,6 +68,7 @@ void audit_set_keep(struct audit *a, uint64_t keep_ms);
 struct audit_stats {
     uint64_t entries; /* that the files hold */
     uint64_t files, bytes;
+    uint64_t told; /* as audit_told */
 };
 /* Any thread; of about now. */
 struct audit_stats audit_stats(const struct audit *a);

@@ -226,6 +226,8 @@ static int go_on(struct audit *a, const struct audit_names *names, struct error 
         a->at = a->saved;
         a->applied = applied;
     }
+    if (a->at.change < a->saved.change) /* what no entry told of */
+        a->at.change = a->saved.change;
     code = a->at.next == a->saved.next ? 0 : audit_save(a);
     return code < 0 ? failed(a, err, code) : 0;
 }
@@ -264,6 +266,12 @@ bool audit_beyond(struct disk *disk, const char *dir, const uint8_t log_id[16], 
         return false;
     *ret = s.cursor;
     return true;
+}
+
+uint64_t audit_told(struct disk *disk, const char *dir)
+{
+    struct audit_state s;
+    return audit_load_state(disk, dir, &s, NULL) == 0 ? s.change : 0;
 }
 
 void audit_close(struct audit *a)

@@ -56,7 +56,7 @@ struct audit_state {
     uint64_t next;            /* number of the next entry */
     struct audit_hash last;   /* of the last line, or the anchor */
     int64_t until_us;         /* the newest time of all entries */
-    uint64_t change;          /* of the last entry */
+    uint64_t change;          /* the last one told, of an entry or of what a number means */
 };
 
 /* An entry as it stands in its line. */
@@ -156,7 +156,7 @@ struct audit {
     uint64_t written_ns, saved_ns, trimmed_ns;
     bool clock_known, failing, repeating;
     _Atomic uint64_t keep_ms;
-    _Atomic uint64_t entries, files_now, bytes;
+    _Atomic uint64_t entries, files_now, bytes, told;
 };
 
 struct audit *audit_new(const struct audit_opts *opts);

@@ -97,7 +97,7 @@ static bool always(const void *of)
 static bool on_audit_wants(const void *of, const struct record *r)
 {
     (void)of;
-    return r->kind == RECORD_AUDIT;
+    return r->kind == RECORD_AUDIT || r->kind == RECORD_DICTIONARY;
 }
 
 static void on_audit_apply(void *of, const struct record *r, uint64_t offset)
