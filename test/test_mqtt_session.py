@@ -279,6 +279,25 @@ def test_an_opening_whose_outcome_is_unknown(make_server):
         c.close()
 
 
+def test_an_end_that_the_full_disk_refuses(make_server):
+    """It is told when there is room: until then the session is nobody else's, and from then on it expires."""
+    server = make_server({"journal.disk": "slow"})
+    owner = owner_on(server, "fills")
+    fill = server.data / "journal" / "fill_percent"
+    c, _ = login(server, owner.name, owner.key, "same", 5, props=expiry(1))
+    fill.write_text("97")
+    wait_for("a full disk", lambda: server.metric("disk_fill_percent") == 97)
+    c.close()
+    time.sleep(0.5)
+    assert server.metric("sessions_connected") == 1
+    fill.write_text("10")
+    wait_for("its end", lambda: server.metric("sessions_connected") == 0)
+    time.sleep(1.5)
+    c, found = login(server, owner.name, owner.key, "same", 5)
+    assert not found
+    c.close()
+
+
 class Patient(paho.Client):
     """paho 1.6 publishes a message of QoS 2 anew when a second connection fails while its PUBREL is to
     be sent again, which MQTT-4.3.3-6 forbids: here it goes on waiting for PUBCOMP instead."""

@@ -781,6 +781,7 @@ struct mqtt_front *mqtt_front_new(const struct mqtt_opts *opts)
     CHECK(f);
     f->opts = *opts;
     f->subs = mqtt_subs_new();
+    mqtt_keep_init(f);
     buf_init(&f->gather, (size_t)REPLY_MAX * 65536u);
     buf_init(&f->now, GATHER_MAX);
     buf_init(&f->retained, TOPIC_MAX + RETAINED_MAX);
@@ -800,7 +801,8 @@ void mqtt_front_free(struct mqtt_front *f)
 {
     if (!f)
         return;
-    CHECK(!f->conns);
+    CHECK(!f->conns && !f->untold);
+    deadline_clear(&f->tell_again);
     while (f->free) {
         struct mqtt_exchange *e = f->free;
         f->free = e->free_next;
@@ -834,6 +836,7 @@ void mqtt_front_stop(struct mqtt_front *f)
 {
     f->stopping = true;
     mqtt_shares_stop(f->opts.shares);
+    mqtt_keep_stop(f);
     for (struct mqtt_conn *c = f->conns; c; c = c->next) {
         if (c->state == MQTT_UP && c->first)
             c->state = MQTT_ENDING;
@@ -846,6 +849,7 @@ void mqtt_front_stop(struct mqtt_front *f)
 
 void mqtt_front_abort(struct mqtt_front *f)
 {
+    mqtt_keep_stop(f);
     for (struct mqtt_conn *c = f->conns; c; c = c->next)
         stream_close(c->stream);
 }

@@ -14,11 +14,15 @@
  * and finds it would take it for an older one, with the subscriptions that this had.
  */
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/metric.h"
 #include "flow/limits.h"
 #include "flow/publish.h"
 #include "flow/session_record.h"
 #include "front/mqtt_private.h"
+
+#define UNTOLD_NS   NS_PER_S /* until what could not be told is told again, */
+#define UNTOLD_TURN 1000u    /* so many at a time */
 
 /* Puts the record into the exchange and hands that up. */
 static void hand_up(struct mqtt_exchange *e, const struct session_record *r, uint64_t session,
@@ -235,6 +239,74 @@ static bool may_pass(enum reason reason)
     return status == 429 || status >= 500;
 }
 
+/* Whoever tells of a connection's end later may be told yes. */
+static bool may_be_told_later(enum reason reason)
+{
+    return reason == REASON_busy || reason == REASON_overloaded || reason == REASON_disk_full;
+}
+
+static void wait_for_untold(struct mqtt_front *f)
+{
+    if (f->untold)
+        deadline_set(worker_wheel(f->opts.worker), &f->tell_again,
+                     f->untold->x.request.start_ns + UNTOLD_NS);
+}
+
+static void tell_later(struct mqtt_exchange *e)
+{
+    struct mqtt_front *f = e->answer.front;
+    e->free_next = NULL;
+    *f->untold_last = e;
+    f->untold_last = &e->free_next;
+    wait_for_untold(f);
+}
+
+static struct mqtt_exchange *take_untold(struct mqtt_front *f)
+{
+    struct mqtt_exchange *e = f->untold;
+    f->untold = e->free_next;
+    if (!f->untold)
+        f->untold_last = &f->untold;
+    return e;
+}
+
+/* What is refused once more is behind the others, and not due. */
+static void on_tell_again(struct deadline *d)
+{
+    struct mqtt_front *f =
+        (struct mqtt_front *)((char *)d - offsetof(struct mqtt_front, tell_again));
+    uint64_t due_ns = worker_now_ns(f->opts.worker) - UNTOLD_NS;
+    for (unsigned n = 0; n < UNTOLD_TURN && f->untold; n++) {
+        if (f->untold->x.request.start_ns > due_ns)
+            break;
+        struct mqtt_exchange *e = take_untold(f);
+        tell_closed(e->settles, e->x.request.principal);
+        mqtt_exchange_free(e);
+    }
+    wait_for_untold(f);
+}
+
+void mqtt_keep_init(struct mqtt_front *f)
+{
+    f->untold_last = &f->untold;
+    f->tell_again.due = on_tell_again;
+}
+
+static void settle(struct mqtt_conn *c)
+{
+    c->settling = false;
+    mqtt_conn_forget(c);
+}
+
+void mqtt_keep_stop(struct mqtt_front *f)
+{
+    while (f->untold) {
+        struct mqtt_exchange *e = take_untold(f);
+        settle(e->settles);
+        mqtt_exchange_free(e);
+    }
+}
+
 void mqtt_settled(struct mqtt_exchange *e)
 {
     struct mqtt_conn *c = e->settles;
@@ -252,9 +324,11 @@ void mqtt_settled(struct mqtt_exchange *e)
         mqtt_settle_on(e);
     } else if (opening ? c->session != 0 : unknown) {
         tell_closed(c, e->x.request.principal); /* again: behind what may still become durable */
+    } else if (!opening && may_be_told_later(e->x.reply.reason) && !c->front->stopping) {
+        tell_later(e);
+        return;
     } else {
-        c->settling = false;
-        mqtt_conn_forget(c);
+        settle(c);
     }
     mqtt_exchange_free(e);
 }

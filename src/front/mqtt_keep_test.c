@@ -103,12 +103,79 @@ static void a_session_that_nobody_was_told_of_ends(void **state)
     end_members();
 }
 
+/* ---- an end that is refused ------------------------------------------------------------------ */
+
+static void pass_a_second(void)
+{
+    for (unsigned i = 0; i < 7; i++)
+        pass_time();
+}
+
+/* `a` has a session, and has ended, which is refused. */
+static void end_refused(enum reason reason)
+{
+    connect_to(&a, 0, "same", 50, 10);
+    refusals[SESSION_CLOSED] = reason;
+    disconnect(&a);
+    assert_int_equal(told[SESSION_CLOSED], 1);
+}
+
+/* Nobody may go on with it while it is connected as far as the view knows. */
+static void who_cannot_be_told_over_keeps_the_id(void **state)
+{
+    const enum reason passing[] = {REASON_busy, REASON_disk_full};
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        memset(told, 0, sizeof told);
+        end_refused(passing[i]);
+        send_connect(&b, 1, "same", false, 50, 10);
+        expect_waiting();
+        assert_int_equal(told[SESSION_CLOSED], 1); /* not at once */
+        pass_a_second();
+        expect_waiting();
+        assert_int_equal(told[SESSION_CLOSED], 2);
+        refusals[SESSION_CLOSED] = REASON_ok;
+        pass_a_second();
+        expect_heir();
+        assert_int_equal(told[SESSION_CLOSED], 3);
+        pass_a_second();
+        assert_int_equal(told[SESSION_CLOSED], 3);
+        end_members();
+    }
+}
+
+/* It will never be told. */
+static void but_not_for_ever(void **state)
+{
+    (void)state;
+    end_refused(REASON_journal_failed);
+    send_connect(&b, 1, "same", false, 50, 10);
+    expect_heir();
+    end_members();
+}
+
+static void nor_beyond_a_stop(void **state)
+{
+    (void)state;
+    end_refused(REASON_busy);
+    mqtt_front_stop(fronts[0]);
+    send_connect(&b, 1, "same", false, 50, 10);
+    expect_heir();
+    end_members();
+    pass_a_second();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(who_is_refused_for_it_keeps_the_id),     TEST(so_does_who_has_gone_meanwhile),
-        TEST(what_was_there_before_is_closed),        TEST(what_is_refused_gives_the_id_back),
+        TEST(who_is_refused_for_it_keeps_the_id),
+        TEST(so_does_who_has_gone_meanwhile),
+        TEST(what_was_there_before_is_closed),
+        TEST(what_is_refused_gives_the_id_back),
         TEST(a_session_that_nobody_was_told_of_ends),
+        TEST(who_cannot_be_told_over_keeps_the_id),
+        TEST(but_not_for_ever),
+        TEST(nor_beyond_a_stop),
     };
     return cmocka_run_group_tests(tests, make_workers, NULL);
 }

@@ -540,6 +540,7 @@ static inline int close_all(void **state)
 {
     (void)state;
     memset(holds, 0, sizeof holds);
+    memset(refusals, 0, sizeof refusals);
     while (held_count)
         answer_held(REASON_ok);
     for (unsigned i = 0; i < WORKERS; i++)

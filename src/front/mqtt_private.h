@@ -127,6 +127,8 @@ struct mqtt_front {
     unsigned conns_count;
     struct mqtt_subs *subs;
     struct mqtt_exchange *free;
+    struct mqtt_exchange *untold, **untold_last; /* ends to be told again; by time */
+    struct deadline tell_again;
     struct mqtt_answer *free_answers;
     unsigned free_count, free_answers_count;
     struct buf gather;   /* answers for one write */
@@ -198,6 +200,9 @@ void mqtt_settle_behind(struct mqtt_conn *c, struct mqtt_exchange *e);
 void mqtt_settle_on(struct mqtt_exchange *e);
 /* The exchange that `settles` came back. */
 void mqtt_settled(struct mqtt_exchange *e);
+void mqtt_keep_init(struct mqtt_front *f);
+/* The server stops: what could not be told is not told again. */
+void mqtt_keep_stop(struct mqtt_front *f);
 
 /* Its answers, or what it has to say, leave at the end of the turn. */
 void mqtt_make_dirty(struct mqtt_conn *c);
