@@ -228,6 +228,8 @@ static void remove_written(struct writing *w)
 {
     const char *const *const lists[] = {backup_folders, backup_files};
     char path[PATH_MAX];
+    if (path_join(path, w->opts->to, MANIFEST_NAME, &(struct error){""}) == 0)
+        w->disk->unlink(w->disk, path); /* it may be there and not durable; first: it vouches */
     for (unsigned k = 0; k < 2; k++)
         for (unsigned i = 0; lists[k][i]; i++)
             if (path_join(path, w->opts->to, lists[k][i], &(struct error){""}) == 0)
