@@ -662,6 +662,7 @@ struct pipeline *pipeline_new(const struct pipeline_opts *opts)
     p->shed = opts->tune.shed;
     p->pprof = opts->tune.pprof;
     pthread_mutex_init(&p->receipts_lock, NULL);
+    claims_init(&p->claims);
     p->prof = prof_new();
     p->pool = read_pool_new(p);
     return p;
@@ -682,6 +683,7 @@ void pipeline_free(struct pipeline *p)
     prof_free(p->prof);
     live_free(p->live);
     receipts_free(p);
+    claims_fini(&p->claims);
     own_senders_free(p);
     free(p);
 }

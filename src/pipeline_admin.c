@@ -26,37 +26,13 @@ static void free_call(struct admin_call *call)
     free(call);
 }
 
-/* One thread runs all commands, and some take seconds: those of accounts' own keys never fill its
- * queue. False: others are under way. */
-static bool claim(struct pipeline *p, uint64_t account)
-{
-    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++)
-        if (atomic_load(&p->own_commands[i]) == account)
-            return false;
-    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++) {
-        uint64_t nobody = 0;
-        if (atomic_compare_exchange_strong(&p->own_commands[i], &nobody, account))
-            return true;
-    }
-    return false;
-}
-
-static void release_claim(struct pipeline *p, uint64_t account)
-{
-    for (unsigned i = 0; i < OWN_COMMANDS_MAX; i++) {
-        uint64_t expected = account;
-        if (atomic_compare_exchange_strong(&p->own_commands[i], &expected, 0))
-            return;
-    }
-}
-
 static void on_admin_done(struct job *j)
 {
     struct exchange *x = job_exchange(j);
     struct admin_call *call = j->call;
     j->call = NULL;
     if (call->own_account)
-        release_claim(j->lane->p, call->own_account);
+        claims_drop(&j->lane->p->claims, call->own_account);
     x->reply.reason = call->reason;
     x->reply.status = (uint16_t)admin_answer(call, &x->reply.body);
     if (x->reply.body.failed) { /* a list longer than an answer may be */
@@ -205,7 +181,7 @@ void admin_begin(struct job *j)
         refuse(j, REASON_forbidden, "account: this credential is of another one");
         return;
     }
-    if (is_own(j) && !claim(j->lane->p, j->account->number)) {
+    if (is_own(j) && !claims_take(&j->lane->p->claims, j->account->number)) {
         json_decref(args);
         x->reply.retry_ns = NS_PER_S;
         refuse(j, REASON_busy, "another command of this account, or of others, is under way");

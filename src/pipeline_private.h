@@ -9,6 +9,7 @@
 #include "base/fair.h"
 #include "base/thread.h"
 #include "pipeline.h"
+#include "pipeline_claims.h"
 #include "view/backlog.h"
 
 #define JOB_MAGIC 0x10b10b10u
@@ -115,8 +116,8 @@ struct pipeline {
     struct lane *lanes[WORKERS_MAX];
     _Atomic unsigned lanes_count; /* the views look through the lanes while they are made */
     struct read_pool *pool;
-    _Atomic uint64_t own_commands[OWN_COMMANDS_MAX]; /* accounts that have one under way; 0: none */
-    struct live *live;                               /* pipeline_live.c */
+    struct claims claims;
+    struct live *live; /* pipeline_live.c */
     struct prof *prof;
     _Atomic enum pprof_access pprof;
     struct overload overload;
