@@ -18,6 +18,8 @@ int password_read(const char *setting, const char *path, struct buf *ret, struct
     const char *end = ret->len ? memchr(ret->ptr, '\n', ret->len) : NULL;
     if (end)
         ret->len = (size_t)(end - ret->ptr);
+    if (end && ret->len && end[-1] == '\r') /* as Windows ends lines */
+        ret->len--;
     buf_put_u8(ret, 0);
     return ret->failed ? error_set(err, -EFBIG, "%s: %s is too long", setting, path) : 0;
 }
