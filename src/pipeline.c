@@ -321,8 +321,7 @@ static void hold_refusal(struct job *j, uint64_t hold_ns)
     struct exchange *x = job_exchange(j);
     metric_add(METRIC_refusals_held, 1);
     x->reply.retry_ns = x->reply.retry_ns > hold_ns ? x->reply.retry_ns - hold_ns : 1;
-    x->request.body = (struct slice){0}; /* nobody asks for it, and keeping it would cost memory */
-    exchange_keep(x);
+    exchange_keep_no_body(x);
     j->deadline_ns = worker_now_ns(l->worker) + hold_ns;
     j->next = NULL;
     *l->held_last = j;

@@ -199,6 +199,8 @@ void consume_run(struct job *j)
     }
     bool waits = call->ask.op == CONSUME_FETCH && call->ask.wait_ns > 0;
     consume_submit(j->lane->p->opts.consume, &call->ask);
-    if (waits)
+    if (waits) {
+        exchange_keep_no_body(x);
         exchange_release(x);
+    }
 }

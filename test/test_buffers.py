@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What connections make the server keep has an end, whoever they are and however many."""
+import base64
+import gzip
+import os
 import socket
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +175,102 @@ def test_who_reads_nothing_is_not_kept_for_saying_something(make_server):
             while time.monotonic() - begun < 15:
                 sock.sendall(b"G")
                 time.sleep(0.2)
+
+
+# ---- what is kept for an answer that waits ----
+
+def rss(server):
+    return int(Path(f"/proc/{server.pid}/status").read_text().split("VmRSS:")[1].split()[0]) << 10
+
+
+def send_at_once(port, requests_):
+    """All but the last bytes of each, and then these of all."""
+    wires = [Wire(port, timeout=60) for _ in requests_]
+    for w, data in zip(wires, requests_):
+        w.send(data[:-10])
+    for w, data in zip(wires, requests_):
+        w.send(data[-10:])
+    return wires
+
+
+@pytest.fixture
+def frugal(make_server):
+    """make(settings): a server that gives memory back at once, whatever it was built with."""
+    def make(settings):
+        options = os.environ.get("ASAN_OPTIONS", "")
+        return make_server({"server.workers": "1", "http.body_max": "3MiB", **settings},
+                           env={"ASAN_OPTIONS": f"{options}:quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
+    return make
+
+
+PACKED = gzip.compress(b'{"f": 1}'.ljust(BODY))
+
+
+def post(auth, packed, target=TARGET):
+    if packed:
+        return request("POST", target, {**auth, "Content-Encoding": "gzip"}, PACKED)
+    return request("POST", target, auth, b'{"f": 1}'.ljust(BODY))
+
+
+def test_a_body_that_waits_for_a_hash_is_held_once(frugal):
+    """Unpacked, and not copied on top of that."""
+    s = frugal({"auth.hash_threads": "1", "auth.hash_wait": "60s"})
+    owner_on(s, "ann")
+    stored = bcrypt("right", 13)
+    auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(18)])
+    before = rss(s)
+    wires = send_at_once(s.http_port, [post(auth, True) for auth in auths])
+    wait_for("all to wait", lambda: s.metric("hash_queue_length") >= 16)
+    assert rss(s) - before < 18 * BODY * 1.5
+    for w in wires:
+        assert w.read().status == 202
+        w.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_refusal_that_is_held_keeps_no_body(frugal, packed):
+    """Of those who fail all are asked about at once: most are refused when their turn comes."""
+    s = frugal({"auth.hash_threads": "1", "auth.hash_wait": "60s", "auth.refusal_hold": "10s",
+                "auth.failures_credential": "3/600s"})
+    owner_on(s, "ann")
+    s.add_devices("ann", [("d", "right", bcrypt("right", 13))])
+    before = rss(s)
+    wires = send_at_once(s.http_port, [post({"X-Device-Id": "d", "X-Device-Token": f"guess {i}"}, packed)
+                                       for i in range(18)])
+    wait_for("refusals to be held", lambda: s.metric("refusals_held_total") >= 15, 60)
+    assert rss(s) - before < 18 * BODY / 3
+    for w in wires:
+        w.close()
+
+
+def test_a_fetch_that_waits_keeps_no_body(frugal):
+    s = frugal({})
+    owner = owner_on(s, "ann")
+    before = rss(s)
+    wires = send_at_once(s.http_port, [request("GET", "/v1/consume/g?wait=30", owner.key_auth, b" " * BODY)
+                                       for _ in range(18)])
+    wait_for("all to wait", lambda: s.metric("http_requests_total") >= 18)
+    time.sleep(0.2)
+    assert rss(s) - before < 18 * BODY / 3
+    for w in wires:
+        w.close()
+
+
+def test_what_waits_for_a_sink_counts(make_server, tmp_path):
+    """A message that made a feed, so that its request was kept, and whose sender waits for what never comes."""
+    (tmp_path / "secret").write_text("whsec_" + base64.b64encode(b"x" * 32).decode())
+    s = make_server({"server.workers": "1", "listen.buffers_max": "64MiB", "http.body_max": "3MiB",
+                     "ack.delivered_timeout": "60s", "webhook.url": "http://127.0.0.1:1/",
+                     "webhook.allow": "127.0.0.0/8", "webhook.secret_file": str(tmp_path / "secret")})
+    owner = owner_on(s, "ann")
+    target = f"{TARGET}?ack=delivered:webhook"
+    bodies = [f'{{"f{i}": 1}}'.encode().ljust(BODY) for i in range(30)]
+    wires = [Wire(s.http_port) for _ in bodies]
+    for w, body in zip(wires, bodies):
+        stored = s.metric("journal_records_total")
+        w.send(request("POST", target, owner.auth, body))
+        wait_for("it to be stored", lambda: s.metric("journal_records_total") >= stored + 2)  # and the feed
+    wait_for("connections to be closed", lambda: s.metric("connections_evicted_total") >= 30 - MOST // BODY - 1)
+    assert is_open(wires[-1])
+    for w in wires:
+        w.close()

@@ -156,6 +156,14 @@ static inline void exchange_keep(struct exchange *x)
     x->ops->keep(x);
 }
 
+/* Keeps the request without its body: nobody will look at that any more, and one that was kept is
+ * let go. */
+static inline void exchange_keep_no_body(struct exchange *x)
+{
+    x->request.body = (struct slice){0};
+    x->ops->keep(x);
+}
+
 /* Reading from the connection goes on. The request's bytes are gone, unless they were kept. */
 static inline void exchange_release(struct exchange *x)
 {

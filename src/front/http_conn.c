@@ -44,10 +44,10 @@ static struct http_exchange *exchange_new(struct http_front *f)
     } else {
         e = calloc(1, sizeof *e + f->opts.stage_bytes);
         CHECK(e);
-        /* What is kept: the body and parts of the head, some of them twice (on_keep). */
-        buf_init(&e->raw, f->opts.body_max + f->opts.limits.head_bytes * 2 + 64);
+        /* What is kept: parts of the head, some of them twice (keep_head). */
+        buf_init(&e->raw, f->opts.limits.head_bytes * 2 + 64);
         buf_init(&e->scratch, f->opts.limits.head_bytes * 2 + 64);
-        buf_init(&e->plain, f->opts.body_max);
+        buf_init(&e->body, f->opts.body_max);
         buf_init(&e->out, REPLY_MAX + FIELDS_MAX + 4096);
         buf_init(&e->x.reply.body, REPLY_MAX);
         buf_init(&e->x.reply.fields, FIELDS_MAX);
@@ -63,7 +63,7 @@ static void exchange_destroy(struct http_exchange *e)
 {
     buf_fini(&e->raw);
     buf_fini(&e->scratch);
-    buf_fini(&e->plain);
+    buf_fini(&e->body);
     buf_fini(&e->out);
     buf_fini(&e->x.reply.body);
     buf_fini(&e->x.reply.fields);
@@ -89,7 +89,7 @@ static void exchange_free(struct http_exchange *e)
     }
     buf_reuse(&e->raw, REUSE_BYTES);
     buf_reuse(&e->scratch, REUSE_BYTES);
-    buf_reuse(&e->plain, REUSE_BYTES);
+    buf_reuse(&e->body, REUSE_BYTES);
     buf_reuse(&e->out, REUSE_BYTES);
     buf_reuse(&e->x.reply.body, REUSE_BYTES);
     buf_reuse(&e->x.reply.fields, REUSE_BYTES);
@@ -177,8 +177,34 @@ static void on_due(struct deadline *d)
 /* What is kept for the connection here and not by its stream. */
 static void weigh(struct http_conn *c)
 {
-    stream_elsewhere(c->stream, c->head.len + c->body.len + (c->kept ? c->kept->raw.cap : 0) +
+    stream_elsewhere(c->stream, c->head.len + c->body.len + c->held +
                                     (c->answers > UNSENT_MAX ? c->answers : 0));
+}
+
+/* What an exchange holds of its request, but for memory that it has for the next one. */
+static size_t held_bytes(const struct http_exchange *e)
+{
+    return (e->kept ? e->raw.cap : 0) + (e->body.cap > REUSE_BYTES ? e->body.cap : 0);
+}
+
+void http_weigh(struct http_exchange *e)
+{
+    struct http_conn *c = e->conn;
+    if (!c)
+        return;
+    c->held -= e->held;
+    e->held = held_bytes(e);
+    c->held += e->held;
+    weigh(c);
+}
+
+/* Nobody looks at it again. */
+static void drop_request(struct http_exchange *e)
+{
+    buf_reuse(&e->raw, REUSE_BYTES);
+    buf_reuse(&e->body, REUSE_BYTES);
+    e->conn->held -= e->held;
+    e->held = 0;
 }
 
 static bool may_read(const struct http_conn *c)
@@ -204,6 +230,8 @@ static void dequeue(struct http_conn *c)
     struct http_exchange *e = c->first;
     c->first = e->next;
     c->answers -= e->done ? answer_bytes(e) : 0;
+    c->held -= e->held;
+    e->held = 0;
     if (!c->first) {
         c->last = &c->first;
         c->in_turn = c->unsafe_queued = false;
@@ -273,28 +301,51 @@ static void copy_slice(struct buf *to, struct slice *s)
     s->ptr = at;
 }
 
-static void on_keep(struct exchange *x)
+static void keep_head(struct http_exchange *e)
 {
-    struct http_exchange *e = of(x);
-    struct request *q = &x->request;
-    if (e->kept || !e->conn)
-        return;
+    struct request *q = &e->x.request;
     struct slice *all[] = {
-        &q->path,          &q->query, &q->body,         &q->content_type,     &q->accept,
-        &q->if_none_match, &q->host,  &q->presented.id, &q->presented.secret, &q->idempotency_key,
-        &q->device_seq};
+        &q->path, &q->query,        &q->content_type,     &q->accept,          &q->if_none_match,
+        &q->host, &q->presented.id, &q->presented.secret, &q->idempotency_key, &q->device_seq};
     size_t bytes = 1;
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         bytes += all[i]->len;
     buf_clear(&e->raw);
-    CHECK(buf_reserve(&e->raw, bytes)); /* bounded by head and body limits */
+    CHECK(buf_reserve(&e->raw, bytes)); /* bounded by the head's limit */
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         copy_slice(&e->raw, all[i]);
-    e->kept = true;
-    e->conn->kept = e;
-    e->conn->stalled = true;
-    stream_pause(e->conn->stream);
-    weigh(e->conn);
+}
+
+/* There already if it was unpacked. None, and one that was kept is let go. */
+static void keep_body(struct http_exchange *e)
+{
+    struct slice *body = &e->x.request.body;
+    if (!body->len) {
+        buf_reuse(&e->body, REUSE_BYTES);
+        *body = SLICE("");
+    } else if (body->ptr != e->body.ptr) {
+        buf_clear(&e->body);
+        CHECK(buf_reserve(&e->body, body->len)); /* bounded by its own */
+        buf_put_slice(&e->body, *body);
+        *body = buf_slice(&e->body);
+    }
+}
+
+static void on_keep(struct exchange *x)
+{
+    struct http_exchange *e = of(x);
+    struct http_conn *c = e->conn;
+    if (!e->kept && !c)
+        return;
+    if (!e->kept) {
+        keep_head(e);
+        e->kept = true;
+        c->kept = e;
+        c->stalled = true;
+        stream_pause(c->stream);
+    }
+    keep_body(e);
+    http_weigh(e);
 }
 
 /* `conn` is in a line that the pipeline's part brought along. */
@@ -310,9 +361,14 @@ static void on_prefetch(struct exchange *x)
 static void on_release(struct exchange *x)
 {
     struct http_exchange *e = of(x);
-    if (e->conn && e->conn->kept == e) {
-        e->conn->kept = NULL;
+    if (!e->conn)
+        return;
+    if (e->held && !e->kept) { /* the body that was unpacked */
+        drop_request(e);
         weigh(e->conn);
+    }
+    if (e->conn->kept == e) {
+        e->conn->kept = NULL;
         keep_reading(e->conn);
     }
 }
@@ -356,6 +412,8 @@ static void on_send(struct exchange *x)
     buf_clear(&e->out);
     http_reply_format(e, c->front->opts.worker);
     note_done(c, e);
+    if (e->held)
+        drop_request(e);
     if (c->kept == e)
         c->kept = NULL;
     if (c->first == e)

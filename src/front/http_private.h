@@ -14,9 +14,10 @@ struct http_exchange {
     struct http_exchange *next; /* in the connection's queue, or the front's free list */
     struct http_conn *conn;     /* NULL: the connection went away */
     struct http_front *front;
-    struct buf raw;     /* the request's bytes, once kept */
+    size_t held;        /* of its connection's `held` */
+    struct buf raw;     /* the head's parts, once kept */
     struct buf scratch; /* decoded path and credentials; never moves once filled */
-    struct buf plain;   /* the unpacked body */
+    struct buf body;    /* the body, unpacked or once kept */
     struct buf out;     /* the answer, ready to send, or what goes before its body */
     bool apart;         /* it is followed by x.reply.body, too long to be copied without need */
     bool done, kept, close, head_only, minor0, has_origin;
@@ -47,6 +48,7 @@ struct http_conn {
     uint64_t body_start_ns;
     uint64_t sent_seen; /* progress of writing at the last look */
     size_t answers;     /* bytes of those that are done and wait for one before them */
+    size_t held;        /* bytes that requests without an answer made us copy or unpack */
     struct http1_chunked chunked;
     struct buf head, body;      /* HTTP_CHUNKED: the head's bytes, the body so far */
     struct http_exchange *kept; /* what reading waits for */
@@ -74,6 +76,10 @@ struct http_front {
  * `body`, or from e->scratch. REASON_ok or why the request is refused. */
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
                               struct slice body, const struct address *client);
+
+/* http_conn.c: what the exchange holds of its request may be more, or less. May close the stream,
+ * and others. */
+void http_weigh(struct http_exchange *e);
 
 /* Who sends, where the two fields say so and the peer is believed. */
 struct address http_client(const struct http_opts *o, struct slice forwarded,

@@ -140,10 +140,11 @@ static enum reason unpack_body(struct http_exchange *e, struct slice coding, str
         return REASON_ok;
     if (!slice_eq_nocase(coding, SLICE("gzip")) && !slice_eq_nocase(coding, SLICE("x-gzip")))
         return REASON_media_type;
-    buf_clear(&e->plain);
-    enum gunzip_outcome outcome = gunzip(body, &e->plain);
+    buf_clear(&e->body);
+    enum gunzip_outcome outcome = gunzip(body, &e->body);
+    http_weigh(e);
     if (outcome == GUNZIP_OK) {
-        e->x.request.body = buf_slice(&e->plain);
+        e->x.request.body = buf_slice(&e->body);
         return REASON_ok;
     }
     return outcome == GUNZIP_TOO_LARGE ? REASON_too_large : REASON_bad_body;
