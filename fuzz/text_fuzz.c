@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "codec/address.h"
+#include "codec/http1.h"
 #include "codec/text.h"
 
 static struct buf out;
@@ -49,8 +50,15 @@ static void addresses(struct slice in)
     if (cidr_parse(in, &c))
         CHECK(c.bits <= 128 && cidr_covers(&c, 1, &peer) == (cidr_covers(&c, 1, &peer)));
     CHECK(cidr_parse(SLICE("10.0.0.0/8"), &c));
-    forwarded_client(slice_of(in.ptr, n), half ? slice_from(in, n + 1) : (struct slice){0}, &peer,
-                     &c, 1);
+    const struct http1_field fields[] = {
+        {SLICE("forwarded"), slice_of(in.ptr, n)},
+        {SLICE("x-forwarded-for"), half ? slice_from(in, n + 1) : (struct slice){0}},
+        {SLICE("Forwarded"), slice_of(in.ptr, n)}};
+    struct forwarded f = {fields, 3, true, &c, 1};
+    forwarded_client(&f, &peer);
+    forwarded_is_https(&f);
+    f.standard = false;
+    forwarded_client(&f, &peer);
 }
 
 /* A prefix of what is done or "more" is never bad; done needs all of it. */

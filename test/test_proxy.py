@@ -116,3 +116,71 @@ def test_only_proxies_owe_a_header(behind):
     server = behind(**{"listen.trusted_proxies": "10.0.0.0/8"})
     with Wire(server.http_port) as w:
         assert w.ask(message(server)).status == 202
+
+
+class UnixWire(Wire):
+    """The same at a Unix socket."""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(str(path))
+        self.buffer = b""
+
+
+def next_page(w, server, fields):
+    """The scheme of the link to it."""
+    w.ask(request("POST", "/v1/telemetry", server.owner.auth, [{"f": 1}, {"f": 2}]))
+    got = w.ask(request("GET", f"{server.owner.api}/feeds/f/data?limit=1", {**server.owner.key_auth, **fields},
+                        host="example.org"))
+    return got["link"].partition("://")[0].rpartition("<")[2]
+
+
+@pytest.mark.parametrize("trusted, scheme", [("10.0.0.0/8", "https"), ("", "http")])
+def test_a_proxy_at_a_unix_socket(make_server, tmp_path, trusted, scheme):
+    """It is believed if any is: the file's permissions say who it may be."""
+    server = make_server({"listen.trusted_proxies": trusted, "throttle.address": "2/60s"}, start=False)
+    server.settings["listen.http"] += f",{tmp_path}/http.sock"
+    server.start()
+    server.owner = owner_on(server, "ann")
+    with UnixWire(tmp_path / "http.sock") as w:
+        assert next_page(w, server, {"X-Forwarded-Proto": "https"}) == scheme
+        sources = [f"192.0.2.{i}" for i in (1, 1, 1, 2)]
+        for source in sources:
+            w.send(request("POST", "/v1/telemetry", {**server.owner.auth, "X-Forwarded-For": source}, {"a": 1}))
+        statuses = [w.read().status for _ in sources]
+    assert statuses == ([202, 202, 429, 202] if trusted else [429] * 4)
+
+
+def test_a_proxy_that_says_it_by_both(behind):
+    """The connection's header names the client, the request's says how it came."""
+    server = behind(**{"throttle.address": ""})
+    with Wire(server.http_port) as w:
+        w.send(v2("192.0.2.1"))
+        assert next_page(w, server, {"X-Forwarded-Proto": "https"}) == "https"
+        assert next_page(w, server, {"X-Forwarded-Proto": "http"}) == "http"
+        assert next_page(w, server, {"X-Forwarded-Proto": "https, http"}) == "http"
+        assert next_page(w, server, {"Forwarded": "proto=https"}) == "http"
+
+
+def test_the_standard_header(make_server):
+    server = make_server({"listen.trusted_proxies": "127.0.0.0/8", "listen.forwarded_header": "forwarded"})
+    server.owner = owner_on(server, "ann")
+    with Wire(server.http_port) as w:
+        assert next_page(w, server, {"Forwarded": "for=192.0.2.1;proto=https"}) == "https"
+        assert next_page(w, server, {"X-Forwarded-Proto": "https"}) == "http"
+
+
+def test_two_proxies_of_which_each_adds_a_field(make_server):
+    """As HAProxy's `option forwardfor` does: all of them are one list."""
+    server = make_server({"listen.trusted_proxies": "127.0.0.0/8,10.0.0.0/8", "throttle.address": "1/60s"})
+    owner = owner_on(server, "ann")
+
+    def ask(*hops):
+        added = "".join(f"X-Forwarded-For: {hop}\r\n" for hop in hops)
+        with Wire(server.http_port) as w:
+            message = request("POST", "/v1/telemetry", owner.auth, {"a": 1})
+            return w.ask(message.replace(b"\r\n", f"\r\n{added}".encode(), 1)).status
+
+    assert [ask("192.0.2.1", "10.0.0.1"), ask("192.0.2.1", "10.0.0.1"), ask("192.0.2.2", "10.0.0.1")] == [202, 429, 202]
+    assert ask("6.6.6.6", "192.0.2.1", "10.0.0.2, 10.0.0.1") == 429

@@ -46,8 +46,20 @@ enum proxy_outcome { PROXY_MORE, PROXY_DONE, PROXY_BAD };
 enum proxy_outcome proxy_header_parse(struct slice in, size_t *ret_used, bool *ret_has,
                                       struct address *ret);
 
-/* The client's address: walks Forwarded (RFC 7239) or else X-Forwarded-For from the right past the
- * trusted proxies; `peer` when there is neither, or what stands there is no address. */
-struct address forwarded_client(struct slice forwarded, struct slice x_forwarded_for,
-                                const struct address *peer, const struct cidr *trusted,
-                                unsigned trusted_count);
+/* What proxies say of whom they speak for. */
+struct http1_field; /* codec/http1.h */
+struct forwarded {
+    const struct http1_field *fields; /* of the request's head */
+    unsigned fields_count;
+    bool standard; /* Forwarded (RFC 7239) is what they write; else X-Forwarded-For, -Proto. The
+                      other one a client could forge, and it is not looked at */
+    const struct cidr *trusted; /* who is believed; with none nobody is, else a Unix socket too */
+    unsigned trusted_count;
+};
+/* The client's address: walks the list from the right past the trusted proxies; `peer` when there
+ * is none, or what stands there is no address. Several fields are one list. */
+struct address forwarded_client(const struct forwarded *f, const struct address *peer);
+bool forwarded_trusts(const struct forwarded *f, const struct address *peer);
+/* Whether the proxy that is nearest to us, which is trusted, says that it was spoken to by https.
+ */
+bool forwarded_is_https(const struct forwarded *f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "codec/address.h"
+#include "codec/http1.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -347,6 +348,18 @@ static void proxy_version_2_long_forms(void **state)
     assert_int_equal(used, 536);
 }
 
+/* A request's fields, for each line of the text one of that name; between them others. */
+static unsigned put_fields(struct http1_field *to, const char *name, const char *text)
+{
+    unsigned n = 0;
+    for (const char *end = text; text[0]; text = end[0] ? end + 1 : end) {
+        end = strchrnul(text, '\n');
+        to[n++] = (struct http1_field){slice_str(name), slice_of(text, (size_t)(end - text))};
+        to[n++] = (struct http1_field){SLICE("X-Forwarded"), SLICE("6.6.6.6")};
+    }
+    return n;
+}
+
 static void forwarded(void **state)
 {
     static const struct {
@@ -360,6 +373,12 @@ static void forwarded(void **state)
         {"", "10.0.0.3, 10.0.0.2", "10.0.0.1", "10.0.0.3:0"},
         {"", "192.0.2.1,,", "10.0.0.1", "192.0.2.1:0"},
         {"", "192.0.2.1:8080", "10.0.0.1", "192.0.2.1:8080"},
+        /* Several fields are one list. */
+        {"", "192.0.2.1\n10.0.0.2", "10.0.0.1", "192.0.2.1:0"},
+        {"", "6.6.6.6, 192.0.2.1\n10.0.0.2, 10.0.0.3\n10.0.0.4", "10.0.0.1", "192.0.2.1:0"},
+        {"", "6.6.6.6\n192.0.2.1", "10.0.0.1", "192.0.2.1:0"},
+        {"", "192.0.2.1\nunknown\n10.0.0.2", "10.0.0.1", "10.0.0.1:0"},
+        {"for=6.6.6.6\nfor=192.0.2.1\nFor=10.0.0.2", "", "10.0.0.1", "192.0.2.1:0"},
         {"", "[2001:db8::1]:80", "10.0.0.1", "2001:db8::1:80"},
         {"", "2001:db8::1", "10.0.0.1", "2001:db8::1:0"},
         {"", "unknown", "10.0.0.1", "10.0.0.1:0"},
@@ -386,8 +405,11 @@ static void forwarded(void **state)
     assert_true(cidr_parse(SLICE("10.0.0.0/8"), &trusted));
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         struct address peer = addr(all[i].peer);
-        struct address a = forwarded_client(slice_str(all[i].forwarded), slice_str(all[i].xff),
-                                            &peer, &trusted, 1);
+        struct http1_field fields[20];
+        unsigned n = put_fields(fields, "forwardeD", all[i].forwarded);
+        n += put_fields(fields + n, "X-Forwarded-for", all[i].xff);
+        struct forwarded f = {fields, n, all[i].forwarded[0] != 0, &trusted, 1};
+        struct address a = forwarded_client(&f, &peer);
         if (strcmp(shown(&a), all[i].client) != 0)
             fail_msg("line %u: %s", i, shown(&a));
     }
@@ -396,10 +418,51 @@ static void forwarded(void **state)
     for (int i = 0; i < 40; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), ",10.0.1.%d", i);
     struct address peer = addr("10.0.0.1");
-    struct address a = forwarded_client((struct slice){0}, slice_str(text), &peer, &trusted, 1);
+    struct http1_field fields[20];
+    struct forwarded f = {fields, put_fields(fields, "X-Forwarded-For", text), false, &trusted, 1};
+    struct address a = forwarded_client(&f, &peer);
     assert_string_equal(shown(&a), "10.0.1.8:0");
-    a = forwarded_client((struct slice){0}, (struct slice){0}, &peer, NULL, 0);
+    f.trusted_count = 0; /* then nobody is */
+    a = forwarded_client(&f, &peer);
     assert_string_equal(shown(&a), "10.0.0.1:0");
+    peer = addr("::");
+    assert_false(forwarded_trusts(&f, &peer));
+    a = forwarded_client(&f, &peer);
+    assert_string_equal(shown(&a), ":::0");
+}
+
+/* What the proxy nearest to us says: it is the last one to write. */
+static void forwarded_by_https(void **state)
+{
+    static const struct {
+        const char *forwarded, *xfp;
+        bool https;
+    } all[] = {
+        {"", "https", true},
+        {"", "HTTPS", true},
+        {"", "http", false},
+        {"", "", false},
+        {"", "https, http", false},
+        {"", "http,https", true},
+        {"", "http\nhttps", true},
+        {"", "https\nhttp", false},
+        {"", "https,", true},
+        {"", "httpss", false},
+        {"proto=https", "", true},
+        {"for=192.0.2.1;Proto=\"https\"", "http", true},
+        {"for=192.0.2.1;proto=http", "https", false},
+        {"for=192.0.2.1", "https", false},
+        {"for=192.0.2.1;proto=https\nfor=10.0.0.2;proto=http", "", false},
+        {"for=192.0.2.1;proto=http, for=10.0.0.2;proto=https", "", true},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        struct http1_field fields[20];
+        unsigned n = put_fields(fields, "Forwarded", all[i].forwarded);
+        n += put_fields(fields + n, "x-forwarded-PROTO", all[i].xfp);
+        struct forwarded f = {fields, n, all[i].forwarded[0] != 0, NULL, 0};
+        if (forwarded_is_https(&f) != all[i].https)
+            fail_msg("line %u", i);
+    }
 }
 
 /* The first and the last address of each block, and those beside them. */
@@ -491,6 +554,7 @@ int main(void)
         cmocka_unit_test(proxy_version_2),
         cmocka_unit_test(proxy_version_2_long_forms),
         cmocka_unit_test(forwarded),
+        cmocka_unit_test(forwarded_by_https),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,6 +169,7 @@ static bool take_header(struct opening *o)
     }
     if (has)
         o->stream->peer = from;
+    o->stream->proxied = true;
     buf_consume(&o->raw, used);
     return true;
 }

@@ -55,6 +55,11 @@ const struct address *stream_peer(const struct stream *s)
     return &s->peer;
 }
 
+bool stream_is_proxied(const struct stream *s)
+{
+    return s->proxied;
+}
+
 void stream_set_peer(struct stream *s, const struct address *peer)
 {
     s->peer = *peer;

@@ -41,6 +41,8 @@ struct worker *stream_worker(const struct stream *s);
 /* Who it is: the peer, or whom a trusted proxy named in its PROXY protocol header. All zero for a
  * Unix socket. */
 const struct address *stream_peer(const struct stream *s);
+/* Whether such a header named it: its other end is a trusted proxy. */
+bool stream_is_proxied(const struct stream *s);
 
 /* Whether TLS is between the peer and us; without it the two below are empty. */
 bool stream_is_tls(const struct stream *s);

@@ -41,6 +41,7 @@ struct stream {
     struct deadline linger; /* of a finished stream: how long it may still drain input */
     unsigned *open;         /* the listeners' shared count */
     bool paused, ended, finishing, lingering, closing, offering;
+    bool proxied;     /* stream_is_proxied */
     bool told_end;    /* the owner, of the end of WebSocket's frames */
     bool known;       /* its last request proved who it is; else it is a newcomer */
     bool put_off;     /* it waits among the newcomers, and is not watched for input meanwhile */

@@ -81,9 +81,9 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
  * and others. */
 void http_weigh(struct http_exchange *e);
 
-/* Who sends, where the two fields say so and the peer is believed. */
-struct address http_client(const struct http_opts *o, struct slice forwarded,
-                           struct slice x_forwarded_for, const struct address *peer);
+/* Who sends, where a proxy says so and the peer is believed. */
+struct address http_client(const struct http_tune *t, const struct http1_request *r,
+                           const struct address *peer);
 
 /* http_upgrade.c: whether it is for the place that speaks MQTT over WebSocket. */
 bool http_is_upgrade(const struct http_conn *c, const struct http1_request *r);

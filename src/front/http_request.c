@@ -6,8 +6,7 @@
 
 /* The fields that say who is sending and how the body is packed. */
 struct found {
-    struct slice device_id, device_token, aio_key, forwarded, x_forwarded_for, x_forwarded_proto,
-        origin;
+    struct slice device_id, device_token, aio_key, origin;
     struct slice idempotency_key, device_seq;
     struct slice accept, if_none_match;
 };
@@ -24,8 +23,6 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
     case 9:
         if (slice_eq_nocase(f->name, SLICE("x-aio-key")))
             ret->aio_key = f->value;
-        else if (slice_eq_nocase(f->name, SLICE("forwarded")))
-            ret->forwarded = f->value;
         break;
     case 11:
         if (slice_eq_nocase(f->name, SLICE("x-device-id")))
@@ -44,14 +41,8 @@ static void look_at_field(const struct http1_field *f, struct found *ret)
             ret->device_token = f->value;
         break;
     case 15:
-        if (slice_eq_nocase(f->name, SLICE("x-forwarded-for")))
-            ret->x_forwarded_for = f->value;
-        else if (slice_eq_nocase(f->name, SLICE("idempotency-key")))
+        if (slice_eq_nocase(f->name, SLICE("idempotency-key")))
             ret->idempotency_key = f->value;
-        break;
-    case 17:
-        if (slice_eq_nocase(f->name, SLICE("x-forwarded-proto")))
-            ret->x_forwarded_proto = f->value;
         break;
     default:
         break;
@@ -150,25 +141,27 @@ static enum reason unpack_body(struct http_exchange *e, struct slice coding, str
     return outcome == GUNZIP_TOO_LARGE ? REASON_too_large : REASON_bad_body;
 }
 
-/* Only the header that the proxies are known to write: the other one a client could forge. */
-struct address http_client(const struct http_opts *o, struct slice forwarded,
-                           struct slice x_forwarded_for, const struct address *peer)
+static struct forwarded forwarded_of(const struct http_tune *t, const struct http1_request *r)
 {
-    const struct slice none = {0};
-    if (!o->tune.trusted_count)
-        return *peer;
-    return forwarded_client(o->tune.use_forwarded ? forwarded : none,
-                            o->tune.use_forwarded ? none : x_forwarded_for, peer, o->tune.trusted,
-                            o->tune.trusted_count);
+    return (struct forwarded){r->fields, r->fields_count, t->use_forwarded, t->trusted,
+                              t->trusted_count};
 }
 
-static bool is_secure(const struct http_exchange *e, const struct found *found,
-                      const struct address *peer)
+struct address http_client(const struct http_tune *t, const struct http1_request *r,
+                           const struct address *peer)
 {
-    const struct http_tune *t = &e->front->opts.tune;
-    return stream_is_tls(e->conn->stream) ||
-           (slice_eq_nocase(found->x_forwarded_proto, SLICE("https")) &&
-            cidr_covers(t->trusted, t->trusted_count, peer));
+    const struct forwarded f = forwarded_of(t, r);
+    return t->trusted_count ? forwarded_client(&f, peer) : *peer;
+}
+
+static bool is_secure(const struct http_conn *c, const struct http1_request *r)
+{
+    const struct http_tune *t = &c->front->opts.tune;
+    const struct forwarded f = forwarded_of(t, r);
+    return stream_is_tls(c->stream) ||
+           (t->trusted_count &&
+            (stream_is_proxied(c->stream) || forwarded_trusts(&f, stream_peer(c->stream))) &&
+            forwarded_is_https(&f));
 }
 
 enum reason http_request_fill(struct http_exchange *e, const struct http1_request *r,
@@ -193,11 +186,11 @@ enum reason http_request_fill(struct http_exchange *e, const struct http1_reques
     e->minor0 = r->minor == 0;
     e->has_origin = found.origin.ptr && e->front->opts.tune.cors_origin[0];
 
-    const struct http_opts *o = &e->front->opts;
-    struct address from = http_client(o, found.forwarded, found.x_forwarded_for, client);
+    const struct http_tune *t = &e->front->opts.tune;
+    struct address from = http_client(t, r, client);
     q->source = address_source(&from);
-    q->secure = is_secure(e, &found, client);
-    q->shared = o->tune.trusted_count && q->source != address_source(client);
+    q->secure = is_secure(e->conn, r);
+    q->shared = t->trusted_count && q->source != address_source(client);
 
     buf_clear(&e->scratch);
     /* Decoded text is never longer than what it comes from. */

@@ -44,17 +44,6 @@ static bool origin_may(const struct http_conn *c, const struct http1_request *r,
            slice_eq_nocase(slice_from(rest, 3), r->host);
 }
 
-/* The last value of a field, as http_request_fill takes it. */
-static struct slice last_value(const struct http1_request *r, struct slice name)
-{
-    struct slice found = {0};
-    for (unsigned i = 0; i < r->fields_count; i++) {
-        if (slice_eq_nocase(r->fields[i].name, name))
-            found = r->fields[i].value;
-    }
-    return found;
-}
-
 static struct slice choose_protocol(const struct http1_request *r)
 {
     if (websocket_offers(r, SLICE("mqtt")))
@@ -126,9 +115,7 @@ unsigned http_upgrade(struct http_conn *c, const struct http1_request *r, const 
     *ret_why = "there are as many MQTT connections as may be";
     if (c->front->stopping || !stream_count_in(c->stream, o->websocket.open, o->tune.websocket_max))
         return 503;
-    struct address from =
-        http_client(o, last_value(r, SLICE("forwarded")), last_value(r, SLICE("x-forwarded-for")),
-                    stream_peer(c->stream));
+    struct address from = http_client(&o->tune, r, stream_peer(c->stream));
     stream_set_peer(c->stream, &from);
     buf_clear(&c->front->gather);
     put_answer(&c->front->gather, r, protocol);
