@@ -36,6 +36,8 @@ static double some_degrees(struct rand *r)
 static void fill(struct data *d, struct rand *r)
 {
     static const char kinds[] = "0123456789.-\"\\,\n\r\x01 \xc3\xa4";
+    bool close = rand_below(r, 2); /* mostly of the same day, place or none, and from one device */
+    uint64_t offset = rand_next(r) >> rand_below(r, 64), apart_us = close ? 40000000 : 40000000000;
     int64_t us = (int64_t)rand_below(r, 8000000000000000ull) - 4000000000000000; /* 1843 to 2096 */
     d->api.node = (uint16_t)rand_next(r);
     d->api.expiration_ms = rand_below(r, 3) ? rand_below(r, 100ull * 86400000) : 0;
@@ -46,14 +48,15 @@ static void fill(struct data *d, struct rand *r)
         size_t len = rand_below(r, TEXT + 1), some = rand_below(r, 2) ? 12 : sizeof kinds - 1;
         for (size_t k = 0; k < len; k++)
             d->texts[i][k] = kinds[rand_below(r, some)];
-        *p = (struct history_point){.event_us = us, .offset = rand_next(r) >> rand_below(r, 64)};
+        *p = (struct history_point){.event_us = us, .offset = offset};
         p->datum.value = slice_of(d->texts[i], len);
-        p->datum.has_place = rand_below(r, 3) == 0;
+        p->datum.has_place = rand_below(r, close ? 20 : 3) == 0;
         p->datum.has_ele = p->datum.has_place && rand_below(r, 2);
         p->datum.lat = some_degrees(r);
         p->datum.lon = some_degrees(r);
         p->datum.ele = some_degrees(r) * 10;
-        us -= (int64_t)rand_below(r, 40000000000ull); /* eleven hours: often another day */
+        us -= (int64_t)rand_below(r, apart_us); /* up to eleven hours: often another day */
+        offset = close ? offset - rand_below(r, 1000) : rand_next(r) >> rand_below(r, 64);
     }
 }
 

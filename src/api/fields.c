@@ -201,6 +201,10 @@ static void put_list(struct data_writer *w, const struct history_point *points, 
                      unsigned fields, bool csv)
 {
     for (uint32_t i = 0; i < count; i++) {
+        if (!csv && !fields)
+            i += api_put_like(w, &points[i], count - i);
+        if (i == count)
+            break;
         size_t start = w->out->len;
         if (csv) {
             put_csv(w, &points[i], fields);

@@ -48,6 +48,16 @@ enum api_read api_data(const struct api *a, const struct route_match *m, struct 
                        const struct feed *f, bool may_block, struct api_found *found);
 
 /* ---- datum.c ---- */
+/* A record in a list of which another one can be made: they differ in the value and in digits. */
+struct data_model {
+    bool is;                       /* there is one */
+    uint64_t event_ms, offset;     /* of its id */
+    uint64_t day_s, expiry_s;      /* when the days of "created_at" and "expiration" begin */
+    uint64_t epoch_s;              /* "created_epoch" without its last digits */
+    size_t at, rest_at, rest_len;  /* where in `out` it begins, and goes on behind the value */
+    size_t created, epoch, expiry; /* in the rest: where what changes of the three begins */
+};
+
 /* Writes data of one feed, many into one buffer, to which nothing but puts happen meanwhile. The
  * rest is zeroed at first. */
 struct data_writer {
@@ -56,6 +66,7 @@ struct data_writer {
     const struct feed *feed;
     size_t same_at, same_len;         /* where in `out` what is the same in every record stands */
     struct time_day created, expires; /* of the last one */
+    struct data_model model;
 };
 /* "created_epoch" at `to`, where there is room for EPOCH_MAX: whole seconds, signed, and the same
  * second as in "created_at". Returns the end. */
@@ -63,6 +74,9 @@ enum { EPOCH_MAX = 1 + DIGITS_MAX };
 char *api_epoch_put(char *to, int64_t event_us);
 /* Appends a record, as api_format_datum. */
 void api_put_datum(struct data_writer *w, const struct datum *d, int64_t event_us, uint64_t offset);
+/* Appends as many of these as can be made of the last one that was, each with a comma before it.
+ * Returns how many: the next one, if there is one, is for api_put_datum. */
+uint32_t api_put_like(struct data_writer *w, const struct history_point *p, uint32_t count);
 
 /* ---- fields.c ---- */
 #define API_CSV "text/csv; charset=utf-8"

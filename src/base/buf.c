@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/digits.h"
+#include "base/plain.h"
 
 #define BUF_FIRST 256u
 
@@ -77,15 +78,6 @@ void buf_put_str(struct buf *b, const char *text)
     buf_put(b, text, strlen(text));
 }
 
-void buf_put_u8(struct buf *b, uint8_t v)
-{
-    char *to = buf_reserve(b, 1);
-    if (!to)
-        return;
-    *to = (char)v;
-    b->len++;
-}
-
 void buf_put_u32(struct buf *b, uint32_t v)
 {
     uint8_t raw[4];
@@ -126,22 +118,6 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_end(again);
 }
 
-static bool is_plain(unsigned char c)
-{
-    return c >= 0x20 && c != '"' && c != '\\';
-}
-
-/* Whether one of the eight bytes is below 0x20, '"' or '\\'. (w - 0x01..) & ~w has the top bit of
- * a byte set if that is zero, or if a lower one is. */
-static bool any_special(uint64_t w)
-{
-    const uint64_t ones = 0x0101010101010101, tops = ones << 7;
-    uint64_t quote = w ^ (ones * '"'), backslash = w ^ (ones * '\\');
-    return (((w - ones * 0x20) & ~w) | ((quote - ones) & ~quote) |
-            ((backslash - ones) & ~backslash)) &
-           tops;
-}
-
 /* The last eight bytes, or all of four to seven, some of them twice. */
 static uint64_t last_bytes(struct slice s)
 {
@@ -162,13 +138,13 @@ static size_t plain_bytes(struct slice s)
     size_t n = 0;
     for (uint64_t w; n + sizeof w <= s.len; n += sizeof w) {
         memcpy(&w, s.ptr + n, sizeof w);
-        if (any_special(w))
+        if (!plain_word(w))
             break;
     }
     if (n < s.len && s.len >= sizeof(uint32_t) && s.len - n < sizeof(uint64_t) &&
-        !any_special(last_bytes(s)))
+        plain_word(last_bytes(s)))
         return s.len;
-    while (n < s.len && is_plain((unsigned char)s.ptr[n]))
+    while (n < s.len && plain_byte((unsigned char)s.ptr[n]))
         n++;
     return n;
 }

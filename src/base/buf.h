@@ -50,7 +50,14 @@ static inline void buf_wrote(struct buf *b, const char *end, size_t room)
 void buf_put(struct buf *b, const void *ptr, size_t n);
 void buf_put_slice(struct buf *b, struct slice s);
 void buf_put_str(struct buf *b, const char *text);
-void buf_put_u8(struct buf *b, uint8_t v);
+static inline void buf_put_u8(struct buf *b, uint8_t v)
+{
+    char *to = buf_reserve(b, 1);
+    if (!to)
+        return;
+    *to = (char)v;
+    b->len++;
+}
 /* Little endian. */
 void buf_put_u32(struct buf *b, uint32_t v);
 void buf_put_u64(struct buf *b, uint64_t v);

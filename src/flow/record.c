@@ -123,6 +123,20 @@ void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node
     out[DATUM_ID_LEN] = 0;
 }
 
+/* The low 30 bits. */
+static void put_six(char *to, uint64_t bits)
+{
+    put_pair(to + 4, bits);
+    put_pair(to + 2, bits >> 10);
+    put_pair(to, bits >> 20);
+}
+
+void datum_id_change(char *id, uint64_t event_ms, uint64_t offset)
+{
+    put_six(id + 4, event_ms); /* its 48 bits end in the tenth digit */
+    put_six(id + 20, offset);
+}
+
 static int crockford_value(char c)
 {
     if (c >= 'a' && c <= 'z')

@@ -89,6 +89,10 @@ bool datum_target_decode(struct slice payload, struct datum_target *ret);
  * offset at the accepting node}. Sorts by time. */
 #define DATUM_ID_LEN 26
 void datum_id_format(char out[DATUM_ID_LEN + 1], int64_t event_us, uint16_t node, uint64_t offset);
+/* Makes of an id that of another datum of the same node, whose time and offset differ in their
+ * DATUM_ID_LOW lowest bits at the most. */
+#define DATUM_ID_LOW 30
+void datum_id_change(char *id, uint64_t event_ms, uint64_t offset);
 /* False: not an id. Lower case and Crockford's look-alikes (I, L, O) are accepted. */
 bool datum_id_parse(struct slice text, int64_t *ret_event_ms, uint16_t *ret_node,
                     uint64_t *ret_offset);
