@@ -93,3 +93,26 @@ def test_refusals_of_one_packet_are_told_so_often(server, owner):
                 assert 0 not in subscribe(c, ("stranger/f/last", 0))
             told.append(errors.expect(wire.PUBLISH).body)
         assert len(told) <= 12, "a notice for each would be 1,000"
+
+
+def test_who_lags_is_kept_for_up_to_a_limit(make_server):
+    """What subscribers have not acknowledged, of all of them together: they read nothing, and each may have a MiB."""
+    server = make_server({"server.workers": "1", "listen.buffers_max": "64MiB", "mqtt.queue_size": "1MiB"})
+    owner = owner_on(server, "ann")
+    lagging = []
+    for _ in range(100):
+        lagging.append(Mqtt(server.mqtt_port))
+        lagging[-1].login(owner.name, owner.key)
+        assert subscribe(lagging[-1], (f"{owner.name}/f/wide", 1)) == [1]
+    with Mqtt(server.mqtt_port, timeout=60) as c:
+        c.login(owner.name, owner.key)
+        for mid in range(1, 1301):
+            c.publish(f"{owner.name}/f/wide", "x" * 1000, 1, mid)
+            assert c.code(PUBACK, mid) == 0
+        wait_for("connections to be closed", lambda: server.metric("connections_evicted_total") > 30)
+        assert server.metric("connections_evicted_total") < 70
+        assert subscribe(c, (f"{owner.name}/f/narrow", 1)) == [1]
+        c.publish(f"{owner.name}/f/narrow", "1", 1, 2000)
+        assert {c.receive().type for _ in range(2)} == {PUBACK, wire.PUBLISH}
+    for c in lagging:
+        c.close()

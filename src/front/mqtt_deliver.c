@@ -167,6 +167,16 @@ bool mqtt_may_deliver(const struct mqtt_conn *c)
     return !c->out || is_next(c->out);
 }
 
+/* What waits for the client counts as if its stream kept it. May close that. */
+static void weigh(struct delivery *d)
+{
+    size_t bytes = d->queue.cap + d->shared.cap + d->held.cap;
+    if (bytes == d->counted)
+        return;
+    d->counted = bytes;
+    stream_elsewhere(d->conn->stream, bytes);
+}
+
 /* False: there is no room. */
 static bool enqueue(struct buf *queue, const struct live_message *m, uint32_t member, uint8_t qos,
                     const struct buf *packet)
@@ -221,7 +231,7 @@ void mqtt_deliver(struct mqtt_conn *c, const struct live_message *m, uint8_t qos
     if (is_next(d)) {
         delivery_send(d, m->place, member, qos, packet->ptr, packet->len);
     } else if (enqueue(&d->queue, m, member, qos, packet)) {
-        ;
+        weigh(d);
     } else if (live) {
         mqtt_deliver_let_pass(c, m->place);
         mqtt_make_dirty(c);
@@ -240,6 +250,7 @@ bool mqtt_deliver_shared(struct mqtt_conn *c, const struct live_message *m, uint
     }
     bool queued = enqueue(&d->shared, m, member, qos, packet);
     metric_add(METRIC_mqtt_drops_queue_full, !queued);
+    weigh(d);
     return queued;
 }
 
@@ -534,6 +545,7 @@ void mqtt_deliver_flush(struct mqtt_conn *c)
         return;
     pump(d);
     mqtt_deliver_tell(c);
+    weigh(d);
 }
 
 void mqtt_deliver_tell(struct mqtt_conn *c)

@@ -52,6 +52,7 @@ struct delivery {
     uint32_t places_count, places_at;
     struct buf queue;  /* messages, each as QUEUED_HEAD says */
     struct buf shared; /* the same */
+    size_t counted;    /* bytes of these and of `held`, as its stream was told */
     /* As a member of groups, to be read: from `given_at` on, and up to `given_asked` while it is
      * asked for. */
     struct given_place *given;
