@@ -112,7 +112,7 @@ void session_run(struct job *j)
     struct session_record event;
     bool good = session_record_decode(q->body, &event);
     CHECK(good); /* the front wrote it */
-    if (event.event == SESSION_OPENED || event.event == SESSION_RESUMED) {
+    if (!q->session) {
         job_keep(j);
         wait_for_views(j, VIEW_SESSION, j->account->live->session_told,
                        worker_now_ns(j->lane->worker) + j->lane->tune.read_deadline_ns,

@@ -208,7 +208,8 @@ static bool put_points_once(struct job *j, struct batch *b)
 static bool put_points_of_session(struct job *j, struct batch *b)
 {
     const struct request *q = &job_exchange(j)->request;
-    const struct producer from = {.session = q->session, .sequence = q->packet_id};
+    const struct producer from = {
+        .session = q->session, .sequence = q->packet_id, .fingerprint = q->version};
     return put_all(j, b, &from);
 }
 
@@ -724,7 +725,8 @@ static bool put_publish(struct job *j, struct batch *b)
     if (q->rule.ptr)
         r.producer = (struct producer){.key = q->rule};
     else if (q->session && (q->packet_id || q->will))
-        r.producer = (struct producer){.session = q->session, .sequence = q->packet_id};
+        r.producer = (struct producer){
+            .session = q->session, .sequence = q->packet_id, .fingerprint = q->version};
     return put_record(j->lane, b, &r);
 }
 
@@ -761,13 +763,14 @@ void write_publish(struct job *j, uint32_t flags)
 
 static bool put_session(struct job *j, struct batch *b)
 {
-    struct record r = {.kind = RECORD_SESSION,
-                       .account = j->account->number,
-                       .credential = j->credential->number,
-                       .event_us = j->now_us,
-                       .receive_us = j->now_us,
-                       .producer.session = j->session,
-                       .payload = buf_slice(&j->lane->payload)};
+    struct record r = {
+        .kind = RECORD_SESSION,
+        .account = j->account->number,
+        .credential = j->credential->number,
+        .event_us = j->now_us,
+        .receive_us = j->now_us,
+        .producer = {.session = j->session, .fingerprint = job_exchange(j)->request.version},
+        .payload = buf_slice(&j->lane->payload)};
     return put_record(j->lane, b, &r);
 }
 

@@ -108,6 +108,44 @@ def test_a_will_that_is_throttled_comes_later(make_server):
     assert message(s).payload == b"gone"
 
 
+@pytest.mark.parametrize("how", ["anew", "resumed", "killed"])
+def test_a_throttled_will_outlives_who_is_back(make_server, how):
+    """Its time had come when the window was full, so it is no longer its client's to cancel (section 3.1.3.2.2)."""
+    server = make_server()
+    owner = owner_on(server, "full")  # noqa: F811
+    server.cli("account", "change", owner.name, "--topics", "any", "--device-limits", "2/4s")
+    secret = server.add_device(owner.name, "full-device")
+
+    def connect(clean, **will):
+        c = Mqtt(server.mqtt_port, 5, timeout=30)
+        expiry = b"" if clean else b"\x11" + struct.pack(">I", 100)
+        c.send(wire.connect("full" * 60, "full-device", secret, 5, clean=clean, props=expiry, **will))
+        assert c.expect(CONNACK).body[1] == 0
+        return c
+
+    s = Mqtt(server.mqtt_port, 5, timeout=30)
+    s.login(owner.name, owner.key)
+    assert subscribe(s, ("w", 0)) == [0]
+    c = connect(how == "anew", will=("w", "gone"), will_flags=0x08)
+    for mid, code in enumerate([0, 0, 0x97], 1):
+        c.publish("other", "1", 1, mid)
+        assert c.code(wire.PUBACK, mid) == code
+    c.close()
+    back = connect(how == "anew", will=("w", "new"), will_flags=0x08, will_props=delay(100))
+    if how == "killed":
+        back.send(wire.packet(wire.PINGREQ, b"")).expect(wire.PINGRESP)
+        time.sleep(0.5)
+        server.kill()
+        server.start()
+        back = connect(False)
+        s = Mqtt(server.mqtt_port, 5, timeout=30)
+        s.login(owner.name, owner.key)
+        assert subscribe(s, ("w", 0)) == [0]
+    assert subscribe(back, ("w", 4)) == [0]  # it does not see its own
+    assert message(s).payload == b"gone"
+    assert s.silent(1) and back.silent()
+
+
 def test_cancelled(client, server, owner, root):  # noqa: F811
     """By a DISCONNECT, and by who comes back in time; a session that is begun anew has ended, so its will is due."""
     s = client(5)
@@ -168,3 +206,47 @@ def test_after_kill_9_of_the_server(make_server, expiry):
     with_will(s, Owner, "mark", "x/mark", expiry=3600, will_props=delay(2)).close()
     wait_for("the mark", lambda: "x/mark" in published(), 30)
     assert published() == [f"w/{i}" for i in range(6)] + ["x/mark"]
+
+
+def resumed_after_a_kill(make_server, topic, payload, expiry, **will):
+    """Whose will was due when the server was back, and who was back himself before it was published."""
+    s = make_server()
+    owner = owner_on(s, "back")  # noqa: F811
+    s.cli("account", "change", owner.name, "--topics", "any")
+    old = with_will(s, owner, "c", topic, payload, expiry, clean=False)
+    s.kill()
+    old.close()
+    s.start()
+    c = Mqtt(s.mqtt_port, 5)
+    props = b"\x11" + struct.pack(">I", expiry)
+    c.send(wire.connect("c", owner.name, owner.key, 5, clean=False, props=props, **will))
+    assert c.expect(CONNACK).body[:2] == b"\1\0"
+    return s, owner, c
+
+
+def test_a_due_will_is_not_that_of_the_session_resumed(make_server):
+    """The record that says that the old one is published takes nothing from who is back with another."""
+    s, owner, c = resumed_after_a_kill(make_server, "w", "old", 3600, will=("x", "new"), will_flags=0x08,
+                                       will_props=delay(2))
+
+    def published():
+        run = s.cli_run("journal", "tail", "--json")
+        found = [json.loads(line) for line in run.stdout.splitlines()] if run.returncode == 0 else []
+        return [r["topic"] for r in found if r.get("topic") in ("w", "x")]
+
+    wait_for("the old will", lambda: published() == ["w"], 30)
+    c.close()
+    began = time.monotonic()
+    wait_for("the new one", lambda: published() == ["w", "x"], 30)
+    assert time.monotonic() - began < 6
+
+
+def test_a_due_will_that_is_refused_ends_no_session(make_server):
+    """It is dropped; the session has a connection again, so it does not begin to expire."""
+    s, owner, c = resumed_after_a_kill(make_server, "back/feeds/f", "x" * 2000, 3)
+    time.sleep(6)
+    c.send(packet(wire.PINGREQ, b"")).expect(wire.PINGRESP)
+    c.close()
+    c = Mqtt(s.mqtt_port, 5)
+    c.send(wire.connect("c", owner.name, owner.key, 5, clean=False))
+    assert c.expect(CONNACK).body[:2] == b"\1\0"

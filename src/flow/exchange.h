@@ -80,6 +80,7 @@ struct request {
     bool will; /* it is that of `session`, which has none any more once this is stored */
     uint8_t qos;
     uint64_t session;      /* that outlives the connection; 0: none */
+    uint64_t version;      /* of `session`: nothing is said of it if it has another; 0: any */
     uint64_t client;       /* record_client, of MQTT 5.0; 0: none */
     bool own;              /* METHOD_PUBLISH of the server itself: its principal was made for it */
     struct slice rule;     /* the same of a rule: its message's rule_mark; ptr NULL: of none */

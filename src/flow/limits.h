@@ -15,6 +15,7 @@
 #define DELIVER_FLIGHTS_MAX 1024u       /* these, and what is over behind one of them */
 #define REPLAY_BYTES        (64u << 20) /* of journal that a view reads again after a crash, about */
 #define MQTT_CLIENT_ID_MAX  256         /* bytes; 3.1 has 23, which nobody keeps to */
+#define SESSION_NAME_MAX    (MQTT_CLIENT_ID_MAX + 17) /* of a client id, or of what has none */
 #define MQTT_ALIASES_MAX    16          /* topics that get an alias on their way to one client */
 #define UNPROVEN_BYTES_MAX  (64u << 20) /* bodies waiting for a password hash, of a worker, */
 #define UNPROVEN_FREE       4096u       /* but for those of so few bytes each */

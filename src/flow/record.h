@@ -38,7 +38,9 @@ enum {
 struct producer {
     uint64_t session;     /* session number; 0: `sequence` is the credential's */
     uint64_t sequence;    /* its sequence or packet id */
-    uint64_t fingerprint; /* XXH3 of the request: the same name must come with the same */
+    uint64_t fingerprint; /* XXH3 of the request: the same name must come with the same. With a
+                             session: that one's version; once it has another, the record says
+                             nothing of it */
     struct slice key;     /* an idempotency key */
 };
 

@@ -204,7 +204,7 @@ bool session_decode(struct slice bytes, struct session *ret)
     s.closed_us = (int64_t)unzigzag(get(&in, UINT64_MAX));
     s.version = get(&in, UINT64_MAX);
     s.floor = get(&in, UINT64_MAX >> 4);
-    s.client_id = get_text(&in, MQTT_CLIENT_ID_MAX);
+    s.client_id = get_text(&in, SESSION_NAME_MAX);
     get_will(&in, &s.will);
     s.subs = get_list(&in, SESSION_SUBS_MAX, sizeof *s.subs, &s.subs_count);
     for (uint32_t i = 0; i < s.subs_count; i++)

@@ -205,7 +205,7 @@ static void apply_opened(struct sessions *t, const struct record *r,
     struct session s;
     struct session_entry *before;
     note_number(t, r->producer.session);
-    if (event->client_id.len > MQTT_CLIENT_ID_MAX || !r->producer.session ||
+    if (event->client_id.len > SESSION_NAME_MAX || !r->producer.session ||
         find_number(t, r->account, r->producer.session))
         return;
     before = find_client(t, r->account, event->client_id);
@@ -234,6 +234,12 @@ static void end_account(struct sessions *t, uint64_t number)
         retained_clear_account(t, a);
 }
 
+/* What names a version of its session is about that alone: somebody may have come back since. */
+static bool is_about(const struct record *r, const struct session_entry *e)
+{
+    return !r->producer.fingerprint || r->producer.fingerprint == e->s.version;
+}
+
 static void apply_event(struct sessions *t, const struct record *r, uint64_t offset)
 {
     struct session_record event;
@@ -250,8 +256,10 @@ static void apply_event(struct sessions *t, const struct record *r, uint64_t off
     if (event.event == SESSION_GIVEN || event.event == SESSION_RETURNED)
         groups_apply(t, r, &event);
     struct session_entry *e = find_number(t, r->account, r->producer.session);
-    if (!e)
+    if (!e || !is_about(r, e))
         return;
+    if (event.event == SESSION_RESUMED)
+        e->told_us = 0; /* that was another will */
     e->s.grow_max = sessions_memory_left(t, e->account);
     uint64_t dropped = e->s.dropped;
     uint32_t subs = e->s.subs_count;
@@ -273,7 +281,7 @@ static void apply_event(struct sessions *t, const struct record *r, uint64_t off
 static void apply_message(struct sessions *t, const struct record *r, uint64_t offset)
 {
     struct session_entry *e = find_number(t, r->account, r->producer.session);
-    if (!e)
+    if (!e || !is_about(r, e))
         return;
     e->s.version = offset + 1;
     e->s.grow_max = sessions_memory_left(t, e->account);

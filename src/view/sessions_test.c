@@ -635,8 +635,8 @@ static void sessions_have_limits(void **state)
     open_one(t, 3, 7, "a");
     assert_false(is_there(t, 3, 7));
     assert_false(is_there(t, 1, 6)); /* another account's */
-    char longer[MQTT_CLIENT_ID_MAX + 2] = {0};
-    memset(longer, 'x', MQTT_CLIENT_ID_MAX + 1);
+    char longer[SESSION_NAME_MAX + 2] = {0};
+    memset(longer, 'x', SESSION_NAME_MAX + 1);
     event_on(t, 2, 6, &(struct session_record){.event = SESSION_ENDED, .end = SESSION_END_CLEAN});
     open_one(t, 2, 8, longer);
     assert_false(is_there(t, 2, 8));
