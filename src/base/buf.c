@@ -57,6 +57,15 @@ char *buf_grow(struct buf *b, size_t n)
     return b->ptr + b->len;
 }
 
+void buf_adopt(struct buf *b, void *ptr, size_t len, size_t cap)
+{
+    CHECK(len <= cap && len <= b->max);
+    free(b->ptr);
+    b->ptr = ptr;
+    b->len = len;
+    b->cap = cap;
+}
+
 void buf_put(struct buf *b, const void *ptr, size_t n)
 {
     if (n == 0)

@@ -47,6 +47,9 @@ static inline void buf_wrote(struct buf *b, const char *end, size_t room)
     CHECK(n <= room);
     b->len += n;
 }
+/* Has the `len` bytes at `ptr` from now on, which were allocated by malloc as `cap`, and frees what
+ * it had. */
+void buf_adopt(struct buf *b, void *ptr, size_t len, size_t cap);
 void buf_put(struct buf *b, const void *ptr, size_t n);
 void buf_put_slice(struct buf *b, struct slice s);
 void buf_put_str(struct buf *b, const char *text);

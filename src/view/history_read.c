@@ -148,6 +148,12 @@ int reading_ops(struct reading *r, int64_t from_us, int64_t to_us)
 
 /* ---- points ---------------------------------------------------------------------------------- */
 
+/* Whether a point in the range may be unwanted. */
+static bool chooses(const struct reading *r)
+{
+    return r->one || r->has_above || r->has_below || r->copy.floor;
+}
+
 static bool wanted(const struct reading *r, const struct history_point *p)
 {
     if (p->event_us < r->from_us || p->event_us > r->to_us || p->offset < r->copy.floor)
@@ -159,7 +165,7 @@ static bool wanted(const struct reading *r, const struct history_point *p)
     return !r->has_below || row_key_compare(row_key_of(p), r->below) < 0;
 }
 
-bool reading_take(struct reading *r, size_t start)
+static void keep_wanted(struct reading *r, size_t start)
 {
     struct point_list *f = &r->found;
     size_t kept = start;
@@ -171,6 +177,12 @@ bool reading_take(struct reading *r, size_t start)
         }
     }
     f->count = kept;
+}
+
+/* As reading_take, of points that all are wanted. */
+static bool take_wanted(struct reading *r, size_t start)
+{
+    struct point_list *f = &r->found;
     if (!op_list_apply(&r->ops, f, start))
         return false;
     for (size_t i = start, k = f->count; i + 1 < k; i++) {
@@ -181,11 +193,20 @@ bool reading_take(struct reading *r, size_t start)
     return true;
 }
 
+bool reading_take(struct reading *r, size_t start)
+{
+    keep_wanted(r, start);
+    return take_wanted(r, start);
+}
+
 int reading_take_row(struct reading *r, struct slice row, struct row_key first, size_t most)
 {
     size_t start = r->found.count;
     int code = row_decode(row, first, r->from_us, r->to_us, most, &r->found);
-    return code < 0 ? code : reading_take(r, start) ? 0 : -ENOMEM;
+    if (code < 0)
+        return code;
+    bool done = chooses(r) ? reading_take(r, start) : take_wanted(r, start);
+    return done ? 0 : -ENOMEM;
 }
 
 bool reading_take_chunk(struct reading *r)
@@ -354,16 +375,9 @@ int reading_answer(struct reading *r, struct history_query *q, size_t limit)
     q->more = f->count > limit;
     if (q->more)
         f->count = limit;
-    size_t pad = -q->storage->len & 7;
-    buf_reserve(q->storage, pad + f->count * sizeof *f->at);
-    if (q->storage->failed)
-        return -ENOMEM;
-    q->storage->len += pad;
-    points_bind(f); /* the storage moves no more */
-    q->points = (struct history_point *)(void *)(q->storage->ptr + q->storage->len);
     q->count = (uint32_t)f->count;
-    buf_put(q->storage, f->at, f->count * sizeof *f->at);
-    return HISTORY_DONE;
+    q->points = q->count ? points_move(f) : NULL;
+    return q->count && !q->points ? -ENOMEM : HISTORY_DONE;
 }
 
 int reading_outcome(int code)

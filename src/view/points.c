@@ -51,6 +51,30 @@ void points_bind(struct point_list *l)
     }
 }
 
+struct history_point *points_move(struct point_list *l)
+{
+    size_t points = l->count * sizeof *l->at, text = l->text->len, cap = l->cap * sizeof *l->at;
+    if (l->text->failed || points + text > l->text->max)
+        return NULL;
+    if (points + text > cap) {
+        struct history_point *at = realloc(l->at, cap = points + text);
+        if (!at)
+            return NULL;
+        l->at = at;
+    }
+    struct history_point *ret = l->at;
+    if (text)
+        memcpy((char *)ret + points, l->text->ptr, text);
+    for (size_t i = 0; i < l->count; i++) {
+        struct slice *v = &ret[i].datum.value;
+        v->ptr = v->len ? (char *)ret + points + (uintptr_t)v->ptr : "";
+    }
+    buf_adopt(l->text, ret, points + text, cap);
+    l->at = NULL;
+    l->count = l->cap = 0;
+    return ret;
+}
+
 /* Below, at (0) or above `b` in the order wanted. */
 static inline int compare(const struct history_point *a, const struct history_point *b,
                           bool newest_first)

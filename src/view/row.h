@@ -52,6 +52,9 @@ bool points_reserve(struct point_list *l, size_t n);
 /* Copies the point and its value. False: no memory, or `text` is full. */
 bool points_add(struct point_list *l, struct history_point p);
 void points_bind(struct point_list *l);
+/* Puts the points into `text`, before their values, bound, without copying them; the list is empty
+ * then. Returns the first one. NULL: no memory, or `text` is full. */
+struct history_point *points_move(struct point_list *l);
 /* Sorts by (event time, offset), up or down, unless it is so already; of points with the same key
  * the first added stays. */
 void points_sort(struct point_list *l, bool newest_first);
