@@ -10,7 +10,8 @@
  *
  * libcurl is told which sockets are ready (curl_multi_socket_action). With curl_multi_perform it
  * would ask the kernel about each of them, each time. Handles keep their settings: making all of
- * them anew cost as much as the rest of a request.
+ * them anew cost as much as the rest of a request. So is their URL kept, taken apart: given
+ * a text, libcurl parses it for each request and puts it together again, 12,000 instructions.
  *
  * libcurl stops watching a connection's socket when an answer is complete, and begins again with
  * the next request. The kernel is not told of that: a socket stays in the epoll set until it is
@@ -38,11 +39,15 @@
 #define IDLE_CONN_S    60l
 #define READY_MAX      64    /* sockets that are looked at together */
 #define ANSWER_PIECE   1024l /* bytes read at once; libcurl allocates them for each request */
-#define OWN_HEADERS    2     /* of each request */
+#define OWN_HEADERS    2     /* of a request, at most */
+#define EXPECT_FROM    1024u /* no libcurl asks whether it may send fewer bytes than that */
 
 /* libcurl's, and the headers of the request that it has. */
 struct post_handle {
-    CURL *easy; /* NULL: it was not needed yet */
+    CURL *easy;        /* NULL: it was not needed yet */
+    char *url;         /* that it has; NULL: none yet */
+    CURLU *parts;      /* of it; NULL: libcurl is to take it apart */
+    struct post *post; /* under way */
     struct curl_slist headers[OWN_HEADERS + POST_HEADERS_MAX];
 };
 
@@ -123,9 +128,14 @@ static bool address_of(const struct sockaddr *s, struct address *ret)
     return true;
 }
 
+static struct post *post_of(void *owner)
+{
+    return ((const struct post_handle *)owner)->post;
+}
+
 static curl_socket_t on_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *to)
 {
-    struct post *post = owner;
+    struct post *post = post_of(owner);
     struct address a = {0};
     if (purpose != CURLSOCKTYPE_IPCXN || !address_of(&to->addr, &a) ||
         !may_connect(post->posts, &a)) {
@@ -149,7 +159,7 @@ static int on_close(void *owner, curl_socket_t fd)
 
 static int on_connected(void *owner, char *address, char *local, int port, int local_port)
 {
-    struct post *post = owner;
+    struct post *post = post_of(owner);
     struct address a;
     if (address_parse(slice_str(address), &a) && may_connect(post->posts, &a)) {
         post->connected = true;
@@ -164,7 +174,7 @@ static int on_connected(void *owner, char *address, char *local, int port, int l
 
 static size_t on_head(char *bytes, size_t size, size_t count, void *owner)
 {
-    struct post *post = owner;
+    struct post *post = post_of(owner);
     post->head_bytes += size * count;
     if (post->head_bytes <= POST_ANSWER_MAX)
         return size * count;
@@ -175,7 +185,7 @@ static size_t on_head(char *bytes, size_t size, size_t count, void *owner)
 /* Keeps what it begins with, as text that can be shown anywhere. */
 static size_t on_body(char *bytes, size_t size, size_t count, void *owner)
 {
-    struct post *post = owner;
+    struct post *post = post_of(owner);
     size_t n = size * count, at = post->body_bytes;
     for (size_t i = 0; i < n && at + i < POST_ANSWER_KEPT; i++) {
         bool plain = bytes[i] >= ' ' && bytes[i] < 127;
@@ -265,10 +275,21 @@ static void look(struct posts *p, int ms)
     }
 }
 
+/* ---- URLs ------------------------------------------------------------------------------------ */
+
+static bool part_is(CURLU *u, CURLUPart part, const char *a, const char *b)
+{
+    char *text = NULL;
+    bool is = curl_url_get(u, part, &text, 0) == CURLUE_OK && text[0] &&
+              (!a || !strcmp(text, a) || !strcmp(text, b));
+    curl_free(text);
+    return is;
+}
+
 /* ---- one POST -------------------------------------------------------------------------------- */
 
 /* A handle with all settings that no request has for its own. */
-static CURL *make_easy(struct posts *p)
+static CURL *make_easy(struct posts *p, struct post_handle *h)
 {
     CURL *e = curl_easy_init();
     CHECK(e);
@@ -295,16 +316,47 @@ static CURL *make_easy(struct posts *p)
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_head);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(e, CURLOPT_POST, 1l);
+    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, h);
+    curl_easy_setopt(e, CURLOPT_PREREQDATA, h);
+    curl_easy_setopt(e, CURLOPT_HEADERDATA, h);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
+    curl_easy_setopt(e, CURLOPT_PRIVATE, h);
     return e;
+}
+
+/* NULL: libcurl itself is to say what it thinks of it. A zone may get lost in its copies. */
+static CURLU *parts_of(const char *url)
+{
+    CURLU *u = curl_url();
+    CHECK(u);
+    if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK &&
+        !part_is(u, CURLUPART_ZONEID, NULL, ""))
+        return u;
+    curl_url_cleanup(u);
+    return NULL;
+}
+
+/* Most requests of a handle go where the one before went. */
+static void set_url(struct post_handle *h, const char *url)
+{
+    if (h->url && !strcmp(h->url, url))
+        return;
+    free(h->url);
+    curl_url_cleanup(h->parts);
+    h->url = strdup(url);
+    CHECK(h->url);
+    h->parts = parts_of(url);
+    curl_easy_setopt(h->easy, CURLOPT_URL, url);
+    curl_easy_setopt(h->easy, CURLOPT_CURLU, h->parts);
 }
 
 /* The list of the request's headers, which libcurl only reads. */
 static struct curl_slist *list_headers(struct post_handle *h, const struct post *post)
 {
-    /* Without Expect: that is a round trip of its own. */
-    const char *text[OWN_HEADERS + POST_HEADERS_MAX] = {"Content-Type: application/json",
-                                                        "Expect:"};
-    unsigned count = OWN_HEADERS;
+    const char *text[OWN_HEADERS + POST_HEADERS_MAX] = {"Content-Type: application/json"};
+    unsigned count = 1;
+    if (post->body.len >= EXPECT_FROM)
+        text[count++] = "Expect:"; /* none: that is a round trip of its own */
     for (unsigned i = 0; i < POST_HEADERS_MAX && post->headers[i]; i++)
         text[count++] = post->headers[i];
     for (unsigned i = 0; i < count; i++)
@@ -318,10 +370,11 @@ void posts_start(struct posts *p, struct post *post)
     CHECK(posts_room(p));
     struct post_handle *h = p->idle[posts_room(p) - 1];
     if (!h->easy)
-        h->easy = make_easy(p);
+        h->easy = make_easy(p, h);
     CURL *e = h->easy;
     post->posts = p;
     post->handle = h;
+    h->post = post;
     post->end = 0;
     post->status = 0;
     post->retry_after_ns = 0;
@@ -329,15 +382,10 @@ void posts_start(struct posts *p, struct post *post)
     post->forbidden = post->tried = post->connected = post->too_long = false;
     memset(post->answer, 0, sizeof post->answer);
     post->begun_ns = clock_mono_ns();
-    curl_easy_setopt(e, CURLOPT_URL, post->url);
+    set_url(h, post->url);
     curl_easy_setopt(e, CURLOPT_POSTFIELDS, post->body.ptr);
     curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.len);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, list_headers(h, post));
-    curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, post);
-    curl_easy_setopt(e, CURLOPT_PREREQDATA, post);
-    curl_easy_setopt(e, CURLOPT_HEADERDATA, post);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, post);
-    curl_easy_setopt(e, CURLOPT_PRIVATE, post);
     CHECK(curl_multi_add_handle(p->multi, e) == CURLM_OK);
     p->running++;
 }
@@ -345,6 +393,7 @@ void posts_start(struct posts *p, struct post *post)
 static void let_go(struct posts *p, struct post *post)
 {
     curl_multi_remove_handle(p->multi, post->handle->easy);
+    post->handle->post = NULL;
     p->idle[posts_room(p)] = post->handle;
     post->handle = NULL;
     p->running--;
@@ -360,7 +409,7 @@ static struct post *take_over(struct posts *p)
             continue;
         CURLcode code = m->data.result;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &owner);
-        struct post *post = (void *)owner;
+        struct post *post = post_of(owner);
         conclude(p, post, code);
         let_go(p, post);
         return post;
@@ -422,15 +471,6 @@ static void begin_once(void)
     CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 }
 
-static bool part_is(CURLU *u, CURLUPart part, const char *a, const char *b)
-{
-    char *text = NULL;
-    bool is = curl_url_get(u, part, &text, 0) == CURLUE_OK && text[0] &&
-              (!a || !strcmp(text, a) || !strcmp(text, b));
-    curl_free(text);
-    return is;
-}
-
 int post_check_url(const char *url, struct error *err)
 {
     CURLU *u = curl_url();
@@ -484,9 +524,12 @@ void posts_free(struct posts *p)
     if (!p)
         return;
     CHECK(p->running == 0);
-    for (unsigned i = 0; i < p->opts.at_once; i++)
+    for (unsigned i = 0; i < p->opts.at_once; i++) {
         if (p->handles[i].easy)
             curl_easy_cleanup(p->handles[i].easy);
+        curl_url_cleanup(p->handles[i].parts);
+        free(p->handles[i].url);
+    }
     curl_multi_cleanup(p->multi);
     close(p->epoll);
     close(p->wake);

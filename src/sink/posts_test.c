@@ -119,6 +119,51 @@ static void answers_are_told(void **state)
     receiver_stop(r);
 }
 
+/* A handle has the URL of its request, whatever it had before. */
+static void one_handle_goes_everywhere(void **state)
+{
+    static const char *const paths[] = {"/one", "/one", "/two?x=%20y", "/one", "/"};
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr loopback = network("127.0.0.0/8");
+    struct posts *p = posts_for(&loopback, NULL);
+    char wanted[64];
+    for (unsigned i = 0; i < sizeof paths / sizeof *paths; i++) {
+        assert_int_equal(run(p, at(r, "127.0.0.1", paths[i])).end, POST_ANSWERED);
+        snprintf(wanted, sizeof wanted, "POST %s HTTP/1.1\r\n", paths[i]);
+        assert_int_equal(strncmp(r->seen[i].head, wanted, strlen(wanted)), 0);
+    }
+    assert_int_equal(run(p, at(r, "user@127.0.0.1", "/one")).end, POST_FAILED);
+    assert_int_equal(run(p, "ftp://127.0.0.1/").end, POST_FAILED);
+    assert_int_equal(run(p, "http://").end, POST_FAILED);
+    assert_int_equal(run(p, at(r, "127.0.0.1", "/one")).end, POST_ANSWERED);
+    assert_int_equal(r->connected, 1);
+    assert_int_equal(r->count, 6);
+    posts_free(p);
+    receiver_stop(r);
+}
+
+/* libcurl would ask first, and wait. */
+static void no_body_is_announced(void **state)
+{
+    static char body[3 << 19];
+    static const size_t sizes[] = {EXPECT_FROM - 1, EXPECT_FROM, sizeof body};
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr loopback = network("127.0.0.0/8");
+    struct posts *p = posts_for(&loopback, NULL);
+    memset(body, 'x', sizeof body);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct post post = {.url = at(r, "127.0.0.1", "/ok"), .body = slice_of(body, sizes[i])};
+        posts_start(p, &post);
+        while (!posts_next(p))
+            posts_wait(p, NS_PER_S);
+        receiver_meet(r);
+        assert_int_equal(post.end, POST_ANSWERED);
+        assert_null(receiver_header(&r->seen[i], "expect"));
+    }
+    posts_free(p);
+    receiver_stop(r);
+}
+
 /* However it is written, and whatever it resolves to. */
 static void special_addresses_are_not_connected_to(void **state)
 {
@@ -169,11 +214,12 @@ static void a_name_may_mean_something_else_now(void **state)
     p = posts_for(&other, resolve);
     assert_int_equal(run(p, at(r, "rebound.example", "/ok")).end, POST_ANSWERED);
     struct post post = {.posts = p};
+    struct post_handle h = {.post = &post};
     assert_false(post.connected);
     char good[] = "127.0.0.2", bad[] = "127.0.0.1", none[] = "/run/x.sock";
-    assert_int_equal(on_connected(&post, good, good, 80, 1), CURL_PREREQFUNC_OK);
-    assert_int_equal(on_connected(&post, bad, good, 80, 1), CURL_PREREQFUNC_ABORT);
-    assert_int_equal(on_connected(&post, none, good, 80, 1), CURL_PREREQFUNC_ABORT);
+    assert_int_equal(on_connected(&h, good, good, 80, 1), CURL_PREREQFUNC_OK);
+    assert_int_equal(on_connected(&h, bad, good, 80, 1), CURL_PREREQFUNC_ABORT);
+    assert_int_equal(on_connected(&h, none, good, 80, 1), CURL_PREREQFUNC_ABORT);
     posts_free(p);
     receiver_stop(r);
 }
@@ -389,6 +435,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_told),
+        cmocka_unit_test(one_handle_goes_everywhere),
+        cmocka_unit_test(no_body_is_announced),
         cmocka_unit_test(special_addresses_are_not_connected_to),
         cmocka_unit_test(a_name_may_mean_something_else_now),
         cmocka_unit_test(one_address_of_several_will_do),

@@ -22,7 +22,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define RECEIVER_REQUEST_MAX (1 << 20)
+#define RECEIVER_REQUEST_MAX (2 << 20)
 #define RECEIVER_SEEN_MAX    4096
 
 struct receiver_request {
