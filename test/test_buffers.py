@@ -275,3 +275,19 @@ def test_what_waits_for_a_sink_counts(make_server, tmp_path):
     assert is_open(wires[-1])
     for w in wires:
         w.close()
+
+
+def test_short_answers_that_wait_for_one_before_them_count(tight):
+    """A connection has less of them than makes it stop reading; all of them have not."""
+    owner = owner_on(tight, "ann")
+    with Wire(tight.http_port) as w:
+        size = len(w.ask(LONG).body)
+    assert size < 250000
+    each = 250000 // size
+    waiting = []
+    for i in range(MOST // (each * size) + 100):
+        waiting.append(Wire(tight.http_port))
+        waiting[-1].send(request("GET", f"/v1/consume/g{i // 200}?wait=60", owner.key_auth) + LONG * each)
+    wait_for("connections to be closed", lambda: tight.metric("connections_evicted_total") > 50)
+    for w in waiting:
+        w.close()

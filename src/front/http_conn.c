@@ -177,8 +177,7 @@ static void on_due(struct deadline *d)
 /* What is kept for the connection here and not by its stream. */
 static void weigh(struct http_conn *c)
 {
-    stream_elsewhere(c->stream, c->head.len + c->body.len + c->held +
-                                    (c->answers > UNSENT_MAX ? c->answers : 0));
+    stream_elsewhere(c->stream, c->head.len + c->body.len + c->held + c->answers);
 }
 
 /* What an exchange holds of its request, but for memory that it has for the next one. */
