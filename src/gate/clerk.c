@@ -76,6 +76,25 @@ static uint64_t process_cpu_ns(void)
            (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * NS_PER_US;
 }
 
+/*
+ * No hash was computed for that long, although appointments were given: who was to come then did
+ * not, and others who were told of later ones may not either. So for each second of it half of
+ * the time that is given away is given anew. Where all come there is no such second: who is told
+ * whole ones comes at most one late, and `each` on top of that.
+ */
+static void take_back_appointments(struct shield *s, uint64_t idle_ns, uint64_t now)
+{
+    pthread_mutex_lock(&s->lock);
+    for (unsigned suspect = 0; suspect < 2; suspect++) {
+        uint64_t *at = &s->appointment_ns[suspect];
+        uint64_t each = clerk_wait_ns(s, suspect ? SUSPECTS_SHARE : 1);
+        uint64_t halvings = idle_ns / (NS_PER_S + 2 * each);
+        if (*at > now)
+            *at = now + ((*at - now) >> (halvings < 63 ? halvings : 63));
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* Ends a time in which no hash was computed, and begins another if none is now. */
 static void note_quiet(struct shield *s, uint64_t now)
 {
@@ -87,6 +106,7 @@ static void note_quiet(struct shield *s, uint64_t now)
     if (took >= QUIET_LEAST_NS) {
         s->busy_ns = cpu - s->quiet_cpu_ns;
         s->busy_wall_ns = took;
+        take_back_appointments(s, took, now);
     }
     s->quiet_from_ns = quiet ? now : 0;
     s->quiet_cpu_ns = cpu;

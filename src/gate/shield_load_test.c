@@ -75,6 +75,41 @@ static void appointments_are_dealt_out(void **state)
     world_free(w);
 }
 
+/* Somebody asks again and again for more than he may, and never when he is told to: who comes
+ * later is not sent away for as long as all of these would take. */
+static void who_does_not_come_makes_way(void **state)
+{
+    struct world *w = world_with(tiny_queue);
+    struct asker first[2], more, later[40];
+    add_fleet(w, 44, 10);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(ask_at(w, &first[i], w->devices[i], SLICE("right"), 1, clock_mono_ns()),
+                         SHIELD_PENDING);
+    uint64_t told = 0;
+    for (unsigned i = 0; i < 10000 && told < 100 * NS_PER_S; i++) {
+        if (ask_at(w, &more, w->devices[2], SLICE("right"), 1, clock_mono_ns()) != SHIELD_REFUSED)
+            break;
+        told = more.wait.retry_ns;
+    }
+    assert_true(told >= 100 * NS_PER_S);
+    for (unsigned i = 0; i < 2; i++)
+        await(&first[i]);
+    clock_sleep_ns(3600 * NS_PER_MS);
+    unsigned n = 0;
+    bool refused = false;
+    for (; n < 40 && !refused; n++) {
+        refused = ask_at(w, &later[n], w->devices[3 + n], SLICE("right"), 2, clock_mono_ns()) ==
+                  SHIELD_REFUSED;
+        if (n == 0) /* the clerk sees that the pool is not idle any more */
+            clock_sleep_ns(10 * NS_PER_MS);
+    }
+    assert_true(refused);
+    assert_true(later[n - 1].wait.retry_ns < told / 3);
+    for (unsigned i = 0; i + 1 < n; i++)
+        await(&later[i]);
+    world_free(w);
+}
+
 static struct shield_opts impatient(struct world *w)
 {
     struct shield_opts o = opts_of(w);
@@ -280,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_queue_says_busy),
         cmocka_unit_test(appointments_are_dealt_out),
+        cmocka_unit_test(who_does_not_come_makes_way),
         cmocka_unit_test(who_waits_too_long_is_told_when_to_come_back),
         cmocka_unit_test(who_is_put_off_together_comes_back_one_by_one),
         cmocka_unit_test(sources_take_turns),
