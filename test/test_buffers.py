@@ -124,9 +124,11 @@ def test_answers_that_nobody_reads(tight):
         sock.close()
 
 
+@pytest.mark.alone
 def test_bodies_that_wait_for_a_password_hash(make_server):
     """40 of them would be 120 MiB; who finds no room is told to come back, and is let in then."""
-    s = make_server({"server.workers": "1", "auth.hash_threads": "1", "http.body_max": "3MiB", "auth.hash_wait": "60s"})
+    s = make_server({"server.workers": "1", "auth.hash_threads": "1", "http.body_max": "3MiB", "auth.hash_wait": "60s",
+                     "auth.hash_idle_priority": "false"})
     owner_on(s, "ann")
     stored = bcrypt("right", 12)
     auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(42)])
@@ -213,9 +215,10 @@ def post(auth, packed, target=TARGET):
     return request("POST", target, auth, b'{"f": 1}'.ljust(BODY))
 
 
+@pytest.mark.alone
 def test_a_body_that_waits_for_a_hash_is_held_once(frugal):
     """Unpacked, and not copied on top of that."""
-    s = frugal({"auth.hash_threads": "1", "auth.hash_wait": "60s"})
+    s = frugal({"auth.hash_threads": "1", "auth.hash_wait": "60s", "auth.hash_idle_priority": "false"})
     owner_on(s, "ann")
     stored = bcrypt("right", 13)
     auths = s.add_devices("ann", [(f"d{i}", "right", stored) for i in range(18)])
@@ -228,11 +231,12 @@ def test_a_body_that_waits_for_a_hash_is_held_once(frugal):
         w.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_refusal_that_is_held_keeps_no_body(frugal, packed):
     """Of those who fail all are asked about at once: most are refused when their turn comes."""
     s = frugal({"auth.hash_threads": "1", "auth.hash_wait": "60s", "auth.refusal_hold": "10s",
-                "auth.failures_credential": "3/600s"})
+                "auth.failures_credential": "3/600s", "auth.hash_idle_priority": "false"})
     owner_on(s, "ann")
     s.add_devices("ann", [("d", "right", bcrypt("right", 13))])
     before = rss(s)
