@@ -48,9 +48,14 @@ unsigned decimal_format(char *out, struct decimal d)
         *to++ = '0'; /* so that there is a digit before the point */
     to = digits_put(to, m);
     if (d.scale) {
-        char *point = to - d.scale;
-        for (char *at = to++; at > point; at--)
-            *at = at[-1];
+        char *point = to++ - d.scale;
+        uint64_t w;
+        if (d.scale <= sizeof w && point - out < (int)(DECIMAL_TEXT_MAX - sizeof w)) {
+            memcpy(&w, point, sizeof w); /* and what is behind them, within the room */
+            memcpy(point + 1, &w, sizeof w);
+        } else {
+            memmove(point + 1, point, d.scale);
+        }
         *point = '.';
     }
     return (unsigned)(to - out);

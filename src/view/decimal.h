@@ -22,7 +22,7 @@ struct decimal {
 /* "-?(0|[1-9][0-9]*)(\.[0-9]{1,9})?" below the maximum, and no negative zero: exactly the texts
  * that decimal_format makes. False: anything else ("1e5", "-0", "007", "+1", " 1"). */
 bool decimal_parse(struct slice text, struct decimal *ret);
-/* Writes the text, at most DECIMAL_TEXT_MAX bytes; returns its length. */
+/* Writes the text where there is room for DECIMAL_TEXT_MAX bytes; returns its length. */
 unsigned decimal_format(char *out, struct decimal d);
 /* The same number with `scale` decimals; scale >= d.scale. False: too big. */
 bool decimal_widen(struct decimal d, unsigned scale, int64_t *ret_mantissa);
