@@ -112,7 +112,8 @@ void session_run(struct job *j)
     struct session_record event;
     bool good = session_record_decode(q->body, &event);
     CHECK(good); /* the front wrote it */
-    if (!q->session) {
+    bool opens = event.event == SESSION_OPENED || event.event == SESSION_RESUMED;
+    if (opens && !q->session) { /* a client's: it may have one, or gets a number */
         job_keep(j);
         wait_for_views(j, VIEW_SESSION, j->account->live->session_told,
                        worker_now_ns(j->lane->worker) + j->lane->tune.read_deadline_ns,
