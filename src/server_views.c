@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "server_emit.h"
 
-#define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log */
+#define AUDIT_PATIENCE_NS (2 * NS_PER_S) /* of commands that read the audit log, and of a stop */
 #define RULE_PATIENCE_NS  (5 * NS_PER_S) /* of those that make rules */
 #define PROGRESS_NS       (5 * NS_PER_S) /* between lines about a start that takes long */
 
@@ -193,6 +193,8 @@ void views_stop(struct views *v)
 {
     yield_stop(v->history_yield);
     v->history_yield = NULL;
+    if (v->audit_view) /* else the next start reads it, but commands without a server know less */
+        (void)view_flush(v->audit_view, AUDIT_PATIENCE_NS);
     view_stop(v->latest_view);
     view_stop(v->history_view);
     view_stop(v->audit_view);
