@@ -18,9 +18,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
-#include "conn/certified.h"
-#include "front/http.h"
-#include "front/mqtt.h"
 #include "journal/disk.h"
 #include "pipeline.h"
 #include "seal/seal.h"
@@ -33,36 +30,11 @@
 #include "server_emit.h"
 #include "server_tls.h"
 #include "server_tune.h"
+#include "server_units.h"
 #include "server_verified.h"
 #include "server_views.h"
 
-#define LISTENERS_MAX 32
-#define PATH_BYTES    4096
-
-/* A listener, and what it leads to. */
-struct door {
-    struct listener *listener;
-    enum surface surface;
-    bool tls;
-};
-
-/* One worker with what runs on it. */
-struct unit {
-    struct server *server;
-    struct worker *worker;
-    struct lane *lane;
-    struct http_front *fronts[3]; /* by surface; operator's and admin's on the first worker only */
-    struct door doors[LISTENERS_MAX];
-    unsigned doors_count;
-    struct mqtt_front *mqtt;
-    struct mail mail;                         /* stop */
-    struct mail barrier;                      /* revocation, reload */
-    struct cidr trusted[CONFIG_NETWORKS_MAX]; /* proxies that the public fronts believe */
-    unsigned trusted_count;
-    _Atomic bool quiet; /* stopping: no connection and no request left */
-    _Atomic bool stop, abort;
-    unsigned stop_ticks; /* since the stop */
-};
+#define PATH_BYTES 4096
 
 struct server {
     struct config *config; /* in force; replaced by reloads, on the admin thread, under its lock */
@@ -91,16 +63,9 @@ struct server {
     struct buf openapi;
     struct server_tls tls;             /* the admin thread's, once that runs */
     struct pipeline *_Atomic pipeline; /* the views' threads look at it */
-    struct unit units[WORKERS_MAX];
-    unsigned units_count;
-    struct mqtt_sessions *sessions;
-    struct mqtt_shares *groups;
-    unsigned connections, mqtt_connections; /* atomic; each shared by its listeners */
+    struct units units;
     uint64_t caught_up_at; /* what was durable at start: ready when the views have it */
     struct journal_position position;
-    pthread_mutex_t barrier_lock;
-    pthread_cond_t barrier_done;
-    unsigned barrier_left;
 };
 
 /* ---- helpers ---- */
@@ -319,40 +284,23 @@ static void close_views(struct server *s)
     views_close(&s->views);
 }
 
-/* ---- workers, fronts, listeners ---- */
+/* ---- TLS ---- */
 
-static void post_and_count(struct server *s);
-
-static void on_barrier(struct mail *m)
+static int open_tls(struct server *s, struct error *err)
 {
-    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
-    mqtt_front_check(u->mqtt);
-    http_front_check(u->fronts[SURFACE_PUBLIC]);
-    post_and_count(u->server);
+    s->tls.catalog = &s->catalog;
+    int rc = server_tls_open(&s->tls, s->config, err);
+    if (!rc)
+        server_tls_note(s->tls.set);
+    return rc;
 }
 
-static void post_and_count(struct server *s)
+static void close_tls(struct server *s)
 {
-    pthread_mutex_lock(&s->barrier_lock);
-    if (--s->barrier_left == 0)
-        pthread_cond_signal(&s->barrier_done);
-    pthread_mutex_unlock(&s->barrier_lock);
+    server_tls_close(&s->tls);
 }
 
-/* Runs `run` on every worker, which ends with post_and_count; returns when all are through. Admin
- * thread only. */
-static void on_all_workers(struct server *s, void (*run)(struct mail *m))
-{
-    pthread_mutex_lock(&s->barrier_lock);
-    s->barrier_left = s->units_count;
-    for (unsigned i = 0; i < s->units_count; i++) {
-        s->units[i].barrier.run = run;
-        worker_post(s->units[i].worker, &s->units[i].barrier);
-    }
-    while (s->barrier_left)
-        pthread_cond_wait(&s->barrier_done, &s->barrier_lock);
-    pthread_mutex_unlock(&s->barrier_lock);
-}
+/* ---- what the admin API and the status ask of it ---- */
 
 /* Returns when every worker has run mail that was posted after the change: every request that
  * arrives from now on meets the new record, and connections of credentials that were removed,
@@ -360,7 +308,7 @@ static void on_all_workers(struct server *s, void (*run)(struct mail *m))
  * catalog, a view, the disk), may be answered by the old one. Admin thread only. */
 static int barrier(void *arg)
 {
-    on_all_workers(arg, on_barrier);
+    units_check(&((struct server *)arg)->units);
     return 0;
 }
 
@@ -432,6 +380,8 @@ static void close_eraser(struct server *s)
     free(s->eraser.feeds);
     stager_close(&s->stager);
 }
+
+/* ---- admin and pipeline ---- */
 
 static struct admin *make_admin(struct server *s)
 {
@@ -531,238 +481,19 @@ static void close_pipeline(struct server *s)
     buf_fini(&s->openapi);
 }
 
-static void check_quiet(struct unit *u)
-{
-    unsigned connections = 0;
-    for (unsigned i = 0; i < 3; i++)
-        connections += u->fronts[i] ? http_front_connections(u->fronts[i]) : 0;
-    connections += mqtt_front_connections(u->mqtt);
-    u->quiet = !connections && !lane_busy(u->lane) && mqtt_shares_idle(u->server->groups);
-}
-
-static bool on_turn_end(void *arg)
-{
-    struct unit *u = arg;
-    bool again = mqtt_front_flush(u->mqtt); /* may read on, so before the batch is handed on */
-    again = lane_turn_end(u->lane, again) || again;
-    if (__builtin_expect(u->stop, 0))
-        check_quiet(u);
-    return again;
-}
-
-static void on_settle(void *arg)
-{
-    struct unit *u = arg;
-    lane_settle(u->lane);
-}
-
-static void on_tick(void *arg)
-{
-    struct unit *u = arg;
-    lane_tick(u->lane);
-    /* By the second tick every socket was read once more, or waits to be: a request that had
-     * arrived before the stop gets its answer. */
-    if (u->stop && ++u->stop_ticks >= 2) {
-        for (unsigned i = 0; i < 3; i++) {
-            if (u->fronts[i])
-                http_front_close_idle(u->fronts[i]);
-        }
-    }
-}
-
-static void add_front(struct unit *u, enum surface surface)
-{
-    const struct config *c = u->server->config;
-    struct http_opts opts = {
-        .worker = u->worker,
-        .surface = surface,
-        .limits = tune_http_limits(c),
-        .body_max = c->http.body_max,
-        .tune = tune_http(c, surface, u->trusted, u->trusted_count),
-        .websocket = {surface == SURFACE_PUBLIC ? mqtt_accept : NULL, u->mqtt,
-                      &u->server->mqtt_connections},
-        .consumers = {surface == SURFACE_PUBLIC ? lane_may_consume : NULL, lane_consumer_left},
-        .stage_bytes = lane_stage_bytes(),
-        .handle = lane_handle,
-        .arg = u->lane,
-    };
-    u->fronts[surface] = http_front_new(&opts);
-}
-
-static void add_mqtt(struct unit *u)
-{
-    const struct config *c = u->server->config;
-    struct mqtt_opts opts = {
-        .worker = u->worker,
-        .tune = tune_mqtt(c),
-        .packet_max = (uint32_t)c->mqtt.packet_max,
-        .connect_max = (uint32_t)c->mqtt.connect_max,
-        .receive_max = (uint16_t)c->mqtt.receive_max,
-        .alias_max = (uint16_t)c->mqtt.topic_alias_max,
-        .stage_bytes = lane_stage_bytes(),
-        .subscriptions_max = (uint16_t)c->mqtt.subscriptions_max,
-        .queue_bytes = c->mqtt.queue_size,
-        .may_subscribe = lane_may_subscribe,
-        .interest = lane_interest,
-        .durable = lane_durable,
-        .next_retained = lane_next_retained,
-        .tell = lane_tell,
-        .flood = lane_flood,
-        .sessions = u->server->sessions,
-        .shares = u->server->groups,
-        .handle = lane_handle,
-        .vouches = lane_vouches,
-        .glance = lane_glance,
-        .glance_again = lane_glance_again,
-        .arg = u->lane,
-    };
-    u->mqtt = mqtt_front_new(&opts);
-    lane_set_live(u->lane, mqtt_front_live(u->mqtt));
-}
-
-/* What the door of that surface is given anew by a reload. */
-static struct listener_tune tune_door(const struct unit *u, enum surface surface, bool tls)
-{
-    const struct server *s = u->server;
-    return tune_listener(s->config, surface, u->trusted, u->trusted_count, tls ? s->tls.set : NULL);
-}
-
-static int listen_on(struct unit *u, enum surface surface, bool tls, const char *list,
-                     const char *setting, struct error *err)
-{
-    struct server *s = u->server;
-    struct slice rest = slice_str(list), item;
-    bool mqtt = surface == SURFACE_MQTT, public = surface == SURFACE_PUBLIC;
-    u->trusted_count = tune_trusted(u->server->config, u->trusted);
-    if (!mqtt && !u->fronts[surface])
-        add_front(u, surface);
-    while (config_list_next(&rest, &item)) {
-        struct door *d = &u->doors[u->doors_count];
-        if (u->doors_count == LISTENERS_MAX)
-            return error_set(err, -EINVAL, "%s: over %d addresses", setting, LISTENERS_MAX);
-        struct listener_opts opts = {.backlog = (int)s->config->listen.backlog,
-                                     .open = public ? &s->connections
-                                             : mqtt ? &s->mqtt_connections
-                                                    : NULL,
-                                     .tune = tune_door(u, surface, tls),
-                                     .alpn = mqtt ? SLICE("\x04mqtt") : SLICE("\x08http/1.1"),
-                                     .accept = mqtt ? mqtt_accept : http_accept,
-                                     .arg = mqtt ? (void *)u->mqtt : (void *)u->fronts[surface]};
-        int rc = u == s->units ? listener_probe(item) : 0;
-        if (!rc)
-            rc = listener_open(u->worker, item, &opts, &d->listener);
-        if (rc)
-            return error_set(err, rc, "%s: cannot listen on %.*s: %s", setting, SLICE_ARG(item),
-                             listener_why(rc));
-        d->surface = surface;
-        d->tls = tls;
-        u->doors_count++;
-        if (u == s->units)
-            log_line(LOG_INFO, "server.listen", "%s=%.*s port=%u", setting, SLICE_ARG(item),
-                     listener_port(d->listener));
-    }
-    return 0;
-}
-
-static int open_tls(struct server *s, struct error *err)
-{
-    s->tls.catalog = &s->catalog;
-    int rc = server_tls_open(&s->tls, s->config, err);
-    if (!rc)
-        server_tls_note(s->tls.set);
-    return rc;
-}
-
-static void close_tls(struct server *s)
-{
-    server_tls_close(&s->tls);
-}
-
-static bool on_known_group(void *arg, uint64_t account, struct slice filter, uint64_t *ret_floor)
-{
-    const struct server *s = arg;
-    return sessions_group_floor(s->views.sessions, account, filter, ret_floor);
-}
+/* ---- workers ---- */
 
 static int open_units(struct server *s, struct error *err)
 {
-    const struct config *c = s->config;
     char path[PATH_BYTES];
-    s->units_count = tune_workers(c);
-    s->sessions = mqtt_sessions_new();
-    s->groups = mqtt_shares_new(&(struct mqtt_shares_opts){
-        .born = journal_durable(s->journal), .known = on_known_group, .arg = s});
-    int rc = 0;
-    for (unsigned i = 0; i < s->units_count; i++) {
-        struct unit *u = &s->units[i];
-        u->server = s;
-        u->worker = worker_new(i);
-        u->lane = lane_new(s->pipeline, u->worker);
-        add_mqtt(u);
-        worker_set_hook(u->worker, (struct worker_hook){on_settle, on_turn_end, on_tick, u});
-    }
-    for (unsigned i = 0; i < s->units_count && !rc; i++)
-        rc = listen_on(&s->units[i], SURFACE_PUBLIC, false, c->listen.http, "listen.http", err);
-    for (unsigned i = 0; i < s->units_count && !rc; i++)
-        rc = listen_on(&s->units[i], SURFACE_PUBLIC, true, c->listen.https, "listen.https", err);
-    for (unsigned i = 0; i < s->units_count && !rc; i++)
-        rc = listen_on(&s->units[i], SURFACE_MQTT, false, c->listen.mqtt, "listen.mqtt", err);
-    for (unsigned i = 0; i < s->units_count && !rc; i++)
-        rc = listen_on(&s->units[i], SURFACE_MQTT, true, c->listen.mqtts, "listen.mqtts", err);
-    if (!rc)
-        rc = listen_on(&s->units[0], SURFACE_OPERATOR, false, c->listen.operator, "listen.operator",
-                       err);
-    if (!rc)
-        rc = listen_on(&s->units[0], SURFACE_ADMIN, false, data_path(s, "admin.sock", path),
-                       "admin.sock", err);
-    pipeline_live_start(s->pipeline);
-    for (unsigned i = 0; i < s->units_count; i++)
-        worker_start(s->units[i].worker);
-    return rc;
-}
-
-static void on_stop(struct mail *m)
-{
-    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, mail));
-    if (!u->stop) {
-        for (unsigned i = 0; i < u->doors_count; i++)
-            listener_close(u->doors[i].listener);
-        u->doors_count = 0;
-        lane_stop(u->lane);
-    }
-    for (unsigned i = 0; i < 3; i++) {
-        if (u->fronts[i])
-            (u->abort ? http_front_abort : http_front_stop)(u->fronts[i]);
-    }
-    (u->abort ? mqtt_front_abort : mqtt_front_stop)(u->mqtt);
-    u->stop = true; /* on_tick closes what is idle */
-    check_quiet(u);
-}
-
-/* Posts the stop to every worker and waits until all are quiet or the time is up. */
-static bool quiesce(struct server *s, bool abort, uint64_t wait_ns)
-{
-    for (unsigned i = 0; i < s->units_count; i++) {
-        s->units[i].quiet = false;
-        s->units[i].abort = abort;
-        s->units[i].mail.run = on_stop;
-        worker_post(s->units[i].worker, &s->units[i].mail);
-    }
-    uint64_t until = clock_mono_ns() + wait_ns;
-    bool quiet;
-    do {
-        clock_sleep_ns(2 * NS_PER_MS);
-        quiet = true;
-        for (unsigned i = 0; i < s->units_count; i++)
-            quiet = quiet && s->units[i].quiet;
-    } while (!quiet && clock_mono_ns() < until);
-    return quiet;
-}
-
-static void on_finish(struct mail *m)
-{
-    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, mail));
-    worker_finish(u->worker);
+    return units_open(&s->units,
+                      &(struct units_opts){.config = s->config,
+                                           .tls = s->tls.set,
+                                           .pipeline = s->pipeline,
+                                           .journal = s->journal,
+                                           .sessions = s->views.sessions,
+                                           .admin_path = data_path(s, "admin.sock", path)},
+                      err);
 }
 
 static void close_units(struct server *s)
@@ -770,10 +501,8 @@ static void close_units(struct server *s)
     pthread_mutex_lock(&s->config_lock);
     uint64_t deadline = s->config->server.stop_deadline * NS_PER_MS;
     pthread_mutex_unlock(&s->config_lock);
-    if (!s->units_count)
-        return;
     pipeline_quit(s->pipeline);
-    if (!quiesce(s, false, deadline) && !quiesce(s, true, NS_PER_S)) {
+    if (!units_quiesce(&s->units, false, deadline) && !units_quiesce(&s->units, true, NS_PER_S)) {
         /* Requests still wait for a hash or the catalog, or the disk hangs. What was accepted is
          * durable but for the level received, which gets a moment more. Nothing is closed: the
          * other threads go on using it up to the end. */
@@ -788,24 +517,7 @@ static void close_units(struct server *s)
     s->admin = NULL;
     views_stop(&s->views);
     pipeline_live_stop(s->pipeline);
-    for (unsigned i = 0; i < s->units_count; i++) {
-        s->units[i].mail.run = on_finish;
-        worker_post(s->units[i].worker, &s->units[i].mail);
-    }
-    for (unsigned i = 0; i < s->units_count; i++) /* until all are gone each looks at all lanes */
-        worker_join(s->units[i].worker);
-    for (unsigned i = 0; i < s->units_count; i++) {
-        struct unit *u = &s->units[i];
-        lane_free(u->lane);
-        for (unsigned k = 0; k < 3; k++)
-            http_front_free(u->fronts[k]);
-        mqtt_front_free(u->mqtt);
-        worker_free(u->worker);
-    }
-    mqtt_sessions_free(s->sessions);
-    mqtt_shares_free(s->groups);
-    char path[PATH_BYTES];
-    disk_posix()->unlink(disk_posix(), data_path(s, "admin.sock", path));
+    units_close(&s->units);
 }
 
 /* ---- the list ---- */
@@ -834,30 +546,6 @@ static const struct stage stages[] = {
 #define STAGES (sizeof stages / sizeof *stages)
 
 /* ---- reload: on the admin thread ---- */
-
-static void on_tune(struct mail *m)
-{
-    struct unit *u = (struct unit *)((char *)m - offsetof(struct unit, barrier));
-    const struct config *c = u->server->config;
-    struct lane_tune lane = tune_lane(c);
-    lane_tune(u->lane, &lane);
-    u->trusted_count = tune_trusted(u->server->config, u->trusted);
-    for (unsigned i = 0; i < 3; i++) {
-        struct http_tune http = u->fronts[i]
-                                    ? tune_http(c, (enum surface)i, u->trusted, u->trusted_count)
-                                    : (struct http_tune){0};
-        if (u->fronts[i])
-            http_front_tune(u->fronts[i], &http);
-    }
-    struct mqtt_tune mqtt = tune_mqtt(c);
-    mqtt_front_tune(u->mqtt, &mqtt);
-    for (unsigned i = 0; i < u->doors_count; i++) {
-        struct listener_tune door = tune_door(u, u->doors[i].surface, u->doors[i].tls);
-        listener_tune(u->doors[i].listener, &door);
-    }
-    certified_judge(u->worker, u->server->tls.set);
-    post_and_count(u->server);
-}
 
 /* What all threads share. */
 static void tune_shared(struct server *s)
@@ -904,7 +592,7 @@ static int reload(void *arg, json_t **ret, struct error *err)
     pthread_mutex_unlock(&s->config_lock);
     s->tls.set = tls;
     tune_shared(s);
-    on_all_workers(s, on_tune);
+    units_tune(&s->units, next, tls);
     if (before != s->first) /* nobody looks at it any more */
         config_free(before);
     tls_set_unref(tls_before);
@@ -966,8 +654,6 @@ int server_run(struct config *config, const struct server_source *source, struct
     s->config = s->first = config;
     s->source = source;
     pthread_mutex_init(&s->config_lock, NULL);
-    pthread_mutex_init(&s->barrier_lock, NULL);
-    pthread_cond_init(&s->barrier_done, NULL);
     log_set_level(tune_log_level(config->server.log_level));
     sigset_t set;
     tune_signals(&set);
@@ -982,7 +668,7 @@ int server_run(struct config *config, const struct server_source *source, struct
     if (!rc) {
         pthread_mutex_lock(&s->config_lock);
         log_line(LOG_INFO, "server.ready", "version=" SLUICE_VERSION " workers=%u data=%s",
-                 s->units_count, s->config->server.data);
+                 s->units.count, s->config->server.data);
         pthread_mutex_unlock(&s->config_lock);
         wait_for_stop(s, &set);
     }
@@ -991,8 +677,6 @@ int server_run(struct config *config, const struct server_source *source, struct
     config_free(s->config == s->first ? NULL : s->config);
     config_free(s->first);
     pthread_mutex_destroy(&s->config_lock);
-    pthread_mutex_destroy(&s->barrier_lock);
-    pthread_cond_destroy(&s->barrier_done);
     free(s);
     if (!rc)
         log_line(LOG_INFO, "server.stopped", "%s", "");
