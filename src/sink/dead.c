@@ -17,14 +17,22 @@
 #define HEAD       8u  /* crc, length */
 #define FIXED      20u /* offset, when, length of why */
 
+/* Where a letter begins in the image. */
+struct place {
+    uint64_t offset;
+    size_t at;
+};
+
 struct dead_letters {
     pthread_mutex_t lock;
     struct disk *disk;
     char *path;
     struct disk_file *file; /* NULL: it is to be written anew, from the image */
-    struct buf image;       /* of the whole file */
-    uint64_t count;
-    uint64_t end; /* no letter has an offset from here on */
+    struct buf image;       /* of the whole file; letters lie in no order */
+    struct place *places;   /* by offset */
+    size_t places_max;
+    uint64_t count; /* of letters, and of places */
+    uint64_t end;   /* no letter has an offset from here on */
 };
 
 /* The letter at *at; moves behind it. False: there is none, or it is not whole. */
@@ -48,6 +56,66 @@ static bool letter_at(struct slice file, size_t *at, bool trusted, struct dead_l
     return true;
 }
 
+/* ---- by offset ---- */
+
+/* The first place of an offset that is not below this one. */
+static uint64_t first_from(const struct dead_letters *d, uint64_t offset)
+{
+    uint64_t low = 0, high = d->count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (d->places[middle].offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct dead_letter letter_of(const struct dead_letters *d, uint64_t place)
+{
+    struct dead_letter letter;
+    size_t at = d->places[place].at;
+    CHECK(letter_at(buf_slice(&d->image), &at, true, &letter));
+    return letter;
+}
+
+static void add_place(struct dead_letters *d, uint64_t before, struct place place)
+{
+    if (d->count == d->places_max) {
+        d->places_max = d->places_max ? 2 * d->places_max : 16;
+        d->places = realloc(d->places, d->places_max * sizeof *d->places);
+        CHECK(d->places);
+    }
+    memmove(d->places + before + 1, d->places + before, (d->count - before) * sizeof *d->places);
+    d->places[before] = place;
+    d->count++;
+    d->end = place.offset >= d->end ? place.offset + 1 : d->end;
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return x->offset != y->offset ? (x->offset > y->offset) - (x->offset < y->offset)
+                                  : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Finds the places of all letters of the image anew, up to the first that is not whole; returns
+ * where that is. */
+static size_t find_places(struct dead_letters *d, bool trusted)
+{
+    struct dead_letter letter;
+    size_t at = MARK_BYTES;
+    d->count = 0;
+    for (size_t begin = at; letter_at(buf_slice(&d->image), &at, trusted, &letter); begin = at)
+        add_place(d, d->count, (struct place){letter.offset, begin});
+    if (d->count)
+        qsort(d->places, d->count, sizeof *d->places, compare_places);
+    return at;
+}
+
+/* ---- the file ---- */
+
 /* Puts the file in the place of the old one and opens it. */
 static int write_anew(struct dead_letters *d)
 {
@@ -62,16 +130,12 @@ static int write_anew(struct dead_letters *d)
     return rc;
 }
 
-/* Counts the letters of the image; a torn end is cut. -EBADMSG when whole letters are behind it. */
+/* Finds the letters of the image; a torn end is cut. -EBADMSG when whole letters are behind it. */
 static int look_through(struct dead_letters *d, bool *ret_torn)
 {
     struct slice file = buf_slice(&d->image);
     struct dead_letter letter;
-    size_t at = MARK_BYTES;
-    while (letter_at(file, &at, false, &letter)) {
-        d->count++;
-        d->end = letter.offset >= d->end ? letter.offset + 1 : d->end;
-    }
+    size_t at = find_places(d, false);
     *ret_torn = at < file.len;
     for (size_t k = at + 1; *ret_torn && k + HEAD + FIXED <= file.len; k++) {
         size_t there = k;
@@ -123,26 +187,13 @@ void dead_close(struct dead_letters *d)
     if (d->file)
         d->disk->close(d->disk, d->file);
     buf_fini(&d->image);
+    free(d->places);
     pthread_mutex_destroy(&d->lock);
     free(d->path);
     free(d);
 }
 
-/* Under the lock: where the first letter from `offset` on begins. They lie in no order. */
-static bool find(struct dead_letters *d, uint64_t offset, size_t *ret_at, struct dead_letter *ret)
-{
-    bool found = false;
-    struct dead_letter letter;
-    for (size_t at = MARK_BYTES, begin = at; letter_at(buf_slice(&d->image), &at, true, &letter);
-         begin = at) {
-        if (letter.offset < offset || (found && letter.offset >= ret->offset))
-            continue;
-        found = true;
-        *ret = letter;
-        *ret_at = begin;
-    }
-    return found;
-}
+/* ---- putting and finding ---- */
 
 /* Appends the letter to the image; false: no room. */
 static bool add(struct buf *image, const struct dead_letter *l)
@@ -182,19 +233,17 @@ static int store(struct dead_letters *d, size_t at)
 
 int dead_put(struct dead_letters *d, const struct dead_letter *letter)
 {
-    struct dead_letter there;
-    size_t at;
     int rc = DEAD_STORED;
     pthread_mutex_lock(&d->lock);
-    if (!find(d, letter->offset, &at, &there) || there.offset != letter->offset) {
-        at = d->image.len;
+    uint64_t place = first_from(d, letter->offset);
+    if (place == d->count || d->places[place].offset != letter->offset) {
+        size_t at = d->image.len;
         if (!add(&d->image, letter)) {
             rc = DEAD_FULL;
         } else if ((rc = store(d, at)) < 0) {
             d->image.len = at;
         } else {
-            d->count++;
-            d->end = letter->offset >= d->end ? letter->offset + 1 : d->end;
+            add_place(d, place, (struct place){letter->offset, at});
             rc = DEAD_STORED;
         }
     }
@@ -217,12 +266,13 @@ static void copy_out(const struct dead_letter *letter, struct buf *storage, stru
 bool dead_next(struct dead_letters *d, uint64_t offset, struct buf *storage,
                struct dead_letter *ret)
 {
-    struct dead_letter letter;
-    size_t at;
     pthread_mutex_lock(&d->lock);
-    bool found = find(d, offset, &at, &letter);
-    if (found)
+    uint64_t place = first_from(d, offset);
+    bool found = place < d->count;
+    if (found) {
+        struct dead_letter letter = letter_of(d, place);
         copy_out(&letter, storage, ret);
+    }
     pthread_mutex_unlock(&d->lock);
     return found;
 }
@@ -253,19 +303,14 @@ static bool is_due(const struct dead_letter *l, const struct dead_schedule *sche
 bool dead_due(struct dead_letters *d, uint64_t offset, const struct dead_schedule *schedule,
               int64_t after_us, int64_t until_us, struct buf *storage, struct dead_letter *ret)
 {
-    struct dead_letter letter, first = {0};
     bool found = false;
-    size_t at = MARK_BYTES;
     pthread_mutex_lock(&d->lock);
-    while (letter_at(buf_slice(&d->image), &at, true, &letter)) {
-        if (letter.offset < offset || (found && letter.offset >= first.offset) ||
-            !is_due(&letter, schedule, after_us, until_us))
-            continue;
-        found = true;
-        first = letter;
+    for (uint64_t place = first_from(d, offset); place < d->count && !found; place++) {
+        struct dead_letter letter = letter_of(d, place);
+        found = is_due(&letter, schedule, after_us, until_us);
+        if (found)
+            copy_out(&letter, storage, ret);
     }
-    if (found)
-        copy_out(&first, storage, ret);
     pthread_mutex_unlock(&d->lock);
     return found;
 }
@@ -312,7 +357,7 @@ int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count)
             kept = d->image;
             d->image = was;
         } else {
-            d->count -= gone;
+            (void)find_places(d, true);
         }
     }
     buf_fini(&kept);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/rand.h"
 #include "journal/disk_sim.h"
+#include "journal/format.h"
 
 static struct dead_letters *open_dead(struct disk_sim *sim, uint64_t bytes_max)
 {
@@ -211,6 +212,52 @@ static void what_is_stored_is_durable(void **state)
     }
 }
 
+/* As many as 64 MiB hold: each is found without a look at the others. The time limit of tests is
+ * what fails else. */
+static void very_many_are_found_one_by_one(void **state)
+{
+    enum { MANY = 400000, STEP = 7919 }; /* coprime: each once, in no order */
+    struct disk_sim *sim = disk_sim_new(1);
+    struct dead_letters *d = open_dead(sim, 64u << 20);
+    struct buf image, storage;
+    struct dead_letter l;
+    uint64_t n, bytes;
+    assert_int_equal(put(d, MANY), DEAD_STORED);
+    dead_close(d);
+    const char *file;
+    size_t len;
+    assert_int_equal(disk_sim_peek(sim, "x.dead", &file, &len), 0);
+    buf_init(&image, 64u << 20);
+    buf_put(&image, file, len);
+    for (uint64_t i = 0, offset = 0; i < MANY; i++, offset = (offset + STEP) % MANY) {
+        size_t at = image.len;
+        buf_put(&image, file + 8, len - 8);
+        le64_put(image.ptr + at + 8, offset);
+        le32_put(image.ptr + at, crc32c(0, image.ptr + at + 4, len - 12));
+    }
+    assert_false(image.failed);
+    assert_int_equal(disk_replace(disk_sim_disk(sim), "x.dead", image.ptr, image.len), 0);
+    d = open_dead(sim, 64u << 20);
+    dead_count(d, &n, &bytes);
+    assert_int_equal(n, MANY + 1);
+    buf_init(&storage, 1 << 20);
+    for (uint64_t i = 0; i <= MANY; i++) {
+        assert_true(dead_next(d, i, &storage, &l));
+        assert_int_equal(l.offset, i);
+    }
+    for (uint64_t i = 0; i < MANY; i += 2)
+        assert_int_equal(put(d, i), DEAD_STORED); /* as it was there */
+    dead_count(d, &n, &bytes);
+    assert_int_equal(n, MANY + 1);
+    assert_int_equal(dead_remove(d, (uint64_t[]){5, 77}, 2), 0);
+    assert_true(dead_next(d, 5, &storage, &l));
+    assert_int_equal(l.offset, 6);
+    buf_fini(&storage);
+    buf_fini(&image);
+    dead_close(d);
+    disk_sim_free(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +267,7 @@ int main(void)
         cmocka_unit_test(many_are_removed_together),
         cmocka_unit_test(letters_become_due),
         cmocka_unit_test(what_is_stored_is_durable),
+        cmocka_unit_test(very_many_are_found_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
