@@ -29,6 +29,7 @@
 #define FIELDS_MAX   8192u
 #define GATHER_MAX   (16u << 20)
 #define SENDING_MAX  16384u       /* messages of a turn: more leave at once */
+#define UNREAD_NS    NS_PER_S     /* for what has come to be read, when that goes on */
 #define UNSENT_MAX   (256u << 10) /* answers not taken: no further packets until they are */
 #define ANSWERS_MORE 100u /* a 5.0 client is owed at a time, besides those to its messages */
 
@@ -193,6 +194,27 @@ void mqtt_hand_up(struct mqtt_exchange *e)
 
 /* ---- deadlines ---- */
 
+/* A packet has come. */
+static void note_heard(struct mqtt_conn *c)
+{
+    c->silent_ns = worker_now_ns(c->front->opts.worker) + c->keep_alive * (NS_PER_S * 3 / 2);
+    c->unread = false;
+}
+
+/* What has not come by now may be here, and not read. */
+static void excuse(struct mqtt_conn *c)
+{
+    uint64_t soon = worker_now_ns(c->front->opts.worker) + UNREAD_NS;
+    if (c->silent_ns < soon)
+        c->silent_ns = soon;
+}
+
+static bool is_silent(const struct mqtt_conn *c)
+{
+    return c->state == MQTT_UP && c->keep_alive &&
+           c->silent_ns <= worker_now_ns(c->front->opts.worker);
+}
+
 static void arm(struct mqtt_conn *c)
 {
     struct worker *w = c->front->opts.worker;
@@ -202,9 +224,9 @@ static void arm(struct mqtt_conn *c)
     else if (c->state == MQTT_CLOSING)
         at = now + c->front->opts.tune.write_timeout_ns;
     else if (c->state == MQTT_NEW)
-        at = c->deadline.at_ns;                    /* set when it was accepted, and only once */
-    else if (c->state == MQTT_UP && c->keep_alive) /* MQTT-3.1.2-22 */
-        at = now + c->keep_alive * (NS_PER_S * 3 / 2);
+        at = c->deadline.at_ns; /* set when it was accepted, and only once */
+    if (c->state == MQTT_UP && c->keep_alive && (!at || c->silent_ns < at))
+        at = c->silent_ns;
     deadline_set(worker_wheel(w), &c->deadline, at);
 }
 
@@ -212,7 +234,9 @@ static void on_due(struct deadline *d)
 {
     struct mqtt_conn *c = (struct mqtt_conn *)((char *)d - offsetof(struct mqtt_conn, deadline));
     OBJ_CHECK(c, MQTT_CONN_MAGIC);
-    if (stream_unsent(c->stream)) {
+    uint64_t now = worker_now_ns(c->front->opts.worker);
+    bool silent = is_silent(c), unsent = stream_unsent(c->stream);
+    if (unsent && stream_stuck_ns(c->stream) + c->front->opts.tune.write_timeout_ns <= now) {
         uint64_t sent = stream_sent(c->stream);
         if (sent != c->sent_seen) {
             c->sent_seen = sent;
@@ -225,8 +249,14 @@ static void on_due(struct deadline *d)
         stream_close(c->stream); /* it takes nothing */
         return;
     }
-    if (c->state == MQTT_UP && (c->stalled || stream_held(c->stream))) {
-        arm(c); /* what has not come was not read by us */
+    bool unread = c->stalled || stream_held(c->stream);
+    if (silent && (unread || c->unread)) {
+        c->unread = unread;
+        excuse(c);
+        silent = false;
+    }
+    if (!silent && (unsent || c->state == MQTT_UP)) {
+        arm(c);
         return;
     }
     if (c->state == MQTT_NEW && stream_held(c->stream)) {
@@ -354,6 +384,7 @@ static void keep_reading(struct mqtt_conn *c)
 {
     if (c->stalled && may_read(c)) {
         c->stalled = false;
+        excuse(c);
         stream_resume(c->stream);
     }
 }
@@ -616,8 +647,10 @@ static size_t on_input(void *owner, char *ptr, size_t len)
     send_now(c);
     if (c->state == MQTT_CLOSING)
         return len;
-    if (used) /* a packet that trickles in does not count (section 3.1.2.10) */
+    if (used) { /* a packet that trickles in does not count (section 3.1.2.10) */
+        note_heard(c);
         arm(c);
+    }
     return used;
 }
 
@@ -735,6 +768,7 @@ void mqtt_begin(struct mqtt_conn *c)
     mqtt_make_dirty(c); /* reads on, or ends, at the end of the turn */
     if (c->front->stopping)
         c->state = MQTT_ENDING;
+    note_heard(c);
     arm(c);
 }
 

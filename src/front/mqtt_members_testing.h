@@ -45,6 +45,7 @@ static enum reason refusals[SESSION_RETURNED + 1];
 static bool holds[SESSION_RETURNED + 1];
 static unsigned told[SESSION_RETURNED + 1];
 static struct exchange *held[HELD_MAX];
+static uint16_t keep_alive_s; /* that clients ask for */
 static unsigned held_count;
 
 /* What the view would know: messages of the group that were published, and given. A session that is
@@ -400,7 +401,7 @@ static inline void send_connect(struct client *c, unsigned worker, const char *n
     stream_begin(s);
     p.connect = (struct mqtt_connect){.version = MQTT_5,
                                       .clean = clean,
-                                      .keep_alive = 60,
+                                      .keep_alive = keep_alive_s,
                                       .client_id = slice_str(name),
                                       .username = SLICE("u"),
                                       .password = SLICE("u")};
@@ -508,6 +509,7 @@ static inline int open_all(void **state)
     on_acked = NULL;
     memset(barred, 0, sizeof barred);
     durable = 10;
+    keep_alive_s = 60;
     sessions = mqtt_sessions_new();
     shares = mqtt_shares_new(&(struct mqtt_shares_opts){.born = 5, .known = on_known});
     for (unsigned i = 0; i < WORKERS; i++) {

@@ -89,6 +89,7 @@ struct mqtt_conn {
     uint16_t unanswered, acks; /* in the queue: above QoS 0; of QoS 1 */
     uint16_t owed;             /* of QoS 2, and the will: what `settles` it */
     uint64_t source;           /* the client's address as limits count it */
+    bool unread;               /* at the last look at silent_ns what may have come was not */
     bool dirty, stalled, ended, quiet /* no reason strings */, closed;
     bool assigned, keep_alive_cut, wants_session, clean;
     bool expiry_cut, present; /* the session was there before */
@@ -103,6 +104,7 @@ struct mqtt_conn {
     uint64_t number;    /* record_client, known from MQTT_CLAIM on */
     uint64_t handed_up; /* worker_settled + 1 when the last request was; 0: never */
     uint64_t sent_seen; /* progress of writing at the last look */
+    uint64_t silent_ns; /* if no packet has come by then, it ends: MQTT-3.1.2-22 */
     struct principal principal;
     struct mqtt_claim claim;
     char *client_id;
