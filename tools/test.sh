@@ -183,7 +183,7 @@ stage_clang() {
     fi
 }
 
-# Left out: what has no threads (and takes long here), and RocksDB, which is not built with the thread
+# Left out (tools/tsan.supp has single functions): what has no threads (and takes long here), and RocksDB, which is not built with the thread
 # sanitizer, so that it takes the order its atomics make for a race; nor is librdkafka. Profiles: it puts the
 # signals off that they are made of. A new test is in until it is left out.
 stage_tsan() {
@@ -194,7 +194,7 @@ stage_tsan() {
 
 # A report ends the test that caused it, so that no finding passes unseen.
 export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:${UBSAN_OPTIONS:-}"
-export TSAN_OPTIONS="halt_on_error=1:${TSAN_OPTIONS:-}"
+export TSAN_OPTIONS="halt_on_error=1:suppressions=$PWD/tools/tsan.supp:${TSAN_OPTIONS:-}"
 
 step "packages" tools/install_packages.sh test || exit 1
 for stage in ${*:-static unit e2e clang tsan}; do
