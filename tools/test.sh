@@ -183,9 +183,9 @@ stage_clang() {
     fi
 }
 
-# Left out (tools/tsan.supp has single functions): what has no threads (and takes long here), and RocksDB, which is not built with the thread
+# Left out: what has no threads (and takes long here), and RocksDB, which is not built with the thread
 # sanitizer, so that it takes the order its atomics make for a race; nor is librdkafka. Profiles: it puts the
-# signals off that they are made of. A new test is in until it is left out.
+# signals off that they are made of. A new test is in until it is left out. tools/tsan.supp has single functions.
 stage_tsan() {
     step "build: gcc, TSan" build build-tsan -Db_sanitize=thread || return
     run_suite build-tsan tsan unit '!codec/*' '!flow/*' '!load/*' '!cli/*' '!*_oracle' \
