@@ -31,7 +31,7 @@ static void reply_open(struct job *j, uint64_t number, const struct session *s)
     for (uint32_t i = 0; s && i < s->out_count; i++)
         session_state_put_sent(
             out, &(struct session_item){s->out[i].place, s->out[i].packet_id, s->out[i].qos},
-            s->out[i].pubrel, s->out[i].shared);
+            s->out[i].pubrel, s->out[i].shared, s->out[i].retained);
     for (uint32_t i = 0; s && i < s->acked_count; i++)
         session_state_put_acked(out, s->acked[i]);
     CHECK(!out->failed); /* a session's lists have maxima */

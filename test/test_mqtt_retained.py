@@ -152,6 +152,29 @@ def test_sent_again_with_its_session(server, owner, root, open_one, qos):  # noq
     s.close()
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_sent_again_as_what_it_is(server, owner, root, open_one, qos):  # noqa: F811
+    """RETAIN and the subscription's identifier are there again, DUP is new."""
+    assert put(open_one(), f"{root}/r", "kept", 2) == 0
+    name = f"{root}-as"
+    s = Client(server, owner, name)
+    s.send(packet(SUBSCRIBE, b"\0\1\2\x0b\x07" + text(f"{root}/#") + bytes([qos]), 2))
+    first = max((s.receive(), s.receive()), key=lambda p: p.type == wire.PUBLISH)
+    m = unpacked(s, first)
+    assert (m.payload, m.qos, m.retain, m.props) == (b"kept", qos, 1, b"\x0b\x07") and not first.flags & 8
+    s.close()
+    for restart in (False, True):
+        if restart:
+            assert server.stop() == 0
+            server.start()
+        s = Client(server, owner, name)
+        p = s.expect(wire.PUBLISH)
+        again = unpacked(s, p)
+        assert again == m and p.flags & 9 == 9
+        assert s.ping() == []
+        s.close()
+
+
 def test_what_comes_with_it(open_one, root):  # noqa: F811
     """QoS is the lower one; properties, subscription identifier, expiry."""
     c = open_one()

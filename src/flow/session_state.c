@@ -40,13 +40,13 @@ void session_state_put_sub(struct buf *out, const struct session_filter *f, uint
 }
 
 void session_state_put_sent(struct buf *out, const struct session_item *item, bool pubrel,
-                            bool shared)
+                            bool shared, bool retained)
 {
     buf_put_u8(out, SESSION_STATE_SENT);
     buf_put_u64(out, item->place);
     put_u16(out, item->packet_id);
     buf_put_u8(out, item->qos);
-    buf_put_u8(out, (uint8_t)(pubrel | shared << 1));
+    buf_put_u8(out, (uint8_t)(pubrel | shared << 1 | retained << 2));
 }
 
 void session_state_put_acked(struct buf *out, uint64_t place)
@@ -112,6 +112,7 @@ bool session_state_next(struct slice *rest, struct session_state_item *ret)
         flags = get(rest, 1);
         i.pubrel = flags & 1;
         i.shared = flags & 2;
+        i.retained = flags & 4;
         break;
     case SESSION_STATE_ACKED:
         i.item.place = get(rest, 8);

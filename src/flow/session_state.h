@@ -23,10 +23,10 @@ void session_state_put(struct buf *out, const struct session_state *s);
 void session_state_put_received(struct buf *out, uint16_t packet_id);
 /* A subscription, which sees what lies above position `since`. */
 void session_state_put_sub(struct buf *out, const struct session_filter *f, uint64_t since);
-/* A message that is under way to the client; `pubrel`: QoS 2, the client has it; `shared`:
- * QoS 1, as that of a group. */
+/* A message that is under way to the client; `pubrel`: QoS 2, the client has it; `shared`: as
+ * that of a group; `retained`: as one that was retained, and `shared` too. */
 void session_state_put_sent(struct buf *out, const struct session_item *item, bool pubrel,
-                            bool shared);
+                            bool shared, bool retained);
 /* The client has it, though not all that lies below; ascending. */
 void session_state_put_acked(struct buf *out, uint64_t place);
 
@@ -38,7 +38,7 @@ struct session_state_item {
         SESSION_STATE_ACKED,
     } kind;
     struct session_item item; /* place, packet id, QoS: those that the kind has */
-    bool pubrel, shared;
+    bool pubrel, shared, retained;
     struct session_filter filter;
     uint64_t since;
 };

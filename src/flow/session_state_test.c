@@ -24,8 +24,8 @@ static void comes_back(void **state)
                               .number = 1ull << 40, .floor = UINT64_MAX >> 4, .present = true});
     session_state_put_received(&b, 258);
     session_state_put_sub(&b, &f, 77);
-    session_state_put_sent(&b, &item, true, false);
-    session_state_put_sent(&b, &(struct session_item){9, 3, 1}, false, true);
+    session_state_put_sent(&b, &item, true, false, false);
+    session_state_put_sent(&b, &(struct session_item){9, 3, 1}, false, true, true);
     session_state_put_acked(&b, 1ull << 63);
     assert_false(b.failed);
 
@@ -40,10 +40,12 @@ static void comes_back(void **state)
     assert_true(i.filter.retain_handling == 1 && i.filter.as_published && !i.filter.no_local);
     assert_true(i.filter.id == 268435455 && slice_eq(i.filter.filter, f.filter));
     assert_true(session_state_next(&rest, &i));
-    assert_true(i.kind == SESSION_STATE_SENT && i.pubrel && !i.shared && i.item.qos == 2);
+    assert_true(i.kind == SESSION_STATE_SENT && i.pubrel && !i.shared && !i.retained &&
+                i.item.qos == 2);
     assert_true(i.item.place == UINT64_MAX - 1 && i.item.packet_id == 65535);
     assert_true(session_state_next(&rest, &i));
-    assert_true(i.kind == SESSION_STATE_SENT && !i.pubrel && i.shared && i.item.place == 9);
+    assert_true(i.kind == SESSION_STATE_SENT && !i.pubrel && i.shared && i.retained &&
+                i.item.place == 9);
     assert_true(session_state_next(&rest, &i));
     assert_true(i.kind == SESSION_STATE_ACKED && i.item.place == 1ull << 63);
     assert_false(session_state_next(&rest, &i));

@@ -127,7 +127,7 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
     metric_add(METRIC_mqtt_sent, 1);
     const struct session_item item = {flight->place, flight->id, flight->qos};
     bool kept = is_kept(d, flight->member);
-    if (kept && flight->member && flight->member != MEMBER_UNKNOWN) {
+    if (kept && flight->member && flight->member != MEMBER_RETAINED) {
         tell_given(d, flight->member, item);
     } else if (kept) {
         items_put(flight->member ? &d->apart : &d->sent, item);
@@ -146,7 +146,7 @@ static void leave(struct delivery *d, const struct flight *flight, char *packet,
 void delivery_send(struct delivery *d, uint64_t place, uint32_t member, uint8_t qos, char *packet,
                    size_t len)
 {
-    bool still = member == MEMBER_UNKNOWN || mqtt_subs_member(d->conn->front->subs, member);
+    bool still = member == MEMBER_RETAINED || mqtt_subs_member(d->conn->front->subs, member);
     uint32_t of = still ? member : 0;
     bool waits = is_kept(d, of) && qos == 2;
     struct flight *flight =
@@ -225,7 +225,7 @@ void mqtt_deliver(struct mqtt_conn *c, const struct live_message *m, uint8_t qos
 {
     struct delivery *d = delivery_of(c);
     bool live = c->session && !m->retained;
-    uint32_t member = m->retained ? MEMBER_UNKNOWN : 0;
+    uint32_t member = m->retained ? MEMBER_RETAINED : 0;
     if (live && (d->behind || m->place < d->join))
         return; /* it is read from the journal */
     if (is_next(d)) {
@@ -584,7 +584,9 @@ void mqtt_deliver_restore(struct mqtt_conn *c, const struct session_state *s,
                                          .id = i->item.packet_id,
                                          .qos = i->item.qos,
                                          .state = i->pubrel ? FLIGHT_RELEASED : FLIGHT_KEPT,
-                                         .member = i->shared ? MEMBER_UNKNOWN : 0});
+                                         .member = i->retained ? MEMBER_RETAINED
+                                                   : i->shared ? MEMBER_UNKNOWN
+                                                               : 0});
     else if (i->kind == SESSION_STATE_ACKED)
         flights_restore(&d->flights,
                         &(struct flight){.place = i->item.place, .state = FLIGHT_DONE});

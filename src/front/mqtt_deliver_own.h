@@ -8,9 +8,10 @@
 
 #include "front/mqtt_private.h"
 
-/* Of a group, by an earlier connection; or a retained message, which has a place where it does not
- * follow what was sent before. */
+/* Of a group, by an earlier connection. */
 #define MEMBER_UNKNOWN UINT32_MAX
+/* A retained message, which has a place where it does not follow what was sent before. */
+#define MEMBER_RETAINED (UINT32_MAX - 1)
 
 struct items {
     struct session_item *list;

@@ -181,7 +181,7 @@ static inline void open_session(struct buf *out, const struct session_record *r)
     if (restores && restores_both)
         session_state_put_sub(out, &f, 0);
     if (kept)
-        session_state_put_sent(out, &(struct session_item){kept, 1, 1}, false, true);
+        session_state_put_sent(out, &(struct session_item){kept, 1, 1}, false, true, false);
 }
 
 static inline void answer(struct exchange *x, enum reason reason)

@@ -227,7 +227,7 @@ static struct outgoing match_own(struct delivery *d, const struct live_message *
             any = true;
         }
     }
-    for (const struct mqtt_sub *s = d->conn->subs; s && !any; s = s->of_owner) {
+    for (const struct mqtt_sub *s = d->conn->subs; s && !any && !m->retained; s = s->of_owner) {
         if (s->member && mqtt_sub_wants(s, m) && topic_matches(s->inner, m->topic)) {
             mqtt_add_match(f, &o, s); /* it was one of a group's */
             any = true;
@@ -236,12 +236,16 @@ static struct outgoing match_own(struct delivery *d, const struct live_message *
     return o;
 }
 
-/* With its packet id, and DUP. */
+/* With its packet id, and DUP; and as retained, if it was that. */
 static void send_again(struct delivery *d, struct flight *flight, const struct live_message *m,
                        struct slice payload)
 {
     struct mqtt_conn *c = d->conn;
-    struct outgoing out = match_own(d, m);
+    struct live_message message = *m;
+    message.retained = flight->member == MEMBER_RETAINED;
+    if (message.retained)
+        message.place = 0; /* it was there before its subscription */
+    struct outgoing out = match_own(d, &message);
     out.payload = payload;
     out.qos = flight->qos;
     out.dup = true;

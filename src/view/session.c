@@ -190,7 +190,8 @@ static void raise_floor(struct session *s, uint64_t floor)
     s->acked_count -= below;
 }
 
-static void put_out(struct session *s, const struct session_item *item, bool of_group)
+static void put_out(struct session *s, const struct session_item *item, bool of_group,
+                    bool retained)
 {
     uint32_t at = out_at(s, item->packet_id);
     if (at == s->out_count || s->out[at].packet_id != item->packet_id) {
@@ -204,8 +205,11 @@ static void put_out(struct session *s, const struct session_item *item, bool of_
         s->out = out;
         s->out_count++;
     }
-    s->out[at] = (struct session_out){
-        .place = item->place, .packet_id = item->packet_id, .qos = item->qos, .shared = of_group};
+    s->out[at] = (struct session_out){.place = item->place,
+                                      .packet_id = item->packet_id,
+                                      .qos = item->qos,
+                                      .shared = of_group,
+                                      .retained = retained};
 }
 
 static void apply_pubrel(struct session *s, uint16_t packet_id)
@@ -354,11 +358,12 @@ static void apply_items(struct session *s, const struct session_record *event)
 {
     struct slice list = event->list;
     struct session_item item = {0};
+    bool given = event->event == SESSION_GIVEN;
     while (session_next_item(event, &list, &item)) {
         if (event->event == SESSION_ACKED)
             put_acked(s, item.place);
-        else if (event->event == SESSION_SENT || event->event == SESSION_GIVEN)
-            put_out(s, &item, event->event == SESSION_GIVEN);
+        else if (event->event == SESSION_SENT || given)
+            put_out(s, &item, given, given && !event->filter.filter.len);
         else if (event->event == SESSION_PUBREL)
             apply_pubrel(s, item.packet_id);
         else if (event->event == SESSION_COMPLETED || event->event == SESSION_RETURNED)

@@ -25,8 +25,9 @@ struct session_out {
     uint64_t place;
     uint16_t packet_id;
     uint8_t qos;
-    bool pubrel; /* QoS 2: the client has the message, PUBCOMP is missing */
-    bool shared; /* as that of a group: neither floor nor `acked` is about it */
+    bool pubrel;   /* QoS 2: the client has the message, PUBCOMP is missing */
+    bool shared;   /* as that of a group: neither floor nor `acked` is about it */
+    bool retained; /* it is none of a group's, but `shared` as they are */
 };
 
 struct session {

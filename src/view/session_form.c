@@ -18,8 +18,15 @@
 #include "view/session.h"
 
 /* A message to the client: QoS 1, or that of a group; QoS 2, or released; and, with these two, that
- * it is of a group. */
-enum { OUT_1, OUT_2, OUT_SHARED, OUT_PUBREL, OUT_2_SHARED = 4 * (UINT16_MAX + 1) };
+ * it is of a group; and, with those of a group, that it was retained instead. */
+enum {
+    OUT_1,
+    OUT_2,
+    OUT_SHARED,
+    OUT_PUBREL,
+    OUT_2_SHARED = 4 * (UINT16_MAX + 1),
+    OUT_RETAINED = 2 * OUT_2_SHARED
+};
 
 static void put_sub(struct buf *out, const struct session_sub *sub)
 {
@@ -33,9 +40,10 @@ static void put_sub(struct buf *out, const struct session_sub *sub)
 
 static unsigned what_of(const struct session_out *o)
 {
+    unsigned retained = o->retained ? OUT_RETAINED : 0;
     if (o->qos == 1)
-        return o->shared ? OUT_SHARED : OUT_1;
-    return (o->pubrel ? OUT_PUBREL : OUT_2) + (o->shared ? OUT_2_SHARED : 0);
+        return (o->shared ? OUT_SHARED : OUT_1) + retained;
+    return (o->pubrel ? OUT_PUBREL : OUT_2) + (o->shared ? OUT_2_SHARED : 0) + retained;
 }
 
 void session_encode(struct buf *out, const struct session *s)
@@ -170,13 +178,15 @@ static void get_out(struct input *in, struct session *s)
     uint16_t before = 0;
     s->out = get_list(in, SESSION_OUT_MAX, sizeof *s->out, &s->out_count);
     for (uint32_t i = 0; i < s->out_count; i++) {
-        uint64_t v = get(in, OUT_2_SHARED + 4 * UINT16_MAX + 3);
+        uint64_t v = get(in, OUT_RETAINED + OUT_2_SHARED + 4 * UINT16_MAX + 3);
         s->out[i] = (struct session_out){.packet_id = (uint16_t)(v >> 2),
                                          .qos = v & 1 ? 2 : 1,
                                          .pubrel = (v & 3) == OUT_PUBREL,
                                          .shared = (v & 3) == OUT_SHARED || v & OUT_2_SHARED,
+                                         .retained = v & OUT_RETAINED,
                                          .place = get(in, UINT64_MAX)};
-        if (s->out[i].packet_id <= before || (v & OUT_2_SHARED && !(v & 1)))
+        if (s->out[i].packet_id <= before || (v & OUT_2_SHARED && !(v & 1)) ||
+            (s->out[i].retained && !s->out[i].shared))
             in->bad = true;
         before = s->out[i].packet_id;
     }

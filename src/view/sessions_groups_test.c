@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/rand.h"
+#include "base/varint.h"
 #include "flow/limits.h"
 #include "view/one_file_testing.h"
 
@@ -308,13 +309,20 @@ static void a_retained_message_is_kept_by_its_id(void **state)
     next = 1000;
     begin(t, 1, SLICE("x"), SLICE("a/#"));
     for (uint16_t id = 1; id <= 2; id++) {
-        const struct session_item item = {session_place(id, 0), id, 1};
+        const struct session_item item = {session_place(id, 0), id, (uint8_t)id};
         event(t, 1, &(struct session_record){.event = SESSION_GIVEN, .items = &item, .count = 1});
     }
+    tell(t, 1, SESSION_GIVEN, 0, session_place(3, 0), 3, 1); /* these are a group's */
+    tell(t, 1, SESSION_GIVEN, 0, session_place(4, 0), 4, 2);
     event(t, 1, &(struct session_record){.event = SESSION_ACKED, .floor = 1005});
     for (unsigned i = 0; i < 2; i++, t = again(t)) {
         assert_true(sessions_get(t, 1, 1, &s));
         assert_true(session_sent(&s, 1) && session_sent(&s, 2) && s.floor == 1005);
+        for (uint16_t id = 1; id <= 4; id++) {
+            const struct session_out *o = session_sent(&s, id);
+            assert_true(o && o->shared && o->qos == (id % 2 ? 1 : 2));
+            assert_int_equal(o->retained, id <= 2);
+        }
         session_fini(&s);
     }
     const struct session_item one = {.packet_id = 1};
@@ -324,6 +332,66 @@ static void a_retained_message_is_kept_by_its_id(void **state)
     session_fini(&s);
     sessions_close(t);
     buf_clear(&file);
+}
+
+/* Whether a session is read whose one message to the client, of packet id 1, is `what`. */
+static bool is_read(uint64_t what, struct session_out *ret)
+{
+    struct session s = {.closed_us = 1}, got;
+    struct buf b;
+    buf_init(&b, 1000);
+    session_encode(&b, &s);
+    b.len -= 2; /* no messages, either way */
+    buf_put_varint(&b, 1);
+    buf_put_varint(&b, 4 + what);
+    buf_put_varint(&b, 77);
+    buf_put_varint(&b, 0);
+    bool good = session_decode(buf_slice(&b), &got);
+    if (good) {
+        struct buf same;
+        buf_init(&same, 1000);
+        assert_int_equal(got.out_count, 1);
+        *ret = got.out[0];
+        session_encode(&same, &got);
+        assert_true(slice_eq(buf_slice(&same), buf_slice(&b)));
+        buf_fini(&same);
+        session_fini(&got);
+    }
+    buf_fini(&b);
+    return good;
+}
+
+/* The numbers are those of snapshots: bits 0-1 and 18 as they always were, 19 came later. */
+static void what_a_message_is(void **state)
+{
+    (void)state;
+    const uint64_t group_2 = 1 << 18, retained = 1 << 19;
+    const struct {
+        uint64_t what;
+        struct session_out is;
+    } good[] = {
+        {0, {.qos = 1}},
+        {1, {.qos = 2}},
+        {2, {.qos = 1, .shared = true}},
+        {3, {.qos = 2, .pubrel = true}},
+        {group_2 + 1, {.qos = 2, .shared = true}},
+        {group_2 + 3, {.qos = 2, .shared = true, .pubrel = true}},
+        {retained + 2, {.qos = 1, .shared = true, .retained = true}},
+        {retained + group_2 + 1, {.qos = 2, .shared = true, .retained = true}},
+        {retained + group_2 + 3, {.qos = 2, .shared = true, .pubrel = true, .retained = true}},
+    };
+    const uint64_t bad[] = {group_2,      group_2 + 2,   retained,
+                            retained + 1, retained + 3,  retained + group_2,
+                            1 << 20,      (1 << 20) + 2, retained + group_2 + 2};
+    struct session_out o;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(is_read(good[i].what, &o));
+        assert_true(o.packet_id == 1 && o.place == 77 && o.qos == good[i].is.qos);
+        assert_true(o.pubrel == good[i].is.pubrel && o.shared == good[i].is.shared);
+        assert_int_equal(o.retained, good[i].is.retained);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(is_read(bad[i], &o));
 }
 
 int main(void)
@@ -336,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_copy_of_a_group_is_not_its_own),
         cmocka_unit_test(there_are_maxima),
         cmocka_unit_test(a_retained_message_is_kept_by_its_id),
+        cmocka_unit_test(what_a_message_is),
     };
     buf_init(&file, 64 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
