@@ -34,6 +34,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/digits.h"
 
 #define CONNECT_MAX_NS (10 * NS_PER_S)
 #define IDLE_CONN_S    60l
@@ -220,15 +221,19 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
     if (answered && retry_s > 0)
         post->retry_after_ns =
             (uint64_t)(retry_s < POST_RETRY_MAX_S ? retry_s : POST_RETRY_MAX_S) * NS_PER_S;
-    if (answered)
-        snprintf(post->why, sizeof post->why, "HTTP %u%s%s", post->status,
-                 post->answer[0] ? ": " : "", post->answer);
-    else if (forbidden)
+    if (answered) {
+        char *at = digits_put(post->why + sizeof "HTTP " - 1, post->status);
+        memcpy(post->why, "HTTP ", sizeof "HTTP " - 1);
+        *at = 0;
+        if (post->answer[0])
+            snprintf(at, sizeof post->why - (size_t)(at - post->why), ": %s", post->answer);
+    } else if (forbidden) {
         snprintf(post->why, sizeof post->why,
                  "its address is not on the internet and not in webhook.allow");
-    else
+    } else {
         snprintf(post->why, sizeof post->why, "%s",
                  post->too_long ? "its answer's head is too long" : curl_easy_strerror(code));
+    }
 }
 
 /* ---- sockets that are ready ------------------------------------------------------------------ */

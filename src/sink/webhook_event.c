@@ -2,9 +2,9 @@
 #include "sink/webhook_event.h"
 
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "base/digits.h"
 #include "codec/number.h"
 #include "codec/text.h"
 #include "codec/utf8.h"
@@ -19,7 +19,8 @@ void webhook_event_id(char out[WEBHOOK_ID_BYTES], const struct webhook_source *s
         *at++ = digits[s->log_id[i] >> 4];
         *at++ = digits[s->log_id[i] & 15];
     }
-    snprintf(at, WEBHOOK_ID_BYTES - (size_t)(at - out), "_%llu", (unsigned long long)offset);
+    *at++ = '_';
+    *digits_put(at, offset) = 0;
 }
 
 /* `before`: what stands before the value, with its first quote. */

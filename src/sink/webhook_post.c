@@ -9,8 +9,10 @@
 #include "codec/text.h"
 #include "flow/limits.h"
 
-#define SIGNATURE_BYTES 1024u
-#define WAIT_NS         (1000 * NS_PER_MS)
+#define HEADER_BYTES 1024u
+#define WAIT_NS      (1000 * NS_PER_MS)
+
+_Static_assert(sizeof((struct post *)NULL)->why <= ATTEMPT_SAID_MAX, "nothing is cut off");
 
 const uint32_t webhook_pauses_s[WEBHOOK_PAUSES] = {
     5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600};
@@ -18,29 +20,42 @@ const uint32_t webhook_pauses_s[WEBHOOK_PAUSES] = {
 void webhook_post_init(struct webhook_post *p)
 {
     buf_init(&p->body, 8 * BATCH_BYTES_MAX);
-    buf_init(&p->signature, SIGNATURE_BYTES);
+    buf_init(&p->id, HEADER_BYTES);
+    buf_init(&p->time, HEADER_BYTES);
+    buf_init(&p->signature, HEADER_BYTES);
 }
 
 void webhook_post_fini(struct webhook_post *p)
 {
     buf_fini(&p->body);
+    buf_fini(&p->id);
+    buf_fini(&p->time);
     buf_fini(&p->signature);
+}
+
+static const char *text_of(struct buf *header)
+{
+    buf_put_u8(header, 0);
+    CHECK(!header->failed);
+    return header->ptr;
 }
 
 void webhook_post_sign(struct webhook_post *p, const struct webhook_secrets *secrets,
                        const char *id)
 {
     int64_t now_s = clock_wall_us() / US_PER_S;
-    snprintf(p->id, sizeof p->id, "webhook-id: %s", id);
-    snprintf(p->time, sizeof p->time, "webhook-timestamp: %lld", (long long)now_s);
+    buf_clear(&p->id);
+    buf_put_str(&p->id, "webhook-id: ");
+    buf_put_str(&p->id, id);
+    buf_clear(&p->time);
+    buf_put_str(&p->time, "webhook-timestamp: ");
+    buf_put_dec(&p->time, (uint64_t)now_s);
     buf_clear(&p->signature);
     buf_put_str(&p->signature, "webhook-signature: ");
     webhook_sign(secrets, slice_str(id), now_s, buf_slice(&p->body), &p->signature);
-    buf_put_u8(&p->signature, 0);
-    CHECK(!p->signature.failed);
-    p->post.headers[0] = p->id;
-    p->post.headers[1] = p->time;
-    p->post.headers[2] = p->signature.ptr;
+    p->post.headers[0] = text_of(&p->id);
+    p->post.headers[1] = text_of(&p->time);
+    p->post.headers[2] = text_of(&p->signature);
     p->post.body = buf_slice(&p->body);
 }
 
@@ -84,7 +99,7 @@ struct attempt webhook_attempt(const struct post *post)
                         .took_ns = post->took_ns,
                         .status = post->end == POST_ANSWERED ? post->status : 0,
                         .taken = webhook_fault(post) == WEBHOOK_TAKEN};
-    snprintf(a.said, sizeof a.said, "%s", post->why);
+    memcpy(a.said, post->why, sizeof post->why);
     return a;
 }
 

@@ -10,13 +10,11 @@
 #include "sink/webhook_event.h"
 #include "sink/webhook_sign.h"
 
-#define WEBHOOK_BODY_BYTES   (256u << 10) /* of a batch: enough; one message may have more */
-#define WEBHOOK_HEADER_BYTES 160u
+#define WEBHOOK_BODY_BYTES (256u << 10) /* of a batch: enough; one message may have more */
 
 struct webhook_post {
     struct post post;
-    struct buf body, signature;
-    char id[WEBHOOK_HEADER_BYTES], time[WEBHOOK_HEADER_BYTES];
+    struct buf body, id, time, signature; /* the last three: texts of headers */
 };
 
 void webhook_post_init(struct webhook_post *p);

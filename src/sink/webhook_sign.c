@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/digits.h"
 #include "codec/text.h"
 
 _Static_assert(WEBHOOK_KEY_BYTES_MAX <= DIGEST_KEY_MAX, "a key is used whole");
@@ -66,13 +66,13 @@ void webhook_secrets_wipe(struct webhook_secrets *s)
 void webhook_sign(const struct webhook_secrets *s, struct slice id, int64_t time_s,
                   struct slice body, struct buf *out)
 {
-    char time[32];
-    int n = snprintf(time, sizeof time, ".%lld.", (long long)time_s);
+    char time[DIGITS_MAX + 2] = ".", *end = digits_put(time + 1, (uint64_t)time_s);
+    *end++ = '.';
     for (unsigned i = 0; i < s->count; i++) {
         uint8_t mac[DIGEST_BYTES], text[4 * ((DIGEST_BYTES + 2) / 3) + 1];
         hmac_begin(s->at[i].key, s->at[i].len);
         hmac_put(id);
-        hmac_put(slice_of(time, (size_t)n));
+        hmac_put(slice_of(time, (size_t)(end - time)));
         hmac_put(body);
         hmac_end(mac);
         EVP_EncodeBlock(text, mac, sizeof mac);
