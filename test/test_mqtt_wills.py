@@ -108,12 +108,12 @@ def test_a_will_that_is_throttled_comes_later(make_server):
     assert message(s).payload == b"gone"
 
 
-@pytest.mark.parametrize("how", ["anew", "resumed", "killed"])
+@pytest.mark.parametrize("how", ["anew", "resumed", "later", "killed"])
 def test_a_throttled_will_outlives_who_is_back(make_server, how):
     """Its time had come when the window was full, so it is no longer its client's to cancel (section 3.1.3.2.2)."""
     server = make_server()
     owner = owner_on(server, "full")  # noqa: F811
-    server.cli("account", "change", owner.name, "--topics", "any", "--device-limits", "2/4s")
+    server.cli("account", "change", owner.name, "--topics", "any", "--device-limits", "2/8s" if how == "later" else "2/4s")
     secret = server.add_device(owner.name, "full-device")
 
     def connect(clean, **will):
@@ -126,11 +126,14 @@ def test_a_throttled_will_outlives_who_is_back(make_server, how):
     s = Mqtt(server.mqtt_port, 5, timeout=30)
     s.login(owner.name, owner.key)
     assert subscribe(s, ("w", 0)) == [0]
-    c = connect(how == "anew", will=("w", "gone"), will_flags=0x08)
+    c = connect(how == "anew", will=("w", "gone"), will_flags=0x08, will_props=delay(how == "later"))
     for mid, code in enumerate([0, 0, 0x97], 1):
         c.publish("other", "1", 1, mid)
         assert c.code(wire.PUBACK, mid) == code
     c.close()
+    if how == "later":
+        assert s.silent(2.5)  # due, and refused
+        s.sock.settimeout(30)
     back = connect(how == "anew", will=("w", "new"), will_flags=0x08, will_props=delay(100))
     if how == "killed":
         back.send(wire.packet(wire.PINGREQ, b"")).expect(wire.PINGRESP)
@@ -143,7 +146,7 @@ def test_a_throttled_will_outlives_who_is_back(make_server, how):
         assert subscribe(s, ("w", 0)) == [0]
     assert subscribe(back, ("w", 4)) == [0]  # it does not see its own
     assert message(s).payload == b"gone"
-    assert s.silent(1) and back.silent()
+    assert s.silent(11 if how == "later" else 1) and back.silent()
 
 
 def test_cancelled(client, server, owner, root):  # noqa: F811
