@@ -302,7 +302,7 @@ static CURL *make_easy(struct posts *p, struct post_handle *h)
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_DISALLOW_USERNAME_IN_URL, 1l);
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0l);
-    curl_easy_setopt(e, CURLOPT_PROXY, "");
+    curl_easy_setopt(e, CURLOPT_NOPROXY, "*"); /* else it asks the environment, each time */
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1l);
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1l);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

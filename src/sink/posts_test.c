@@ -245,6 +245,21 @@ static void one_address_of_several_will_do(void **state)
     receiver_stop(r);
 }
 
+/* Whatever the environment says. */
+static void no_proxy_is_used(void **state)
+{
+    struct receiver *r = receiver = receiver_start(by_path, NULL);
+    struct cidr loopback = network("127.0.0.0/8");
+    struct posts *p = posts_for(&loopback, NULL);
+    assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
+    struct post post = run(p, at(r, "127.0.0.1", "/ok"));
+    unsetenv("http_proxy");
+    assert_int_equal(post.end, POST_ANSWERED);
+    assert_int_equal(r->count, 1);
+    posts_free(p);
+    receiver_stop(r);
+}
+
 static void redirects_are_not_followed(void **state)
 {
     struct receiver *r = receiver = receiver_start(by_path, NULL);
@@ -440,6 +455,7 @@ int main(void)
         cmocka_unit_test(special_addresses_are_not_connected_to),
         cmocka_unit_test(a_name_may_mean_something_else_now),
         cmocka_unit_test(one_address_of_several_will_do),
+        cmocka_unit_test(no_proxy_is_used),
         cmocka_unit_test(redirects_are_not_followed),
         cmocka_unit_test(bad_servers_are_survived),
         cmocka_unit_test(idle_connections_may_end),
