@@ -263,7 +263,9 @@ def test_an_opening_whose_outcome_is_unknown(make_server):
     server = make_server({"journal.disk": "slow", "ack.timeout": "1s"})
     owner = owner_on(server, "opens")
     slow = server.data / "journal" / "slow_ms"
-    login(server, owner.name, owner.key, "old", 5)[0].close()
+    old = login(server, owner.name, owner.key, "old", 5)[0]
+    wait_for("it to be known", lambda: server.metric("sessions_connected") == 1)
+    old.close()
     wait_for("its end", lambda: server.metric("sessions_connected") == 0)
     slow.write_text("3000")
     for name in ("new", "old"):
@@ -277,6 +279,27 @@ def test_an_opening_whose_outcome_is_unknown(make_server):
         c, found = login(server, owner.name, owner.key, name, 5)
         assert found == (name == "old")
         c.close()
+
+
+def test_who_is_back_before_its_end_is_known(make_server):
+    """It waits for no longer than mqtt.connect_timeout, and is told to come again."""
+    server = make_server({"journal.disk": "slow", "ack.timeout": "1s", "mqtt.connect_timeout": "2s"})
+    owner = owner_on(server, "back")
+    slow = server.data / "journal" / "slow_ms"
+    first = login(server, owner.name, owner.key, "c", 5)[0]
+    wait_for("it to be known", lambda: server.metric("sessions_connected") == 1)
+    slow.write_text("4000")
+    first.close()
+    with Mqtt(server.mqtt_port, 5) as c:
+        begun = time.monotonic()
+        c.send(connect("c", owner.name, owner.key, 5, False, props=expiry(300)))
+        assert c.expect(CONNACK).body[1] == 0x89 and c.closed()
+        assert 1.5 < time.monotonic() - begun < 5
+    slow.write_text("0")
+    time.sleep(4)  # what is under way takes its time
+    c, found = login(server, owner.name, owner.key, "c", 5)
+    assert found
+    c.close()
 
 
 def test_an_end_that_the_full_disk_refuses(make_server):

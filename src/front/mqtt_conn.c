@@ -225,6 +225,8 @@ static void arm(struct mqtt_conn *c)
         at = now + c->front->opts.tune.write_timeout_ns;
     else if (c->state == MQTT_NEW)
         at = c->deadline.at_ns; /* set when it was accepted, and only once */
+    else if (c->state == MQTT_LOGIN || c->state == MQTT_CLAIM)
+        at = now + c->front->opts.tune.connect_timeout_ns;
     if (c->state == MQTT_UP && c->keep_alive && (!at || c->silent_ns < at))
         at = c->silent_ns;
     deadline_set(worker_wheel(w), &c->deadline, at);
@@ -255,8 +257,8 @@ static void on_due(struct deadline *d)
         excuse(c);
         silent = false;
     }
-    if (!silent && (unsent || c->state == MQTT_UP)) {
-        arm(c);
+    if (!silent && (unsent || c->state == MQTT_UP || c->state == MQTT_LOGIN)) {
+        arm(c); /* a login is answered in its time */
         return;
     }
     if (c->state == MQTT_NEW && stream_held(c->stream)) {
@@ -264,8 +266,13 @@ static void on_due(struct deadline *d)
         deadline_set(worker_wheel(w), d, worker_now_ns(w) + c->front->opts.tune.connect_timeout_ns);
         return;
     }
+    if (c->state == MQTT_OPEN)
+        return; /* by the pipeline, too */
     metric_add(METRIC_connections_timed_out, 1);
-    if (c->state == MQTT_UP)
+    if (c->state == MQTT_CLAIM)
+        mqtt_refuse_connect(c, c->reader.version, MQTT_SERVER_BUSY,
+                            "what the client id's last connection has left is not on disk yet");
+    else if (c->state == MQTT_UP)
         mqtt_close(c, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times keep alive");
     else
         stream_close(c->stream);
@@ -876,7 +883,7 @@ void mqtt_front_stop(struct mqtt_front *f)
             c->state = MQTT_ENDING;
         else if (c->state == MQTT_UP)
             mqtt_close(c, MQTT_STOPPING, NULL);
-        else if (c->state == MQTT_NEW)
+        else if (c->state == MQTT_NEW || c->state == MQTT_CLAIM)
             mqtt_end(c, false);
     }
 }
