@@ -261,10 +261,12 @@ static void put_session(struct exchange *x)
         case 1:
             session_state_put_sub(out, &f, floor);
             break;
-        case 2:
-            session_state_put_sent(out, &item, item.qos == 2 && below(2),
-                                   item.qos == 1 && below(2));
+        case 2: {
+            bool shared = below(2);
+            session_state_put_sent(out, &item, item.qos == 2 && below(2), shared,
+                                   shared && below(2));
             break;
+        }
         default:
             session_state_put_acked(out, item.place);
             break;
