@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TCP proxy that spoils connections by a seeded schedule: each new one gets a fault, or none."""
+import collections
 import random
 import socket
 import struct
@@ -10,11 +11,12 @@ FAULTS = ("refuse", "cut", "cut_answer", "reset", "half_close", "slow", "hang")
 
 class FaultProxy:
     """Listens on .port, leads to `target` (a port of this machine). .faults: how many of the connections to
-    come are spoiled, by one of .kinds each; after them all are good ones again."""
+    come are spoiled, by one of .kinds each; after them all are good ones again. .struck: how often each kind had
+    its effect: a connection may end before as many bytes passed as its fault waits for."""
 
     def __init__(self, target, seed, port=0):
         self.target, self.random, self.faults, self.seen = target, random.Random(seed), 0, []
-        self.kinds = FAULTS
+        self.kinds, self.struck = FAULTS, collections.Counter()
         self.connections = self.breaks = 0
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", port))
@@ -44,6 +46,7 @@ class FaultProxy:
                     after = self.random.choice((0, 50, 400, 1000, 3000, 6000, 12000)) + self.random.randrange(300)
                     self.seen.append(fault)
             if fault == "refuse":
+                self.struck[fault] += 1
                 client.close()
                 continue
             try:
@@ -65,6 +68,7 @@ class FaultProxy:
         try:
             while data := source.recv(4096):
                 if fault in ("cut", "cut_answer", "reset", "half_close", "hang") and passed + len(data) > after:
+                    self.struck[fault] += 1
                     to.sendall(data[:after - passed])
                     if fault == "hang":
                         return  # both stay open, and nothing goes this way any more
@@ -76,12 +80,17 @@ class FaultProxy:
                             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     break
                 if fault == "slow":
+                    self.struck[fault] += not passed
                     pause.wait(0.005)
                 to.sendall(data)
                 passed += len(data)
         except OSError:
             pass
         self.end(source, to)
+
+    def strikes(self):
+        """How many connections were spoiled for good. What is slow gets there."""
+        return self.struck.total() - self.struck["slow"]
 
     @staticmethod
     def stop(*sockets):
