@@ -193,6 +193,7 @@ static void take(struct course *c)
             }
             note(c, c->given_offset, c->given_offset + 1, fate);
             c->stalled_us = 0;
+            c->past_us = r.receive_us;
             c->given_offset++;
             c->given_left--;
         }
@@ -219,8 +220,10 @@ static bool more(struct course *c, bool *ret_failed)
     }
     c->failing = 0;
     c->stalled_us = 0;
-    if (next == JOURNAL_WAIT)
+    if (next == JOURNAL_WAIT) {
+        c->past_us = clock_wall_us();
         return false;
+    }
     c->given_at = 0;
     c->given_offset = c->given.first_offset;
     c->given_left = c->given.count;

@@ -39,6 +39,7 @@ struct course {
     uint64_t gaps, erased, unreadable, read, read_bytes;
     int failing;        /* the journal cannot be read at `to`: a negative errno; 0: it can */
     int64_t stalled_us; /* the next record cannot be had: since when, or when it was received */
+    int64_t past_us;    /* what is yet to be read was received later */
     bool told_unreadable;
     bool unnamed; /* of the next record the names cannot be told now */
 };

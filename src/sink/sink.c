@@ -59,8 +59,9 @@ static void publish(struct sink *s)
     t->erased = c->erased + s->replay.erased;
     t->unreadable = c->unreadable + s->replay.unreadable;
     t->lag_bytes = c->read ? c->read_bytes / c->read : 0; /* per record; the reader multiplies */
-    t->lag_us =
-        (uint64_t)(c->first < c->count ? c->messages[c->first].record.receive_us : c->stalled_us);
+    t->lag_us = (uint64_t)(c->first < c->count ? c->messages[c->first].record.receive_us
+                           : c->stalled_us     ? c->stalled_us
+                                               : c->past_us);
     t->replay_from = !s->replaying ? 0 : s->replay.reader ? s->replay.from : s->replay_from;
     t->replay_to = s->replaying ? s->replay_to : 0;
     if (!s->failures && !s->stuck)

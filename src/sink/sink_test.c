@@ -615,6 +615,31 @@ static void a_lost_answer_is_no_lost_delivery(void **state)
     bench_free(b);
 }
 
+/* Also where all that was read is delivered, and more is yet to be read. */
+static void the_age_of_a_backlog_is_told(void **state)
+{
+    struct bench *b = bench_new(true, 27);
+    unsigned between = 0;
+    b->target.away = true;
+    append(b, 100);
+    for (unsigned i = 0; i < 60; i++)
+        turn(b);
+    b->target.away = false;
+    for (unsigned i = 0; i < 1000 && sink_stats(b->s).lag; i++) {
+        struct sink_stats s = sink_stats(b->s);
+        assert_true(s.lag_us > 10 * US_PER_S);
+        between += s.lag < 100;
+        turn(b);
+    }
+    assert_true(between > 0);
+    arrive(b);
+    turn(b);
+    assert_int_equal(sink_stats(b->s).lag_us, 0);
+    append(b, 1); /* it was at the end a moment ago */
+    assert_true(sink_stats(b->s).lag_us <= 2 * US_PER_S);
+    bench_free(b);
+}
+
 /* A record whose names nobody can tell now is not passed over, nor delivered without them: what
  * comes before it is, and it when they can be told. */
 static void names_that_are_late(void **state)
@@ -678,6 +703,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_that_are_late),
+        cmocka_unit_test(the_age_of_a_backlog_is_told),
         cmocka_unit_test(a_log_that_went_back),
         cmocka_unit_test(transactional_targets_get_each_once),
         cmocka_unit_test(other_targets_get_each_at_least_once),
