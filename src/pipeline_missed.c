@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/search.h"
 #include "codec/topic.h"
 #include "flow/missed.h"
 #include "flow/session_record.h"
@@ -43,26 +44,12 @@ static bool may_read(const struct job *j, struct slice feed_key)
            (!feed_key.len || credential_covers(j->credential, feed_key));
 }
 
-/* Whether `place` is one of those, which ascend. */
-static bool is_among(const uint64_t *places, uint32_t count, uint64_t place)
-{
-    uint32_t low = 0, high = count;
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-        if (places[mid] < place)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < count && places[low] == place;
-}
-
 static void on_topic(void *arg, const struct live_message *message)
 {
     struct looking *l = arg;
     const struct missed *m = l->missed;
     if ((message->published && !message->qos) || message->place < m->from ||
-        is_among(m->had, m->had_count, message->place) || !may_read(l->job, message->feed_key))
+        search_has(m->had, m->had_count, message->place) || !may_read(l->job, message->feed_key))
         return;
     for (unsigned i = 0; i < m->filters_count; i++) {
         const struct missed_filter *f = &m->filters[i];
@@ -131,7 +118,7 @@ static void find_ungiven(const struct job *j, struct missed *m)
     m->places_read = 0;
     for (uint32_t i = 0; i < m->places_count; i++) {
         uint64_t place = m->places[i];
-        if (place < m->from || is_among(m->had, m->had_count, place))
+        if (place < m->from || search_has(m->had, m->had_count, place))
             continue;
         m->places[i] = m->places[m->places_read];
         m->places[m->places_read++] = place;
@@ -181,7 +168,7 @@ struct reading {
 static void on_message(void *arg, const struct live_message *message)
 {
     const struct reading *r = arg;
-    if (!is_among(r->missed->places, r->missed->places_count, message->place))
+    if (!search_has(r->missed->places, r->missed->places_count, message->place))
         return;
     if (may_read(r->job, message->feed_key))
         missed_put(r->missed, message);

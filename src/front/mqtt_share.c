@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "base/check.h"
+#include "base/search.h"
 #include "flow/limits.h"
 #include "flow/session_record.h"
 
@@ -298,15 +299,7 @@ void mqtt_share_sleep(struct share_group *g, uint64_t from)
 /* The first that was taken then or later; with the group's lock. */
 static unsigned seat_at(const struct share_group *g, uint64_t joined)
 {
-    unsigned low = 0, high = g->count;
-    while (low < high) {
-        unsigned mid = (low + high) / 2;
-        if (g->seats[mid].joined < joined)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return (unsigned)SEARCH_FROM(g->seats, g->count, joined, joined);
 }
 
 /* The seat that follows in the round; g->count: it is over. With the group's lock. */

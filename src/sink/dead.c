@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/rand.h"
+#include "base/search.h"
 #include "journal/format.h"
 
 #define MARK       "SLUDEAD1"
@@ -61,15 +62,7 @@ static bool letter_at(struct slice file, size_t *at, bool trusted, struct dead_l
 /* The first place of an offset that is not below this one. */
 static uint64_t first_from(const struct dead_letters *d, uint64_t offset)
 {
-    uint64_t low = 0, high = d->count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (d->places[middle].offset < offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return SEARCH_FROM(d->places, d->count, offset, offset);
 }
 
 static struct dead_letter letter_of(const struct dead_letters *d, uint64_t place)
@@ -315,21 +308,6 @@ bool dead_due(struct dead_letters *d, uint64_t offset, const struct dead_schedul
     return found;
 }
 
-static bool is_among(uint64_t offset, const uint64_t *offsets, unsigned count)
-{
-    unsigned low = 0, high = count;
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        if (offsets[middle] == offset)
-            return true;
-        if (offsets[middle] < offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return false;
-}
-
 int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count)
 {
     struct dead_letter letter;
@@ -341,7 +319,7 @@ int dead_remove(struct dead_letters *d, const uint64_t *offsets, unsigned count)
     buf_put(&kept, d->image.ptr, MARK_BYTES);
     for (size_t at = MARK_BYTES, begin = at; letter_at(buf_slice(&d->image), &at, true, &letter);
          begin = at) {
-        if (is_among(letter.offset, offsets, count))
+        if (search_has(offsets, count, letter.offset))
             gone++;
         else
             buf_put(&kept, d->image.ptr + begin, at - begin);

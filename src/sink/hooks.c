@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/search.h"
 #include "sink/hooks_own.h"
 
 #define LOOK_NS   (1000 * NS_PER_MS)
@@ -142,16 +143,8 @@ void hooks_list_owners(struct hooks *h)
 bool hooks_has(struct hooks *h, uint64_t id, uint64_t account)
 {
     pthread_mutex_lock(&h->told_lock);
-    size_t low = 0, high = h->owners_count;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if (h->owners[mid].id < id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    bool has =
-        low < h->owners_count && h->owners[low].id == id && h->owners[low].account == account;
+    size_t i = SEARCH_FROM(h->owners, h->owners_count, id, id);
+    bool has = i < h->owners_count && h->owners[i].id == id && h->owners[i].account == account;
     pthread_mutex_unlock(&h->told_lock);
     return has;
 }

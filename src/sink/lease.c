@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/search.h"
 
 struct lease_blocked {
     uint64_t order;
@@ -121,15 +122,11 @@ uint32_t leases_done(const struct leases *l, uint64_t *ret)
 /* NULL: there is none. */
 static struct lease_message *find(struct leases *l, uint64_t offset)
 {
-    uint32_t low = l->first, high = l->end;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (l->window[mid].offset < offset)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < l->end && l->window[low].offset == offset ? &l->window[low] : NULL;
+    if (l->first == l->end)
+        return NULL;
+    struct lease_message *first = l->window + l->first, *end = l->window + l->end;
+    struct lease_message *m = first + SEARCH_FROM(first, l->end - l->first, offset, offset);
+    return m < end && m->offset == offset ? m : NULL;
 }
 
 /* ---- changes of one message ------------------------------------------------------------------ */

@@ -21,6 +21,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/search.h"
 #include "sink/password.h"
 #include "sink/rabbitmq_own.h"
 
@@ -138,19 +139,13 @@ static bool settle(struct rabbitmq *p, uint64_t tag, bool multiple, bool taken)
 /* The message with that offset. */
 static void refuse(struct rabbitmq *p, uint64_t offset)
 {
-    unsigned low = 0, high = p->batch ? p->batch->count : 0;
-    while (low < high) {
-        unsigned mid = low + (high - low) / 2;
-        struct sink_message *m = &p->batch->messages[mid];
-        if (m->offset == offset) {
-            m->verdict = SINK_REFUSED;
-            m->why = "returned: no queue is bound to the exchange for its routing key";
-            return;
-        }
-        if (m->offset < offset)
-            low = mid + 1;
-        else
-            high = mid;
+    if (!p->batch)
+        return;
+    struct sink_message *list = p->batch->messages;
+    size_t i = SEARCH_FROM(list, p->batch->count, offset, offset);
+    if (i < p->batch->count && list[i].offset == offset) {
+        list[i].verdict = SINK_REFUSED;
+        list[i].why = "returned: no queue is bound to the exchange for its routing key";
     }
 }
 
