@@ -222,8 +222,9 @@ static void conclude(struct posts *p, struct post *post, CURLcode code)
         post->retry_after_ns =
             (uint64_t)(retry_s < POST_RETRY_MAX_S ? retry_s : POST_RETRY_MAX_S) * NS_PER_S;
     if (answered) {
-        char *at = digits_put(post->why + sizeof "HTTP " - 1, post->status);
-        memcpy(post->why, "HTTP ", sizeof "HTTP " - 1);
+        static const char http[] = "HTTP ";
+        memcpy(post->why, http, sizeof http);
+        char *at = digits_put(post->why + sizeof http - 1, post->status);
         *at = 0;
         if (post->answer[0])
             snprintf(at, sizeof post->why - (size_t)(at - post->why), ": %s", post->answer);
